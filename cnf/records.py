@@ -1,0 +1,62 @@
+"""The C structs of ``cnf/bpf/abi.h`` as numpy dtypes, and what a flow is to the rest of the program.
+
+Pure: knows no kernel. ``tests/unit/test_records.py`` compares every size and offset with the header.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+
+Family = Literal["ipv4", "ipv6"]
+FAMILIES: Final[tuple[Family, ...]] = ("ipv4", "ipv6")
+
+VLAN_PRESENT: Final = 0x1000
+FLOW_FRAGMENT: Final = 1
+
+PROTOCOL_LABELS: Final = ("tcp", "udp", "icmp", "icmpv6", "sctp", "gre", "esp", "other", "non_ip", "malformed")
+NON_IP: Final = PROTOCOL_LABELS.index("non_ip")
+MALFORMED: Final = PROTOCOL_LABELS.index("malformed")
+UNPARSED_REASONS: Final = ("truncated", "bad_header", "vlan_depth", "ext_header_depth")
+INSERT_ERRORS: Final = ("no_memory", "busy", "raced", "other")
+INTERFACE_SLOTS: Final = 256
+SLOT_PROBES: Final = 4
+
+ICMP: Final = 1
+TCP: Final = 6
+UDP: Final = 17
+ICMPV6: Final = 58
+SCTP: Final = 132
+PROTOCOL_NAMES: Final = {ICMP: "icmp", TCP: "tcp", UDP: "udp", 47: "gre", 50: "esp", 51: "ah", ICMPV6: "icmpv6", SCTP: "sctp"}
+"""IP protocol numbers (IANA) that have a name here; any other is shown as its number."""
+
+# Ports stand in network byte order in the kernel's key, hence ">u2".
+_FLOW_TAIL: Final[list[Any]] = [
+    ("src_port", ">u2"),
+    ("dst_port", ">u2"),
+    ("ifindex", "<u4"),
+    ("vlan", "<u2"),
+    ("protocol", "u1"),
+    ("flags", "u1"),
+    ("zero", "<u4"),
+]
+FLOW4_KEY: Final = np.dtype([("src_addr", "<u4"), ("dst_addr", "<u4"), *_FLOW_TAIL])
+FLOW6_KEY: Final = np.dtype([("src_addr", "<u8", (2,)), ("dst_addr", "<u8", (2,)), *_FLOW_TAIL])
+FLOW_VALUE: Final = np.dtype(
+    [("packets", "<u8"), ("bytes", "<u8"), ("first_seen", "<u8"), ("last_seen", "<u8"), ("tcp_flags", "<u8")]
+)
+INTERFACE_COUNTERS: Final = np.dtype(
+    [
+        ("ifindex", "<u4"),
+        ("zero", "<u4"),
+        ("packets", "<u8", (len(PROTOCOL_LABELS),)),
+        ("bytes", "<u8", (len(PROTOCOL_LABELS),)),
+        ("unparsed", "<u8", (len(UNPARSED_REASONS),)),
+    ]
+)
+TABLE_COUNTERS: Final = np.dtype(
+    [("inserted", "<u8"), ("error_packets", "<u8", (len(INSERT_ERRORS),)), ("error_bytes", "<u8", (len(INSERT_ERRORS),))]
+)
