@@ -1,18 +1,51 @@
-"""Flows of one drain as columns, and what is computed from them: differences, expiry, selection. Pure numpy."""
+"""Flows of one drain as columns, and what is computed from them: identities, differences, expiry, the largest.
+
+Pure numpy; nothing is done flow by flow in Python.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cnf.records import Family
+from cnf.clock import WallClock
+from cnf.records import FLOW4_KEY, FLOW6_KEY, Family
+
+Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.intp]
+
+TCP_FIN: Final = 0x01
+TCP_RST: Final = 0x04
+
+_DTYPES: Final[dict[str, Any]] = {
+    "src_port": np.uint16,
+    "dst_port": np.uint16,
+    "ifindex": np.uint32,
+    "vlan": np.uint16,
+    "protocol": np.uint8,
+    "flags": np.uint8,
+    "packets": np.uint64,
+    "bytes": np.uint64,
+    "first_seen": np.uint64,
+    "last_seen": np.uint64,
+    "tcp_flags": np.uint8,
+    "packet_rate": np.float32,
+    "byte_rate": np.float32,
+}
+_KEY_FIELDS: Final = ("src_addr", "dst_addr", "src_port", "dst_port", "ifindex", "vlan", "protocol", "flags")
+_VALUE_FIELDS: Final = ("packets", "bytes", "first_seen", "last_seen", "tcp_flags")
+
+# Odd multipliers, drawn at start: nobody outside can make two keys' identities meet.
+_MULTIPLIERS: Final = tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(7))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FlowColumns:
-    """The flows of one family, one array a field, all of the same length and never written again.
+    """The flows of one family, one array a field, all of the same length, and not written again once published.
 
     ``src_addr`` and ``dst_addr`` hold the address's bytes in network order: shape (N,) u4 for IPv4, (N, 2) u8 for
     IPv6. Ports, in host order, hold type and code for ICMP. ``first_seen`` and ``last_seen`` are jiffies.
@@ -36,6 +69,126 @@ class FlowColumns:
     packet_rate: npt.NDArray[np.float32]
     byte_rate: npt.NDArray[np.float32]
 
+    @classmethod
+    def empty(cls, family: Family, capacity: int) -> FlowColumns:
+        """Return columns of ``capacity`` rows, not filled in; memory that no row touches is not taken."""
+        address = np.empty(capacity, np.uint32) if family == "ipv4" else np.empty((capacity, 2), np.uint64)
+        columns = {name: np.empty(capacity, dtype) for name, dtype in _DTYPES.items()}
+        return cls(family=family, src_addr=address, dst_addr=np.empty_like(address), **columns)
+
     def __len__(self) -> int:
         """Return the number of flows."""
         return len(self.packets)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return every column by its name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "family"}
+
+    def head(self, count: int) -> FlowColumns:
+        """Return the first ``count`` rows, as views."""
+        return replace(self, **{name: column[:count] for name, column in self.arrays().items()})
+
+    def compress(self, keep: Mask) -> FlowColumns:
+        """Return the rows where ``keep`` is set, moved to the front of the same memory."""
+        count = int(np.count_nonzero(keep))
+        if count == len(self):
+            return self
+        for column in self.arrays().values():
+            column[:count] = column[keep]
+        return self.head(count)
+
+    def extended(self, capacity: int) -> FlowColumns:
+        """Return columns of ``capacity`` rows that start with a copy of these."""
+        larger = FlowColumns.empty(self.family, capacity)
+        for column, longer in zip(self.arrays().values(), larger.arrays().values(), strict=True):
+            longer[: len(self)] = column
+        return larger
+
+    def fill(self, start: int, keys: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
+        """Write records of the kernel's dtypes into the rows from ``start``, rates as zero."""
+        rows = slice(start, start + len(keys))
+        for name in _KEY_FIELDS:
+            getattr(self, name)[rows] = keys[name]
+        for name in _VALUE_FIELDS:
+            getattr(self, name)[rows] = values[name]
+        self.packet_rate[rows] = 0
+        self.byte_rate[rows] = 0
+
+    def keys(self, rows: Rows) -> npt.NDArray[Any]:
+        """Return the rows' keys as the kernel's records."""
+        keys = np.zeros(len(rows), FLOW4_KEY if self.family == "ipv4" else FLOW6_KEY)
+        for name in _KEY_FIELDS:
+            keys[name] = getattr(self, name)[rows]
+        return keys
+
+
+def identities(keys: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Return a 64-bit hash of each key: products with secret odd numbers, summed and mixed."""
+    words = keys.view(np.uint64).reshape(len(keys), -1)
+    total = np.zeros(len(keys), np.uint64)
+    for index in range(words.shape[1]):
+        word = words[:, index]
+        total += (word ^ (word >> np.uint64(32))) * _MULTIPLIERS[index]
+    total ^= total >> np.uint64(29)
+    total *= _MULTIPLIERS[-1]
+    total ^= total >> np.uint64(32)
+    return total
+
+
+class Index:
+    """Flows in the order of their identities, to find those of another drain among them."""
+
+    def __init__(self, identity: npt.NDArray[np.uint64]) -> None:
+        """Sort the identities, shape (N,), of the rows of a FlowColumns."""
+        self.order = np.argsort(identity).astype(np.uint32)
+        self.identities = identity[self.order]
+
+    def compress(self, keep: Mask) -> None:
+        """Follow ``FlowColumns.compress(keep)``."""
+        kept = keep[self.order]
+        moved_to = np.cumsum(keep, dtype=np.uint32) - np.uint32(1)
+        self.order = moved_to[self.order[kept]]
+        self.identities = self.identities[kept]
+
+    def duplicates(self, flows: FlowColumns) -> Rows:
+        """Return rows whose key stands in another row too: all but one of each key."""
+        again = np.flatnonzero(self.identities[1:] == self.identities[:-1])
+        earlier, later = self.order[again].astype(np.intp), self.order[again + 1].astype(np.intp)
+        return earlier[flows.keys(earlier) == flows.keys(later)]
+
+
+def set_rates(flows: FlowColumns, index: Index, before: FlowColumns, index_before: Index, seconds: float) -> None:
+    """Fill in the rates of ``flows`` from the counts that the same flows had ``seconds`` before.
+
+    A flow that was not there counts in whole; so does one that counts less than before: it has been made anew.
+    """
+    where = np.searchsorted(index_before.identities, index.identities)
+    where[where == len(before)] = 0
+    known = index_before.identities[where] == index.identities if len(before) else np.zeros(len(flows), bool)
+    rows, rows_before = index.order[known], index_before.order[where[known]]
+    for now, then, rate in (
+        (flows.packets, before.packets, flows.packet_rate),
+        (flows.bytes, before.bytes, flows.byte_rate),
+    ):
+        rate[:] = now
+        previous = then[rows_before]
+        previous[previous > now[rows]] = 0
+        rate[rows] = now[rows] - previous
+        np.divide(rate, seconds, out=rate)
+
+
+def expired(flows: FlowColumns, clock: WallClock, idle: float, ended: float) -> Mask:
+    """Mark flows without a packet for ``idle`` seconds, or for ``ended`` seconds once FIN or RST was seen."""
+    age = clock.age_ticks(flows.last_seen)
+    over = (flows.tcp_flags & np.uint8(TCP_FIN | TCP_RST)) != 0
+    return (age > clock.ticks(idle)) | (over & (age > clock.ticks(min(idle, ended))))
+
+
+def largest(column: npt.NDArray[Any], count: int | None, among: Mask | None = None) -> Rows:
+    """Return the rows of the ``count`` largest values (all if None), largest first, of rows in ``among``."""
+    rows = np.arange(len(column)) if among is None else np.flatnonzero(among)
+    values = column if among is None else column[rows]
+    if count is not None and count < len(values):
+        chosen = np.argpartition(values, len(values) - count)[len(values) - count :] if count else np.empty(0, np.intp)
+        rows, values = rows[chosen], values[chosen]
+    return rows[np.argsort(values, kind="stable")[::-1]]

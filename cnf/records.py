@@ -5,8 +5,6 @@ Pure: knows no kernel. ``tests/unit/test_records.py`` compares every size and of
 
 from __future__ import annotations
 
-import ipaddress
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -32,6 +30,17 @@ ICMPV6: Final = 58
 SCTP: Final = 132
 PROTOCOL_NAMES: Final = {ICMP: "icmp", TCP: "tcp", UDP: "udp", 47: "gre", 50: "esp", 51: "ah", ICMPV6: "icmpv6", SCTP: "sctp"}
 """IP protocol numbers (IANA) that have a name here; any other is shown as its number."""
+
+_LABELS: Final = {
+    family: {number: name for number, name in PROTOCOL_NAMES.items() if name in PROTOCOL_LABELS and number != foreign}
+    for family, foreign in (("ipv4", ICMPV6), ("ipv6", ICMP))
+}
+
+
+def protocol_label(family: Family, protocol: int) -> str:
+    """Return the label that ``protocol_label()`` of parse.h counts a protocol under."""
+    return _LABELS[family].get(protocol, "other")
+
 
 # Ports stand in network byte order in the kernel's key, hence ">u2".
 _FLOW_TAIL: Final[list[Any]] = [

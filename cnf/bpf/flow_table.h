@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The flow tables, one a family: account_flow() adds a packet to its flow, making the flow if need be. A table is an
+ * LRU hash shared by all CPUs: it never refuses a flow for being full, but lets the longest unused go.
+ * Entries are cumulative: user space reads them, and deletes only those that have been idle or have ended.
+ */
+#ifndef CNF_FLOW_TABLE_H
+#define CNF_FLOW_TABLE_H
+
+#include "abi.h"
+
+#define ENOMEM 12
+#define EBUSY 16
+#define EEXIST 17
+
+BPF_TABLE("lru_hash", struct flow4_key, struct flow_value, flows4, CNF_MAX_ENTRIES);
+#if CNF_IPV6
+BPF_TABLE("lru_hash", struct flow6_key, struct flow_value, flows6, CNF_MAX_ENTRIES);
+#endif
+BPF_PERCPU_ARRAY(table_counters, struct table_counters, CNF_TABLES);
+
+/* `table` is a constant wherever these are called, so that one branch remains of each. */
+static __always_inline struct flow_value *flow_lookup(enum cnf_table table, void *key)
+{
+#if CNF_IPV6
+	if (table == CNF_TABLE_IPV6)
+		return flows6.lookup((struct flow6_key *)key);
+#endif
+	return flows4.lookup((struct flow4_key *)key);
+}
+
+static __always_inline long flow_insert(enum cnf_table table, void *key, struct flow_value *value)
+{
+#if CNF_IPV6
+	if (table == CNF_TABLE_IPV6)
+		return flows6.insert((struct flow6_key *)key, value);
+#endif
+	return flows4.insert((struct flow4_key *)key, value);
+}
+
+static __always_inline void flow_add(struct flow_value *value, __u64 bytes, __u8 tcp_flags, __u64 now)
+{
+	/* Several CPUs may hold the value at once: sums are atomic; of two times of the same tick either will do. */
+	__sync_fetch_and_add(&value->packets, 1);
+	__sync_fetch_and_add(&value->bytes, bytes);
+	if (value->last_seen != now)
+		value->last_seen = now;
+	if ((value->tcp_flags | tcp_flags) != value->tcp_flags)
+		__sync_fetch_and_or(&value->tcp_flags, (__u64)tcp_flags);
+}
+
+static __always_inline void flow_insert_failed(struct table_counters *counters, long error, __u64 bytes)
+{
+	__u32 cause = error == -ENOMEM   ? CNF_INSERT_NO_MEMORY
+		      : error == -EBUSY  ? CNF_INSERT_BUSY
+		      : error == -EEXIST ? CNF_INSERT_RACED
+					 : CNF_INSERT_OTHER;
+
+	counters->error_packets[cause] += 1;
+	counters->error_bytes[cause] += bytes;
+}
+
+static __always_inline void account_flow(enum cnf_table table, void *key, __u64 bytes, __u8 tcp_flags)
+{
+	/* The one clock read of a packet; jiffies are inlined, and a tick is fine enough for first and last seen. */
+	__u64 now = bpf_jiffies64();
+	struct flow_value *value = flow_lookup(table, key);
+	struct table_counters *counters;
+	struct flow_value fresh = {};
+	__u32 index = table;
+	long error;
+
+	if (value) {
+		flow_add(value, bytes, tcp_flags, now);
+		return;
+	}
+	counters = table_counters.lookup(&index);
+	if (!counters)
+		return; /* never: the index is a constant below the array's size */
+	fresh.packets = 1;
+	fresh.bytes = bytes;
+	fresh.first_seen = now;
+	fresh.last_seen = now;
+	fresh.tcp_flags = tcp_flags;
+	error = flow_insert(table, key, &fresh);
+	if (!error) {
+		counters->inserted += 1;
+		return;
+	}
+	if (error == -EEXIST) { /* another CPU was first */
+		value = flow_lookup(table, key);
+		if (value) {
+			flow_add(value, bytes, tcp_flags, now);
+			return;
+		}
+	}
+	flow_insert_failed(counters, error, bytes);
+}
+
+#endif

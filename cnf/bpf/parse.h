@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * From a frame to its flow key. A cursor walks the frame; every step checks its bound. Each parser returns a value of
+ * enum cnf_protocol (or, for Ethernet, the network layer's type), or UNPARSED(reason).
+ *
+ * Headers are declared with natural alignment, not packed: a packed field would be read byte by byte.
+ */
+#ifndef CNF_PARSE_H
+#define CNF_PARSE_H
+
+#include "abi.h"
+
+#define ETH_P_IP 0x0800
+#define ETH_P_8021Q 0x8100
+#define ETH_P_IPV6 0x86dd
+#define ETH_P_8021AD 0x88a8
+
+#define IPPROTO_HOPOPTS 0
+#define IPPROTO_ICMP 1
+#define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
+#define IPPROTO_ROUTING 43
+#define IPPROTO_FRAGMENT 44
+#define IPPROTO_GRE 47
+#define IPPROTO_ESP 50
+#define IPPROTO_ICMPV6 58
+#define IPPROTO_DSTOPTS 60
+#define IPPROTO_SCTP 132
+
+#define MAX_VLAN_TAGS 2
+#define MAX_EXT_HEADERS 6
+#define IPV4_MIN_LENGTH 20
+#define TCP_MIN_LENGTH 20
+#define UDP_LENGTH 8
+#define SCTP_LENGTH 12
+#define ICMP_LENGTH 8
+#define ICMPV6_LENGTH 4
+
+#define UNPARSED(reason) (-1 - (int)(reason))
+#define UNPARSED_REASON(outcome) (-1 - (outcome))
+
+#define be16(value) __builtin_bswap16(value)
+
+struct eth_header {
+	__u8 destination[6];
+	__u8 source[6];
+	__u16 type;
+};
+
+struct vlan_tag {
+	__u16 control;
+	__u16 type;
+};
+
+struct ipv4_header {
+	__u8 version_length; /* version << 4 | header length in 32-bit words */
+	__u8 tos;
+	__u16 total_length;
+	__u16 id;
+	__u16 fragment; /* flags << 13 | offset in units of 8 bytes */
+	__u8 ttl;
+	__u8 protocol;
+	__u16 checksum;
+	__u32 src_addr;
+	__u32 dst_addr;
+};
+
+struct ipv6_header {
+	__u8 version_class;
+	__u8 flow_label[3];
+	__u16 payload_length;
+	__u8 next_header;
+	__u8 hop_limit;
+	__u64 src_addr[2];
+	__u64 dst_addr[2];
+};
+
+/* The first eight bytes of a hop-by-hop, routing, destination options or fragment header. */
+struct ext_header {
+	__u8 next_header;
+	__u8 length;    /* in units of 8 bytes, the first not counted; reserved in a fragment header */
+	__u16 fragment; /* fragment header only: offset in units of 8 bytes << 3 | flags */
+	__u32 rest;
+};
+
+struct tcp_header {
+	__u16 src_port;
+	__u16 dst_port;
+	__u32 sequence;
+	__u32 acknowledgement;
+	__u8 data_offset; /* in 32-bit words << 4 */
+	__u8 flags;
+	__u16 window;
+	__u16 checksum;
+	__u16 urgent;
+};
+
+struct ports {
+	__u16 src;
+	__u16 dst;
+};
+
+struct cursor {
+	void *at;
+	void *end;
+};
+
+struct transport {
+	__u16 src_port;
+	__u16 dst_port;
+	__u8 tcp_flags;
+};
+
+/* Step over `size` bytes and return where they start; NULL if they are not all there. */
+static __always_inline void *cursor_take(struct cursor *cursor, __u32 size)
+{
+	void *start = cursor->at;
+
+	if (start + size > cursor->end)
+		return NULL;
+	cursor->at = start + size;
+	return start;
+}
+
+static __always_inline __u32 cursor_remaining(struct cursor *cursor)
+{
+	return cursor->end - cursor->at;
+}
+
+static __always_inline int is_vlan(__u16 type)
+{
+	return type == be16(ETH_P_8021Q) || type == be16(ETH_P_8021AD);
+}
+
+/* Return the EtherType behind the tags, in network byte order; `vlan` takes the outer tag as it stands in a key. */
+static __always_inline int parse_ethernet(struct cursor *cursor, __u16 *vlan)
+{
+	struct eth_header *eth = cursor_take(cursor, sizeof(*eth));
+	__u16 type;
+
+	if (!eth)
+		return UNPARSED(CNF_TRUNCATED);
+	type = eth->type;
+#if CNF_VLAN
+#pragma unroll
+	for (int depth = 0; depth < MAX_VLAN_TAGS; depth++) {
+		struct vlan_tag *tag;
+
+		if (!is_vlan(type))
+			return type;
+		tag = cursor_take(cursor, sizeof(*tag));
+		if (!tag)
+			return UNPARSED(CNF_TRUNCATED);
+		if (depth == 0)
+			*vlan = CNF_VLAN_PRESENT | (be16(tag->control) & 0x0fff);
+		type = tag->type;
+	}
+	if (is_vlan(type))
+		return UNPARSED(CNF_VLAN_DEPTH);
+#endif
+	return type;
+}
+
+static __always_inline int parse_tcp(struct cursor *cursor, __u32 length, struct transport *transport)
+{
+	struct tcp_header *tcp = cursor_take(cursor, sizeof(*tcp));
+	__u32 header_length;
+
+	if (length < TCP_MIN_LENGTH || !tcp)
+		return UNPARSED(CNF_TRUNCATED);
+	header_length = (tcp->data_offset >> 4) * 4;
+	if (header_length < TCP_MIN_LENGTH)
+		return UNPARSED(CNF_BAD_HEADER);
+	if (header_length > length)
+		return UNPARSED(CNF_TRUNCATED);
+	transport->src_port = tcp->src_port;
+	transport->dst_port = tcp->dst_port;
+	transport->tcp_flags = tcp->flags;
+	return CNF_TCP;
+}
+
+static __always_inline int parse_ports(struct cursor *cursor, __u32 length, __u32 minimum, struct transport *transport)
+{
+	struct ports *ports = cursor_take(cursor, sizeof(*ports));
+
+	if (length < minimum || !ports)
+		return UNPARSED(CNF_TRUNCATED);
+	transport->src_port = ports->src;
+	transport->dst_port = ports->dst;
+	return 0;
+}
+
+static __always_inline int parse_icmp(struct cursor *cursor, __u32 length, __u32 minimum, struct transport *transport)
+{
+	__u8 *type_code = cursor_take(cursor, 2);
+
+	if (length < minimum || !type_code)
+		return UNPARSED(CNF_TRUNCATED);
+	transport->src_port = be16(type_code[0]);
+	transport->dst_port = be16(type_code[1]);
+	return 0;
+}
+
+/* Label a packet by its protocol alone; ICMP counts as such only in the IP version that it belongs to. */
+static __always_inline int protocol_label(__u8 protocol, __u8 icmp_protocol)
+{
+	if (protocol == icmp_protocol)
+		return protocol == IPPROTO_ICMP ? CNF_ICMP : CNF_ICMPV6;
+	switch (protocol) {
+	case IPPROTO_TCP:
+		return CNF_TCP;
+	case IPPROTO_UDP:
+		return CNF_UDP;
+	case IPPROTO_SCTP:
+		return CNF_SCTP;
+	case IPPROTO_GRE:
+		return CNF_GRE;
+	case IPPROTO_ESP:
+		return CNF_ESP;
+	default:
+		return CNF_OTHER;
+	}
+}
+
+/* `length` is what the network layer says there is behind its headers: padding of the frame is no part of it. */
+static __always_inline int parse_transport(struct cursor *cursor, __u32 length, __u8 protocol, __u8 icmp_protocol,
+					   struct transport *transport)
+{
+	int label = protocol_label(protocol, icmp_protocol), error = 0;
+
+	switch (label) {
+	case CNF_TCP:
+		return parse_tcp(cursor, length, transport);
+	case CNF_UDP:
+		error = parse_ports(cursor, length, UDP_LENGTH, transport);
+		break;
+	case CNF_SCTP:
+		error = parse_ports(cursor, length, SCTP_LENGTH, transport);
+		break;
+	case CNF_ICMP:
+		error = parse_icmp(cursor, length, ICMP_LENGTH, transport);
+		break;
+	case CNF_ICMPV6:
+		error = parse_icmp(cursor, length, ICMPV6_LENGTH, transport);
+		break;
+	}
+	return error ? error : label;
+}
+
+/* Fill `key` but for its interface and VLAN. */
+static __always_inline int parse_ipv4(struct cursor *cursor, struct flow4_key *key, struct transport *transport)
+{
+	__u32 available = cursor_remaining(cursor), header_length, total_length;
+	struct ipv4_header *ip = cursor_take(cursor, sizeof(*ip));
+
+	if (!ip)
+		return UNPARSED(CNF_TRUNCATED);
+	header_length = (ip->version_length & 0xf) * 4;
+	if (ip->version_length >> 4 != 4 || header_length < IPV4_MIN_LENGTH)
+		return UNPARSED(CNF_BAD_HEADER);
+	if (!cursor_take(cursor, header_length - IPV4_MIN_LENGTH))
+		return UNPARSED(CNF_TRUNCATED);
+	total_length = be16(ip->total_length);
+	if (total_length < header_length)
+		return UNPARSED(CNF_BAD_HEADER);
+	if (total_length > available)
+		return UNPARSED(CNF_TRUNCATED);
+
+	key->src_addr = ip->src_addr;
+	key->dst_addr = ip->dst_addr;
+	key->protocol = ip->protocol;
+	if (ip->fragment & be16(0x1fff)) {
+		key->flags = CNF_FLOW_FRAGMENT;
+		return protocol_label(ip->protocol, IPPROTO_ICMP);
+	}
+	return parse_transport(cursor, total_length - header_length, ip->protocol, IPPROTO_ICMP, transport);
+}
+
+#if CNF_IPV6
+/* Fill `key` but for its interface and VLAN. */
+static __always_inline int parse_ipv6(struct cursor *cursor, struct flow6_key *key, struct transport *transport)
+{
+	struct ipv6_header *ip = cursor_take(cursor, sizeof(*ip));
+	__u32 remaining, payload_length;
+	__u8 protocol;
+
+	if (!ip)
+		return UNPARSED(CNF_TRUNCATED);
+	if (ip->version_class >> 4 != 6)
+		return UNPARSED(CNF_BAD_HEADER);
+	remaining = cursor_remaining(cursor);
+	payload_length = be16(ip->payload_length);
+	if (payload_length > remaining)
+		return UNPARSED(CNF_TRUNCATED);
+	protocol = ip->next_header;
+	/* A jumbogram (RFC 2675) states its length in a hop-by-hop option and 0 here. */
+	if (payload_length || protocol != IPPROTO_HOPOPTS)
+		remaining = payload_length;
+
+	key->src_addr[0] = ip->src_addr[0];
+	key->src_addr[1] = ip->src_addr[1];
+	key->dst_addr[0] = ip->dst_addr[0];
+	key->dst_addr[1] = ip->dst_addr[1];
+	for (int depth = 0; depth <= MAX_EXT_HEADERS; depth++) {
+		struct ext_header *header;
+		__u32 length = sizeof(*header);
+
+		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_FRAGMENT &&
+		    protocol != IPPROTO_DSTOPTS) {
+			key->protocol = protocol;
+			return parse_transport(cursor, remaining, protocol, IPPROTO_ICMPV6, transport);
+		}
+		if (depth == MAX_EXT_HEADERS)
+			break;
+		header = cursor_take(cursor, sizeof(*header));
+		if (!header)
+			return UNPARSED(CNF_TRUNCATED);
+		if (protocol != IPPROTO_FRAGMENT)
+			length += header->length * 8;
+		if (length > remaining)
+			return UNPARSED(CNF_TRUNCATED);
+		if (protocol == IPPROTO_FRAGMENT && header->fragment & be16(0xfff8)) {
+			key->protocol = header->next_header;
+			key->flags = CNF_FLOW_FRAGMENT;
+			return protocol_label(header->next_header, IPPROTO_ICMPV6);
+		}
+		protocol = header->next_header;
+		if (!cursor_take(cursor, length - sizeof(*header)))
+			return UNPARSED(CNF_TRUNCATED);
+		remaining -= length;
+	}
+	return UNPARSED(CNF_EXT_HEADER_DEPTH);
+}
+#endif
+
+#endif

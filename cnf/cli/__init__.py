@@ -1,0 +1,148 @@
+"""cnfctl: asks a running cnfd who is talking, and whether it is well.
+
+Only argparse is imported here, so that ``--help`` is instant; a command's module is imported once it is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Final, NoReturn
+
+from cnf import __version__
+from cnf.errors import CnfError, UsageError
+
+DEFAULT_SOCKET: Final = "/run/cnf/cnf.sock"
+SORT_FIELDS: Final = (
+    "bytes",
+    "packets",
+    "bits_per_second",
+    "bps",
+    "packets_per_second",
+    "pps",
+    "first_seen",
+    "last_seen",
+)
+SHORTEST_WATCH: Final = 0.1
+"""Seconds: faster redraws show nothing new and only load the daemon."""
+
+_EXAMPLES: Final = """\
+examples:
+  cnfctl flows                                        the 20 largest flows
+  cnfctl flows --watch --sort bps                     who is talking now, like top
+  cnfctl flows --filter 'src net 10.0.0.0/8 and tcp'  filters as tcpdump has them
+  cnfctl flows -o csv > flows.csv                     every flow, for a script
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run cnfctl with ``argv`` and return its exit status; whatever goes wrong is one line on stderr."""
+    if sys.stdout is None:  # python's own answer to a closed descriptor 1
+        return _fail("stdout is closed", os.EX_IOERR)
+    try:
+        try:
+            arguments = _parser().parse_args(argv)
+            return int(arguments.run(arguments))
+        finally:
+            sys.stdout.flush()
+    except CnfError as error:
+        return _fail(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        _discard_output()
+        return 128 + signal.SIGPIPE
+    except OSError as error:  # what the socket refuses is a CnfError by now: this is a full disk or a lost terminal
+        _discard_output()
+        return _fail(f"the output cannot be written: {error.strerror}", os.EX_IOERR)
+
+
+def _fail(message: str, status: int) -> int:
+    printable = import_module("cnf.cli.units").printable
+    print(f"cnfctl: {printable(message)}", file=sys.stderr)
+    return status
+
+
+def _discard_output() -> None:
+    """Point stdout at nothing, so that the interpreter's own flush at exit does not complain a second time."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        line = f"{message} (see {self.prog} --help)"
+        raise UsageError(line)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="cnfctl",
+        description="Ask the flow tracker cnfd who is talking, and whether it is well.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--socket", metavar="PATH", default=DEFAULT_SOCKET, help="cnfd's socket (default: %(default)s)")
+    parser.add_argument("--version", action="version", version=f"cnfctl {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    flows = commands.add_parser("flows", help="the flows of the latest drain, largest first", allow_abbrev=False)
+    flows.add_argument(
+        "--top", metavar="N", type=_positive, help="how many (default: 20 in a table, as fit when watched, else all)"
+    )
+    flows.add_argument(
+        "--sort", metavar="FIELD", type=_sort_field, default="bytes", help=f"one of {', '.join(SORT_FIELDS)}"
+    )
+    flows.add_argument("--filter", metavar="EXPR", help="as in tcpdump: 'src net 10.0.0.0/8 and not port 22'")
+    flows.add_argument("-o", "--output", choices=("table", "json", "jsonl", "csv"), default="table")
+    flows.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        type=_interval,
+        nargs="?",
+        const=0.0,
+        help="show again every SECONDS (default: at each drain); q ends it",
+    )
+    flows.set_defaults(run=lambda arguments: import_module("cnf.cli.flows").run(arguments))
+
+    status = commands.add_parser("status", help="daemon, interfaces, flow table, ledger and drain", allow_abbrev=False)
+    status.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    status.set_defaults(run=lambda arguments: import_module("cnf.cli.status").run(arguments))
+
+    doctor = commands.add_parser("doctor", help="what this machine lacks, and the remedy", allow_abbrev=False)
+    doctor.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    doctor.set_defaults(run=lambda arguments: import_module("cnf.cli.doctor").run(arguments.output))
+    return parser
+
+
+def _positive(text: str) -> int:
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    message = f"a number from 1 on is expected, not {text!r}"
+    raise argparse.ArgumentTypeError(message)
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if SHORTEST_WATCH <= seconds < math.inf:
+        return seconds
+    message = f"seconds are expected, {SHORTEST_WATCH} or more, not {text!r}"
+    raise argparse.ArgumentTypeError(message)
+
+
+def _sort_field(text: str) -> str:
+    if text in SORT_FIELDS:
+        return text
+    nearest = difflib.get_close_matches(text, SORT_FIELDS, n=1)
+    meant = f", did you mean {nearest[0]}?" if nearest else ";"
+    message = f"unknown field {text!r}{meant} Fields: {', '.join(SORT_FIELDS)}"
+    raise argparse.ArgumentTypeError(message)

@@ -1,0 +1,100 @@
+"""``cnfctl flows``: once or again and again, as a table, JSON, JSON lines or CSV."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Final
+
+from cnf.cli import watch
+from cnf.cli.client import Client, Query
+from cnf.cli.flow_table import flow_lines
+from cnf.cli.replies import Flow, Flows
+from cnf.cli.table import is_screen, print_lines, style_for
+from cnf.cli.units import count, cut_end, duration, printable, size
+
+TABLE_ROWS: Final = 20
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show flows as the command line that ``cnf.cli`` parsed asks, and return the exit status."""
+    client = Client(arguments.socket)
+    if arguments.watch is None:
+        _print(client, arguments, again=False)
+        return 0
+    seconds = arguments.watch or client.status()["drain"]["interval_seconds"]
+    if arguments.output == "table" and is_screen(sys.stdout):
+        watch.on_screen(lambda terminal: _frame(client, arguments, terminal, seconds), seconds)
+    else:
+        watch.as_stream(lambda shown: _print(client, arguments, again=shown > 0), seconds)
+    return 0
+
+
+def _query(arguments: argparse.Namespace, top: int | None) -> Query:
+    chosen = {"top": top, "sort": arguments.sort, "filter": arguments.filter}
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def _print(client: Client, arguments: argparse.Namespace, *, again: bool) -> None:
+    if arguments.output == "table":
+        reply = client.flows(_query(arguments, arguments.top or TABLE_ROWS))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        table = _table(reply, arguments, width)
+        print_lines(["", *table] if again else table)
+    elif arguments.output == "json":
+        _print_array(client.each_flow(_query(arguments, arguments.top)))
+    else:
+        lines = client.flow_lines(_query(arguments, arguments.top), arguments.output)
+        # A stream of CSV has one title line, so that the whole of it can be read as one file.
+        _print_raw(islice(lines, 1 if again and arguments.output == "csv" else 0, None))
+
+
+def _table(reply: Flows, arguments: argparse.Namespace, width: int | None) -> list[str]:
+    return flow_lines(
+        reply, width=width, style=style_for(sys.stdout), now=datetime.now(UTC), filtered=arguments.filter is not None
+    )
+
+
+def _print_array(flows: Iterable[Flow]) -> None:
+    """Write a JSON array flow by flow, so that a million of them need no memory."""
+    before = "[\n"
+    for flow in flows:
+        members = json.dumps(flow, separators=(",\n    ", ": "))[1:-1]
+        sys.stdout.write(f"{before}  {{\n    {members}\n  }}")
+        before = ",\n"
+    sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
+
+
+def _print_raw(lines: Iterator[bytes]) -> None:
+    """Copy the daemon's lines; to a terminal without the control characters that an interface's name may hold."""
+    if sys.stdout.isatty():
+        print_lines(printable(line.decode(errors="backslashreplace").rstrip("\r\n")) for line in lines)
+    else:
+        sys.stdout.flush()
+        sys.stdout.buffer.writelines(lines)
+
+
+def _frame(client: Client, arguments: argparse.Namespace, terminal: os.terminal_size, seconds: float) -> list[str]:
+    """Return a screenful: title, filter, and as many flows as fit between them and the summary."""
+    rows = max(terminal.lines - 4, 1)
+    reply = client.flows(_query(arguments, min(arguments.top or rows, rows)))
+    width = terminal.columns
+    restriction = "" if arguments.filter is None else cut_end(f"filter: {printable(arguments.filter)}", width)
+    return [_title(reply, arguments.sort, seconds, width), restriction, *_table(reply, arguments, width)]
+
+
+def _title(reply: Flows, sort: str, seconds: float, width: int) -> str:
+    style = style_for(sys.stdout)
+    name, leave = "cnfctl flows", "q quits"
+    totals = f"{count(reply['totals']['packets'])} packets, {size(reply['totals']['bytes'])}"
+    text = f"  {time.strftime('%H:%M:%S')}, every {duration(seconds)}, by {sort}: {totals}"
+    text = cut_end(text, max(width - len(name), 1))
+    room = width - len(name) - len(text)
+    return style.bold(name) + text + (style.dim(leave.rjust(room)) if room > len(leave) else "")

@@ -1,0 +1,156 @@
+"""``cnfctl status``: the daemon at a glance, and what on it wants a look."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Final
+
+from cnf.cli.client import Client
+from cnf.cli.replies import LEDGER_STATES, Drain, FlowTable, Interface, Ledger, Status
+from cnf.cli.table import SPARE, Column, Style, print_lines, render, style_for
+from cnf.cli.units import bit_rate, count, duration, printable, size
+
+NEARLY_FULL: Final = 0.9
+"""Fill of a flow table from which on a warning stands: the kernel evicts in batches, before the last entry is taken."""
+
+LATE_DRAIN: Final = 3
+"""Intervals after which a drain is overdue."""
+
+_BAR: Final = 10
+_NONE: Final = "-"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show the status as the command line that ``cnf.cli`` parsed asks, and return the exit status."""
+    status = Client(arguments.socket).status()
+    if arguments.output == "json":
+        print(json.dumps(status, indent=2))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print_lines(page(status, width, style_for(sys.stdout)))
+    return 0
+
+
+def page(status: Status, width: int | None, style: Style) -> Iterator[str]:
+    """Yield the lines of the page, tables no wider than ``width``; None is as wide as they take."""
+    sections = (
+        _daemon(status, style),
+        _interfaces(status["interfaces"], width, style),
+        _flow_tables(status["flow_table"], width, style),
+        _ledger(status["ledger"], width, style),
+        _drain(status["drain"], width, style),
+    )
+    for index, section in enumerate(sections):
+        if index:
+            yield ""
+        yield from section
+
+
+def _daemon(status: Status, style: Style) -> Iterator[str]:
+    daemon, rates = status["daemon"], status["rates"]
+    started = datetime.fromisoformat(daemon["started"])
+    running = f"pid {daemon['pid']}, up {duration(daemon['uptime_seconds'])} (since {started:%Y-%m-%d %H:%M:%S %Z})"
+    yield f"{style.bold(printable('cnfd ' + daemon['version']))}  {running}"
+    config = daemon["config"] or "no configuration file"
+    yield printable(f"Linux {daemon['kernel']}, BCC {daemon['bcc_version'] or 'unknown'}, {config}")
+    yield f"receiving {bit_rate(rates['bits_per_second'])}, {count(rates['packets_per_second'])} packets/s"
+
+
+def _interfaces(interfaces: list[Interface], width: int | None, style: Style) -> Iterator[str]:
+    columns: tuple[Column[Interface], ...] = (
+        Column("INTERFACE", lambda interface: interface["name"]),
+        Column("STATE", lambda interface: interface["state"]),
+        Column("MODE", lambda interface: interface["mode"] or _NONE),
+        Column("ASKED", lambda interface: interface["requested_mode"]),
+        Column("PROGRAM", lambda interface: str(interface["program_id"] or _NONE), right=True),
+        Column("PACKETS", lambda interface: f"{interface['received_packets']:,}", right=True),
+        Column("BYTES", lambda interface: size(interface["received_bytes"]), right=True),
+    )
+    yield from render(columns, interfaces, width, style)
+    for interface in interfaces:
+        if interface["error"]:
+            yield from _warning(f"{interface['name']}: {interface['error']}", width, style)
+        elif interface["state"] == "missing":
+            yield from _warning(f"{interface['name']}: no such interface; attached when it appears", width, style)
+
+
+def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) -> Iterator[str]:
+    def number(field: Callable[[FlowTable], int]) -> Callable[[tuple[str, FlowTable]], str]:
+        return lambda row: f"{field(row[1]):,}"
+
+    columns: tuple[Column[tuple[str, FlowTable]], ...] = (
+        Column("FLOWS", lambda row: row[0]),
+        Column("ENTRIES", number(lambda table: table["entries"]), right=True),
+        Column("CAPACITY", number(lambda table: table["capacity"]), right=True),
+        Column("FILL", lambda row: _bar(_fill(row[1]))),
+        Column("CREATED", lambda row: count(row[1]["created"]), right=True, priority=SPARE),
+        Column("EXPIRED", lambda row: count(row[1]["expired"]), right=True, priority=SPARE),
+        Column("EVICTED", lambda row: count(row[1]["evicted"]), right=True),
+        Column("ERRORS", lambda row: count(row[1]["insert_errors"]), right=True),
+    )
+    yield from render(columns, list(tables.items()), width, style)
+    for family, table in tables.items():
+        advice = f"set flows.max_entries = {_ample(table['capacity'])}"
+        if table["evicted"]:
+            yield from _warning(f"{family}: {table['evicted']:,} flows were evicted ({advice})", width, style)
+        elif _fill(table) >= NEARLY_FULL:
+            yield from _warning(f"{family}: nearly full, flows will be evicted ({advice})", width, style)
+        if table["insert_errors"]:
+            yield from _warning(f"{family}: {table['insert_errors']:,} inserts failed", width, style)
+
+
+def _ledger(ledger: Ledger, width: int | None, style: Style) -> Iterator[str]:
+    packets, octets = ledger["packets"], ledger["bytes"]
+    rows = [(state, packets[state], octets[state]) for state in LEDGER_STATES]
+    rows.append(("sum", packets["received"] - packets["difference"], octets["received"] - octets["difference"]))
+    rows.append(("received", packets["received"], octets["received"]))
+    columns: tuple[Column[tuple[str, int, int]], ...] = (
+        Column("LEDGER", lambda row: row[0]),
+        Column("PACKETS", lambda row: f"{row[1]:,}", right=True),
+        Column("BYTES", lambda row: f"{row[2]:,}", right=True),
+    )
+    yield from render(columns, rows, width, style)
+    if packets["difference"] or octets["difference"]:
+        late, late_octets = abs(packets["difference"]), abs(octets["difference"])
+        yield f"{late:,} packets ({late_octets:,} bytes) arrived during the drain"
+    else:
+        yield "balanced: every packet received stands in exactly one state"
+
+
+def _drain(drain: Drain, width: int | None, style: Style) -> Iterator[str]:
+    age, took, interval = drain["age_seconds"], drain["duration_seconds"], drain["interval_seconds"]
+    every = f"every {duration(interval)}"
+    if age is None or took is None:
+        yield f"not drained yet; {every}"
+    else:
+        yield f"drained {duration(age)} ago in {duration(took)}; {every}"
+        if age > LATE_DRAIN * interval:
+            yield from _warning("the drain is overdue: all numbers are as old as it (journalctl -u cnfd)", width, style)
+    if drain["errors"]:
+        latest = f", the latest: {drain['last_error']}" if drain["last_error"] else ""
+        yield from _warning(f"{drain['errors']:,} drains failed{latest}", width, style)
+
+
+def _warning(text: str, width: int | None, style: Style) -> Iterator[str]:
+    line = f"! {printable(text)}"
+    yield from map(style.warn, [line] if width is None else textwrap.wrap(line, width, subsequent_indent="  "))
+
+
+def _fill(table: FlowTable) -> float:
+    return table["entries"] / max(table["capacity"], 1)
+
+
+def _bar(fill: float) -> str:
+    marks = min(int(fill * _BAR), _BAR)
+    return f"[{'#' * marks:-<{_BAR}}] {fill:6.1%}".replace("%", " %")
+
+
+def _ample(capacity: int) -> int:
+    """Return the power of two that leaves at least as much room again."""
+    return 1 << (2 * capacity - 1).bit_length()

@@ -1,0 +1,80 @@
+"""Numbers, times and names as a person reads them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_PREFIXES: Final = ("", "k", "M", "G", "T", "P", "E")
+_STEP: Final = 1000
+_TENTHS_BELOW: Final = 99.95
+"""From here on a tenth is left out: three digits are enough, and 99.95 would read 100.0."""
+
+_MINUTE: Final = 60
+_HOUR: Final = 60 * _MINUTE
+_DAY: Final = 24 * _HOUR
+
+
+def count(value: float) -> str:
+    """Return a count in at most five characters: 999, 1.2k, 34.0M, 678G."""
+    return "".join(_scaled(value))
+
+
+def size(octets: float) -> str:
+    """Return bytes in decimal units: 999 B, 1.2 kB, 12.3 MB."""
+    number, prefix = _scaled(octets)
+    return f"{number} {prefix}B"
+
+
+def bit_rate(bits_per_second: float) -> str:
+    """Return a rate in decimal units: 999 bit/s, 1.2 Mbit/s."""
+    number, prefix = _scaled(bits_per_second)
+    return f"{number} {prefix}bit/s"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in its two largest units: 12 ms, 4.2 s, 3m12s, 2h05m, 3d04h."""
+    whole = round(seconds)
+    if whole >= _DAY:
+        return f"{whole // _DAY}d{whole % _DAY // _HOUR:02}h"
+    if whole >= _HOUR:
+        return f"{whole // _HOUR}h{whole % _HOUR // _MINUTE:02}m"
+    if whole >= _MINUTE:
+        return f"{whole // _MINUTE}m{whole % _MINUTE:02}s"
+    milliseconds = max(seconds, 0.0) * 1000
+    number, unit = (milliseconds, "ms") if milliseconds < _TENTHS_BELOW else (seconds, "s")
+    return f"{_digits(number).removesuffix('.0')} {unit}"
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with all that a terminal might obey (control, format, lone surrogate characters) escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def cut_end(text: str, width: int) -> str:
+    """Return ``text`` in at most ``width`` characters, with an ellipsis at the end for what is left out."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def cut_middle(text: str, width: int) -> str:
+    """Return ``text`` in at most ``width`` characters, with an ellipsis in the middle for what is left out."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def _scaled(value: float) -> tuple[str, str]:
+    """Return ``value`` in at most three digits, and the prefix that belongs to them."""
+    if round(value) < _STEP:
+        return _digits(value).removesuffix(".0"), ""
+    power = 0
+    while round(value) >= _STEP and power < len(_PREFIXES) - 1:
+        value /= _STEP
+        power += 1
+    return _digits(value), _PREFIXES[power]
+
+
+def _digits(value: float) -> str:
+    return f"{value:.1f}" if value < _TENTHS_BELOW else f"{value:.0f}"

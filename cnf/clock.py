@@ -1,0 +1,82 @@
+"""From the ticks that flows are stamped with to wall-clock time. Pure: it is told what the clocks show.
+
+Linux derives jiffies from CLOCK_MONOTONIC in steps of TICK_NSEC (kernel/time/tick-sched.c), so that one reading of both
+and the tick's length give the monotonic time of any stamp. CLOCK_MONOTONIC stands still in suspend and does not step;
+CLOCK_BOOTTIME runs on in suspend; CLOCK_REALTIME steps. A stamp's wall-clock time is what the wall clock shows now, less
+the time that has really passed since: so it is right after a step, whichever way it went.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+CONFIG_HZ: Final = (100, 250, 300, 1000)
+"""The tick rates that Kconfig (kernel/Kconfig.hz) offers."""
+
+SUSPEND_NS: Final = 100_000_000
+"""BOOTTIME that runs ahead of MONOTONIC by less than this between two readings is the readings' own jitter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the clocks show at one moment, in ns but for ``jiffies``."""
+
+    jiffies: int
+    monotonic: int
+    boottime: int
+    realtime: int
+
+
+@dataclass(frozen=True, slots=True)
+class WallClock:
+    """The translation as of one reading; immutable, so that a snapshot keeps its own."""
+
+    now: Reading
+    tick_ns: int
+    suspensions: tuple[tuple[int, int], ...] = ()
+    """(monotonic time at which it was noticed, ns spent suspended), oldest first."""
+
+    def age_ticks(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        """Return how many ticks ago each stamp was; 0 for one taken after the reading."""
+        now = np.uint64(self.now.jiffies)
+        return now - np.minimum(stamps, now)
+
+    def ticks(self, seconds: float) -> int:
+        """Return a duration in whole ticks, at least one."""
+        return max(1, round(seconds * 1e9 / self.tick_ns))
+
+    def wall_ns(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Return the wall-clock time of each stamp, in ns since the epoch."""
+        age = (np.int64(self.now.jiffies) - stamps.astype(np.int64)) * self.tick_ns
+        slept = np.zeros(len(stamps), np.int64)
+        for noticed, nanoseconds in self.suspensions:
+            slept[self.now.monotonic - age < noticed] += nanoseconds
+        return self.now.realtime - age - slept
+
+
+class Clock:
+    """Follow the clocks from reading to reading."""
+
+    def __init__(self, first: Reading) -> None:
+        """Start from ``first``; the tick's length is known once a few ticks have passed since."""
+        self._first = first
+        self._last = first
+        self._suspensions: list[tuple[int, int]] = []
+
+    def observe(self, now: Reading) -> WallClock:
+        """Take a reading, later than those before, and return the translation as of it."""
+        slept = (now.boottime - self._last.boottime) - (now.monotonic - self._last.monotonic)
+        if slept > SUSPEND_NS:
+            self._suspensions.append((now.monotonic, slept))
+        self._last = now
+        return WallClock(now, self._tick_ns(now), tuple(self._suspensions))
+
+    def _tick_ns(self, now: Reading) -> int:
+        ticks = now.jiffies - self._first.jiffies
+        elapsed = max(now.monotonic - self._first.monotonic, 1)
+        hz = min(CONFIG_HZ, key=lambda hz: abs(hz * elapsed - ticks * 1_000_000_000))
+        return (1_000_000_000 + hz // 2) // hz  # TICK_NSEC of linux/jiffies.h

@@ -1,0 +1,97 @@
+"""The command cnfd: arguments, configuration, and an early start of the compiling child; then the daemon.
+
+Light to import: what the daemon itself needs (numpy, pyroute2, waitress) is loaded while the child compiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+import attrs
+import structlog
+
+from cnf import __version__, config, log, systemd
+from cnf.errors import CnfError, UsageError
+from cnf.kernel.program import Blueprint, Build
+from cnf.signals import Signals
+
+DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see cnfd --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
+    parser = _Parser(prog="cnfd", description="Track the flows of this node's interfaces with XDP, for Prometheus and cnfctl.")
+    parser.add_argument("--config", type=Path, metavar="FILE", help=f"configuration (default: {DEFAULT_CONFIG})")
+    parser.add_argument(
+        "--interface",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="track this interface (or shell pattern) instead of the configuration's; alone, it needs no file; repeatable",
+    )
+    parser.add_argument("--check-config", action="store_true", help="read the configuration, name every problem, and end")
+    parser.add_argument("--version", action="version", version=f"cnfd {__version__}")
+    try:
+        arguments = parser.parse_args(argv)
+        source, load = _loader(arguments.config, arguments.interface)
+        settings = load()
+        if arguments.check_config:
+            print(f"configuration {source} is valid")  # noqa: T201 - what was asked for
+            return 0
+        log.configure(settings.log.level, settings.log.format, sys.stderr)
+        _run(settings, source, load)
+    except CnfError as error:
+        print(f"cnfd: {error}", file=sys.stderr)  # noqa: T201 - the one line that an error is
+        systemd.notify(STATUS=str(error))
+        if error.details:
+            structlog.get_logger().debug("details of the error", lines=error.details.splitlines())
+        return error.exit_status
+    return 0
+
+
+def _loader(path: Path | None, interfaces: Sequence[str]) -> tuple[str, Callable[[], config.Settings]]:
+    """Return where the settings come from, and how to read them (again)."""
+    if interfaces and path is None:
+        return "command line", lambda: config.for_interfaces(interfaces)
+    file = path or DEFAULT_CONFIG
+    if not interfaces:
+        return str(file), lambda: config.load(file)
+    chosen = config.for_interfaces(interfaces).interfaces
+    return f"{file} and command line", lambda: attrs.evolve(config.load(file), interfaces=chosen)
+
+
+def _run(settings: config.Settings, source: str, load: Callable[[], config.Settings]) -> None:
+    # numpy's linear algebra starts a thread a CPU at import, each with memory of its own; nothing here uses it.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    blueprint = Blueprint(settings.flows.max_entries, ipv6=settings.flows.ipv6, vlan=settings.flows.vlan)
+    with Signals() as signals:
+        systemd.notify(STATUS="compiling the program")
+        build = Build(blueprint)
+        try:
+            from cnf.daemon import Daemon  # noqa: PLC0415 - loaded while the child compiles: half of the start-up time
+
+            signals.wait(None, build)
+            if signals.stop is not None:
+                structlog.get_logger().info("stopped while compiling", signal=signals.stop.name)
+                return
+            datapath = build.finish()
+        finally:
+            build.cancel()
+        try:
+            Daemon(settings, source, load, datapath, signals).run()
+        finally:
+            datapath.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

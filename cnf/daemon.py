@@ -1,0 +1,210 @@
+"""The daemon: composition of all parts, the start-up list, and the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import grp
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import attrs
+import structlog
+from prometheus_client import CollectorRegistry, disable_created_metrics
+
+from cnf import __version__, log, systemd
+from cnf.config import Settings
+from cnf.control import Control
+from cnf.errors import AttachError, CnfError, ConfigError, Problem
+from cnf.exposition import application
+from cnf.interfaces import Interfaces
+from cnf.kernel.attach import Attacher
+from cnf.kernel.counters import InterfaceCounters
+from cnf.kernel.links import Links
+from cnf.kernel.program import Datapath
+from cnf.metrics import Guard, Instruments
+from cnf.series import FlowSeries
+from cnf.signals import Signals
+from cnf.snapshot import Snapshot
+from cnf.state import State
+from cnf.tracker import Tracker
+from cnf.web import ControlServer, MetricsServer, listen_tcp, listen_unix, serve
+
+RECONCILE_INTERVAL: Final = 10.0
+"""Seconds between looks at the interfaces without a notification, to take back a hook that came free."""
+
+M_MMAP_THRESHOLD: Final = -3  # malloc.h
+FIXED_AT_START: Final = (
+    ("flows", ("max_entries", "ipv6", "vlan")),
+    ("metrics", ("listen",)),
+    ("control", ("socket", "group")),
+    ("log", ("format",)),
+)
+
+
+class Daemon:
+    """One daemon, from attaching to detaching."""
+
+    def __init__(
+        self, settings: Settings, source: str, load: Callable[[], Settings], datapath: Datapath, signals: Signals
+    ) -> None:
+        """Take over a loaded datapath; ``load`` reads the settings again."""
+        self._settings = settings
+        self._source = source
+        self._load = load
+        self._datapath = datapath
+        self._signals = signals
+        self._log = structlog.get_logger()
+        self._registry = CollectorRegistry()
+
+    def run(self) -> None:
+        """Attach, serve, and drain until a signal asks to stop; take everything back whatever happens."""
+        _return_large_blocks()
+        with contextlib.ExitStack() as stack:
+            group = _group(self._settings.control.group)
+            path = Path(self._settings.control.socket)
+            control_socket = stack.enter_context(listen_unix(path, group))
+            stack.callback(path.unlink, missing_ok=True)
+            metrics_socket = stack.enter_context(listen_tcp(self._settings.metrics.host, self._settings.metrics.port))
+
+            attacher = stack.enter_context(Attacher(self._datapath.programs["cnf_ingress"], self._datapath.program_id))
+            self._links = stack.enter_context(Links())
+            counters = InterfaceCounters(self._datapath.maps["interface_counters"])
+            self._interfaces = Interfaces(self._settings.interfaces, attacher, self._links, counters, self._log)
+            self._tracker = Tracker(self._datapath, self._interfaces, self._settings.flows)
+            self._series = FlowSeries()
+            self._state = State(self._settings, self._source, self._build_info(), self._interfaces.totals)
+            self._guard = Guard(self._state, self._settings.metrics.max_series, self._log)
+            disable_created_metrics()
+            self._registry.register(self._guard)
+            self._instruments = Instruments(self._registry)
+
+            systemd.notify(STATUS="attaching the program")
+            stack.callback(self._interfaces.detach_all)
+            self._attach()
+            self._drain()
+            serve(MetricsServer, metrics_socket, application(self._state, self._registry), "metrics")
+            serve(ControlServer, control_socket, Control(self._state, group, self._log), "control")
+            self._log.info("ready", metrics=self._settings.metrics.listen, socket=str(path))
+            systemd.notify(READY=1, STATUS=self._status())
+            self._loop()
+            systemd.notify(STOPPING=1, STATUS="detaching the program")
+
+    def _loop(self) -> None:
+        next_drain = next_reconcile = time.monotonic()
+        watchdog = systemd.watchdog_interval() or RECONCILE_INTERVAL
+        while self._signals.stop is None:
+            now = time.monotonic()
+            if self._signals.take_reload():
+                self._reload()
+            if self._links.changed() or now >= next_reconcile:
+                self._reconcile()
+                next_reconcile = now + RECONCILE_INTERVAL
+            if now >= next_drain:
+                self._drain()
+                # From the planned time, so that drains keep their beat; from now, when one took longer than that.
+                next_drain = max(next_drain + self._settings.flows.drain_interval, now)
+            systemd.notify(WATCHDOG=1, STATUS=self._status())
+            self._signals.wait(min(next_drain, next_reconcile, now + watchdog) - time.monotonic(), self._links)
+        self._log.info("stopping", signal=self._signals.stop.name)
+
+    def _attach(self) -> None:
+        """Attach for the first time; to go on with nothing attached makes sense only while an interface may yet come."""
+        self._reconcile()
+        states = self._state.interfaces
+        if states and all(state.state == "refused" for state in states):
+            raise AttachError("; ".join(str(state.error) for state in states))
+
+    def _reconcile(self) -> None:
+        try:
+            self._interfaces.reconcile()
+        except CnfError as error:
+            self._log.error("looking at the interfaces failed", error=str(error))
+        self._state.interfaces = self._interfaces.states
+
+    def _drain(self) -> None:
+        try:
+            snapshot = self._tracker.drain()
+        except CnfError as error:
+            self._instruments.drain_errors.inc()
+            self._state.drain_errors += 1
+            self._state.last_error = str(error)
+            self._log.error("drain failed", error=str(error))
+            return
+        self._instruments.drain_duration.observe(snapshot.duration)
+        self._series.update(snapshot, self._settings.metrics.top_flows)
+        self._publish(snapshot)
+        self._log.debug("drained", flows=sum(map(len, snapshot.flows.values())), seconds=round(snapshot.duration, 4))
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        before, now = self._state.snapshot, time.monotonic()
+        if before is not None and self._state.drained_at is not None:
+            seconds = max(now - self._state.drained_at, 1e-3)
+            increase = snapshot.ledger.received.minus(before.ledger.received)
+            self._state.rates = increase.packets / seconds, increase.bytes / seconds
+        self._state.series = self._series.values
+        self._state.snapshot = snapshot
+        self._state.drained_at = now
+        self._state.last_error = None
+
+    def _reload(self) -> None:
+        systemd.notify_reloading()
+        try:
+            settings = self._load()
+        except CnfError as error:
+            self._log.error("reload refused, the settings stay as they were", error=str(error))
+        else:
+            self._apply(settings)
+        systemd.notify(READY=1, STATUS=self._status())
+
+    def _apply(self, settings: Settings) -> None:
+        kept = {}
+        for table, keys in FIXED_AT_START:
+            wanted, current = getattr(settings, table), getattr(self._settings, table)
+            for key in keys:
+                if getattr(wanted, key) != getattr(current, key):
+                    self._log.warning("changes at a restart only", key=f"{table}.{key}", in_use=getattr(current, key))
+            kept[table] = attrs.evolve(wanted, **{key: getattr(current, key) for key in keys})
+        self._settings = self._state.settings = attrs.evolve(settings, **kept)
+        log.set_level(settings.log.level)
+        self._tracker.settings = self._settings.flows
+        self._guard.max_series = settings.metrics.max_series
+        self._interfaces.wanted = settings.interfaces
+        self._reconcile()
+        self._log.info("reloaded", source=self._source)
+
+    def _status(self) -> str:
+        states = self._state.interfaces
+        attached = sum(state.state == "attached" for state in states)
+        snapshot = self._state.snapshot
+        flows = sum(map(len, snapshot.flows.values())) if snapshot else 0
+        trouble = f"; drain failing: {self._state.last_error}" if self._state.last_error else ""
+        return f"attached to {attached} of {len(states)} interfaces, {flows} flows{trouble}"
+
+    def _build_info(self) -> dict[str, str]:
+        return {
+            "version": __version__,
+            "bcc_version": self._datapath.bcc_version,
+            "kernel": platform.release(),
+            "python": platform.python_version(),
+        }
+
+
+def _group(name: str) -> int | None:
+    """Return the gid of ``name``; None for no name."""
+    if not name:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        problem = Problem("control.group", f"there is no group {name!r} here (groupadd {name}, or leave it empty)")
+        raise ConfigError("control", [problem]) from None
+
+
+def _return_large_blocks() -> None:
+    """Have malloc give a drain's columns back to the system when they are freed; it would learn to keep them."""
+    with contextlib.suppress(AttributeError):  # not glibc
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)

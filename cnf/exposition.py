@@ -1,0 +1,49 @@
+"""The HTTP side of the metrics: /metrics, /healthz, /readyz and a page that links them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+from cnf import __version__
+from cnf.state import State
+from cnf.web import reply
+
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>cnfd</title></head><body>
+<h1>cnfd {version}</h1>
+<ul>
+<li><a href="/metrics">/metrics</a>: for Prometheus</li>
+<li><a href="/healthz">/healthz</a>: the process lives</li>
+<li><a href="/readyz">/readyz</a>: the program is attached, and the latest drain is fresh</li>
+</ul>
+</body></html>
+"""
+
+
+def application(state: State, registry: CollectorRegistry) -> Any:
+    """Return the WSGI application."""
+    metrics = make_wsgi_app(registry)
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return reply(start_response, "405 Method Not Allowed", "only GET is answered\n", "text/plain")
+        match environ["PATH_INFO"]:
+            case "/metrics":
+                exposition: Iterable[bytes] = metrics(environ, start_response)
+                return exposition
+            case "/healthz":
+                return reply(start_response, "200 OK", "ok\n", "text/plain")
+            case "/readyz":
+                reason = state.not_ready()
+                if reason is None:
+                    return reply(start_response, "200 OK", "ready\n", "text/plain")
+                return reply(start_response, "503 Service Unavailable", f"{reason}\n", "text/plain")
+            case "/":
+                return reply(start_response, "200 OK", PAGE.format(version=__version__), "text/html; charset=utf-8")
+            case _:
+                return reply(start_response, "404 Not Found", "there are /metrics, /healthz and /readyz\n", "text/plain")
+
+    return answer

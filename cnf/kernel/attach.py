@@ -1,0 +1,130 @@
+"""Put the program on interfaces and take it off, by pyroute2; read back what the kernel made of it."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from pyroute2 import IPRoute, NetlinkError
+
+from cnf.errors import AttachError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from cnf.kernel.links import Link
+
+Mode = Literal["native", "generic"]
+MODES: Final[tuple[Mode, ...]] = ("native", "generic")
+
+# linux/if_link.h
+XDP_FLAGS_UPDATE_IF_NOEXIST: Final = 1
+XDP_FLAGS_REPLACE: Final = 16
+MODE_FLAGS: Final[dict[Mode, int]] = {"generic": 2, "native": 4}
+# pyroute2's words for IFLA_XDP_ATTACHED
+ATTACHED_AS: Final[dict[str, Mode]] = {"xdp": "native", "xdpgeneric": "generic"}
+# The hook is taken: another mode would not help, and would put two programs on one interface if it did.
+OCCUPIED: Final = (errno.EBUSY, errno.EEXIST)
+
+
+class Attached(NamedTuple):
+    """The mode obtained, and why the mode tried before it was not, in the kernel's words (empty if it was the first)."""
+
+    mode: Mode
+    refused: str
+
+
+class Attacher:
+    """Attach one program to any number of interfaces; detach it from those, and nothing else."""
+
+    def __init__(self, program_fd: int, program_id: int) -> None:
+        """Open a netlink socket for the program behind ``program_fd``."""
+        self.program_id = program_id
+        self._fd = program_fd
+        self._netlink = IPRoute(ext_ack=True)
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close the netlink socket; the program stays where it is."""
+        self._netlink.close()
+
+    def attach(self, link: Link, mode: Literal["auto", "native", "generic"]) -> Attached:
+        """Attach to ``link``; ``auto`` tries native, then generic.
+
+        Raises:
+            AttachError: another program is there (it stays), or every mode was refused, in the kernel's words.
+        """
+        refusals = []
+        for candidate in MODES if mode == "auto" else (mode,):
+            try:
+                self._set(link.index, self._fd, MODE_FLAGS[candidate] | XDP_FLAGS_UPDATE_IF_NOEXIST)
+            except NetlinkError as error:
+                if error.code in OCCUPIED:
+                    raise self._occupied(link, error) from error
+                refusals.append(f"{candidate}: {_words(error)}")
+                continue
+            if self.ours(link.index) == candidate:
+                return Attached(candidate, "; ".join(refusals))
+            refusals.append(f"{candidate}: accepted, but it is not there when read back")
+        remedy = "mode auto or generic works on any interface" if mode == "native" else "does its driver take XDP?"
+        raise AttachError(f"interface {link.shown}: the kernel refused the program: {'; '.join(refusals)} ({remedy})")
+
+    def detach(self, link: Link) -> bool:
+        """Take our program off ``link``; return False if it was not there (any more).
+
+        Raises:
+            AttachError: the kernel refused, or reading back shows that it is still there.
+        """
+        mode = self.ours(link.index)
+        if mode is None:
+            return False
+        try:
+            self._set(link.index, -1, MODE_FLAGS[mode] | XDP_FLAGS_REPLACE, expected=self._fd)
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return False
+            raise AttachError(f"interface {link.shown}: detaching was refused: {_words(error)}") from error
+        if self.ours(link.index) is not None:
+            raise AttachError(f"interface {link.shown}: program {self.program_id} is still there after detaching it")
+        return True
+
+    def ours(self, ifindex: int) -> Mode | None:
+        """Return the mode in which our program is on the interface; None if it is not."""
+        attached = self.query(ifindex)
+        return attached[0] if attached is not None and attached[1] == self.program_id else None
+
+    def query(self, ifindex: int) -> tuple[Mode, int] | None:
+        """Return mode and program id on the interface; None if there is no program, or no interface."""
+        try:
+            (message,) = self._netlink.get_links(ifindex)
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return None
+            raise AttachError(f"ifindex {ifindex}: asking for its program failed: {_words(error)}") from error
+        xdp = message.get_attr("IFLA_XDP")
+        mode = ATTACHED_AS.get(xdp.get_attr("IFLA_XDP_ATTACHED") or "") if xdp else None
+        return (mode, int(xdp.get_attr("IFLA_XDP_PROG_ID"))) if mode else None
+
+    def _set(self, ifindex: int, fd: int, flags: int, expected: int | None = None) -> None:
+        attributes = [("IFLA_XDP_FD", fd), ("IFLA_XDP_FLAGS", flags)]
+        if expected is not None:
+            attributes.append(("IFLA_XDP_EXPECTED_FD", expected))
+        self._netlink.link("set", index=ifindex, xdp={"attrs": attributes})
+
+    def _occupied(self, link: Link, error: NetlinkError) -> AttachError:
+        there = self.query(link.index)
+        what = f"program {there[1]} ({there[0]}) is on it and is left alone" if there else "another program is on it"
+        return AttachError(
+            f"interface {link.shown}: {what}: {_words(error)}"
+            f" (see who owns it: bpftool prog show; take it off: ip link set dev {link.shown} xdp off)"
+        )
+
+
+def _words(error: NetlinkError) -> str:
+    """Return the kernel's sentence, or the error's name if there was none."""
+    words = str(error.args[1]) if len(error.args) > 1 else ""
+    return f"{words} ({errno.errorcode.get(error.code, error.code)})"

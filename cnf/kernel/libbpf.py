@@ -1,0 +1,115 @@
+"""The few calls of libbpf.so.1 that the daemon makes, by ctypes. BCC's own library depends on it, so it is there.
+
+Every call returns what libbpf 1.x returns: 0 or a descriptor, or ``-errno``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from typing import Any
+
+from cnf.errors import UnavailableError
+
+LIBRARY = "libbpf.so.1"
+
+
+class BatchOpts(ctypes.Structure):
+    """``struct bpf_map_batch_opts`` of libbpf's bpf.h."""
+
+    _fields_ = (("sz", ctypes.c_size_t), ("elem_flags", ctypes.c_uint64), ("flags", ctypes.c_uint64))
+
+
+class TestRunOpts(ctypes.Structure):
+    """``struct bpf_test_run_opts`` of libbpf's bpf.h."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("data_in", ctypes.c_void_p),
+        ("data_out", ctypes.c_void_p),
+        ("data_size_in", ctypes.c_uint32),
+        ("data_size_out", ctypes.c_uint32),
+        ("ctx_in", ctypes.c_void_p),
+        ("ctx_out", ctypes.c_void_p),
+        ("ctx_size_in", ctypes.c_uint32),
+        ("ctx_size_out", ctypes.c_uint32),
+        ("retval", ctypes.c_uint32),
+        ("repeat", ctypes.c_int),
+        ("duration", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint32),
+        ("batch_size", ctypes.c_uint32),
+    )
+
+
+class ProgInfo(ctypes.Structure):
+    """The first fields of ``struct bpf_prog_info`` (linux/bpf.h); the kernel fills as many bytes as are asked for."""
+
+    _fields_ = (("type", ctypes.c_uint32), ("id", ctypes.c_uint32))
+
+
+_FD, _POINTER, _U32, _U64 = ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
+_SIGNATURES: dict[str, list[Any]] = {
+    "bpf_map_lookup_elem": [_FD, _POINTER, _POINTER],
+    "bpf_map_lookup_and_delete_elem": [_FD, _POINTER, _POINTER],
+    "bpf_map_update_elem": [_FD, _POINTER, _POINTER, _U64],
+    "bpf_map_lookup_batch": [_FD, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, ctypes.POINTER(BatchOpts)],
+    "bpf_obj_get_info_by_fd": [_FD, _POINTER, ctypes.POINTER(_U32)],
+    "bpf_prog_test_run_opts": [_FD, ctypes.POINTER(TestRunOpts)],
+    "libbpf_num_possible_cpus": [],
+}
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """Load libbpf once, with the signatures above.
+
+    Raises:
+        UnavailableError: the library, or one of the calls, is not there.
+    """
+    try:
+        lib = ctypes.CDLL(LIBRARY, use_errno=True)
+        for name, arguments in _SIGNATURES.items():
+            function = getattr(lib, name)
+            function.argtypes = arguments
+            function.restype = ctypes.c_int
+    except (OSError, AttributeError) as error:
+        message = f"{LIBRARY} cannot be used: {error} (install the distribution's libbpf, version 1.0 or newer)"
+        raise UnavailableError(message) from error
+    return lib
+
+
+@functools.cache
+def possible_cpus() -> int:
+    """Return the number of CPUs that a per-CPU map holds values for."""
+    return int(library().libbpf_num_possible_cpus())
+
+
+def program_id(fd: int) -> int:
+    """Return the kernel's id of the program behind ``fd``, the number that ``ip link`` and bpftool show."""
+    info = ProgInfo()
+    size = _U32(ctypes.sizeof(info))
+    status = library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size))
+    if status < 0:
+        raise OSError(-status, os.strerror(-status))
+    return int(info.id)
+
+
+def test_run(fd: int, frame: bytes, repeat: int = 1) -> tuple[int, bytes, int]:
+    """Run an XDP program on ``frame`` (14 bytes or more); return verdict, frame afterwards, nanoseconds a run."""
+    size = max(len(frame), 64)
+    data_in = ctypes.create_string_buffer(frame, len(frame))
+    data_out = ctypes.create_string_buffer(size)
+    opts = TestRunOpts(
+        sz=ctypes.sizeof(TestRunOpts),
+        data_in=ctypes.addressof(data_in),
+        data_out=ctypes.addressof(data_out),
+        data_size_in=len(frame),
+        data_size_out=size,
+        repeat=repeat,
+    )
+    status = library().bpf_prog_test_run_opts(fd, ctypes.byref(opts))
+    if status < 0:
+        raise OSError(-status, os.strerror(-status))
+    return int(opts.retval), data_out.raw[: opts.data_size_out], int(opts.duration)

@@ -1,0 +1,139 @@
+"""Typed access to the datapath's maps: batch reads of the flow tables, and sums of per-CPU counters, in numpy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cnf.errors import MapError
+from cnf.kernel import libbpf
+
+Records = npt.NDArray[Any]
+
+BATCH: Final = 8192
+"""Entries a batch call reads: the staging arrays stay in the processor's cache, and the call's own cost vanishes."""
+
+INTERRUPTED_TRIES: Final = 8
+
+
+class Taken(NamedTuple):
+    """Values that were deleted, and what stopped it before the end, if anything did."""
+
+    values: Records
+    error: MapError | None
+
+
+class FlowMap:
+    """A flow table: read in batches, and entries taken out one by one.
+
+    ``lookup_batch`` is libbpf's call; another one may stand in for it to try the kernel's refusals.
+    """
+
+    def __init__(
+        self, name: str, fd: int, key: np.dtype[Any], value: np.dtype[Any], lookup_batch: Callable[..., int] | None = None
+    ) -> None:
+        """Prepare staging arrays for ``BATCH`` entries of the structured dtypes ``key`` and ``value``."""
+        self.name = name
+        self._fd = fd
+        self._lookup_batch = lookup_batch or libbpf.library().bpf_map_lookup_batch
+        self._take = libbpf.library().bpf_map_lookup_and_delete_elem
+        self._keys = np.empty(BATCH, key)
+        self._values = np.empty(BATCH, value)
+
+    def batches(self) -> Iterator[tuple[Records, Records]]:
+        """Yield (keys, values) until the table has been walked; each pair is overwritten by the next.
+
+        A flow that stays in the table all along is met exactly once; one that comes or goes meanwhile may be missed.
+
+        Raises:
+            MapError: the kernel refused, other than by EINTR (tried again) or ENOSPC (tried with larger batches).
+        """
+        cursor = ctypes.c_uint64()  # opaque; a hash table's is a 32-bit bucket number
+        count = ctypes.c_uint32()
+        opts = libbpf.BatchOpts(sz=ctypes.sizeof(libbpf.BatchOpts))
+        started = False
+        interrupted = 0
+        while True:
+            count.value = len(self._keys)
+            status = self._lookup_batch(
+                self._fd,
+                ctypes.byref(cursor) if started else None,
+                ctypes.byref(cursor),
+                self._keys.ctypes.data,
+                self._values.ctypes.data,
+                ctypes.byref(count),
+                ctypes.byref(opts),
+            )
+            if status == -errno.ENOSPC:  # one bucket holds more than the arrays do
+                self._keys = np.empty(2 * len(self._keys), self._keys.dtype)
+                self._values = np.empty(2 * len(self._values), self._values.dtype)
+                continue
+            if status == -errno.EINTR and interrupted < INTERRUPTED_TRIES:
+                interrupted += 1
+                continue
+            if status not in (0, -errno.ENOENT):
+                raise self._error("reading", -status)
+            started = True
+            if count.value:
+                yield self._keys[: count.value], self._values[: count.value]
+            if status == -errno.ENOENT:
+                return
+
+    def take(self, keys: Records) -> Taken:
+        """Delete ``keys``, shape (N,), and return the final values of those that were still there.
+
+        Value and deletion are one step for the kernel, so that no packet counted before it is lost.
+        """
+        keys = np.ascontiguousarray(keys)
+        values = np.empty(len(keys), self._values.dtype)
+        key, value = keys.ctypes.data, values.ctypes.data
+        found = 0
+        for index in range(len(keys)):
+            status = self._take(self._fd, key + index * keys.itemsize, value + found * values.itemsize)
+            if status == 0:
+                found += 1
+            elif status != -errno.ENOENT:  # which is: evicted since it was read
+                return Taken(values[:found], self._error("deleting from", -status))
+        return Taken(values[:found], None)
+
+    def _error(self, doing: str, number: int) -> MapError:
+        return MapError(f"{doing} map {self.name}: {os.strerror(number)}", errno=number)
+
+
+class PerCpuArray:
+    """A per-CPU array of structs; user space writes a slot only while nothing counts in it."""
+
+    def __init__(self, name: str, fd: int, value: np.dtype[Any]) -> None:
+        """Prepare for values of the structured dtype ``value``, whose size is a multiple of 8."""
+        self.name = name
+        self._fd = fd
+        self._value = value
+
+    def read(self, slot: int) -> Records:
+        """Return the values of one slot, shape (possible CPUs,)."""
+        values = np.empty(libbpf.possible_cpus(), self._value)
+        index = ctypes.c_uint32(slot)
+        status = libbpf.library().bpf_map_lookup_elem(self._fd, ctypes.byref(index), values.ctypes.data)
+        if status < 0:
+            raise MapError(f"reading map {self.name}[{slot}]: {os.strerror(-status)}", errno=-status)
+        return values
+
+    def write(self, slot: int, value: Records) -> None:
+        """Set one slot to ``value``, shape (), on every CPU."""
+        values = np.repeat(value, libbpf.possible_cpus())
+        index = ctypes.c_uint32(slot)
+        status = libbpf.library().bpf_map_update_elem(self._fd, ctypes.byref(index), values.ctypes.data, 0)
+        if status < 0:
+            raise MapError(f"writing map {self.name}[{slot}]: {os.strerror(-status)}", errno=-status)
+
+
+def add_up(values: Records) -> Records:
+    """Sum a structured array over its CPUs: shape (N,) to shape (), word by 64-bit word."""
+    words = values.view(np.uint64).reshape(len(values), -1)
+    return words.sum(axis=0, dtype=np.uint64).view(values.dtype)[0]

@@ -1,0 +1,185 @@
+"""The loaded datapath: what to build (``Blueprint``), its building in a child (``Build``), and its maps and programs.
+
+Light to import: the child is started before numpy, pyroute2 and the rest of the daemon are loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from cnf.errors import CnfError, CompileError, KernelError, PrivilegeError, UnavailableError, VerifierError
+from cnf.kernel import capabilities, libbpf
+
+SOURCE: Final = Path(__file__).parent.parent / "bpf" / "flow.c"
+PROGRAMS: Final = ("cnf_ingress", "cnf_clock")
+BCC_REMEDY: Final = "install the distribution's package: python3-bpfcc on Debian and Ubuntu, python3-bcc on Fedora"
+LOG_LIMIT: Final = 1 << 20
+CLOCK_FRAME: Final = bytes(64)
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What to build: the source, and what of it is compiled in."""
+
+    max_entries: int
+    ipv6: bool = True
+    vlan: bool = True
+    source: Path = SOURCE
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Return the names of the maps that the program will have."""
+        flows = ("flows4", "flows6") if self.ipv6 else ("flows4",)
+        return (*flows, "table_counters", "interface_counters")
+
+    @property
+    def defines(self) -> dict[str, int]:
+        """Return the preprocessor's definitions."""
+        return {"CNF_MAX_ENTRIES": self.max_entries, "CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan)}
+
+
+@dataclass(frozen=True, slots=True)
+class Datapath:
+    """A loaded program and its maps, by descriptor. Owns them: close it once."""
+
+    blueprint: Blueprint
+    bcc_version: str
+    maps: dict[str, int]
+    programs: dict[str, int]
+    program_id: int
+
+    def read_clock(self) -> tuple[int, int]:
+        """Return (jiffies, CLOCK_MONOTONIC in ns), read as one."""
+        before = time.monotonic_ns()
+        _verdict, frame, _duration = libbpf.test_run(self.programs["cnf_clock"], CLOCK_FRAME)
+        return int.from_bytes(frame[:8], sys.byteorder), (before + time.monotonic_ns()) // 2
+
+    def close(self) -> None:
+        """Close every descriptor; what is attached to an interface stays there."""
+        for fd in (*self.maps.values(), *self.programs.values()):
+            os.close(fd)
+
+
+class Build:
+    """The child at work. ``fileno()`` is readable when it has answered or died; then call ``finish()``."""
+
+    def __init__(self, blueprint: Blueprint, *, python: str = sys.executable) -> None:
+        """Start the child.
+
+        Raises:
+            PrivilegeError: a capability that loading or attaching needs is missing.
+        """
+        missing = capabilities.missing()
+        if missing:
+            raise PrivilegeError(capabilities.explain(missing))
+        self._blueprint = blueprint
+        self._log: IO[bytes] = tempfile.TemporaryFile()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        request = {
+            "source": str(blueprint.source),
+            "defines": blueprint.defines,
+            "maps": blueprint.maps,
+            "programs": PROGRAMS,
+        }
+        with theirs:
+            self._child = subprocess.Popen(
+                [python, "-P", "-m", "cnf.kernel.compile", json.dumps(request)],
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=self._log,
+            )
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on."""
+        return self._socket.fileno()
+
+    def cancel(self) -> None:
+        """End the child and let everything go; harmless after ``finish()``."""
+        self._child.kill()
+        self._child.wait()
+        self._socket.close()
+        self._log.close()
+
+    def finish(self) -> Datapath:
+        """Wait for the answer and take over the descriptors.
+
+        Raises:
+            UnavailableError: BCC is missing, is another package, or its process died.
+            CompileError, VerifierError, KernelError: with the log in ``details``.
+        """
+        maps, programs = self._blueprint.maps, PROGRAMS
+        try:
+            message, fds, _flags, _address = socket.recv_fds(
+                self._socket, LOG_LIMIT, len(maps) + len(programs), socket.MSG_CMSG_CLOEXEC
+            )
+            self._child.wait()
+            self._log.seek(0)
+            log = self._log.read(LOG_LIMIT).decode(errors="backslashreplace")
+        finally:
+            self.cancel()
+        if not message:
+            raise _died(self._child.returncode, log)
+        answer = json.loads(message)
+        if "error" in answer:
+            raise _FAILURES[answer["error"]](answer["message"], log)
+        return Datapath(
+            blueprint=self._blueprint,
+            bcc_version=answer["bcc_version"],
+            maps=dict(zip(maps, fds, strict=False)),
+            programs=dict(zip(programs, fds[len(maps) :], strict=True)),
+            program_id=libbpf.program_id(fds[len(maps)]),
+        )
+
+
+def load(blueprint: Blueprint) -> Datapath:
+    """Build and wait."""
+    return Build(blueprint).finish()
+
+
+def _died(status: int, log: str) -> CnfError:
+    lines = log.strip().splitlines() or ["no output"]
+    cause = "killed, perhaps for lack of memory" if status < 0 else "the last line it wrote is quoted"
+    return UnavailableError(f"the compiling process ended with status {status}: {lines[-1]} ({cause})", details=log)
+
+
+def _bcc_missing(message: str, log: str) -> CnfError:
+    return UnavailableError(f"BCC is missing: {message} ({BCC_REMEDY})", details=log)
+
+
+def _bcc_wrong(message: str, log: str) -> CnfError:
+    text = f"the module bcc at {message} is not BCC but PyPI's package of that name (pip uninstall bcc; {BCC_REMEDY})"
+    return UnavailableError(text, details=log)
+
+
+def _compile_failed(message: str, log: str) -> CnfError:
+    lines = [line for line in log.splitlines() if "error:" in line]
+    line = lines[0] if lines else message
+    omitted = f"({max(len(log.splitlines()) - 1, 0)} lines omitted; log level debug shows them)"
+    if line.startswith("could not open bpf map"):
+        return KernelError(f"the kernel made no map: {line} (max_entries may be too high for its memory)", details=log)
+    return CompileError(f"flow.c did not compile: {line} {omitted}", details=log)
+
+
+def _load_failed(message: str, log: str) -> CnfError:
+    lines = [line for line in log.splitlines() if line.strip() and not line.startswith(("processed ", "libbpf:", "HINT"))]
+    omitted = f"({max(len(lines) - 1, 0)} lines omitted; log level debug shows them)"
+    return VerifierError(f"the kernel rejected the program: {message}: {lines[-1] if lines else 'no log'} {omitted}", details=log)
+
+
+_FAILURES: Final[dict[str, Callable[[str, str], CnfError]]] = {
+    "bcc_missing": _bcc_missing,
+    "bcc_wrong": _bcc_wrong,
+    "compile": _compile_failed,
+    "load": _load_failed,
+}

@@ -1,0 +1,80 @@
+"""The ledger: every packet that the program saw stands in exactly one state, and the states add up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cnf.records import MALFORMED, NON_IP
+
+STATES: Final = ("live", "expired", "evicted", "non_ip", "malformed", "dropped", "insert_error")
+
+
+class Count(NamedTuple):
+    """Packets and bytes."""
+
+    packets: int = 0
+    bytes: int = 0
+
+    def plus(self, other: Count) -> Count:
+        """Return the sum, field by field."""
+        return Count(self.packets + other.packets, self.bytes + other.bytes)
+
+    def minus(self, other: Count) -> Count:
+        """Return the difference, field by field."""
+        return Count(self.packets - other.packets, self.bytes - other.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What was received, and where it stands."""
+
+    received: Count
+    states: Mapping[str, Count]
+
+    @property
+    def difference(self) -> Count:
+        """Return what was received less what stands somewhere: 0 at rest, below 0 by what came during the drain."""
+        return self.received.minus(total(self.states.values()))
+
+
+def total(counts: Iterable[Count]) -> Count:
+    """Add up counts."""
+    result = Count()
+    for count in counts:
+        result = result.plus(count)
+    return result
+
+
+def settle(
+    interfaces: Iterable[npt.NDArray[Any]], live: Count, expired: Count, insert_error: Count, *, any_evicted: bool
+) -> Ledger:
+    """Draw up the ledger from counters of all ``interfaces`` (INTERFACE_COUNTERS, shape ()) and sums of the flow tables.
+
+    An LRU table tells nobody what it evicts. What reached the tables, and neither is there nor was read when it was
+    deleted, has been evicted; but only if flows have been (known by their number), so that without evictions a packet
+    that went astray shows as a difference instead of being explained away.
+    """
+    sums = {label: Count() for label in ("received", "non_ip", "malformed")}
+    for counters in interfaces:
+        packets, octets = counters["packets"], counters["bytes"]
+        sums["received"] = sums["received"].plus(Count(int(packets.sum(dtype=np.uint64)), int(octets.sum(dtype=np.uint64))))
+        for label, index in (("non_ip", NON_IP), ("malformed", MALFORMED)):
+            sums[label] = sums[label].plus(Count(int(packets[index]), int(octets[index])))
+    states = {
+        "live": live,
+        "expired": expired,
+        "evicted": Count(),
+        "non_ip": sums["non_ip"],
+        "malformed": sums["malformed"],
+        "dropped": Count(),  # the program drops nothing
+        "insert_error": insert_error,
+    }
+    if any_evicted:
+        rest = sums["received"].minus(total(states.values()))
+        states["evicted"] = Count(max(rest.packets, 0), max(rest.bytes, 0))
+    return Ledger(sums["received"], states)

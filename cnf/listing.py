@@ -1,0 +1,178 @@
+"""Answer "which flows": filter, sort and take the largest over both families, and write flows for people's programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from cnf.errors import UsageError
+from cnf.filter import compile_filter
+from cnf.flows import FlowColumns, Rows, largest
+from cnf.ledger import Count
+from cnf.records import FLOW_FRAGMENT, ICMP, ICMPV6, PROTOCOL_NAMES, SCTP, TCP, UDP, VLAN_PRESENT, Family
+from cnf.snapshot import Snapshot
+
+SORT_COLUMNS: Final = {
+    "bytes": "bytes",
+    "packets": "packets",
+    "bits_per_second": "byte_rate",
+    "bps": "byte_rate",
+    "packets_per_second": "packet_rate",
+    "pps": "packet_rate",
+    "first_seen": "first_seen",
+    "last_seen": "last_seen",
+}
+FIELDS: Final = (
+    "interface",
+    "direction",
+    "protocol",
+    "src_addr",
+    "src_port",
+    "dst_addr",
+    "dst_port",
+    "icmp_type",
+    "icmp_code",
+    "vlan",
+    "fragment",
+    "packets",
+    "bytes",
+    "packets_per_second",
+    "bits_per_second",
+    "tcp_flags",
+    "first_seen",
+    "last_seen",
+)
+TCP_FLAG_LETTERS: Final = ((0x02, "S"), (0x10, "A"), (0x08, "P"), (0x01, "F"), (0x04, "R"), (0x20, "U"), (0x40, "E"), (0x80, "W"))
+WITH_PORTS: Final = (TCP, UDP, SCTP)
+CHUNK: Final = 1000
+"""Flows written at a time: small, so that a large answer takes turns with everything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Rows of a snapshot's columns, in the order to show them, and what they were chosen from."""
+
+    snapshot: Snapshot
+    order: tuple[tuple[Family, Rows], ...]
+    """Runs of rows of one family, in order."""
+    matched: int
+    totals: Count
+    """Packets and bytes of all that matched."""
+
+    def flows(self) -> Iterator[dict[str, Any]]:
+        """Yield the flows as JSON objects."""
+        for family, rows in self.order:
+            for start in range(0, len(rows), CHUNK):
+                yield from describe(self.snapshot, family, rows[start : start + CHUNK])
+
+
+def select(snapshot: Snapshot, expression: str, sort: str, count: int | None) -> Selection:
+    """Return the ``count`` largest flows by ``sort`` (all if None) that match the filter ``expression``.
+
+    Raises:
+        UsageError: the expression, or the name of the field.
+    """
+    if sort not in SORT_COLUMNS:
+        raise UsageError(f"flows cannot be sorted by {sort!r}: expected one of {', '.join(SORT_COLUMNS)}")
+    matches = compile_filter(expression)
+    chosen: dict[Family, Rows] = {}
+    matched, totals = 0, Count()
+    for family, flows in snapshot.flows.items():
+        mask = matches.mask(flows, snapshot.names) if expression.strip() else None
+        matched += len(flows) if mask is None else int(np.count_nonzero(mask))
+        totals = totals.plus(Count(*(_sum(column, mask) for column in (flows.packets, flows.bytes))))
+        chosen[family] = largest(getattr(flows, SORT_COLUMNS[sort]), count, mask)
+    return Selection(snapshot, _merge(snapshot, chosen, SORT_COLUMNS[sort], count), matched, totals)
+
+
+def describe(snapshot: Snapshot, family: Family, rows: Rows) -> Iterator[dict[str, Any]]:
+    """Yield the flows in ``rows`` as JSON objects with the keys of FIELDS."""
+    flows = snapshot.flows[family]
+    first = _times(snapshot, flows.first_seen[rows])
+    last = _times(snapshot, flows.last_seen[rows])
+    for row, first_seen, last_seen in zip(rows.tolist(), first, last, strict=True):
+        yield _describe(flows, row, snapshot.names) | {"first_seen": first_seen, "last_seen": last_seen}
+
+
+def to_csv(flows: Iterator[dict[str, Any]]) -> Iterator[str]:
+    """Yield a header line, then a line a flow; null is an empty field."""
+    line = io.StringIO()
+    writer = csv.DictWriter(line, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for flow in flows:
+        writer.writerow(flow)
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
+    yield line.getvalue()
+
+
+def to_jsonl(flows: Iterator[dict[str, Any]]) -> Iterator[str]:
+    """Yield a JSON object a line."""
+    for flow in flows:
+        yield json.dumps(flow) + "\n"
+
+
+def tcp_flags(flags: int) -> str:
+    """Return the letters of the flags that are set, SYN first."""
+    return "".join(letter for bit, letter in TCP_FLAG_LETTERS if flags & bit)
+
+
+def address(flows: FlowColumns, column: str, row: int) -> str:
+    """Return an address as text."""
+    packed = getattr(flows, column)[row].tobytes()
+    return socket.inet_ntop(socket.AF_INET if flows.family == "ipv4" else socket.AF_INET6, packed)
+
+
+def _describe(flows: FlowColumns, row: int, names: Any) -> dict[str, Any]:
+    protocol, vlan, ifindex = int(flows.protocol[row]), int(flows.vlan[row]), int(flows.ifindex[row])
+    src_port, dst_port = int(flows.src_port[row]), int(flows.dst_port[row])
+    fragment = bool(flows.flags[row] & FLOW_FRAGMENT)
+    ports = protocol in WITH_PORTS
+    icmp = protocol == (ICMP if flows.family == "ipv4" else ICMPV6) and not fragment
+    return {
+        "interface": names.get(ifindex, f"ifindex {ifindex}"),
+        "direction": "ingress",
+        "protocol": PROTOCOL_NAMES.get(protocol, str(protocol)),
+        "src_addr": address(flows, "src_addr", row),
+        "src_port": src_port if ports else None,
+        "dst_addr": address(flows, "dst_addr", row),
+        "dst_port": dst_port if ports else None,
+        "icmp_type": src_port if icmp else None,
+        "icmp_code": dst_port if icmp else None,
+        "vlan": vlan & 0xFFF if vlan & VLAN_PRESENT else None,
+        "fragment": fragment,
+        "packets": int(flows.packets[row]),
+        "bytes": int(flows.bytes[row]),
+        "packets_per_second": round(float(flows.packet_rate[row]), 3),
+        "bits_per_second": round(8 * float(flows.byte_rate[row]), 3),
+        "tcp_flags": tcp_flags(int(flows.tcp_flags[row])),
+    }
+
+
+def _merge(snapshot: Snapshot, chosen: dict[Family, Rows], column: str, count: int | None) -> tuple[tuple[Family, Rows], ...]:
+    """Merge the families' rows, each in order, into runs in the order of all."""
+    families = list(chosen)
+    keys = np.concatenate([getattr(snapshot.flows[family], column)[chosen[family]] for family in families])
+    which = np.repeat(np.arange(len(families)), [len(chosen[family]) for family in families])
+    rows = np.concatenate([chosen[family] for family in families])
+    order = np.argsort(keys, kind="stable")[::-1][:count]
+    which, rows = which[order], rows[order]
+    runs = np.split(np.arange(len(order)), np.flatnonzero(np.diff(which)) + 1)
+    return tuple((families[which[run[0]]], rows[run]) for run in runs if len(run))
+
+
+def _times(snapshot: Snapshot, stamps: Any) -> list[str]:
+    microseconds = (snapshot.clock.wall_ns(stamps) // 1000).astype("datetime64[us]")
+    return [f"{text}Z" for text in np.datetime_as_string(microseconds).tolist()]
+
+
+def _sum(column: Any, mask: Any) -> int:
+    return int(column.sum(dtype=np.uint64) if mask is None else column[mask].sum(dtype=np.uint64))

@@ -1,0 +1,131 @@
+"""The log: events of structlog, ``logging`` and ``warnings`` as lines on one stream.
+
+structlog hands its events to ``logging``, whose one handler makes and writes the lines: whatever goes wrong there ends
+there, and the code that logs does not notice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from numbers import Integral, Real
+from typing import ClassVar, TextIO
+
+import structlog
+from structlog.processors import ExceptionRenderer, JSONRenderer
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, ExcInfo, Processor
+
+from cnf.config import LogFormat, LogLevel
+
+
+def configure(level: LogLevel, output: LogFormat, stream: TextIO) -> None:
+    """Send every event of ``level`` and above to ``stream``, a file with a descriptor.
+
+    ``output`` is ``console``, ``json``, or ``auto``: console on a terminal, else JSON. Before the first call, structlog
+    prints to stdout. A later call replaces what the one before it has set.
+    """
+    terminal = stream.isatty()
+    console = output == "console" or (output == "auto" and terminal)
+    rendering: list[Processor] = [JSONRenderer()]
+    if console:
+        rendering = [_escape, structlog.dev.ConsoleRenderer(colors=terminal, sort_keys=False)]
+    handler = _LineHandler(stream)
+    handler.setFormatter(ProcessorFormatter(processors=[ExceptionRenderer(_tell_exception), _order, *rendering]))
+    logging.getLogger().handlers = [handler]
+    logging.captureWarnings(capture=True)
+    set_level(level)
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
+def set_level(level: LogLevel) -> None:
+    """Let events of ``level`` and above through from now on."""
+    logging.getLogger().setLevel(level.upper())
+
+
+def lost_lines() -> int:
+    """Return how many lines could not be made or written since the process started."""
+    return _LineHandler.lost
+
+
+class _LineHandler(logging.Handler):
+    """Write each record as one write to the descriptor, and count those that fail.
+
+    No buffer: one would keep the lines of a full disk and write them later, among others.
+    """
+
+    lost: ClassVar[int] = 0
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def emit(self, record: logging.LogRecord) -> None:  # the caller, handle(), holds the handler's lock
+        written = False
+        with contextlib.suppress(Exception):
+            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+            while line:
+                line = line[os.write(self._stream.fileno(), line) :]
+            written = True
+        if not written:
+            _LineHandler.lost += 1
+
+
+def _tell_exception(exc_info: ExcInfo) -> str:
+    """Return the whole traceback when debug events are let through, else the exception alone, in one line."""
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+        return "".join(traceback.format_exception(*exc_info)).rstrip()
+    return " ".join(f"{exc_info[0].__name__}: {exc_info[1]}".split())
+
+
+def _order(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Put timestamp, level and event first; a context key of such a name gets an underscore behind it."""
+    record: logging.LogRecord = event.pop("_record")
+    text = str(event.pop("event"))
+    if not event.pop("_from_structlog"):  # waitress, warnings: sentences, at times of several lines
+        text = " ".join(text.split())
+        event = {"logger": record.name, **event}
+    head = {
+        "timestamp": datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "level": record.levelname.lower(),
+        "event": _plain(text),
+    }
+    return head | {f"{key}_" if key in head else key: _plain(value) for key, value in event.items()}
+
+
+def _plain(value: object) -> object:
+    """Return ``value`` as what JSON has; numpy's numbers are numbers, undecodable bytes get backslashes."""
+    match value:
+        case None | bool():
+            return value
+        case Integral():
+            return int(value)
+        case Real() if math.isfinite(value):
+            return float(value)
+        case Mapping():
+            return {str(_plain(key)): _plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(item) for item in value]
+    data = value if isinstance(value, bytes) else str(value).encode(errors="backslashreplace")
+    return data.decode(errors="backslashreplace")
+
+
+def _escape(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Keep control characters, such as an interface's name may hold, away from the terminal."""
+    return {key: _printable(value, key) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _printable(text: str, key: str) -> str:
+    kept = "\n" if key == "exception" else ""
+    return "".join(
+        char if char.isprintable() or char == kept else char.encode("unicode_escape").decode() for char in text
+    )

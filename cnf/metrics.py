@@ -1,0 +1,155 @@
+"""Prometheus metrics: custom collectors over the latest snapshot and the live per-CPU counters."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from structlog.typing import FilteringBoundLogger
+
+from cnf.records import INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS
+from cnf.series import FlowLabels
+from cnf.state import State
+
+DRAIN_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+def received(state: State) -> Iterator[Metric]:
+    """Yield what the program has seen, live."""
+    packets = CounterMetricFamily("cnf_received_packets", "Packets that the program saw.", labels=("interface", "protocol"))
+    octets = CounterMetricFamily("cnf_received_bytes", "Bytes of these packets, whole frames.", labels=("interface", "protocol"))
+    unparsed = CounterMetricFamily(
+        "cnf_unparsed_packets", "Packets counted as malformed, by what was wrong.", labels=("interface", "reason")
+    )
+    for name, counters in state.totals().items():
+        for index, protocol in enumerate(PROTOCOL_LABELS):
+            packets.add_metric((name, protocol), int(counters["packets"][index]))
+            octets.add_metric((name, protocol), int(counters["bytes"][index]))
+        for index, reason in enumerate(UNPARSED_REASONS):
+            unparsed.add_metric((name, reason), int(counters["unparsed"][index]))
+    yield from (packets, octets, unparsed)
+    yield CounterMetricFamily("cnf_dropped_packets", "Packets that the program dropped.", labels=("interface", "reason"))
+    yield CounterMetricFamily("cnf_dropped_bytes", "Bytes that the program dropped.", labels=("interface", "reason"))
+
+
+def interfaces(state: State) -> Iterator[Metric]:
+    """Yield which interfaces carry the program."""
+    attached = GaugeMetricFamily(
+        "cnf_interface_attached", "1 where the program is on the interface, in the mode named.", labels=("interface", "mode")
+    )
+    for state in state.interfaces:
+        attached.add_metric((state.name, state.mode or state.requested_mode), int(state.state == "attached"))
+    yield attached
+
+
+def flow_tables(state: State) -> Iterator[Metric]:
+    """Yield the fill of the flow tables and what came and went, as of the latest drain."""
+    tables = state.snapshot.tables if state.snapshot else {}
+
+    def sum_of(attribute: str) -> int:
+        return sum(getattr(table, attribute) for table in tables.values())
+
+    yield GaugeMetricFamily("cnf_flow_table_entries", "Flows in the tables of all families.", sum_of("entries"))
+    yield GaugeMetricFamily("cnf_flow_table_capacity", "Flows that these tables can hold.", sum_of("capacity"))
+    fill = GaugeMetricFamily("cnf_flow_table_fill_ratio", "Fill of each family's table; at 1 flows are evicted.", labels=("family",))
+    for family, table in tables.items():
+        fill.add_metric((family,), table.entries / table.capacity)
+    yield fill
+    yield CounterMetricFamily("cnf_flows_created", "Flows that were put into a table.", sum_of("created"))
+    yield CounterMetricFamily("cnf_flows_expired", "Flows let go because they were idle or had ended.", sum_of("expired"))
+    yield CounterMetricFamily("cnf_flows_evicted", "Flows that a full table let go early.", sum_of("evicted"))
+    errors = CounterMetricFamily(
+        "cnf_flow_insert_errors", "Packets whose flow found no place in its table.", labels=("reason",)
+    )
+    for cause in INSERT_ERRORS:
+        errors.add_metric((cause,), sum(table.insert_errors[cause] for table in tables.values()))
+    yield errors
+
+
+def ledger(state: State) -> Iterator[Metric]:
+    """Yield where every received packet stands, as of the latest drain."""
+    packets = GaugeMetricFamily("cnf_ledger_packets", "Received packets by where they stand.", labels=("state",))
+    octets = GaugeMetricFamily("cnf_ledger_bytes", "Received bytes by where they stand.", labels=("state",))
+    for state, count in state.snapshot.ledger.states.items() if state.snapshot else ():
+        packets.add_metric((state,), count.packets)
+        octets.add_metric((state,), count.bytes)
+    yield from (packets, octets)
+
+
+def top_flows(state: State) -> Iterator[Metric]:
+    """Yield the largest flows, and by interface and protocol the rest, as src="other"."""
+    note = "of a flow since it came among the largest; src=other: of all other flows."
+    packets = CounterMetricFamily("cnf_flow_packets", f"Packets {note}", labels=FlowLabels._fields)
+    octets = CounterMetricFamily("cnf_flow_bytes", f"Bytes {note}", labels=FlowLabels._fields)
+    for labels, count in state.series.items():
+        packets.add_metric(labels, count.packets)
+        octets.add_metric(labels, count.bytes)
+    yield from (packets, octets)
+
+
+def daemon(state: State) -> Iterator[Metric]:
+    """Yield what describes the daemon itself."""
+    yield GaugeMetricFamily("cnf_drain_age_seconds", "Time since the latest drain.", state.drain_age())
+    info = GaugeMetricFamily("cnf_build_info", "1, with what runs here as labels.", labels=tuple(state.build_info))
+    info.add_metric(tuple(state.build_info.values()), 1)
+    yield info
+
+
+COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, top_flows)
+"""In order of importance: what ``max_series`` leaves out is at the end."""
+
+
+class Guard(Collector):
+    """Run the collectors: one that fails is a metric and a log line, and takes no other with it."""
+
+    def __init__(self, state: State, max_series: int, log: FilteringBoundLogger) -> None:
+        """Bound a scrape to ``max_series`` samples."""
+        self.max_series = max_series
+        self._state = state
+        self._log = log
+        self._lock = threading.Lock()
+        self._suppressed = {collector.__name__: 0 for collector in COLLECTORS}
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield every family of every collector, then how the collectors fared."""
+        success = GaugeMetricFamily("cnf_collector_success", "1 if the collector gave all it has.", labels=("collector",))
+        left = self.max_series
+        for collector in COLLECTORS:
+            name = collector.__name__
+            try:
+                families = list(collector(self._state))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other families must reach Prometheus
+                self._log.error("collector failed", collector=name, error=repr(error))
+                success.add_metric((name,), 0)
+                continue
+            for family in families:
+                cut = len(family.samples) - max(left, 0)
+                if cut > 0:
+                    del family.samples[max(left, 0) :]
+                    with self._lock:
+                        self._suppressed[name] += cut
+                left -= len(family.samples)
+                yield family
+            success.add_metric((name,), 1)
+        yield success
+        suppressed = CounterMetricFamily(
+            "cnf_series_suppressed", "Series left out of scrapes for max_series.", labels=("collector",)
+        )
+        for name, count in self._suppressed.items():
+            suppressed.add_metric((name,), count)
+        yield suppressed
+
+
+class Instruments:
+    """What is counted as it happens, by the main thread."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Register the instruments."""
+        self.drain_duration = Histogram(
+            "cnf_drain_duration_seconds", "Time that drains took.", buckets=DRAIN_BUCKETS, registry=registry
+        )
+        self.drain_errors = Counter("cnf_drain_errors", "Drains that failed.", registry=registry)

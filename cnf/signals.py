@@ -1,0 +1,65 @@
+"""Signals as something to wait for, beside descriptors: handlers only note them, so nothing is cut in half."""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+STOP: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Signals:
+    """Catch SIGTERM, SIGINT and SIGHUP; belongs to the main thread."""
+
+    def __init__(self) -> None:
+        """Catch them from now on."""
+        self.stop: signal.Signals | None = None
+        """The first signal that asked to stop."""
+        self._reload = False
+        self._wakeup, self._raised = socket.socketpair()
+        self._wakeup.setblocking(False)
+        self._raised.setblocking(False)
+        self._fd_before = signal.set_wakeup_fd(self._raised.fileno(), warn_on_full_buffer=False)
+        self._before = {number: signal.signal(number, self._note) for number in (*STOP, signal.SIGHUP)}
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._fd_before)
+        self._wakeup.close()
+        self._raised.close()
+
+    def wait(self, timeout: float | None, *others: Any) -> None:
+        """Return when a signal has come, when one of ``others`` (objects with fileno()) is readable, or after ``timeout`` seconds."""
+        poll = select.poll()
+        for readable in (self._wakeup, *others):
+            poll.register(readable, select.POLLIN)
+        if self.stop is None and not self._reload:
+            poll.poll(None if timeout is None else max(0, timeout) * 1000)
+        try:
+            while self._wakeup.recv(4096):
+                pass
+        except BlockingIOError:
+            return
+
+    def take_reload(self) -> bool:
+        """Tell whether SIGHUP has come since the last call."""
+        reload, self._reload = self._reload, False
+        return reload
+
+    def _note(self, number: int, _frame: object) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        elif self.stop is None:
+            self.stop = signal.Signals(number)

@@ -1,0 +1,43 @@
+"""What one drain leaves behind: immutable, and read by scrapes and cnfctl calls while the next drain runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from cnf.clock import WallClock
+from cnf.flows import FlowColumns
+from cnf.ledger import Ledger
+from cnf.records import Family
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """One flow table: its fill, and flows that came and went since the start."""
+
+    entries: int
+    capacity: int
+    created: int
+    expired: int
+    evicted: int
+    insert_errors: Mapping[str, int]
+    """Packets that found no place, by cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The flows and sums of one drain."""
+
+    clock: WallClock
+    duration: float
+    """Seconds that the drain took."""
+    flows: Mapping[Family, FlowColumns]
+    tables: Mapping[Family, TableState]
+    received: Mapping[str, npt.NDArray[Any]]
+    """INTERFACE_COUNTERS, shape (), by interface name; read before the flows."""
+    ledger: Ledger
+    names: Mapping[int, str]
+    """Interface name by ifindex, of departed interfaces too."""

@@ -1,0 +1,57 @@
+"""What the daemon's parts show each other: written by the main thread, read by scrapes and cnfctl calls.
+
+Attributes are replaced whole and never changed in place, so that readers need no lock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+
+from cnf.config import Settings
+from cnf.interfaces import InterfaceState
+from cnf.ledger import Count
+from cnf.series import FlowLabels
+from cnf.snapshot import Snapshot
+
+
+@dataclass(slots=True)
+class State:
+    """The latest of everything."""
+
+    settings: Settings
+    config_source: str
+    build_info: Mapping[str, str]
+    """version, bcc_version, kernel, python."""
+    totals: Callable[[], Mapping[str, npt.NDArray[Any]]]
+    """Read the live counters: INTERFACE_COUNTERS, shape (), by interface name."""
+    started: float = field(default_factory=time.time)
+    started_monotonic: float = field(default_factory=time.monotonic)
+    interfaces: tuple[InterfaceState, ...] = ()
+    snapshot: Snapshot | None = None
+    drained_at: float | None = None
+    """time.monotonic() of the latest drain."""
+    series: Mapping[FlowLabels, Count] = field(default_factory=dict)
+    drain_errors: int = 0
+    last_error: str | None = None
+    """What made the latest drain fail; None since one has succeeded."""
+    rates: tuple[float, float] = (0.0, 0.0)
+    """Packets and bytes received a second, between the latest two drains."""
+
+    def drain_age(self) -> float:
+        """Return the seconds since the latest drain, or since the start if there was none."""
+        return time.monotonic() - (self.started_monotonic if self.drained_at is None else self.drained_at)
+
+    def not_ready(self) -> str | None:
+        """Return why the daemon is not doing its work: nothing attached, or no fresh drain; None if it is."""
+        if not any(interface.state == "attached" for interface in self.interfaces):
+            return "the program is attached to no interface"
+        if self.snapshot is None:
+            return "no drain yet"
+        if self.drain_age() > 3 * self.settings.flows.drain_interval:
+            return f"the latest drain was {self.drain_age():.1f} s ago"
+        return None

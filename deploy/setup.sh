@@ -1,0 +1,95 @@
+#!/bin/sh
+# Install what cnf needs on a Debian or Ubuntu machine: distribution packages, and .venv with the project in it.
+#
+#   sudo sh deploy/setup.sh          what cnfd and cnfctl need
+#   sudo sh deploy/setup.sh --dev    the tools of tests/run.sh and .ci/run as well
+#
+# Safe to repeat: it does what is missing, and where nothing is, it says nothing and takes a moment.
+set -eu
+umask 022
+
+python=/usr/bin/python3 # the distribution's own: BCC's module is built for no other
+
+# python3-venv: Python and its virtual environments     iproute2: ip, for namespaces and veth pairs of demo and tests
+# python3-bpfcc: BCC, which PyPI does not have          iputils-ping: ping, the ICMP traffic of the demo
+# libbpf1: how the daemon reads maps
+packages="python3-venv python3-bpfcc libbpf1 iproute2 iputils-ping"
+
+die() {
+	status=$1
+	shift
+	echo "deploy/setup.sh: $*" >&2
+	exit "$status"
+}
+
+# Run a command with its output held back, and show that only if it fails.
+quietly() {
+	output=$("$@" 2>&1) && return
+	printf '%s\n' "$output" >&2
+	die 69 "failed: $*"
+}
+
+install_packages() {
+	missing=""
+	for package in $packages; do
+		case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) in
+		installed) ;;
+		*) missing="$missing $package" ;;
+		esac
+	done
+	[ -n "$missing" ] || return 0
+	echo "installing$missing" >&2
+	export DEBIAN_FRONTEND=noninteractive
+	quietly apt-get -q update
+	# A machine that has just booted may be at its own updates: wait for them.
+	# shellcheck disable=SC2086 # one word a package
+	quietly apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends $missing
+}
+
+# What .venv depends on: the locks, the project's entry points, Python's version, and where it stands (it cannot move).
+fingerprint() {
+	{
+		cat pyproject.toml requirements.lock requirements-dev.lock deploy/setup.sh
+		$python -V
+		pwd
+	} | sha256sum
+}
+
+make_venv() {
+	fingerprint=$(fingerprint)
+	if [ "$(cat .venv/.setup 2>/dev/null)" != "$fingerprint" ]; then
+		echo "making .venv" >&2
+		quietly $python -m venv --clear --system-site-packages .venv
+		install_locked requirements.lock
+		# Editable: .venv/bin/cnfd runs this checkout. The build backend is the locked one.
+		quietly .venv/bin/pip install -q --no-deps --no-build-isolation --editable .
+		echo "$fingerprint" >.venv/.setup
+	fi
+	if [ -n "$dev" ] && [ "$(cat .venv/.setup-dev 2>/dev/null)" != "$fingerprint" ]; then
+		echo "adding the development tools to .venv" >&2
+		install_locked requirements-dev.lock
+		echo "$fingerprint" >.venv/.setup-dev
+	fi
+}
+
+# --ignore-installed: what the distribution has installed does not stand in for what is locked.
+install_locked() {
+	quietly .venv/bin/pip install -q --ignore-installed --require-hashes --only-binary :all: --requirement "$1"
+}
+
+dev=""
+case "$#:${1:-}" in
+0:) ;;
+1:--dev) dev=yes ;;
+*) die 64 "usage: sh deploy/setup.sh [--dev]" ;;
+esac
+[ "$(id -u)" -eq 0 ] || die 77 "must run as root: sudo sh deploy/setup.sh"
+command -v apt-get >/dev/null || die 69 "knows Debian and Ubuntu only, and this machine has no apt-get"
+
+cd "$(dirname "$0")/.."
+exec 9<deploy/setup.sh
+flock 9 # one set-up at a time: the second finds all done
+install_packages
+$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+	die 69 "needs Python 3.11 or newer, and $python is $($python -V): use Debian 12, Ubuntu 24.04 or later"
+make_venv

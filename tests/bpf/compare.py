@@ -1,0 +1,33 @@
+"""Run frames through the program and through the reference, and tell where they part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from tests.bpf.conftest import Datapath
+from tests.bpf.reference import Tally, tally
+
+XDP_PASS: Final = 2
+
+
+def disagreement(datapath: Datapath, frames: Sequence[bytes]) -> str:
+    """Return how program and reference differ after ``frames``, with the frame at fault in hex, or "" if they agree."""
+    difference = _difference(datapath, frames)
+    if not difference:
+        return ""
+    for frame in frames:
+        alone = _difference(datapath, [frame])
+        if alone:
+            return f"frame of {len(frame)} bytes {frame.hex()}\n{alone}"
+    return f"no frame alone, but all {len(frames)} together\n{difference}"
+
+
+def _difference(datapath: Datapath, frames: Sequence[bytes]) -> str:
+    datapath.reset()
+    verdicts = {datapath.run(frame) for frame in frames} - {XDP_PASS}
+    counted = Tally(datapath.flows(), datapath.received(), datapath.unparsed())
+    expected = tally(frames)
+    if counted == expected and not verdicts:
+        return ""
+    return f"verdicts {verdicts or 'as expected'}\nexpected {expected}\ncounted  {counted}"

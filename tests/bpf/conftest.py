@@ -1,0 +1,120 @@
+"""The loaded program, run packet by packet with BPF_PROG_TEST_RUN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from cnf.kernel import libbpf, program
+from cnf.kernel.counters import InterfaceCounters
+from cnf.kernel.maps import FlowMap, PerCpuArray, Records, add_up
+from cnf.records import (
+    FLOW4_KEY,
+    FLOW6_KEY,
+    FLOW_FRAGMENT,
+    FLOW_VALUE,
+    INSERT_ERRORS,
+    PROTOCOL_LABELS,
+    TABLE_COUNTERS,
+    UNPARSED_REASONS,
+    VLAN_PRESENT,
+    Family,
+)
+from tests.bpf.reference import Key, Value
+
+LOOPBACK = 1  # test runs come in on the loopback interface of the namespace that they are made in
+
+
+class Datapath:
+    """A program under test; what it counted is read from its maps."""
+
+    ifindex = LOOPBACK
+
+    def __init__(self, loaded: program.Datapath) -> None:
+        self.loaded = loaded
+        self.tables: dict[Family, FlowMap] = {"ipv4": FlowMap("flows4", loaded.maps["flows4"], FLOW4_KEY, FLOW_VALUE)}
+        if "flows6" in loaded.maps:
+            self.tables["ipv6"] = FlowMap("flows6", loaded.maps["flows6"], FLOW6_KEY, FLOW_VALUE)
+        self.table_counters = PerCpuArray("table_counters", loaded.maps["table_counters"], TABLE_COUNTERS)
+        self.interfaces = InterfaceCounters(loaded.maps["interface_counters"])
+        self.interfaces.assign(LOOPBACK)
+
+    def run(self, frame: bytes, repeat: int = 1) -> int:
+        """Run the program on ``frame`` and return its verdict."""
+        verdict, _frame, _duration = libbpf.test_run(self.loaded.programs["cnf_ingress"], frame, repeat)
+        return verdict
+
+    def flows(self) -> dict[Key, Value]:
+        """Return both tables."""
+        return {
+            _key(family, key): Value(int(value["packets"]), int(value["bytes"]), int(value["tcp_flags"]))
+            for family, table in self.tables.items()
+            for keys, values in table.batches()
+            for key, value in zip(keys, values, strict=True)
+        }
+
+    def counters(self) -> Records:
+        """Return the sums of the interface that test runs come in on."""
+        return self.interfaces.read()[LOOPBACK]
+
+    def received(self) -> dict[str, tuple[int, int]]:
+        """Return label -> (packets, bytes) where not zero."""
+        total = self.counters()
+        rows = zip(PROTOCOL_LABELS, total["packets"], total["bytes"], strict=True)
+        return {label: (int(packets), int(octets)) for label, packets, octets in rows if packets or octets}
+
+    def unparsed(self) -> dict[str, int]:
+        """Return reason -> packets where not zero."""
+        rows = zip(UNPARSED_REASONS, self.counters()["unparsed"], strict=True)
+        return {reason: int(packets) for reason, packets in rows if packets}
+
+    def inserted(self, table: int = 0) -> int:
+        """Return how many flows a table has taken in since the last reset."""
+        return int(add_up(self.table_counters.read(table))["inserted"])
+
+    def insert_errors(self, table: int = 0) -> dict[str, tuple[int, int]]:
+        """Return cause -> (packets, bytes) where not zero."""
+        total = add_up(self.table_counters.read(table))
+        rows = zip(INSERT_ERRORS, total["error_packets"], total["error_bytes"], strict=True)
+        return {cause: (int(packets), int(octets)) for cause, packets, octets in rows if packets}
+
+    def reset(self) -> None:
+        """Empty the tables and zero the counters."""
+        for table in self.tables.values():
+            for keys in [keys.copy() for keys, _values in table.batches()]:
+                table.take(keys)
+        for table_index in range(2):
+            self.table_counters.write(table_index, np.zeros((), TABLE_COUNTERS))
+        self.interfaces.release(LOOPBACK)
+        self.interfaces.assign(LOOPBACK)
+
+
+def _key(family: Family, key: Records) -> Key:
+    vlan = int(key["vlan"])
+    return Key(
+        family=family,
+        src_addr=key["src_addr"].tobytes(),
+        dst_addr=key["dst_addr"].tobytes(),
+        src_port=int(key["src_port"]),
+        dst_port=int(key["dst_port"]),
+        protocol=int(key["protocol"]),
+        vlan=vlan & 0xFFF if vlan & VLAN_PRESENT else None,
+        fragment=bool(key["flags"] & FLOW_FRAGMENT),
+    )
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[Datapath]:
+    """Load the program once."""
+    datapath = program.load(program.Blueprint(max_entries=65536))
+    yield Datapath(datapath)
+    datapath.close()
+
+
+@pytest.fixture
+def datapath(loaded: Datapath) -> Datapath:
+    """Give each test empty tables and zero counters."""
+    loaded.reset()
+    return loaded

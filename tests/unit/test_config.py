@@ -1,0 +1,491 @@
+"""Promises of cnf.config: what is taken, and that all else is refused with its key path."""
+
+import datetime as dt
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import get_args
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnf import config
+from cnf.errors import ConfigError, PrivilegeError
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "cnf.toml"
+ETH0 = '[[interfaces]]\nname = "eth0"\n'
+NOBODY = 65534
+
+
+def problems(text: str) -> list[str]:
+    """Return what parse() finds wrong with ``text``."""
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, "test.toml")
+    assert "\n" not in str(caught.value)
+    return [str(problem) for problem in caught.value.problems]
+
+
+def problem(text: str) -> str:
+    """Return the one thing that parse() finds wrong with ``text`` beside an interface that is right."""
+    (only,) = problems(ETH0 + text)
+    return only
+
+
+def refusal(path: Path) -> str:
+    """Return the one thing that load() finds wrong with ``path``."""
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert caught.value.exit_status == 78
+    (only,) = caught.value.problems
+    return str(only)
+
+
+# What is taken
+
+
+def test_interface_alone_is_enough() -> None:
+    """Every option but the interfaces has a default."""
+    settings = config.parse(ETH0, "test.toml")
+    assert settings == config.Settings(interfaces=(config.Interface("eth0"),))
+    assert settings == config.for_interfaces(["eth0"])
+
+
+def test_every_option_is_read() -> None:
+    """Each option of each table arrives in its setting."""
+    settings = config.parse(
+        """
+        [[interfaces]]
+        name = "ens*"
+        mode = "native"
+        [[interfaces]]
+        name = 'q"x\\y'
+        mode = "generic"
+        [flows]
+        max_entries = 16777216
+        idle_timeout = "2m"
+        ended_timeout = "500ms"
+        drain_interval = "1.5s"
+        ipv6 = false
+        vlan = false
+        [metrics]
+        listen = "[::1]:80"
+        top_flows = 0
+        max_series = 1
+        [control]
+        socket = "/run/s"
+        group = "netops"
+        [log]
+        level = "debug"
+        format = "json"
+        """,
+        "test.toml",
+    )
+    assert settings == config.Settings(
+        interfaces=(config.Interface("ens*", "native"), config.Interface('q"x\\y', "generic")),
+        flows=config.Flows(1 << 24, 120.0, 0.5, 1.5, ipv6=False, vlan=False),
+        metrics=config.Metrics("[::1]:80", 0, 1),
+        control=config.Control("/run/s", "netops"),
+        log=config.Log("debug", "json"),
+    )
+
+
+def test_settings_are_immutable() -> None:
+    """Settings can be shared between threads, because nobody can change them."""
+    settings = config.for_interfaces(["eth0"])
+    tables: list[attrs.AttrsInstance] = [settings, *settings.interfaces, settings.flows, settings.metrics, settings.log]
+    for table in tables:
+        for name, value in attrs.asdict(table).items():
+            with pytest.raises(attrs.exceptions.FrozenInstanceError):
+                setattr(table, name, value)
+
+
+def test_example_holds_every_option_with_its_default() -> None:
+    """deploy/cnf.toml is what the daemon does without it, and says of each option what the option says of itself."""
+    assert config.load(EXAMPLE) == config.for_interfaces(["eth0"])
+    told = {}
+    table = ""
+    for line in EXAMPLE.read_text().splitlines():
+        if found := re.fullmatch(r"\[+(\w+)\]+ +# (.+)", line):
+            table = found[1]
+            told[table] = found[2]
+        elif found := re.fullmatch(r"(\w+) = \S+ +# (.+)", line):
+            told[f"{table}.{found[1]}"] = found[2]
+    meant = {}
+    for part in attrs.fields(config.Settings):
+        kind, _, meant[part.name] = get_args(part.type)
+        for option in attrs.fields(get_args(kind)[0] if part.name == "interfaces" else kind):
+            meant[f"{part.name}.{option.name}"] = get_args(option.type)[-1]
+    assert told == meant
+
+
+@given(st.integers(100, 24 * 3600 * 1000))
+def test_durations_keep_their_milliseconds(milliseconds: int) -> None:
+    """A duration means the same in every unit that can write it."""
+    written = [f"{milliseconds}ms", f"{milliseconds / 1000:.3f}s"]
+    if milliseconds % 60_000 == 0:
+        written.append(f"{milliseconds // 60_000}m")
+    for text in written:
+        settings = config.parse(f'{ETH0}[flows]\nidle_timeout = "{text}"', "test.toml")
+        assert settings.flows.idle_timeout == milliseconds / 1000
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("100ms", 0.1), ("1m", 60), ("0.5h", 1800), ("24h", 86400)])
+def test_duration_units(text: str, seconds: float) -> None:
+    """Milliseconds, seconds, minutes and hours are known, with decimals, from 100 ms to a day."""
+    assert config.parse(f'{ETH0}[flows]\ndrain_interval = "{text}"', "test.toml").flows.drain_interval == seconds
+
+
+@given(
+    st.one_of(
+        st.ip_addresses(v=4),
+        st.ip_addresses(v=6),
+        st.from_regex(r"[a-z][a-z0-9-]{0,20}(\.[a-z]{2,8})?", fullmatch=True),
+    ),
+    st.integers(1, 65535),
+)
+def test_listen_splits_into_host_and_port(host: IPv4Address | IPv6Address | str, port: int) -> None:
+    """Host and port come out of listen as they were put in, an IPv6 address without its brackets."""
+    listen = f"[{host}]:{port}" if isinstance(host, IPv6Address) else f"{host}:{port}"
+    metrics = config.parse(f'{ETH0}[metrics]\nlisten = "{listen}"', "test.toml").metrics
+    assert (metrics.listen, metrics.host, metrics.port) == (listen, str(host), port)
+
+
+# What is refused
+
+
+def test_empty_file_lacks_interfaces() -> None:
+    """An empty configuration says what it lacks."""
+    assert problems("") == ["interfaces: missing: at least one [[interfaces]] table with a name"]
+    with pytest.raises(ConfigError, match="interfaces"):
+        config.for_interfaces([])
+
+
+def test_every_problem_is_found_in_one_go() -> None:
+    """Ten mistakes are ten problems of one error, each with its key path, in one line with the source."""
+    text = """
+        color = true
+        [[interfaces]]
+        name = "eth0"
+        mode = "fast"
+        [[interfaces]]
+        name = "eth0"
+        mod = "auto"
+        [[interfaces]]
+        mode = 7
+        [flows]
+        max_entries = -1
+        idle_timeout = 60
+        drain_intervall = "5s"
+        [metrics]
+        listen = ":9995"
+        """
+    with pytest.raises(ConfigError) as caught:
+        config.parse(text, "/etc/cnf/cnf.toml")
+    assert [found.path for found in caught.value.problems] == [
+        "color",
+        "interfaces[0].mode",
+        "interfaces[1].mod",
+        "interfaces[1].name",
+        "interfaces[2].mode",
+        "interfaces[2].name",
+        "flows.max_entries",
+        "flows.idle_timeout",
+        "flows.drain_intervall",
+        "metrics.listen",
+    ]
+    assert str(caught.value).startswith("configuration /etc/cnf/cnf.toml: color: unknown key")
+    assert 'interfaces[0].mode: expected auto, native or generic, got "fast"; ' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[flows]\nmax_entrys = 1", "flows.max_entrys: unknown key, did you mean max_entries?"),
+        ("[flow]", "flow: unknown key, did you mean flows?"),
+        ("[log]\ncolour = 1", "log.colour: unknown key, expected level, format"),
+        ('[log]\n"a\\u001b b" = 1', 'log."a\\u001b b": unknown key, expected level, format'),
+    ],
+)
+def test_unknown_key_names_the_nearest_known_one(text: str, expected: str) -> None:
+    """An unknown key is refused with the known one that looks like it, or with all that are known."""
+    assert problem(text) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["-1", "0", "16777217", str(2**64), "true", "1.0", '"1"', "[]", "{}", "nan", "1979-05-27"]
+)
+def test_max_entries_is_an_integer_in_its_range(value: str) -> None:
+    """Numbers out of range, booleans, floats and all other types are no table size."""
+    assert problem(f"[flows]\nmax_entries = {value}").startswith(
+        "flows.max_entries: expected an integer from 1 to 16777216, got "
+    )
+
+
+@pytest.mark.parametrize("value", ["0", "1", '"true"', "[true]"])
+def test_booleans_are_true_or_false(value: str) -> None:
+    """No integer and no text stands for a boolean."""
+    assert problem(f"[flows]\nipv6 = {value}").startswith("flows.ipv6: expected true or false, got ")
+
+
+@pytest.mark.parametrize("value", ["60", "1.5", '"60"', '"5 s"', '"-5s"', '"1e3s"', '"٣s"', '"s"', '"5d"', "true"])
+def test_duration_needs_its_unit(value: str) -> None:
+    """A number without a unit, or with one that is not known, is refused with a hint."""
+    assert problem(f"[flows]\nidle_timeout = {value}").endswith("(write a number and its unit: ms, s, m or h)")
+
+
+@pytest.mark.parametrize("value", ["0s", "99ms", "24.001h", "999999999h"])
+def test_duration_has_a_range(value: str) -> None:
+    """A drain every nanosecond or once a year is no setting."""
+    expected = f'flows.drain_interval: expected a duration from "100ms" to "24h", such as "5s", got "{value}"'
+    assert problem(f'[flows]\ndrain_interval = "{value}"') == expected
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["9995", "localhost", "127.0.0.1:0", "127.0.0.1:65536", "256.0.0.1:80", "1.2.3:80", "::1:80", "[::1]", "[::g]:80",
+     "[1.2.3.4]:80", "a b:80", "*:80", "h:8O", "h:٨", "h:000080", "", ":"],
+)  # fmt: skip
+def test_listen_is_host_and_port(value: str) -> None:
+    """What cannot be listened on is refused."""
+    assert problem(f"[metrics]\nlisten = {json.dumps(value)}").startswith('metrics.listen: expected "HOST:PORT" or ')
+
+
+def test_listen_on_every_address_is_said_in_full() -> None:
+    """A port alone would open the exporter to the network by accident, so it is refused with what to write."""
+    assert problem('[metrics]\nlisten = ":9995"').endswith(
+        'got ":9995" (for every address write "0.0.0.0:9995" or "[::]:9995")'
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "abcdefghijklmnop", "ääääääää", "../eth0", "eth/0", ".", "..", "eth 0", "eth0\n", "eth0:1", "eth\0", 0],
+)
+def test_interface_name_is_one_that_the_kernel_takes(name: object) -> None:
+    """A name of 16 bytes, with a slash, a colon or white space, is none."""
+    (only,) = problems(f"[[interfaces]]\nname = {json.dumps(name)}")
+    assert only.startswith("interfaces[0].name: expected an interface or shell pattern of 1 to 15 bytes")
+
+
+def test_raw_bytes_of_the_command_line_count_as_bytes() -> None:
+    """A name that is not UTF-8 is taken from the command line as the kernel has it."""
+    name = os.fsdecode(b"\xff" * 15)
+    assert config.for_interfaces([name]).interfaces == (config.Interface(name),)
+    with pytest.raises(ConfigError, match=r"configuration command line: interfaces\[0\].name") as caught:
+        config.for_interfaces([name + "x"])
+    assert str(caught.value).isascii()
+
+
+def test_same_interface_twice_is_refused() -> None:
+    """A NIC is configured once, even where its tables have other mistakes."""
+    expected = 'interfaces[1].name: expected each interface once, got "eth0" again'
+    assert problem(ETH0) == expected
+    assert expected in problems(ETH0 + ETH0 + 'mode = ""')
+
+
+@pytest.mark.parametrize("value", ["cnf.sock", "run/cnf.sock", "/", "/run/", "", "/" + "a" * 107, "/a\0"])
+def test_socket_is_an_absolute_path_that_fits(value: str) -> None:
+    """A path that bind(2) would refuse, or that depends on the working directory, is refused."""
+    assert problem(f"[control]\nsocket = {json.dumps(value)}").startswith("control.socket: expected the absolute path")
+
+
+def test_socket_of_107_bytes_fits() -> None:
+    """The longest path of unix(7) is taken."""
+    path = "/" + "a" * 106
+    assert config.parse(f'{ETH0}[control]\nsocket = "{path}"', "test.toml").control.socket == path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("flows = 3", "flows: expected a table, got 3"),
+        ('log = "debug"', 'log: expected a table, got "debug"'),
+        ("[[metrics]]", "metrics: expected a table, got an array"),
+        ("control = []", "control: expected a table, got an empty array"),
+        ("[log]\nlevel = {}", "log.level: expected debug, info, warning or error, got a table"),
+        ('[log]\nformat = "JSON"', 'log.format: expected auto, console or json, got "JSON"'),
+        ('[control]\ngroup = "a:b"', 'control.group: expected the name of a group, or "" for none, got "a:b"'),
+    ],
+)
+def test_wrong_type_is_one_problem(text: str, expected: str) -> None:
+    """A value of the wrong type gives one problem, which says what was there."""
+    (only,) = problems(f"{text}\n{ETH0}")
+    assert only == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[interfaces]\nname = "eth0"', "interfaces: expected [[interfaces]] tables, at least one, got a table"),
+        ("interfaces = []", "interfaces: expected [[interfaces]] tables, at least one, got an empty array"),
+        ('interfaces = ["eth0"]', 'interfaces[0]: expected a table, got "eth0"'),
+    ],
+)
+def test_interfaces_are_an_array_of_tables(text: str, expected: str) -> None:
+    """Single brackets and plain names are refused with what to write."""
+    assert problems(text) == [expected]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ['"\\u001b[31m\\u009b\\u202e"', f'"{"x" * 100_000}"', f"0x{'f' * 100_000}", '"\\"; x"'],
+    ids=["control", "long", "huge", "quote"],
+)
+def test_input_is_quoted_safely(value: str) -> None:
+    """What the user wrote cannot steer the terminal that shows the error, and does not fill it."""
+    found = problem(f"[log]\nlevel = {value}")
+    assert found.isascii()
+    assert found.isprintable()
+    assert len(found) < 200
+
+
+# Files
+
+
+def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
+    """A missing file is answered with the two ways out."""
+    found = refusal(tmp_path / "none.toml")
+    assert found == "No such file or directory (use --interface NAME, or another file with --config FILE)"
+
+
+def test_directory_is_refused(tmp_path: Path) -> None:
+    """A directory is no configuration."""
+    assert refusal(tmp_path) == "Is a directory"
+
+
+def test_file_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
+    """Bytes that are not UTF-8 are found."""
+    path = tmp_path / "latin1.toml"
+    path.write_bytes(b'[log]\n# caf\xe9\nlevel = "info"\n')
+    assert refusal(path) == "not UTF-8 (at line 2)"
+
+
+def test_bad_toml_is_refused_with_its_line(tmp_path: Path) -> None:
+    """A syntax error tells its line."""
+    path = tmp_path / "bad\x1b.toml"
+    path.write_text(ETH0 + "[flows\n")
+    assert refusal(path).startswith("not TOML: ")
+    with pytest.raises(ConfigError, match=r"bad\\x1b.toml: not TOML: .*at line 3"):
+        config.load(path)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = " + "9" * 5000, '"' + "\x1b" * 1000])
+def test_hostile_toml_is_refused(text: str) -> None:
+    """What TOML's own parser breaks on is an error like any other."""
+    (only,) = problems(text)
+    assert only.isprintable()
+    assert len(only) < 300
+
+
+@pytest.mark.parametrize("size", [config.MAX_FILE_BYTES + 1, 50 << 20])
+def test_large_file_is_refused(tmp_path: Path, size: int) -> None:
+    """A file over 1 MiB is no configuration."""
+    path = tmp_path / "large.toml"
+    with path.open("wb") as file:
+        file.truncate(size)
+    assert refusal(path) == "larger than 1 MiB"
+
+
+def test_endless_file_is_not_read_whole() -> None:
+    """The size is not trusted to the file: one without an end is refused too."""
+    assert refusal(Path("/dev/zero")) == "larger than 1 MiB"
+
+
+def test_file_of_one_mebibyte_is_read(tmp_path: Path) -> None:
+    """The limit is the last size that is taken."""
+    path = tmp_path / "cnf.toml"
+    path.write_text((ETH0 + "#").ljust(config.MAX_FILE_BYTES, "x"))
+    assert config.load(path) == config.for_interfaces(["eth0"])
+
+
+@contextmanager
+def plain_user() -> Iterator[None]:
+    """Be a user without privileges, if root now."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_unreadable_file_is_a_matter_of_privilege(tmp_path: Path) -> None:
+    """A file that this user may not read exits 77 and says what to do."""
+    path = tmp_path / "secret.toml"
+    path.write_text(ETH0)
+    path.chmod(0)
+    with plain_user(), pytest.raises(PrivilegeError, match=r"secret.toml: Permission denied \(run as root") as caught:
+        config.load(path)
+    assert caught.value.exit_status == 77
+
+
+# Anything at all
+
+NAMES = st.sampled_from(
+    [part.name for part in attrs.fields(config.Settings)]
+    + [
+        option.name
+        for table in (config.Interface, config.Flows, config.Metrics, config.Control, config.Log)
+        for option in attrs.fields(table)
+    ]
+)
+SCALARS = (
+    st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["eth0", "auto", "5s", "[::1]:80", "info", "/run/s"])
+    | st.dates()
+    | st.datetimes(timezones=st.none() | st.just(dt.UTC))
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def toml(value: object) -> str:
+    """Write ``value`` as an inline TOML value."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml(str(key))} = {toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + "".join(f"\\U{ord(char):08x}" for char in value) + '"'
+    return str(value)
+
+
+def parsed(text: str) -> config.Settings | ConfigError:
+    """Return what parse() returns or raises, if it is one of the two."""
+    try:
+        return config.parse(text, "test.toml")
+    except ConfigError as error:
+        return error
+
+
+@given(st.dictionaries(NAMES | st.text(), VALUES, max_size=6))
+def test_any_document_is_taken_or_refused(document: dict[str, object]) -> None:
+    """Whatever TOML can hold gives settings or a ConfigError of one printable line."""
+    text = "\n".join(f"{toml(key)} = {toml(value)}" for key, value in document.items())
+    outcome = parsed(text)
+    if isinstance(outcome, ConfigError):
+        assert str(outcome).isprintable()
+        assert not [found for found in outcome.problems if not found.path]  # the test has written TOML
+    else:
+        assert outcome.interfaces
+
+
+@given(st.text())
+def test_any_text_is_taken_or_refused(text: str) -> None:
+    """Whatever a file holds gives settings or a ConfigError of one printable line."""
+    assert str(parsed(text)).isprintable()
