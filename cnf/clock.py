@@ -1,9 +1,9 @@
 """From the ticks that flows are stamped with to wall-clock time. Pure: it is told what the clocks show.
 
-Linux derives jiffies from CLOCK_MONOTONIC in steps of TICK_NSEC (kernel/time/tick-sched.c), so that one reading of both
-and the tick's length give the monotonic time of any stamp. CLOCK_MONOTONIC stands still in suspend and does not step;
-CLOCK_BOOTTIME runs on in suspend; CLOCK_REALTIME steps. A stamp's wall-clock time is what the wall clock shows now, less
-the time that has really passed since: so it is right after a step, whichever way it went.
+Linux derives jiffies from CLOCK_MONOTONIC in steps of TICK_NSEC (kernel/time/tick-sched.c), so that one reading of
+both and the tick's length give the monotonic time of any stamp. CLOCK_MONOTONIC stands still in suspend and does not
+step; CLOCK_BOOTTIME runs on in suspend; CLOCK_REALTIME steps. A stamp's wall-clock time is what the wall clock shows
+now, less the time that has really passed since: so it is right after a step, whichever way it went.
 """
 
 from __future__ import annotations

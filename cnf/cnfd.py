@@ -30,16 +30,20 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    parser = _Parser(prog="cnfd", description="Track the flows of this node's interfaces with XDP, for Prometheus and cnfctl.")
+    parser = _Parser(
+        prog="cnfd", description="Track the flows of this node's interfaces with XDP, for Prometheus and cnfctl."
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help=f"configuration (default: {DEFAULT_CONFIG})")
     parser.add_argument(
         "--interface",
         action="append",
         default=[],
         metavar="NAME",
-        help="track this interface (or shell pattern) instead of the configuration's; alone, it needs no file; repeatable",
+        help="track this interface or shell pattern, and not the configuration's; alone, needs no file; repeatable",
     )
-    parser.add_argument("--check-config", action="store_true", help="read the configuration, name every problem, and end")
+    parser.add_argument(
+        "--check-config", action="store_true", help="read the configuration, name every problem, and end"
+    )
     parser.add_argument("--version", action="version", version=f"cnfd {__version__}")
     try:
         arguments = parser.parse_args(argv)

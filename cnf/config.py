@@ -110,8 +110,9 @@ def _size(text: str) -> int:
 
 
 def _is_name(text: str) -> bool:
-    """Tell whether dev_valid_name() of net/core/dev.c would take ``text``; a shell pattern is held to the same."""
-    return 1 <= _size(text) <= _MAX_NAME_BYTES and text not in {".", ".."} and not re.search(r"[/:\s\0]", text)
+    """Tell whether dev_valid_name() of net/core/dev.c would take ``text``; a shell pattern may be longer."""
+    longest = _MAX_PATTERN_BYTES if re.search(r"[*?\[]", text) else _MAX_NAME_BYTES
+    return 1 <= _size(text) <= longest and text not in {".", ".."} and not re.search(r"[/:\s\0]", text)
 
 
 def _is_socket(text: str) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qsl
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from structlog.typing import FilteringBoundLogger
 
@@ -33,7 +34,7 @@ class Control:
         self._group = group
         self._log = log
 
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; an error is one line of JSON with the exit status that cnfctl ends with."""
         try:
             self._admit(environ["cnf.peer"])
@@ -63,10 +64,12 @@ class Control:
         message = f"user {peer.uid} may not use this socket (run as root, or join the group that control.group names)"
         raise PrivilegeError(message)
 
-    def _flows(self, parameters: Mapping[str, str], start_response: Any) -> Iterable[bytes]:
+    def _flows(self, parameters: Mapping[str, str], start_response: StartResponse) -> Iterable[bytes]:
         unknown = parameters.keys() - FLOW_PARAMETERS
         if unknown:
-            raise UsageError(f"unknown parameter {min(unknown)!r}: expected one of {', '.join(sorted(FLOW_PARAMETERS))}")
+            raise UsageError(
+                f"unknown parameter {min(unknown)!r}: expected one of {', '.join(sorted(FLOW_PARAMETERS))}"
+            )
         snapshot = self._state.snapshot
         if snapshot is None:
             raise UnavailableError("no drain yet: the daemon is starting, or its drains fail (see cnfctl status)")
@@ -102,7 +105,9 @@ def status(state: State) -> dict[str, Any]:
         "daemon": {
             **state.build_info,
             "pid": os.getpid(),
-            "started": datetime.fromtimestamp(state.started, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "started": datetime.fromtimestamp(state.started, UTC)
+            .isoformat(timespec="microseconds")
+            .replace("+00:00", "Z"),
             "uptime_seconds": round(time.monotonic() - state.started_monotonic, 3),
             "config": state.config_source,
         },

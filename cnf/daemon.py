@@ -13,7 +13,7 @@ from typing import Final
 
 import attrs
 import structlog
-from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client import CollectorRegistry
 
 from cnf import __version__, log, systemd
 from cnf.config import Settings
@@ -78,7 +78,6 @@ class Daemon:
             self._series = FlowSeries()
             self._state = State(self._settings, self._source, self._build_info(), self._interfaces.totals)
             self._guard = Guard(self._state, self._settings.metrics.max_series, self._log)
-            disable_created_metrics()
             self._registry.register(self._guard)
             self._instruments = Instruments(self._registry)
 
@@ -112,7 +111,7 @@ class Daemon:
         self._log.info("stopping", signal=self._signals.stop.name)
 
     def _attach(self) -> None:
-        """Attach for the first time; to go on with nothing attached makes sense only while an interface may yet come."""
+        """Attach for the first time; to go on with nothing attached, an interface must be missing that may yet come."""
         self._reconcile()
         states = self._state.interfaces
         if states and all(state.state == "refused" for state in states):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import cast
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
@@ -23,27 +24,35 @@ PAGE = """<!DOCTYPE html>
 """
 
 
-def application(state: State, registry: CollectorRegistry) -> Any:
+def application(state: State, registry: CollectorRegistry) -> WSGIApplication:
     """Return the WSGI application."""
-    metrics = make_wsgi_app(registry)
+    metrics = cast("WSGIApplication", make_wsgi_app(registry))
 
-    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return reply(start_response, "405 Method Not Allowed", "only GET is answered\n", "text/plain")
-        match environ["PATH_INFO"]:
-            case "/metrics":
-                exposition: Iterable[bytes] = metrics(environ, start_response)
-                return exposition
-            case "/healthz":
-                return reply(start_response, "200 OK", "ok\n", "text/plain")
-            case "/readyz":
-                reason = state.not_ready()
-                if reason is None:
-                    return reply(start_response, "200 OK", "ready\n", "text/plain")
-                return reply(start_response, "503 Service Unavailable", f"{reason}\n", "text/plain")
-            case "/":
-                return reply(start_response, "200 OK", PAGE.format(version=__version__), "text/html; charset=utf-8")
-            case _:
-                return reply(start_response, "404 Not Found", "there are /metrics, /healthz and /readyz\n", "text/plain")
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return metrics(environ, start_response)
+        status, body, kind = _page(state, path)
+        return reply(start_response, status, body, kind)
 
     return answer
+
+
+def _page(state: State, path: str) -> tuple[str, str, str]:
+    """Return status line, body and content type."""
+    match path:
+        case "/":
+            return "200 OK", PAGE.format(version=__version__), "text/html; charset=utf-8"
+        case "/healthz":
+            return "200 OK", "ok\n", "text/plain"
+        case "/readyz":
+            reason = state.not_ready()
+            return (
+                ("503 Service Unavailable", f"{reason}\n", "text/plain")
+                if reason
+                else ("200 OK", "ready\n", "text/plain")
+            )
+        case _:
+            return "404 Not Found", "there are /metrics, /healthz and /readyz\n", "text/plain"

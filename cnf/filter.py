@@ -16,8 +16,8 @@ PROTOCOL is ``ip``, ``ip6``, ``icmp6`` or a name of ``records.PROTOCOL_NAMES``. 
 ``or`` and ``not``.
 
 The rules are those of pcap-filter(7). ``not`` binds tightest; ``and`` and ``or`` have EQUAL precedence and associate to
-the left: ``tcp or udp and port 53`` is ``(tcp or udp) and port 53``. ``port 80 or 443`` repeats ``port``; where nothing
-is there to repeat, a bare address is a host. ``net 10`` is 10.0.0.0/8, but ``net 10.0.0.0`` is one address.
+the left: ``tcp or udp and port 53`` is ``(tcp or udp) and port 53``. ``port 80 or 443`` repeats ``port``; with nothing
+to repeat, a bare address or prefix is a host or net. ``net 10`` is 10.0.0.0/8, but ``net 10.0.0.0`` is one address.
 
 It differs where flows differ from packets. ``port`` knows TCP, UDP and SCTP, and no later fragments; a service name is
 its number under each of them. ``vlan`` is the outer tag. ``iface`` takes shell patterns, and is not repeated: any word,

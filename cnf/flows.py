@@ -6,7 +6,7 @@ Pure numpy; nothing is done flow by flow in Python.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import numpy as np
@@ -86,7 +86,7 @@ class FlowColumns:
 
     def head(self, count: int) -> FlowColumns:
         """Return the first ``count`` rows, as views."""
-        return replace(self, **{name: column[:count] for name, column in self.arrays().items()})
+        return FlowColumns(self.family, **{name: column[:count] for name, column in self.arrays().items()})
 
     def compress(self, keep: Mask) -> FlowColumns:
         """Return the rows where ``keep`` is set, moved to the front of the same memory."""
@@ -154,7 +154,8 @@ class Index:
         """Return rows whose key stands in another row too: all but one of each key."""
         again = np.flatnonzero(self.identities[1:] == self.identities[:-1])
         earlier, later = self.order[again].astype(np.intp), self.order[again + 1].astype(np.intp)
-        return earlier[flows.keys(earlier) == flows.keys(later)]
+        rows: Rows = earlier[flows.keys(earlier) == flows.keys(later)]
+        return rows
 
 
 def set_rates(flows: FlowColumns, index: Index, before: FlowColumns, index_before: Index, seconds: float) -> None:
@@ -181,7 +182,8 @@ def expired(flows: FlowColumns, clock: WallClock, idle: float, ended: float) -> 
     """Mark flows without a packet for ``idle`` seconds, or for ``ended`` seconds once FIN or RST was seen."""
     age = clock.age_ticks(flows.last_seen)
     over = (flows.tcp_flags & np.uint8(TCP_FIN | TCP_RST)) != 0
-    return (age > clock.ticks(idle)) | (over & (age > clock.ticks(min(idle, ended))))
+    mask: Mask = (age > clock.ticks(idle)) | (over & (age > clock.ticks(min(idle, ended))))
+    return mask
 
 
 def largest(column: npt.NDArray[Any], count: int | None, among: Mask | None = None) -> Rows:

@@ -42,7 +42,12 @@ class Interfaces:
     """
 
     def __init__(
-        self, wanted: Sequence[Interface], attacher: Attacher, links: Links, counters: InterfaceCounters, log: FilteringBoundLogger
+        self,
+        wanted: Sequence[Interface],
+        attacher: Attacher,
+        links: Links,
+        counters: InterfaceCounters,
+        log: FilteringBoundLogger,
     ) -> None:
         """Start with the program on no interface."""
         self.wanted = tuple(wanted)
@@ -101,7 +106,7 @@ class Interfaces:
         try:
             if not link.is_ethernet:
                 message = f"interface {link.shown}: its frames have no Ethernet header (ARP type {link.hardware})"
-                raise AttachError(message)  # noqa: TRY301 - told like a refusal of the kernel's, just below
+                raise AttachError(message)
             mode = self._attach(link, request)
         except CnfError as error:
             if str(error) not in {known.error for known in self.states}:  # said once, not at every look

@@ -53,7 +53,9 @@ def total(counts: Iterable[Count]) -> Count:
 def settle(
     interfaces: Iterable[npt.NDArray[Any]], live: Count, expired: Count, insert_error: Count, *, any_evicted: bool
 ) -> Ledger:
-    """Draw up the ledger from counters of all ``interfaces`` (INTERFACE_COUNTERS, shape ()) and sums of the flow tables.
+    """Draw up the ledger from the counters of all ``interfaces`` and the sums of the flow tables.
+
+    ``interfaces`` are records of INTERFACE_COUNTERS, shape ().
 
     An LRU table tells nobody what it evicts. What reached the tables, and neither is there nor was read when it was
     deleted, has been evicted; but only if flows have been (known by their number), so that without evictions a packet
@@ -62,7 +64,9 @@ def settle(
     sums = {label: Count() for label in ("received", "non_ip", "malformed")}
     for counters in interfaces:
         packets, octets = counters["packets"], counters["bytes"]
-        sums["received"] = sums["received"].plus(Count(int(packets.sum(dtype=np.uint64)), int(octets.sum(dtype=np.uint64))))
+        sums["received"] = sums["received"].plus(
+            Count(int(packets.sum(dtype=np.uint64)), int(octets.sum(dtype=np.uint64)))
+        )
         for label, index in (("non_ip", NON_IP), ("malformed", MALFORMED)):
             sums[label] = sums[label].plus(Count(int(packets[index]), int(octets[index])))
     states = {

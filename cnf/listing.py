@@ -6,15 +6,16 @@ import csv
 import io
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from cnf.errors import UsageError
 from cnf.filter import compile_filter
-from cnf.flows import FlowColumns, Rows, largest
+from cnf.flows import FlowColumns, Mask, Rows, largest
 from cnf.ledger import Count
 from cnf.records import FLOW_FRAGMENT, ICMP, ICMPV6, PROTOCOL_NAMES, SCTP, TCP, UDP, VLAN_PRESENT, Family
 from cnf.snapshot import Snapshot
@@ -49,7 +50,16 @@ FIELDS: Final = (
     "first_seen",
     "last_seen",
 )
-TCP_FLAG_LETTERS: Final = ((0x02, "S"), (0x10, "A"), (0x08, "P"), (0x01, "F"), (0x04, "R"), (0x20, "U"), (0x40, "E"), (0x80, "W"))
+TCP_FLAG_LETTERS: Final = (
+    (0x02, "S"),
+    (0x10, "A"),
+    (0x08, "P"),
+    (0x01, "F"),
+    (0x04, "R"),
+    (0x20, "U"),
+    (0x40, "E"),
+    (0x80, "W"),
+)
 WITH_PORTS: Final = (TCP, UDP, SCTP)
 CHUNK: Final = 1000
 """Flows written at a time: small, so that a large answer takes turns with everything else."""
@@ -78,6 +88,7 @@ def select(snapshot: Snapshot, expression: str, sort: str, count: int | None) ->
 
     Raises:
         UsageError: the expression, or the name of the field.
+
     """
     if sort not in SORT_COLUMNS:
         raise UsageError(f"flows cannot be sorted by {sort!r}: expected one of {', '.join(SORT_COLUMNS)}")
@@ -131,7 +142,7 @@ def address(flows: FlowColumns, column: str, row: int) -> str:
     return socket.inet_ntop(socket.AF_INET if flows.family == "ipv4" else socket.AF_INET6, packed)
 
 
-def _describe(flows: FlowColumns, row: int, names: Any) -> dict[str, Any]:
+def _describe(flows: FlowColumns, row: int, names: Mapping[int, str]) -> dict[str, Any]:
     protocol, vlan, ifindex = int(flows.protocol[row]), int(flows.vlan[row]), int(flows.ifindex[row])
     src_port, dst_port = int(flows.src_port[row]), int(flows.dst_port[row])
     fragment = bool(flows.flags[row] & FLOW_FRAGMENT)
@@ -157,7 +168,9 @@ def _describe(flows: FlowColumns, row: int, names: Any) -> dict[str, Any]:
     }
 
 
-def _merge(snapshot: Snapshot, chosen: dict[Family, Rows], column: str, count: int | None) -> tuple[tuple[Family, Rows], ...]:
+def _merge(
+    snapshot: Snapshot, chosen: dict[Family, Rows], column: str, count: int | None
+) -> tuple[tuple[Family, Rows], ...]:
     """Merge the families' rows, each in order, into runs in the order of all."""
     families = list(chosen)
     keys = np.concatenate([getattr(snapshot.flows[family], column)[chosen[family]] for family in families])
@@ -169,10 +182,10 @@ def _merge(snapshot: Snapshot, chosen: dict[Family, Rows], column: str, count: i
     return tuple((families[which[run[0]]], rows[run]) for run in runs if len(run))
 
 
-def _times(snapshot: Snapshot, stamps: Any) -> list[str]:
+def _times(snapshot: Snapshot, stamps: npt.NDArray[np.uint64]) -> list[str]:
     microseconds = (snapshot.clock.wall_ns(stamps) // 1000).astype("datetime64[us]")
     return [f"{text}Z" for text in np.datetime_as_string(microseconds).tolist()]
 
 
-def _sum(column: Any, mask: Any) -> int:
+def _sum(column: npt.NDArray[np.uint64], mask: Mask | None) -> int:
     return int(column.sum(dtype=np.uint64) if mask is None else column[mask].sum(dtype=np.uint64))

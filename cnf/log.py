@@ -41,7 +41,7 @@ def configure(level: LogLevel, output: LogFormat, stream: TextIO) -> None:
     logging.captureWarnings(capture=True)
     set_level(level)
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, ProcessorFormatter.wrap_for_formatter],
+        processors=[ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )

@@ -20,8 +20,12 @@ DRAIN_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 
 def received(state: State) -> Iterator[Metric]:
     """Yield what the program has seen, live."""
-    packets = CounterMetricFamily("cnf_received_packets", "Packets that the program saw.", labels=("interface", "protocol"))
-    octets = CounterMetricFamily("cnf_received_bytes", "Bytes of these packets, whole frames.", labels=("interface", "protocol"))
+    packets = CounterMetricFamily(
+        "cnf_received_packets", "Packets that the program saw.", labels=("interface", "protocol")
+    )
+    octets = CounterMetricFamily(
+        "cnf_received_bytes", "Bytes of these packets, whole frames.", labels=("interface", "protocol")
+    )
     unparsed = CounterMetricFamily(
         "cnf_unparsed_packets", "Packets counted as malformed, by what was wrong.", labels=("interface", "reason")
     )
@@ -32,17 +36,22 @@ def received(state: State) -> Iterator[Metric]:
         for index, reason in enumerate(UNPARSED_REASONS):
             unparsed.add_metric((name, reason), int(counters["unparsed"][index]))
     yield from (packets, octets, unparsed)
-    yield CounterMetricFamily("cnf_dropped_packets", "Packets that the program dropped.", labels=("interface", "reason"))
+    yield CounterMetricFamily(
+        "cnf_dropped_packets", "Packets that the program dropped.", labels=("interface", "reason")
+    )
     yield CounterMetricFamily("cnf_dropped_bytes", "Bytes that the program dropped.", labels=("interface", "reason"))
 
 
 def interfaces(state: State) -> Iterator[Metric]:
     """Yield which interfaces carry the program."""
     attached = GaugeMetricFamily(
-        "cnf_interface_attached", "1 where the program is on the interface, in the mode named.", labels=("interface", "mode")
+        "cnf_interface_attached",
+        "1 where the program is on the interface, in the mode named.",
+        labels=("interface", "mode"),
     )
-    for state in state.interfaces:
-        attached.add_metric((state.name, state.mode or state.requested_mode), int(state.state == "attached"))
+    for interface in state.interfaces:
+        mode = interface.mode or interface.requested_mode
+        attached.add_metric((interface.name, mode), int(interface.state == "attached"))
     yield attached
 
 
@@ -55,12 +64,16 @@ def flow_tables(state: State) -> Iterator[Metric]:
 
     yield GaugeMetricFamily("cnf_flow_table_entries", "Flows in the tables of all families.", sum_of("entries"))
     yield GaugeMetricFamily("cnf_flow_table_capacity", "Flows that these tables can hold.", sum_of("capacity"))
-    fill = GaugeMetricFamily("cnf_flow_table_fill_ratio", "Fill of each family's table; at 1 flows are evicted.", labels=("family",))
+    fill = GaugeMetricFamily(
+        "cnf_flow_table_fill_ratio", "Fill of each family's table; at 1 flows are evicted.", labels=("family",)
+    )
     for family, table in tables.items():
         fill.add_metric((family,), table.entries / table.capacity)
     yield fill
     yield CounterMetricFamily("cnf_flows_created", "Flows that were put into a table.", sum_of("created"))
-    yield CounterMetricFamily("cnf_flows_expired", "Flows let go because they were idle or had ended.", sum_of("expired"))
+    yield CounterMetricFamily(
+        "cnf_flows_expired", "Flows let go because they were idle or had ended.", sum_of("expired")
+    )
     yield CounterMetricFamily("cnf_flows_evicted", "Flows that a full table let go early.", sum_of("evicted"))
     errors = CounterMetricFamily(
         "cnf_flow_insert_errors", "Packets whose flow found no place in its table.", labels=("reason",)
@@ -74,9 +87,9 @@ def ledger(state: State) -> Iterator[Metric]:
     """Yield where every received packet stands, as of the latest drain."""
     packets = GaugeMetricFamily("cnf_ledger_packets", "Received packets by where they stand.", labels=("state",))
     octets = GaugeMetricFamily("cnf_ledger_bytes", "Received bytes by where they stand.", labels=("state",))
-    for state, count in state.snapshot.ledger.states.items() if state.snapshot else ():
-        packets.add_metric((state,), count.packets)
-        octets.add_metric((state,), count.bytes)
+    for name, count in state.snapshot.ledger.states.items() if state.snapshot else ():
+        packets.add_metric((name,), count.packets)
+        octets.add_metric((name,), count.bytes)
     yield from (packets, octets)
 
 
@@ -116,7 +129,9 @@ class Guard(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield every family of every collector, then how the collectors fared."""
-        success = GaugeMetricFamily("cnf_collector_success", "1 if the collector gave all it has.", labels=("collector",))
+        success = GaugeMetricFamily(
+            "cnf_collector_success", "1 if the collector gave all it has.", labels=("collector",)
+        )
         left = self.max_series
         for collector in COLLECTORS:
             name = collector.__name__

@@ -28,7 +28,16 @@ TCP: Final = 6
 UDP: Final = 17
 ICMPV6: Final = 58
 SCTP: Final = 132
-PROTOCOL_NAMES: Final = {ICMP: "icmp", TCP: "tcp", UDP: "udp", 47: "gre", 50: "esp", 51: "ah", ICMPV6: "icmpv6", SCTP: "sctp"}
+PROTOCOL_NAMES: Final = {
+    ICMP: "icmp",
+    TCP: "tcp",
+    UDP: "udp",
+    47: "gre",
+    50: "esp",
+    51: "ah",
+    ICMPV6: "icmpv6",
+    SCTP: "sctp",
+}
 """IP protocol numbers (IANA) that have a name here; any other is shown as its number."""
 
 _LABELS: Final = {
@@ -67,5 +76,9 @@ INTERFACE_COUNTERS: Final = np.dtype(
     ]
 )
 TABLE_COUNTERS: Final = np.dtype(
-    [("inserted", "<u8"), ("error_packets", "<u8", (len(INSERT_ERRORS),)), ("error_bytes", "<u8", (len(INSERT_ERRORS),))]
+    [
+        ("inserted", "<u8"),
+        ("error_packets", "<u8", (len(INSERT_ERRORS),)),
+        ("error_bytes", "<u8", (len(INSERT_ERRORS),)),
+    ]
 )

@@ -38,9 +38,9 @@ class _Followed:
 class FlowSeries:
     """Give the largest flows a series each, from drain to drain, and sum the rest by interface and protocol.
 
-    A flow's series counts from when the flow came among the largest: for one that was there from its first drain on, all it
-    has. What it counted before stays in the rest. A flow that leaves takes its series with it. So no series ever goes down,
-    and their increases add up to those of ``cnf_received_*``.
+    A flow's series counts from when the flow came among the largest: for one that was there from its first drain on,
+    all it has. What it counted before stays in the rest. A flow that leaves takes its series with it. So no series ever
+    goes down, and their increases add up to those of ``cnf_received_*``.
     """
 
     def __init__(self) -> None:

@@ -5,13 +5,20 @@ from __future__ import annotations
 import select
 import signal
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
 STOP: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class HasFileno(Protocol):
+    """What can be waited on: a socket, or an object that has one."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
 
 
 class Signals:
@@ -23,8 +30,8 @@ class Signals:
         """The first signal that asked to stop."""
         self._reload = False
         self._wakeup, self._raised = socket.socketpair()
-        self._wakeup.setblocking(False)
-        self._raised.setblocking(False)
+        for end in (self._wakeup, self._raised):
+            end.settimeout(0)
         self._fd_before = signal.set_wakeup_fd(self._raised.fileno(), warn_on_full_buffer=False)
         self._before = {number: signal.signal(number, self._note) for number in (*STOP, signal.SIGHUP)}
 
@@ -32,7 +39,9 @@ class Signals:
         """Return itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Give the signals back."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -40,8 +49,8 @@ class Signals:
         self._wakeup.close()
         self._raised.close()
 
-    def wait(self, timeout: float | None, *others: Any) -> None:
-        """Return when a signal has come, when one of ``others`` (objects with fileno()) is readable, or after ``timeout`` seconds."""
+    def wait(self, timeout: float | None, *others: HasFileno) -> None:
+        """Return when a signal has come, one of ``others`` is readable, or ``timeout`` seconds have passed."""
         poll = select.poll()
         for readable in (self._wakeup, *others):
             poll.register(readable, select.POLLIN)

@@ -62,6 +62,7 @@ class Tracker:
 
         Raises:
             MapError: the kernel refused a read; nothing is lost, the next drain reads it again.
+
         """
         started = time.monotonic()
         clock = self._clock.observe(self._read_clocks())
@@ -115,7 +116,9 @@ class Tracker:
             created=created,
             expired=table.expired_flows,
             evicted=table.evicted_flows,
-            insert_errors={cause: int(count) for cause, count in zip(INSERT_ERRORS, counters["error_packets"], strict=True)},
+            insert_errors={
+                cause: int(count) for cause, count in zip(INSERT_ERRORS, counters["error_packets"], strict=True)
+            },
         )
 
     def _expire(self, table: _Table, keys: Records) -> None:

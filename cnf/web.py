@@ -11,10 +11,10 @@ import socket
 import stat
 import struct
 import threading
-import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, cast
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
@@ -28,7 +28,7 @@ SILENCE_LIMIT: Final = 30
 """Seconds after which a client that neither sends nor takes anything is cut off."""
 
 SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python's socket module does not name it
-MAX_GROUPS: Final = 65536  # NGROUPS_MAX of linux/limits.h
+GETSOCKOPT_LIMIT: Final = 1024  # the longest answer that Python's getsockopt() takes: 256 groups
 
 
 class Peer(NamedTuple):
@@ -39,54 +39,50 @@ class Peer(NamedTuple):
     groups: frozenset[int]
 
 
-class _Patient(BaseWSGIServer):  # type: ignore[misc]  # waitress has no types
+class _Patient(BaseWSGIServer):
     """A server that also cuts off clients which stop reading in the middle of an answer."""
 
     def maintenance(self, now: float) -> None:
         """Close what has been silent for too long; called every few seconds by waitress."""
-        for channel in tuple(self.active_channels.values()):
+        channels = cast("dict[int, HTTPChannel]", self.active_channels)  # the stubs say otherwise
+        for channel in tuple(channels.values()):
             if channel.last_activity < now - SILENCE_LIMIT:
                 channel.handle_close()
 
 
-class MetricsServer(_Patient, TcpWSGIServer):  # type: ignore[misc]
+class MetricsServer(_Patient, TcpWSGIServer):
     """HTTP on a TCP socket."""
 
 
-class _PeerTask(WSGITask):  # type: ignore[misc]
-    def get_environment(self) -> dict[str, Any]:
-        environ: dict[str, Any] = super().get_environment()
-        environ["cnf.peer"] = self.channel.addr
+class _PeerTask(WSGITask):
+    def get_environment(self) -> WSGIEnvironment:
+        environ: WSGIEnvironment = super().get_environment()
+        if self.channel.socket is not None:  # closed meanwhile
+            environ["cnf.peer"] = peer_of(self.channel.socket)
         return environ
 
 
-class _PeerChannel(HTTPChannel):  # type: ignore[misc]
+class _PeerChannel(HTTPChannel):
     task_class = _PeerTask
 
 
-class ControlServer(_Patient, UnixWSGIServer):  # type: ignore[misc]
+class ControlServer(_Patient, UnixWSGIServer):
     """HTTP on a Unix socket; the application finds the client's credentials in ``environ["cnf.peer"]``."""
 
     channel_class = _PeerChannel
-
-    def accept(self) -> tuple[socket.socket, Peer] | None:
-        """Accept a connection and ask the kernel who made it."""
-        accepted = super().accept()
-        return None if accepted is None else (accepted[0], peer_of(accepted[0]))
-
-    def fix_addr(self, addr: Peer) -> Peer:
-        """Keep the credentials where waitress keeps a client's address."""
-        return addr
 
 
 def peer_of(connection: socket.socket) -> Peer:
     """Return the credentials that the other end had when it connected (unix(7), SO_PEERCRED)."""
     pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    packed = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, 4 * MAX_GROUPS)
+    try:
+        packed = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, GETSOCKOPT_LIMIT)
+    except OSError:  # more groups than that: only the primary one counts
+        packed = b""
     return Peer(pid, uid, frozenset((gid, *(group for (group,) in struct.iter_unpack("I", packed)))))
 
 
-def serve(server_class: type[BaseWSGIServer], listener: socket.socket, application: Any, name: str) -> None:
+def serve(server_class: type[BaseWSGIServer], listener: socket.socket, application: WSGIApplication, name: str) -> None:
     """Answer requests on ``listener`` from a daemon thread of its own, for as long as the process lives."""
     settings = Adjustments(
         threads=THREADS,
@@ -113,6 +109,7 @@ def listen_tcp(host: str, port: int) -> socket.socket:
 
     Raises:
         UnavailableError: the address is taken or not this machine's.
+
     """
     try:
         family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -133,6 +130,7 @@ def listen_unix(path: Path, group: int | None) -> socket.socket:
         UnavailableError: another daemon answers there.
         ConfigError: something that is no socket is there, or the directory cannot be had.
         PrivilegeError: the file system refuses.
+
     """
     _clear_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -144,7 +142,9 @@ def listen_unix(path: Path, group: int | None) -> socket.socket:
             os.chown(path, -1, group)
             path.chmod(0o660)
     except PermissionError as error:
-        raise PrivilegeError(f"control.socket {path}: {error.strerror} (run as root, or choose another path)") from error
+        raise PrivilegeError(
+            f"control.socket {path}: {error.strerror} (run as root, or choose another path)"
+        ) from error
     except OSError as error:
         raise ConfigError("control", [Problem("control.socket", f"{path}: {error.strerror}")]) from error
     finally:
@@ -172,7 +172,7 @@ def _clear_stale(path: Path) -> None:
         raise UnavailableError(f"another cnfd (pid {peer_of(probe).pid}) answers at {path} (stop it first)")
 
 
-def reply(start_response: Any, status: str, body: Any, kind: str = "application/json") -> Iterable[bytes]:
+def reply(start_response: StartResponse, status: str, body: object, kind: str = "application/json") -> Iterable[bytes]:
     """Answer with ``body``: bytes as they are, text encoded, anything else as JSON."""
     if not isinstance(body, bytes):
         body = (body if isinstance(body, str) else json.dumps(body) + "\n").encode(errors="backslashreplace")

@@ -33,7 +33,7 @@ install_packages() {
 	missing=""
 	for package in $packages; do
 		case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) in
-		installed) ;;
+		installed*) ;; # once an architecture
 		*) missing="$missing $package" ;;
 		esac
 	done

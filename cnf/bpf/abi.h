@@ -102,7 +102,8 @@ struct table_counters {
 _Static_assert(sizeof(struct flow4_key) == 24, "flow4_key");
 _Static_assert(sizeof(struct flow6_key) == 48, "flow6_key");
 _Static_assert(sizeof(struct flow_value) == 40, "flow_value");
-_Static_assert(sizeof(struct interface_counters) == 8 + 8 * (2 * CNF_PROTOCOLS + CNF_UNPARSED_REASONS), "interface_counters");
+_Static_assert(sizeof(struct interface_counters) == 8 + 8 * (2 * CNF_PROTOCOLS + CNF_UNPARSED_REASONS),
+	       "interface_counters");
 _Static_assert(sizeof(struct table_counters) == 8 * (1 + 2 * CNF_INSERT_ERRORS), "table_counters");
 
 #endif

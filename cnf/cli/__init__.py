@@ -122,8 +122,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number > 0:
+        return number
     message = f"a number from 1 on is expected, not {text!r}"
     raise argparse.ArgumentTypeError(message)
 

@@ -83,10 +83,9 @@ class Client:
             except OSError as error:
                 raise self._unreachable(error) from error
             except (http.client.HTTPException, ValueError, RecursionError) as error:
-                message = (
-                    f"no answer of cnfd on {self._path}: {str(error) or type(error).__name__} "
-                    "(another program's socket, a daemon of another version, or one that ended meanwhile)"
-                )
+                broken = isinstance(error, http.client.IncompleteRead)
+                reason = "it broke off before its end" if broken else str(error) or type(error).__name__
+                message = f"no answer of cnfd on {self._path}: {reason} (another program's socket, a daemon of another version, or one that ended meanwhile)"
                 raise UnavailableError(message) from error
 
     def _refusal(self, response: http.client.HTTPResponse) -> CnfError:
@@ -96,8 +95,6 @@ class Client:
         except ValueError as error:
             message = f"HTTP {response.status} {response.reason}"
             raise http.client.HTTPException(message) from error
-        if response.status == HTTPStatus.FORBIDDEN:
-            return PrivilegeError(f"{refusal['error']} ({self._remedy()})")
         return _ERRORS.get(refusal["exit_status"], UnavailableError)(refusal["error"])
 
     def _unreachable(self, error: OSError) -> CnfError:
@@ -107,7 +104,7 @@ class Client:
             case errno.ECONNREFUSED:
                 state = f"nobody listens on {self._path}, it was left behind"
             case errno.EACCES | errno.EPERM:
-                return PrivilegeError(f"{self._path}: {error.strerror} ({self._remedy()})")
+                return PrivilegeError(f"{self._path}: {error.strerror} (run cnfctl as root{self._or_group()})")
             case _ if isinstance(error, TimeoutError | BlockingIOError):
                 return UnavailableError(
                     f"cnfd does not answer on {self._path} within {self._timeout:g} s "
@@ -119,20 +116,20 @@ class Client:
             f"cnfd is not running: {state} (start it: systemctl start cnfd, or name its socket with --socket)"
         )
 
-    def _remedy(self) -> str:
-        """Return how to get access: as root, or by the group that the socket belongs to."""
+    def _or_group(self) -> str:
+        """Return the other way in, for members of the socket's group, if there is one."""
         try:
             group = grp.getgrgid(Path(self._path).stat().st_gid)
         except (OSError, KeyError):
-            return "run cnfctl as root"
-        return "run cnfctl as root" + (f" or as a member of group {group.gr_name}" if group.gr_gid else "")
+            return ""
+        return f" or as a member of group {group.gr_name}" if group.gr_gid else ""
 
 
 def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
     yield from io.BufferedReader(response, _BUFFER)
     if response.length:  # http.client itself notices a missing end in a chunked body only
-        message = f"it broke off {response.length} bytes before its end"
-        raise http.client.HTTPException(message)
+        nothing_more = b""
+        raise http.client.IncompleteRead(nothing_more, response.length)
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -132,5 +132,4 @@ def _summary(reply: Flows, *, filtered: bool) -> str:
         what = f"{shown:,} of {what}, {100 * shown_octets / max(octets, 1):.1f} % of {size(octets)}"
     else:
         what = f"{what}, {size(octets)}"
-    age = reply["drain_age_seconds"]
-    return what if age is None else f"{what}; drained {duration(age)} ago"
+    return f"{what}; drained {duration(reply['drain_age_seconds'])} ago"

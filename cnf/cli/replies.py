@@ -52,7 +52,7 @@ class Flows(TypedDict):
     matched: int
     total: int
     totals: Amount
-    drain_age_seconds: float | None
+    drain_age_seconds: float
     drain_interval_seconds: float
 
 
@@ -110,17 +110,10 @@ class Tally(TypedDict):
     difference: int
 
 
-class Ledger(TypedDict):
-    """The tally of packets and that of bytes."""
-
-    packets: Tally
-    bytes: Tally
-
-
 class Drain(TypedDict):
-    """The latest drain of the flow table; no age before the first one."""
+    """The latest drain of the flow tables, or no duration and the age of the daemon."""
 
-    age_seconds: float | None
+    age_seconds: float
     duration_seconds: float | None
     interval_seconds: float
     errors: int
@@ -135,12 +128,12 @@ class Rates(TypedDict):
 
 
 class Status(TypedDict):
-    """The reply of /v1/status."""
+    """The reply of /v1/status; until the first drain there is neither flow table (by family) nor ledger (by unit)."""
 
     daemon: Daemon
     interfaces: list[Interface]
     flow_table: dict[str, FlowTable]
-    ledger: Ledger
+    ledger: dict[str, Tally]
     drain: Drain
     rates: Rates
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from cnf.cli.client import Client
-from cnf.cli.replies import LEDGER_STATES, Drain, FlowTable, Interface, Ledger, Status
+from cnf.cli.replies import LEDGER_STATES, Drain, FlowTable, Interface, Status, Tally
 from cnf.cli.table import SPARE, Column, Style, print_lines, render, style_for
 from cnf.cli.units import bit_rate, count, duration, printable, size
 
@@ -46,10 +46,8 @@ def page(status: Status, width: int | None, style: Style) -> Iterator[str]:
         _ledger(status["ledger"], width, style),
         _drain(status["drain"], width, style),
     )
-    for index, section in enumerate(sections):
-        if index:
-            yield ""
-        yield from section
+    for index, lines in enumerate(filter(None, map(list, sections))):
+        yield from ["", *lines] if index else lines
 
 
 def _daemon(status: Status, style: Style) -> Iterator[str]:
@@ -81,6 +79,9 @@ def _interfaces(interfaces: list[Interface], width: int | None, style: Style) ->
 
 
 def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) -> Iterator[str]:
+    if not tables:
+        return
+
     def number(field: Callable[[FlowTable], int]) -> Callable[[tuple[str, FlowTable]], str]:
         return lambda row: f"{field(row[1]):,}"
 
@@ -105,7 +106,9 @@ def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) 
             yield from _warning(f"{family}: {table['insert_errors']:,} inserts failed", width, style)
 
 
-def _ledger(ledger: Ledger, width: int | None, style: Style) -> Iterator[str]:
+def _ledger(ledger: dict[str, Tally], width: int | None, style: Style) -> Iterator[str]:
+    if not ledger.keys() >= {"packets", "bytes"}:
+        return
     packets, octets = ledger["packets"], ledger["bytes"]
     rows = [(state, packets[state], octets[state]) for state in LEDGER_STATES]
     rows.append(("sum", packets["received"] - packets["difference"], octets["received"] - octets["difference"]))
@@ -126,12 +129,11 @@ def _ledger(ledger: Ledger, width: int | None, style: Style) -> Iterator[str]:
 def _drain(drain: Drain, width: int | None, style: Style) -> Iterator[str]:
     age, took, interval = drain["age_seconds"], drain["duration_seconds"], drain["interval_seconds"]
     every = f"every {duration(interval)}"
-    if age is None or took is None:
-        yield f"not drained yet; {every}"
-    else:
-        yield f"drained {duration(age)} ago in {duration(took)}; {every}"
-        if age > LATE_DRAIN * interval:
-            yield from _warning("the drain is overdue: all numbers are as old as it (journalctl -u cnfd)", width, style)
+    yield (
+        f"drained {duration(age)} ago in {duration(took)}; {every}" if took is not None else f"not drained yet; {every}"
+    )
+    if age > LATE_DRAIN * interval:
+        yield from _warning("the drain is overdue: all numbers are as old as it (journalctl -u cnfd)", width, style)
     if drain["errors"]:
         latest = f", the latest: {drain['last_error']}" if drain["last_error"] else ""
         yield from _warning(f"{drain['errors']:,} drains failed{latest}", width, style)

@@ -91,7 +91,7 @@ def _pad(column: Column[Row], text: str, width: int) -> str:
 
 def _fit(columns: Sequence[Column[Row]], cells: Sequence[Sequence[str]], width: int | None) -> dict[int, int]:
     """Return the widths of the columns that have room, by their index."""
-    whole = [max(len(column.title), *map(len, texts)) for column, texts in zip(columns, cells, strict=True)]
+    whole = [max(map(len, (column.title, *texts))) for column, texts in zip(columns, cells, strict=True)]
     wanted = [max(column.reserve, length) for column, length in zip(columns, whole, strict=True)]
     if width is None:
         return dict(enumerate(wanted))

@@ -99,7 +99,7 @@ class _Screen:
         parts = [f"\x1b[K{line}" for line in lines[: size.lines]]
         if len(parts) < size.lines:
             parts.append("\x1b[J")
-        self._write("\x1b[H" + "\r\n".join(parts))
+        self._write("\x1b[H" + "\n".join(parts))
 
     def wait(self, seconds: float) -> bool:
         """Wait for the time to pass, a key or a new size; return False when q was pressed or the terminal is gone."""

@@ -29,7 +29,7 @@ OCCUPIED: Final = (errno.EBUSY, errno.EEXIST)
 
 
 class Attached(NamedTuple):
-    """The mode obtained, and why the mode tried before it was not, in the kernel's words (empty if it was the first)."""
+    """The mode obtained, and why the one tried before it was not, in the kernel's words (empty if it was the first)."""
 
     mode: Mode
     refused: str
@@ -48,7 +48,9 @@ class Attacher:
         """Return itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the netlink socket; the program stays where it is."""
         self._netlink.close()
 
@@ -57,6 +59,7 @@ class Attacher:
 
         Raises:
             AttachError: another program is there (it stays), or every mode was refused, in the kernel's words.
+
         """
         refusals = []
         for candidate in MODES if mode == "auto" else (mode,):
@@ -78,6 +81,7 @@ class Attacher:
 
         Raises:
             AttachError: the kernel refused, or reading back shows that it is still there.
+
         """
         mode = self.ours(link.index)
         if mode is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-# capability(7), linux/capability.h
+# Numbers of linux/capability.h
 NEEDED: Final = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}
 SYS_ADMIN: Final = 21
 

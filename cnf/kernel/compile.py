@@ -2,8 +2,8 @@
 
 Run as ``python -m cnf.kernel.compile REQUEST`` by cnf.kernel.program, with a SOCK_SEQPACKET socket as standard
 input. REQUEST is JSON: ``source`` (path of flow.c), ``defines``, ``maps`` and ``programs`` (their names). The answer
-is one message on the socket: ``{"bcc_version": ...}`` with the descriptors of the maps, then of the programs, in the order
-asked for; or ``{"error": KIND, "message": ...}``. What clang and the verifier say goes to standard error.
+is one message on the socket: ``{"bcc_version": ...}`` with the descriptors of the maps, then of the programs, in the
+order asked for; or ``{"error": KIND, "message": ...}``. What clang and the verifier say goes to standard error.
 
 This is the only module that imports bcc.
 """

@@ -27,6 +27,7 @@ class InterfaceCounters:
 
         Raises:
             AttachError: all slots that the program would look at are taken.
+
         """
         if ifindex in self._slots:
             return

@@ -67,6 +67,7 @@ def library() -> ctypes.CDLL:
 
     Raises:
         UnavailableError: the library, or one of the calls, is not there.
+
     """
     try:
         lib = ctypes.CDLL(LIBRARY, use_errno=True)
@@ -96,7 +97,7 @@ def program_id(fd: int) -> int:
     return int(info.id)
 
 
-def test_run(fd: int, frame: bytes, repeat: int = 1) -> tuple[int, bytes, int]:
+def run(fd: int, frame: bytes, repeat: int) -> tuple[int, bytes, int]:
     """Run an XDP program on ``frame`` (14 bytes or more); return verdict, frame afterwards, nanoseconds a run."""
     size = max(len(frame), 64)
     data_in = ctypes.create_string_buffer(frame, len(frame))

@@ -1,4 +1,4 @@
-"""Typed access to the datapath's maps: batch reads of the flow tables, and sums of per-CPU counters, in numpy arrays."""
+"""Typed access to the datapath's maps: batch reads of flow tables and sums of per-CPU counters, in numpy arrays."""
 
 from __future__ import annotations
 
@@ -36,7 +36,12 @@ class FlowMap:
     """
 
     def __init__(
-        self, name: str, fd: int, key: np.dtype[Any], value: np.dtype[Any], lookup_batch: Callable[..., int] | None = None
+        self,
+        name: str,
+        fd: int,
+        key: np.dtype[Any],
+        value: np.dtype[Any],
+        lookup_batch: Callable[..., int] | None = None,
     ) -> None:
         """Prepare staging arrays for ``BATCH`` entries of the structured dtypes ``key`` and ``value``."""
         self.name = name
@@ -53,6 +58,7 @@ class FlowMap:
 
         Raises:
             MapError: the kernel refused, other than by EINTR (tried again) or ENOSPC (tried with larger batches).
+
         """
         cursor = ctypes.c_uint64()  # opaque; a hash table's is a 32-bit bucket number
         count = ctypes.c_uint32()
@@ -136,4 +142,5 @@ class PerCpuArray:
 def add_up(values: Records) -> Records:
     """Sum a structured array over its CPUs: shape (N,) to shape (), word by 64-bit word."""
     words = values.view(np.uint64).reshape(len(values), -1)
-    return words.sum(axis=0, dtype=np.uint64).view(values.dtype)[0]
+    total: Records = words.sum(axis=0, dtype=np.uint64).view(values.dtype)[0]
+    return total

@@ -5,7 +5,6 @@ Light to import: the child is started before numpy, pyroute2 and the rest of the
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -62,7 +61,7 @@ class Datapath:
     def read_clock(self) -> tuple[int, int]:
         """Return (jiffies, CLOCK_MONOTONIC in ns), read as one."""
         before = time.monotonic_ns()
-        _verdict, frame, _duration = libbpf.test_run(self.programs["cnf_clock"], CLOCK_FRAME)
+        _verdict, frame, _duration = libbpf.run(self.programs["cnf_clock"], CLOCK_FRAME, 1)
         return int.from_bytes(frame[:8], sys.byteorder), (before + time.monotonic_ns()) // 2
 
     def close(self) -> None:
@@ -79,12 +78,13 @@ class Build:
 
         Raises:
             PrivilegeError: a capability that loading or attaching needs is missing.
+
         """
         missing = capabilities.missing()
         if missing:
             raise PrivilegeError(capabilities.explain(missing))
         self._blueprint = blueprint
-        self._log: IO[bytes] = tempfile.TemporaryFile()
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by cancel()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = {
             "source": str(blueprint.source),
@@ -95,7 +95,7 @@ class Build:
         with theirs:
             self._child = subprocess.Popen(
                 [python, "-P", "-m", "cnf.kernel.compile", json.dumps(request)],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=self._log,
             )
@@ -117,6 +117,7 @@ class Build:
         Raises:
             UnavailableError: BCC is missing, is another package, or its process died.
             CompileError, VerifierError, KernelError: with the log in ``details``.
+
         """
         maps, programs = self._blueprint.maps, PROGRAMS
         try:
@@ -172,9 +173,13 @@ def _compile_failed(message: str, log: str) -> CnfError:
 
 
 def _load_failed(message: str, log: str) -> CnfError:
-    lines = [line for line in log.splitlines() if line.strip() and not line.startswith(("processed ", "libbpf:", "HINT"))]
+    lines = [
+        line for line in log.splitlines() if line.strip() and not line.startswith(("processed ", "libbpf:", "HINT"))
+    ]
     omitted = f"({max(len(lines) - 1, 0)} lines omitted; log level debug shows them)"
-    return VerifierError(f"the kernel rejected the program: {message}: {lines[-1] if lines else 'no log'} {omitted}", details=log)
+    return VerifierError(
+        f"the kernel rejected the program: {message}: {lines[-1] if lines else 'no log'} {omitted}", details=log
+    )
 
 
 _FAILURES: Final[dict[str, Callable[[str, str], CnfError]]] = {

@@ -43,7 +43,7 @@ class Datapath:
 
     def run(self, frame: bytes, repeat: int = 1) -> int:
         """Run the program on ``frame`` and return its verdict."""
-        verdict, _frame, _duration = libbpf.test_run(self.loaded.programs["cnf_ingress"], frame, repeat)
+        verdict, _frame, _duration = libbpf.run(self.loaded.programs["cnf_ingress"], frame, repeat)
         return verdict
 
     def flows(self) -> dict[Key, Value]:

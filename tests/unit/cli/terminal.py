@@ -26,8 +26,12 @@ class Terminal:
         self._master, self._slave = pty.openpty()
         self.resize(columns, rows)
         self.seen = b""
-        self.process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "cnf.cli", *arguments], stdin=self._slave, stdout=self._slave, stderr=self._slave
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cnf.cli", *arguments],
+            stdin=self._slave,
+            stdout=self._slave,
+            stderr=self._slave,
+            env=dict(os.environ),  # without it the child gets what libreadline put beside os.environ: COLUMNS and LINES
         )
 
     def resize(self, columns: int, rows: int) -> None:

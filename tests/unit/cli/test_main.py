@@ -1,0 +1,111 @@
+"""The command line of cnfctl: what it accepts, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cnf import __version__
+from cnf.cli import main
+from tests.unit.cli.stand_in import Answer, StandIn
+from tests.unit.cli.terminal import PATIENCE
+
+CNFCTL = [sys.executable, "-m", "cnf.cli"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND (see cnfctl --help)"),
+        (["flow"], "invalid choice: 'flow'"),
+        (["flows", "--top", "0"], "a number from 1 on is expected, not '0'"),
+        (["flows", "--top", "²"], "a number from 1 on is expected, not '²'"),
+        (["flows", "--top", "9" * 5000], "a number from 1 on is expected"),
+        (["flows", "--sort", "byte"], "unknown field 'byte', did you mean bytes? Fields: bytes, packets, "),
+        (["flows", "--sort", "zzz"], "unknown field 'zzz'; Fields: bytes, packets, "),
+        (["flows", "--watch", "0"], "seconds are expected, 0.1 or more, not '0'"),
+        (["flows", "--watch", "nan"], "seconds are expected, 0.1 or more, not 'nan'"),
+        (["flows", "-o", "yaml"], "invalid choice: 'yaml'"),
+        (["flows", "--no\nsuch\x1b[2J"], r"unrecognized arguments: --no such\x1b[2J"),
+    ],
+)
+def test_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be understood ends with 64 and one line that says what was expected."""
+    assert main(arguments) == 64
+    captured = capsys.readouterr()
+    assert captured.err.startswith("cnfctl: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("exit_status", [64, 69, 71, 77])
+def test_daemon_errors(daemon: StandIn, exit_status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error of the daemon is its line, and its exit status is cnfctl's."""
+    daemon.say("/v1/flows", {"error": "the daemon's words", "exit_status": exit_status}, status=500)
+    assert main(["--socket", str(daemon.socket), "flows"]) == exit_status
+    assert capsys.readouterr().err == "cnfctl: the daemon's words\n"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is that of the package."""
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"cnfctl {__version__}\n"
+
+
+def test_help_is_quick() -> None:
+    """Help comes in under 0.2 s, Python's own start included."""
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run([*CNFCTL, "flows", "--help"], check=True, stdout=subprocess.DEVNULL)
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(5)) < 0.2
+
+
+def test_only_argparse_at_first() -> None:
+    """Importing the command line imports no other module of it, nor anything that is slow to import."""
+    code = (
+        "import sys, cnf.cli; print(*sorted(m for m in sys.modules if m.startswith('cnf') or m in ('numpy', 'http')))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == ["cnf", "cnf.cli", "cnf.errors"]
+
+
+def ending(daemon: StandIn, shell: str) -> subprocess.CompletedProcess[str]:
+    """Run "$@", which is cnfctl flows -o jsonl, as ``shell`` says."""
+    command = ["bash", "-c", shell, "bash", *CNFCTL, "--socket", str(daemon.socket), "flows", "-o", "jsonl"]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE)
+
+
+def test_reader_that_leaves(daemon: StandIn) -> None:
+    """A reader that has enough ends cnfctl as SIGPIPE would, in silence."""
+    daemon.answer("/v1/flows", Answer(b"{}\n" * 100_000), output="jsonl")
+    ended = ending(daemon, '"$@" | head -n 1; exit "${PIPESTATUS[0]}"')
+    assert (ended.returncode, ended.stdout, ended.stderr) == (141, "{}\n", "")
+
+
+def test_output_that_cannot_be_written(daemon: StandIn) -> None:
+    """A full disk, and a closed stdout, are one line and the status of an output error."""
+    ended = ending(daemon, '"$@" > /dev/full')
+    assert ended.returncode == os.EX_IOERR
+    assert ended.stderr == "cnfctl: the output cannot be written: No space left on device\n"
+    ended = ending(daemon, '"$@" >&-')
+    assert (ended.returncode, ended.stderr) == (os.EX_IOERR, "cnfctl: stdout is closed\n")
+
+
+def test_interrupt(daemon: StandIn) -> None:
+    """^C ends cnfctl with 130, in silence."""
+    command = [*CNFCTL, "--socket", str(daemon.socket), "flows", "--watch", "60", "-o", "jsonl"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(2)
+        assert process.communicate(timeout=PATIENCE)[1] == b""
+    assert process.returncode == 130

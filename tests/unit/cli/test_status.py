@@ -1,0 +1,134 @@
+"""The status page."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cnf.cli import main
+from cnf.cli.replies import Drain, Interface, Status, Tally
+from cnf.cli.status import page
+from cnf.cli.table import Style
+from tests.unit.cli.samples import ATTACHED, MISSING, REFUSED, STATUS, table, tally
+from tests.unit.cli.stand_in import StandIn
+
+PAGE = """\
+cnfd 0.1.0  pid 4242, up 3h05m (since 2026-03-01 08:55:00 UTC)
+Linux 6.18.0, BCC 0.31.0, /etc/cnf/cnf.toml
+receiving 123 Mbit/s, 12.3k packets/s
+
+INTERFACE  STATE     MODE    ASKED  PROGRAM    PACKETS   BYTES
+eth0       attached  native  auto       117  1,234,567  988 MB
+ens5       missing   -       auto         -          0     0 B
+ens6       refused   -       auto         -          0     0 B
+! ens5: no such interface; attached when it appears
+! ens6: the foreign XDP program 9 is on it
+
+FLOWS  ENTRIES  CAPACITY  FILL                  CREATED  EXPIRED  EVICTED  ERRORS
+ipv4   123,456   262,144  [####------]  47.1 %     124k     1.0k        0       0
+ipv6       678   262,144  [----------]   0.3 %     1.7k     1.0k        0       0
+
+LEDGER          PACKETS        BYTES
+live          1,233,507  987,653,261
+expired           1,000        1,000
+evicted               0            0
+non_ip               60           60
+malformed             0            0
+dropped               0            0
+insert_error          0            0
+sum           1,234,567  987,654,321
+received      1,234,567  987,654,321
+balanced: every packet received stands in exactly one state
+
+drained 1.2 s ago in 12.3 ms; every 5 s
+"""
+
+
+def text_of(status: Status, width: int | None = None) -> str:
+    """Return the page without colour."""
+    return "".join(f"{line}\n" for line in page(status, width, Style(coloured=False)))
+
+
+def test_whole_page() -> None:
+    """The page shows daemon, interfaces, flow tables, ledger and drain, and what wants a look beside it."""
+    assert text_of({**STATUS, "interfaces": [ATTACHED, MISSING, REFUSED]}) == PAGE
+
+
+def test_page_fits_80_columns() -> None:
+    """On 80 columns no line is longer; a warning goes on below."""
+    refused: Interface = {**REFUSED, "error": "words " * 30}
+    text = text_of({**STATUS, "interfaces": [ATTACHED, refused]}, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\n! ens6: words words" in text
+    assert "\n  words words" in text
+
+
+@pytest.mark.parametrize(
+    ("entries", "evicted", "warning"),
+    [
+        (235_929, 0, None),
+        (235_930, 0, "! ipv4: nearly full, flows will be evicted (set flows.max_entries = 524288)"),
+        (10, 1_234, "! ipv4: 1,234 flows were evicted (set flows.max_entries = 524288)"),
+    ],
+)
+def test_full_table(entries: int, evicted: int, warning: str | None) -> None:
+    """From 90 % on, or once flows were evicted, the page says which size to set."""
+    text = text_of({**STATUS, "flow_table": {"ipv4": table(entries, evicted=evicted)}})
+    assert "ipv6" not in text
+    assert warning in text.splitlines() if warning else "!" not in text
+
+
+def test_failed_inserts() -> None:
+    """Flows that found no place are said."""
+    text = text_of({**STATUS, "flow_table": {"ipv4": {**table(1), "insert_errors": 7}}})
+    assert "! ipv4: 7 inserts failed\n" in text
+
+
+def test_unbalanced_ledger() -> None:
+    """A difference is the packets that came while the drain ran, whichever side saw them first."""
+    for difference in (12, -12):
+        ledger: dict[str, Tally] = {
+            "packets": tally(5_000, difference=difference),
+            "bytes": tally(90_000, difference=60 * difference),
+        }
+        text = text_of({**STATUS, "ledger": ledger})
+        assert f"sum             {5_000 - difference:,}  {90_000 - 60 * difference:,}\n" in text
+        assert "12 packets (720 bytes) arrived during the drain\n" in text
+
+
+@pytest.mark.parametrize(
+    ("drain", "text"),
+    [
+        ({"duration_seconds": None}, "not drained yet; every 5 s\n"),
+        ({"age_seconds": 15.1}, "! the drain is overdue: all numbers are as old as it (journalctl -u cnfd)\n"),
+        ({"errors": 2, "last_error": "map flows4: EPERM"}, "! 2 drains failed, the latest: map flows4: EPERM\n"),
+        ({"errors": 1}, "! 1 drains failed\n"),
+    ],
+)
+def test_drain(drain: Drain, text: str) -> None:
+    """A drain that did not happen, is late or failed is said."""
+    assert text_of({**STATUS, "drain": {**STATUS["drain"], **drain}}).endswith(text)
+
+
+def test_before_the_first_drain() -> None:
+    """A daemon that has not drained yet has a page without flow tables and ledger."""
+    text = text_of({**STATUS, "flow_table": {}, "ledger": {}, "drain": {**STATUS["drain"], "duration_seconds": None}})
+    assert text.splitlines()[4:] == [*PAGE.splitlines()[4:6], "", "not drained yet; every 5 s"]
+
+
+def test_names_cannot_control_the_terminal() -> None:
+    """Names and errors from outside are shown with their control characters escaped."""
+    hostile: Interface = {**REFUSED, "name": "a\x1b[2Jb", "error": "\x9b31m"}
+    text = text_of({**STATUS, "interfaces": [hostile]})
+    assert text.replace("\n", "").isprintable()
+    assert r"! a\x1b[2Jb: \x9b31m" in text
+
+
+def test_command(daemon: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command shows the page, or the daemon's own words as JSON; a missing interface is no failure of it."""
+    daemon.say("/v1/status", {**STATUS, "interfaces": [ATTACHED, MISSING, REFUSED]})
+    assert main(["--socket", str(daemon.socket), "status"]) == 0
+    assert capsys.readouterr().out == PAGE
+    assert main(["--socket", str(daemon.socket), "status", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["interfaces"][1] == MISSING

@@ -1,0 +1,155 @@
+"""``--watch``, on a terminal and in a stream."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.unit.cli.samples import FLOW, flows
+from tests.unit.cli.stand_in import StandIn
+from tests.unit.cli.terminal import PATIENCE, Terminal, on_terminal
+
+TAKEN = ("\x1b[?1049h", "\x1b[?25l", "\x1b[?7l")
+GIVEN_BACK = b"\x1b[?7h\x1b[?25h\x1b[?1049l"
+
+
+def watch(daemon: StandIn, *arguments: str, seconds: str = "0.1") -> list[str]:
+    """Return the arguments of a watch that redraws quickly."""
+    return ["--socket", str(daemon.socket), "flows", *arguments, "--watch", seconds]
+
+
+def assert_given_back(terminal: Terminal, modes: list[object]) -> None:
+    """Check that the terminal is as it was, and that nothing was written after it was given back."""
+    assert terminal.seen.endswith(GIVEN_BACK)
+    assert terminal.modes() == modes
+
+
+def test_frames(daemon: StandIn) -> None:
+    """The screen is taken over and drawn again and again, each frame from the top and in place; q ends it."""
+    with on_terminal(watch(daemon, "--filter", "tcp or icmp"), columns=80, rows=24) as terminal:
+        modes = terminal.modes()
+        terminal.wait_for("\x1b[H\x1b[K\x1b[1mcnfctl flows\x1b[m  ", times=3)
+        assert terminal.modes() != modes
+        terminal.press(b"q")
+        assert terminal.end() == 0
+        assert_given_back(terminal, modes)
+    assert all(terminal.seen.count(sequence.encode()) == 1 for sequence in TAKEN)
+    first = terminal.seen.decode().split("\x1b[H")[1]
+    title, restriction, *table, summary, rest = first.split("\r\n\x1b[")
+    assert "every 0.1 s, by bytes: 8.1M packets, " in title
+    assert restriction == "Kfilter: tcp or icmp"
+    assert len(table) == 3
+    assert "2 of 1,234 matching flows" in summary
+    assert rest.startswith("J")
+    assert "\x1b[2J" not in first
+
+
+def test_as_many_flows_as_fit(daemon: StandIn) -> None:
+    """The daemon is asked for the flows that fit, and at once for more when the terminal grows."""
+    with on_terminal(watch(daemon, seconds="60"), rows=10) as terminal:
+        terminal.wait_for("drained")
+        assert daemon.asked.get()[1]["top"] == "6"
+        terminal.resize(120, 30)
+        terminal.process.send_signal(signal.SIGWINCH)
+        terminal.wait_for("IDLE")
+        assert daemon.asked.get(timeout=PATIENCE)[1]["top"] == "26"
+        terminal.press(b" ")
+        terminal.wait_for("IDLE", times=2)
+
+
+def test_fits_a_tiny_terminal(daemon: StandIn) -> None:
+    """A frame never has more lines than the terminal, which would scroll."""
+    with on_terminal(watch(daemon, seconds="60"), rows=3) as terminal:
+        terminal.wait_for("SOURCE")
+        terminal.press(b"q")
+        terminal.end()
+    assert terminal.seen.count(b"\r\n") == 2
+
+
+def test_the_drains_pace(daemon: StandIn) -> None:
+    """Without SECONDS it redraws at the drain's interval."""
+    with on_terminal(["--socket", str(daemon.socket), "flows", "--watch"]) as terminal:
+        terminal.wait_for("every 5 s")
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=str,
+)
+def test_signals_give_the_terminal_back(daemon: StandIn, number: signal.Signals, status: int) -> None:
+    """However it is ended, the terminal is as it was before, and nothing else is said."""
+    with on_terminal(watch(daemon, seconds="60")) as terminal:
+        modes = terminal.modes()
+        terminal.wait_for("drained")
+        terminal.process.send_signal(number)
+        assert terminal.end() == status
+        assert_given_back(terminal, modes)
+
+
+def test_stop_and_continue(daemon: StandIn) -> None:
+    """^Z gives the terminal back while stopped, and fg takes it again."""
+    with on_terminal(watch(daemon, seconds="60")) as terminal:
+        modes = terminal.modes()
+        terminal.wait_for("drained")
+        terminal.process.send_signal(signal.SIGTSTP)
+        terminal.wait_for(GIVEN_BACK.decode())
+        assert terminal.modes() == modes
+        terminal.process.send_signal(signal.SIGCONT)
+        terminal.wait_for("drained", times=2)
+        assert terminal.seen.count(TAKEN[0].encode()) == 2
+
+
+def test_daemon_restarts(daemon: StandIn) -> None:
+    """While the daemon is away its error stands above the latest flows; when it is back, so are the flows."""
+    with on_terminal(watch(daemon)) as terminal:
+        terminal.wait_for("drained")
+        away = daemon.socket.rename(daemon.socket.with_suffix(".away"))
+        terminal.wait_for("cnfd is not running: ")
+        terminal.wait_for("trying again every 1 s")
+        terminal.wait_for("192.168.100.200:51234", times=terminal.seen.count(b"192.168.100.200:51234") + 1)
+        away.rename(daemon.socket)
+        daemon.say("/v1/flows", flows({**FLOW, "src_addr": "10.9.8.7"}))
+        terminal.wait_for("10.9.8.7:51234")
+
+
+def test_error_at_first(daemon: StandIn) -> None:
+    """A filter that the daemon refuses is an error at once, and the screen is never taken."""
+    daemon.say("/v1/flows", {"error": "filter: bad", "exit_status": 64}, status=400)
+    with on_terminal(watch(daemon)) as terminal:
+        assert terminal.end() == 64
+    assert terminal.seen == b"cnfctl: filter: bad\r\n"
+
+
+def test_stream_of_tables(daemon: StandIn) -> None:
+    """Without a terminal tables follow each other, parted by an empty line, and an absent daemon is said once."""
+    command = [sys.executable, "-m", "cnf.cli", *watch(daemon)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        lines = [process.stdout.readline() for _ in range(9)]
+        one_table = ["SOURCE", "192.16", "10.0.0", "2 of 1"]
+        assert [line[:6] for line in lines] == [*one_table, "\n", *one_table]
+        away = daemon.socket.rename(daemon.socket.with_suffix(".away"))
+        error = process.stderr.readline()
+        assert error.startswith("cnfctl: cnfd is not running: ")
+        assert error.endswith("; trying again\n")
+        away.rename(daemon.socket)
+        daemon.say("/v1/flows", flows({**FLOW, "src_addr": "10.9.8.7"}))
+        while not process.stdout.readline().startswith("10.9.8.7"):
+            pass
+        process.terminate()
+        assert process.communicate()[1] == ""
+
+
+def test_stream_of_csv(daemon: StandIn) -> None:
+    """A watched CSV has one title line, so that all of it is one file."""
+    command = [sys.executable, "-m", "cnf.cli", *watch(daemon, "-o", "csv")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        process.terminate()
+    assert lines == [b"interface,packets\r\n", b"eth0,12\r\n", b"eth0,12\r\n"]
