@@ -24,6 +24,7 @@ LogFormat = Literal["auto", "console", "json"]
 
 MAX_FILE_BYTES: Final = 1 << 20
 _MAX_NAME_BYTES: Final = 15  # IFNAMSIZ - 1, linux/if.h
+_MAX_PATTERN_BYTES: Final = 64
 _MAX_SOCKET_BYTES: Final = 107  # sizeof(sun_path) - 1, linux/un.h
 _MAX_PORT: Final = 65535
 _MIN_DURATION: Final = Decimal("0.1")
@@ -147,7 +148,7 @@ def _listen(value: object, path: str) -> str:
 
 
 _BOOLEAN: Final = _value("true or false", lambda value: isinstance(value, bool))
-_NAME: Final = _text('an interface or shell pattern of 1 to 15 bytes, without "/", ":" and space', _is_name)
+_NAME: Final = _text('an interface (1 to 15 bytes) or shell pattern (to 64), without "/", ":" and space', _is_name)
 _SOCKET: Final = _text("the absolute path of a socket, at most 107 bytes", _is_socket)
 _GROUP: Final = _text('the name of a group, or "" for none', _is_group)
 

@@ -85,7 +85,10 @@ class Client:
             except (http.client.HTTPException, ValueError, RecursionError) as error:
                 broken = isinstance(error, http.client.IncompleteRead)
                 reason = "it broke off before its end" if broken else str(error) or type(error).__name__
-                message = f"no answer of cnfd on {self._path}: {reason} (another program's socket, a daemon of another version, or one that ended meanwhile)"
+                message = (
+                    f"no answer of cnfd on {self._path}: {reason} "
+                    "(another program's socket, a daemon of another version, or one that ended meanwhile)"
+                )
                 raise UnavailableError(message) from error
 
     def _refusal(self, response: http.client.HTTPResponse) -> CnfError:

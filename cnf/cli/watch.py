@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from cnf.cli.table import style_for
-from cnf.cli.units import duration, printable
+from cnf.cli.units import printable
 from cnf.errors import CnfError, UsageError
 
 RETRY: Final = 1.0
@@ -72,7 +72,7 @@ def as_stream(show: Callable[[int], None], seconds: float) -> NoReturn:
 
 def _notice(error: CnfError, width: int) -> list[str]:
     style = style_for(sys.stdout)
-    text = f"{time.strftime('%H:%M:%S')}  {printable(str(error))}; trying again every {duration(RETRY)}"
+    text = f"{time.strftime('%H:%M:%S')}  {printable(str(error))}; trying again"
     return [style.warn(line) for line in textwrap.wrap(text, width)] + [""]
 
 

@@ -271,7 +271,7 @@ def test_listen_on_every_address_is_said_in_full() -> None:
 def test_interface_name_is_one_that_the_kernel_takes(name: object) -> None:
     """A name of 16 bytes, with a slash, a colon or white space, is none."""
     (only,) = problems(f"[[interfaces]]\nname = {json.dumps(name)}")
-    assert only.startswith("interfaces[0].name: expected an interface or shell pattern of 1 to 15 bytes")
+    assert only.startswith("interfaces[0].name: expected an interface (1 to 15 bytes) or shell pattern")
 
 
 def test_raw_bytes_of_the_command_line_count_as_bytes() -> None:
