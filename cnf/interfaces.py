@@ -95,9 +95,9 @@ class Interfaces:
     def _request(self, link: Link) -> Interface | None:
         """Return the entry that wants ``link``; a pattern does not mean the loopback interface."""
         for request in self.wanted:
-            if request.name == link.name:
-                return request
-            if link.hardware != ARPHRD_LOOPBACK and fnmatchcase(link.name, request.name):
+            # A name that is not UTF-8: the command line has it with surrogates, a Link with backslashes.
+            name = request.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+            if name == link.name or (link.hardware != ARPHRD_LOOPBACK and fnmatchcase(link.name, name)):
                 return request
         return None
 

@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 
 from cnf.cli.table import style_for
 from cnf.cli.units import printable
-from cnf.errors import CnfError, UsageError
+from cnf.errors import CnfError
 
 RETRY: Final = 1.0
 """Seconds between questions to a daemon that did not answer: it may be restarting."""
@@ -46,8 +46,6 @@ def on_screen(frame: Callable[[os.terminal_size], list[str]], seconds: float) ->
             size = shutil.get_terminal_size()
             try:
                 lines, notice = frame(size), []
-            except UsageError:
-                raise
             except CnfError as error:
                 notice = _notice(error, size.columns)
 
@@ -61,7 +59,7 @@ def as_stream(show: Callable[[int], None], seconds: float) -> NoReturn:
             sys.stdout.flush()
             failing = False
         except CnfError as error:
-            if shown == 0 or isinstance(error, UsageError):
+            if shown == 0:
                 raise
             if not failing:
                 print(f"cnfctl: {printable(str(error))}; trying again", file=sys.stderr)

@@ -1,0 +1,204 @@
+"""The largest flows' series behave as Prometheus counters, and nothing is counted twice or missed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnf.ledger import Count
+from cnf.records import ICMP, PROTOCOL_LABELS, protocol_label
+from cnf.series import FlowLabels, FlowSeries
+from tests.unit.samples import CLOCK, NAMES, NOW, Flow, interface_counters, snapshot
+
+DRAIN_TICKS = 1000
+REST = FlowLabels("eth0", "tcp", "other", "other", "", "")
+A = Flow(src="192.0.2.1")
+B = Flow(src="192.0.2.2")
+
+
+def labels(flow: Flow) -> FlowLabels:
+    """Return the labels of a TCP flow."""
+    return FlowLabels("eth0", "tcp", flow.src, flow.dst, str(flow.src_port), str(flow.dst_port))
+
+
+@dataclass
+class Node:
+    """What a node has received, and the flows in its table; ``drain`` shows both to a FlowSeries."""
+
+    series: FlowSeries = field(default_factory=FlowSeries)
+    flows: dict[Flow, Flow] = field(default_factory=dict)
+    packets: Counter[tuple[int, str]] = field(default_factory=Counter)
+    octets: Counter[tuple[int, str]] = field(default_factory=Counter)
+    jiffies: int = DRAIN_TICKS
+
+    def receive(self, flow: Flow, packets: int, octets: int) -> None:
+        """Count packets of ``flow``, made now if it is not there."""
+        now = self.jiffies - 1
+        known = self.flows.get(flow) or replace(flow, packets=0, bytes=0, first_seen=now)
+        self.flows[flow] = replace(
+            known, packets=known.packets + packets, bytes=known.bytes + octets, last_seen=now
+        )
+        where = flow.ifindex, protocol_label(flow.family, flow.protocol)
+        self.packets[where] += packets
+        self.octets[where] += octets
+
+    def end(self, flow: Flow) -> None:
+        """Let ``flow`` expire, or be evicted."""
+        self.flows.pop(flow, None)
+
+    def drain(self, count: int) -> dict[FlowLabels, Count]:
+        """Return the series after a drain that gives the ``count`` largest flows series of their own."""
+        clock = replace(CLOCK, now=replace(NOW, jiffies=self.jiffies))
+        received = {
+            name: interface_counters(
+                {label: self.packets[index, label] for label in PROTOCOL_LABELS},
+                {label: self.octets[index, label] for label in PROTOCOL_LABELS},
+            )
+            for index, name in NAMES.items()
+        }
+        self.series.update(snapshot(*self.flows.values(), received=received, clock=clock), count)
+        self.jiffies += DRAIN_TICKS
+        return self.series.values
+
+
+def test_a_flow_among_the_largest_from_its_start_has_all_it_counted() -> None:
+    """The series of a flow that came since the last drain shows all that the flow has counted."""
+    node = Node()
+    node.receive(A, 3, 300)
+
+    assert node.drain(10) == {labels(A): Count(3, 300), REST: Count()}
+
+
+def test_the_rest_holds_what_has_no_series() -> None:
+    """Flows that are not among the largest stand in the sum of the rest."""
+    node = Node()
+    node.receive(A, 3, 300)
+    node.receive(B, 9, 200)
+
+    assert node.drain(1) == {labels(A): Count(3, 300), REST: Count(9, 200)}
+
+
+def test_no_flow_has_a_series_if_none_is_asked_for() -> None:
+    """With a count of 0 the rest is all there is."""
+    node = Node()
+    node.receive(A, 3, 300)
+
+    assert node.drain(0) == {REST: Count(3, 300)}
+
+
+def test_a_late_entrant_counts_from_when_it_came_among_the_largest() -> None:
+    """What a flow counted before it was among the largest stays in the rest, and its series starts at 0."""
+    node = Node()
+    node.receive(A, 3, 300)
+    node.receive(B, 1, 100)
+    node.drain(1)
+    node.receive(B, 4, 900)
+    node.drain(1)
+    node.receive(B, 1, 50)
+
+    assert node.drain(1) == {labels(B): Count(1, 50), REST: Count(5, 1000)}
+
+
+@pytest.mark.parametrize("again", [Count(2, 200), Count(3, 300), Count(5, 100), Count(9, 900)])
+def test_a_flow_that_ended_and_was_made_anew_goes_on_in_its_series(again: Count) -> None:
+    """A series grows by all that a flow has counted since it was made anew, be it less or more than before."""
+    node = Node()
+    node.receive(A, 3, 300)
+    node.drain(10)
+    node.end(A)
+    node.receive(A, *again)
+
+    assert node.drain(10) == {labels(A): Count(3, 300).plus(again), REST: Count()}
+
+
+def test_flows_that_differ_in_no_label_share_a_series() -> None:
+    """Flows that differ only in what labels do not show are added up in one series."""
+    node = Node()
+    node.receive(A, 3, 300)
+    node.receive(replace(A, vlan=5), 2, 200)
+
+    assert node.drain(10) == {labels(A): Count(5, 500), REST: Count()}
+
+
+def test_one_of_two_flows_of_a_series_ends() -> None:
+    """A shared series stands still when one of its flows ends, and grows by what the other counts."""
+    node = Node()
+    tagged = replace(A, vlan=5)
+    node.receive(A, 3, 300)
+    node.receive(tagged, 2, 200)
+    node.drain(10)
+    node.end(tagged)
+    node.receive(A, 4, 40)
+
+    assert node.drain(10) == {labels(A): Count(9, 540), REST: Count()}
+
+
+def test_a_flow_joins_the_series_of_another_late() -> None:
+    """What a flow counted before it joined a shared series stays in the rest."""
+    node = Node()
+    tagged = replace(A, vlan=5)
+    node.receive(A, 3, 300)
+    node.receive(tagged, 2, 200)
+    node.drain(1)
+    node.receive(tagged, 1, 10)
+
+    assert node.drain(2) == {labels(A): Count(3, 300), REST: Count(3, 210)}
+
+
+def test_an_interface_without_a_name_is_shown_by_its_number() -> None:
+    """A flow of an interface that nobody knows has a series all the same."""
+    node = Node()
+    node.receive(replace(A, ifindex=77), 3, 300)
+
+    assert [series.interface for series in node.drain(10)] == ["77"]
+
+
+UNIVERSE = (
+    A,
+    replace(A, vlan=5),
+    B,
+    replace(B, src_port=1),
+    replace(A, ifindex=2),
+    Flow(protocol=ICMP, src_port=8, dst_port=0),
+    Flow(protocol=ICMP, src_port=0, dst_port=0),
+    Flow(src="2001:db8::1", dst="2001:db8::2"),
+)
+events = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(UNIVERSE), st.integers(1, 50), st.integers(1, 5000)),
+        st.sampled_from(UNIVERSE),  # ends
+    ),
+    max_size=8,
+)
+drains = st.lists(st.tuples(events, st.integers(0, 4)), min_size=1, max_size=8)
+
+
+@given(drains)
+def test_series_never_go_down_and_their_increases_are_what_was_received(
+    drains: list[tuple[list[tuple[Flow, int, int] | Flow], int]],
+) -> None:
+    """Whatever flows come, end and come back: no series falls, and all increases add up to the received counters."""
+    node = Node()
+    before: dict[FlowLabels, Count] = {}
+    packets: Counter[tuple[str, str]] = Counter()
+    octets: Counter[tuple[str, str]] = Counter()
+    for happened, count in drains:
+        for event in happened:
+            if isinstance(event, Flow):
+                node.end(event)
+            else:
+                node.receive(*event)
+        values = node.drain(count)
+        for series, value in values.items():
+            increase = value.minus(before.get(series, Count()))
+            assert increase.packets >= 0
+            assert increase.bytes >= 0
+            packets[series.interface, series.protocol] += increase.packets
+            octets[series.interface, series.protocol] += increase.bytes
+        assert +packets == Counter({(NAMES[index], label): n for (index, label), n in node.packets.items()})
+        assert +octets == Counter({(NAMES[index], label): n for (index, label), n in node.octets.items()})
+        before = values
