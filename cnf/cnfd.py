@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 import attrs
 import structlog
 
-from cnf import __version__, config, log, systemd
+from cnf import __version__, config, lock, log, systemd
 from cnf.errors import CnfError, UsageError
 from cnf.kernel.program import Blueprint, Build
 from cnf.signals import Signals
@@ -78,7 +78,7 @@ def _run(settings: config.Settings, source: str, load: Callable[[], config.Setti
     # numpy's linear algebra starts a thread a CPU at import, each with memory of its own; nothing here uses it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     blueprint = Blueprint(settings.flows.max_entries, ipv6=settings.flows.ipv6, vlan=settings.flows.vlan)
-    with Signals() as signals:
+    with Signals() as signals, lock.take():
         systemd.notify(STATUS="compiling the program")
         build = Build(blueprint)
         try:

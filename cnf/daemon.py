@@ -21,6 +21,7 @@ from cnf.control import Control
 from cnf.errors import AttachError, CnfError, ConfigError, Problem
 from cnf.exposition import application
 from cnf.interfaces import Interfaces
+from cnf.kernel import pins
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
@@ -70,7 +71,9 @@ class Daemon:
             stack.callback(path.unlink, missing_ok=True)
             metrics_socket = stack.enter_context(listen_tcp(self._settings.metrics.host, self._settings.metrics.port))
 
-            attacher = stack.enter_context(Attacher(self._datapath.programs["cnf_ingress"], self._datapath.program_id))
+            left_behind = stack.enter_context(pins.left_behind(pins.folder()))
+            program_fd, program_id = self._datapath.programs["cnf_ingress"], self._datapath.program_id
+            attacher = stack.enter_context(Attacher(program_fd, program_id, left_behind))
             self._links = stack.enter_context(Links())
             counters = InterfaceCounters(self._datapath.maps["interface_counters"])
             self._interfaces = Interfaces(self._settings.interfaces, attacher, self._links, counters, self._log)
@@ -82,8 +85,12 @@ class Daemon:
             self._instruments = Instruments(self._registry)
 
             systemd.notify(STATUS="attaching the program")
+            stack.callback(pins.unpin, pins.folder())
+            self._pin(program_fd, program_id)
             stack.callback(self._interfaces.detach_all)
             self._attach()
+            self._interfaces.clean_up()
+            pins.unpin(pins.folder(), but=program_id)
             self._drain()
             serve(MetricsServer, metrics_socket, application(self._state, self._registry), "metrics")
             serve(ControlServer, control_socket, Control(self._state, group, self._log), "control")
@@ -109,6 +116,13 @@ class Daemon:
             systemd.notify(WATCHDOG=1, STATUS=self._status())
             self._signals.wait(min(next_drain, next_reconcile, now + watchdog) - time.monotonic(), self._links)
         self._log.info("stopping", signal=self._signals.stop.name)
+
+    def _pin(self, program_fd: int, program_id: int) -> None:
+        try:
+            pins.pin(pins.folder(), program_fd, program_id)
+        except OSError as error:
+            path, effect = str(pins.folder()), "after a crash, the program will seem foreign to the next daemon"
+            self._log.warning("program not pinned", path=path, error=error.strerror, effect=effect)
 
     def _attach(self) -> None:
         """Attach for the first time; to go on with nothing attached, an interface must be missing that may yet come."""

@@ -76,6 +76,15 @@ class Interfaces:
         ]
         self._publish(tuple(states))
 
+    def clean_up(self) -> None:
+        """Take what a crashed daemon has left off the interfaces that are not ours now."""
+        for link in self._links.read():
+            try:
+                if self._attacher.clean(link):
+                    self._log.info("left-behind program detached", interface=link.name)
+            except CnfError as error:
+                self._log.error("left-behind program stays", interface=link.name, error=str(error))
+
     def detach_all(self) -> None:
         """Take the program off every interface that it was put on, or was about to be; log what refuses."""
         for index in tuple(self._owned):

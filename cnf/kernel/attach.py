@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pyroute2 import IPRoute, NetlinkError
@@ -38,10 +39,14 @@ class Attached(NamedTuple):
 class Attacher:
     """Attach one program to any number of interfaces; detach it from those, and nothing else."""
 
-    def __init__(self, program_fd: int, program_id: int) -> None:
-        """Open a netlink socket for the program behind ``program_fd``."""
+    def __init__(self, program_fd: int, program_id: int, left_behind: Mapping[int, int]) -> None:
+        """Open a netlink socket for the program behind ``program_fd``.
+
+        ``left_behind`` are descriptors, by id, of programs that are ours as well: a crashed daemon's.
+        """
         self.program_id = program_id
         self._fd = program_fd
+        self._left_behind = left_behind
         self._netlink = IPRoute(ext_ack=True)
 
     def __enter__(self) -> Self:
@@ -67,7 +72,7 @@ class Attacher:
                 self._set(link.index, self._fd, MODE_FLAGS[candidate] | XDP_FLAGS_UPDATE_IF_NOEXIST)
             except NetlinkError as error:
                 if error.code in OCCUPIED:
-                    raise self._occupied(link, error) from error
+                    return self._take_over(link, error)
                 refusals.append(f"{candidate}: {_words(error)}")
                 continue
             if self.ours(link.index) == candidate:
@@ -96,6 +101,18 @@ class Attacher:
             raise AttachError(f"interface {link.shown}: program {self.program_id} is still there after detaching it")
         return True
 
+    def clean(self, link: Link) -> bool:
+        """Take a crashed daemon's program off ``link``, where it is not wanted any more; tell whether one was there."""
+        there = self.query(link.index)
+        if there is None or there[1] not in self._left_behind:
+            return False
+        expected = self._left_behind[there[1]]
+        try:
+            self._set(link.index, -1, MODE_FLAGS[there[0]] | XDP_FLAGS_REPLACE, expected=expected)
+        except NetlinkError as error:
+            raise AttachError(f"interface {link.shown}: detaching was refused: {_words(error)}") from error
+        return True
+
     def ours(self, ifindex: int) -> Mode | None:
         """Return the mode in which our program is on the interface; None if it is not."""
         attached = self.query(ifindex)
@@ -119,8 +136,21 @@ class Attacher:
             attributes.append(("IFLA_XDP_EXPECTED_FD", expected))
         self._netlink.link("set", index=ifindex, xdp={"attrs": attributes})
 
-    def _occupied(self, link: Link, error: NetlinkError) -> AttachError:
+    def _take_over(self, link: Link, error: NetlinkError) -> Attached:
+        """Replace a program of ours in one step, in the mode that it is in; refuse any other."""
         there = self.query(link.index)
+        if there is None or there[1] not in self._left_behind:
+            raise self._occupied(link, there, error) from error
+        mode, program_id = there
+        try:
+            self._set(
+                link.index, self._fd, MODE_FLAGS[mode] | XDP_FLAGS_REPLACE, expected=self._left_behind[program_id]
+            )
+        except NetlinkError as refusal:
+            raise self._occupied(link, there, refusal) from refusal
+        return Attached(mode, "")
+
+    def _occupied(self, link: Link, there: tuple[Mode, int] | None, error: NetlinkError) -> AttachError:
         what = f"program {there[1]} ({there[0]}) is on it and is left alone" if there else "another program is on it"
         return AttachError(
             f"interface {link.shown}: {what}: {_words(error)}"

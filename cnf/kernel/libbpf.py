@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from pathlib import Path
 from typing import Any
 
 from cnf.errors import UnavailableError
@@ -55,7 +56,9 @@ _SIGNATURES: dict[str, list[Any]] = {
     "bpf_map_lookup_and_delete_elem": [_FD, _POINTER, _POINTER],
     "bpf_map_update_elem": [_FD, _POINTER, _POINTER, _U64],
     "bpf_map_lookup_batch": [_FD, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, ctypes.POINTER(BatchOpts)],
+    "bpf_obj_get": [ctypes.c_char_p],
     "bpf_obj_get_info_by_fd": [_FD, _POINTER, ctypes.POINTER(_U32)],
+    "bpf_obj_pin": [_FD, ctypes.c_char_p],
     "bpf_prog_test_run_opts": [_FD, ctypes.POINTER(TestRunOpts)],
     "libbpf_num_possible_cpus": [],
 }
@@ -91,10 +94,18 @@ def program_id(fd: int) -> int:
     """Return the kernel's id of the program behind ``fd``, the number that ``ip link`` and bpftool show."""
     info = ProgInfo()
     size = _U32(ctypes.sizeof(info))
-    status = library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size))
-    if status < 0:
-        raise OSError(-status, os.strerror(-status))
+    _check(library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)))
     return int(info.id)
+
+
+def pin(fd: int, path: Path) -> None:
+    """Give the object behind ``fd`` a name in bpffs."""
+    _check(library().bpf_obj_pin(fd, os.fsencode(path)))
+
+
+def open_pin(path: Path) -> int:
+    """Return a new descriptor of what is pinned at ``path``."""
+    return _check(library().bpf_obj_get(os.fsencode(path)))
 
 
 def run(fd: int, frame: bytes, repeat: int) -> tuple[int, bytes, int]:
@@ -110,7 +121,12 @@ def run(fd: int, frame: bytes, repeat: int) -> tuple[int, bytes, int]:
         data_size_out=size,
         repeat=repeat,
     )
-    status = library().bpf_prog_test_run_opts(fd, ctypes.byref(opts))
+    _check(library().bpf_prog_test_run_opts(fd, ctypes.byref(opts)))
+    return int(opts.retval), data_out.raw[: opts.data_size_out], int(opts.duration)
+
+
+def _check(status: int) -> int:
+    """Return a status that is no error; raise OSError for one that is."""
     if status < 0:
         raise OSError(-status, os.strerror(-status))
-    return int(opts.retval), data_out.raw[: opts.data_size_out], int(opts.duration)
+    return status
