@@ -4,19 +4,29 @@ An option is declared once, as a field of a settings class: its type, its defaul
 reader takes a TOML value and its key path, and returns the setting or refuses it with what was expected there.
 """
 
-import difflib
 import ipaddress
-import json
 import re
 import tomllib
-from collections.abc import Callable, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+from typing import Annotated, Final, Literal
 
-from attrs import NOTHING, AttrsInstance, field, fields_dict, frozen
+from attrs import field, frozen
 
 from cnf.errors import ConfigError, PrivilegeError, Problem
+from cnf.options import (
+    BOOLEAN,
+    RefusedError,
+    choice,
+    duration,
+    integer,
+    printable,
+    refusal,
+    shortened,
+    shown,
+    table,
+    text,
+)
 
 Mode = Literal["auto", "native", "generic"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -27,83 +37,6 @@ _MAX_NAME_BYTES: Final = 15  # IFNAMSIZ - 1, linux/if.h
 _MAX_PATTERN_BYTES: Final = 64
 _MAX_SOCKET_BYTES: Final = 107  # sizeof(sun_path) - 1, linux/un.h
 _MAX_PORT: Final = 65535
-_MIN_DURATION: Final = Decimal("0.1")
-_MAX_DURATION: Final = Decimal(24 * 3600)
-_SECONDS: Final = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
-_DECIMAL_BITS: Final = 256  # a longer number is shown in hex: str() refuses thousands of digits
-
-Reader = Callable[[object, str], Any]
-TableT = TypeVar("TableT", bound=AttrsInstance)
-
-
-class _RefusedError(Exception):
-    """Carry the problems of a value to the table that it stands in."""
-
-    def __init__(self, *problems: Problem) -> None:
-        super().__init__(*problems)
-        self.problems = problems
-
-
-def _refusal(path: str, expected: str, value: object, hint: str = "") -> _RefusedError:
-    return _RefusedError(Problem(path, f"expected {expected}, got {_shown(value)}" + (f" ({hint})" if hint else "")))
-
-
-def _shown(value: object) -> str:
-    """Return a user's value as TOML would have it, in printable ASCII and shortened."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return _shortened(str(value) if value.bit_length() <= _DECIMAL_BITS else hex(value))
-        case str():
-            return json.dumps(_shortened(value))
-        case dict():
-            return "a table"
-        case list():
-            return "an array" if value else "an empty array"
-        case _:
-            return str(value)
-
-
-def _shortened(text: str, end: int = 40) -> str:
-    return text if len(text) <= 2 * end else f"{text[:end]}...{text[-end:]}"
-
-
-def _printable(text: str) -> str:
-    return text.encode("unicode_escape").decode("ascii")
-
-
-def _value(expected: str, fits: Callable[[Any], bool]) -> Reader:
-    """Read a value that is taken as it is, provided that it ``fits``."""
-
-    def read(value: object, path: str) -> object:
-        if not fits(value):
-            raise _refusal(path, expected, value)
-        return value
-
-    return read
-
-
-def _text(expected: str, fits: Callable[[str], bool]) -> Reader:
-    return _value(expected, lambda value: isinstance(value, str) and fits(value))
-
-
-def _choice(literal: object) -> Reader:
-    *names, last = get_args(literal)
-    return _text(f"{', '.join(names)} or {last}", {*names, last}.__contains__)
-
-
-def _integer(least: int, most: int) -> Reader:
-    return _value(f"an integer from {least} to {most}", lambda value: type(value) is int and least <= value <= most)
-
-
-def _duration(value: object, path: str) -> float:
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)", value) if isinstance(value, str) else None
-    seconds = Decimal(found[1]) * _SECONDS[found[2]] if found else None
-    if seconds is None or not _MIN_DURATION <= seconds <= _MAX_DURATION:
-        hint = "" if found else "write a number and its unit: ms, s, m or h"
-        raise _refusal(path, 'a duration from "100ms" to "24h", such as "5s"', value, hint)
-    return float(seconds)
 
 
 def _size(text: str) -> int:
@@ -144,53 +77,12 @@ def _listen(value: object, path: str) -> str:
         return value
     only_port = isinstance(value, str) and re.fullmatch(r":[0-9]{1,5}", value)
     hint = f'for every address write "0.0.0.0{value}" or "[::]{value}"' if only_port else ""
-    raise _refusal(path, f'"HOST:PORT" or "[IPV6]:PORT", a port from 1 to {_MAX_PORT}', value, hint)
+    raise refusal(path, f'"HOST:PORT" or "[IPV6]:PORT", a port from 1 to {_MAX_PORT}', value, hint)
 
 
-_BOOLEAN: Final = _value("true or false", lambda value: isinstance(value, bool))
-_NAME: Final = _text('an interface (1 to 15 bytes) or shell pattern (to 64), without "/", ":" and space', _is_name)
-_SOCKET: Final = _text("the absolute path of a socket, at most 107 bytes", _is_socket)
-_GROUP: Final = _text('the name of a group, or "" for none', _is_group)
-
-
-def _table(settings_class: type[TableT]) -> Callable[[object, str], TableT]:
-    """Read a table into ``settings_class``: its fields are the keys, and those without a default must be there."""
-
-    def read(value: object, path: str) -> TableT:
-        if not isinstance(value, dict):
-            raise _refusal(path, "a table", value)
-        options = fields_dict(settings_class)
-        problems: list[Problem] = []
-        settings: dict[str, Any] = {}
-        for key, item in value.items():
-            here = _joined(path, key)
-            if key not in options:
-                problems.append(Problem(here, f"unknown key, {_nearest(key, list(options))}"))
-                continue
-            _, read_option, _ = get_args(options[key].type)
-            try:
-                settings[key] = read_option(item, here)
-            except _RefusedError as error:
-                problems += error.problems
-        for key, option in options.items():
-            if option.default is NOTHING and key not in value:
-                problems.append(Problem(_joined(path, key), f"missing: {get_args(option.type)[-1]}"))
-        if problems:
-            raise _RefusedError(*problems)
-        return settings_class(**settings)
-
-    return read
-
-
-def _joined(path: str, key: str) -> str:
-    shown = key if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", key) else _shown(key)
-    return f"{path}.{shown}" if path else shown
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    """Return a hint; only the beginning of ``key`` is compared, because comparing takes quadratic time."""
-    near = difflib.get_close_matches(key[:64], known, n=1)
-    return f"did you mean {near[0]}?" if near else f"expected {', '.join(known)}"
+_NAME: Final = text('an interface (1 to 15 bytes) or shell pattern (to 64), without "/", ":" and space', _is_name)
+_SOCKET: Final = text("the absolute path of a socket, at most 107 bytes", _is_socket)
+_GROUP: Final = text('the name of a group, or "" for none', _is_group)
 
 
 @frozen
@@ -198,19 +90,19 @@ class Interface:
     """One ``[[interfaces]]`` table; ``name`` may be a shell pattern (``fnmatch``)."""
 
     name: Annotated[str, _NAME, 'an interface, or a shell pattern such as "ens*"']
-    mode: Annotated[Mode, _choice(Mode), "auto (native, then generic), native or generic"] = "auto"
+    mode: Annotated[Mode, choice(Mode), "auto (native, then generic), native or generic"] = "auto"
 
 
 @frozen
 class Flows:
     """Table ``[flows]``; times in seconds."""
 
-    max_entries: Annotated[int, _integer(1, 1 << 24), "flows a table can hold; IPv4 and IPv6 have one each"] = 262_144
-    idle_timeout: Annotated[float, _duration, "a flow without a packet for so long expires"] = 60.0
-    ended_timeout: Annotated[float, _duration, "the same for a TCP flow that has shown FIN or RST"] = 5.0
-    drain_interval: Annotated[float, _duration, "from one reading of the tables to the next"] = 5.0
-    ipv6: Annotated[bool, _BOOLEAN, "false: not compiled in, IPv6 packets count as non_ip"] = True
-    vlan: Annotated[bool, _BOOLEAN, "false: not compiled in, tagged packets count as non_ip"] = True
+    max_entries: Annotated[int, integer(1, 1 << 24), "flows a table can hold; IPv4 and IPv6 have one each"] = 262_144
+    idle_timeout: Annotated[float, duration, "a flow without a packet for so long expires"] = 60.0
+    ended_timeout: Annotated[float, duration, "the same for a TCP flow that has shown FIN or RST"] = 5.0
+    drain_interval: Annotated[float, duration, "from one reading of the tables to the next"] = 5.0
+    ipv6: Annotated[bool, BOOLEAN, "false: not compiled in, IPv6 packets count as non_ip"] = True
+    vlan: Annotated[bool, BOOLEAN, "false: not compiled in, tagged packets count as non_ip"] = True
 
 
 @frozen
@@ -218,8 +110,8 @@ class Metrics:
     """Table ``[metrics]``."""
 
     listen: Annotated[str, _listen, "where Prometheus scrapes"] = "127.0.0.1:9995"
-    top_flows: Annotated[int, _integer(0, 10_000), "flows that get series of their own; the rest is summed"] = 50
-    max_series: Annotated[int, _integer(1, 1_000_000), "series in a scrape; more are left out and counted"] = 10_000
+    top_flows: Annotated[int, integer(0, 10_000), "flows that get series of their own; the rest is summed"] = 50
+    max_series: Annotated[int, integer(1, 1_000_000), "series in a scrape; more are left out and counted"] = 10_000
 
     @property
     def host(self) -> str:
@@ -244,29 +136,29 @@ class Control:
 class Log:
     """Table ``[log]``."""
 
-    level: Annotated[LogLevel, _choice(LogLevel), "debug, info, warning or error"] = "info"
-    format: Annotated[LogFormat, _choice(LogFormat), "auto (console on a terminal, else json), console, json"] = "auto"
+    level: Annotated[LogLevel, choice(LogLevel), "debug, info, warning or error"] = "info"
+    format: Annotated[LogFormat, choice(LogFormat), "auto (console on a terminal, else json), console, json"] = "auto"
 
 
 def _interfaces(value: object, path: str) -> tuple[Interface, ...]:
     if not isinstance(value, list) or not value:
-        raise _refusal(path, "[[interfaces]] tables, at least one", value)
+        raise refusal(path, "[[interfaces]] tables, at least one", value)
     problems: list[Problem] = []
     interfaces: list[Interface] = []
     names: set[str] = set()
     for index, item in enumerate(value):
         here = f"{path}[{index}]"
         try:
-            interfaces.append(_table(Interface)(item, here))
-        except _RefusedError as error:
+            interfaces.append(table(Interface)(item, here))
+        except RefusedError as error:
             problems += error.problems
         name = item.get("name") if isinstance(item, dict) else None
         if isinstance(name, str):
             if name in names:
-                problems.append(Problem(f"{here}.name", f"expected each interface once, got {_shown(name)} again"))
+                problems.append(Problem(f"{here}.name", f"expected each interface once, got {shown(name)} again"))
             names.add(name)
     if problems:
-        raise _RefusedError(*problems)
+        raise RefusedError(*problems)
     return tuple(interfaces)
 
 
@@ -275,10 +167,10 @@ class Settings:
     """A whole configuration."""
 
     interfaces: Annotated[tuple[Interface, ...], _interfaces, "at least one [[interfaces]] table with a name"]
-    flows: Annotated[Flows, _table(Flows), "what is counted, and how long it is kept"] = field(factory=Flows)
-    metrics: Annotated[Metrics, _table(Metrics), "the Prometheus exporter"] = field(factory=Metrics)
-    control: Annotated[Control, _table(Control), "how cnfctl reaches the daemon"] = field(factory=Control)
-    log: Annotated[Log, _table(Log), "the log on stderr"] = field(factory=Log)
+    flows: Annotated[Flows, table(Flows), "what is counted, and how long it is kept"] = field(factory=Flows)
+    metrics: Annotated[Metrics, table(Metrics), "the Prometheus exporter"] = field(factory=Metrics)
+    control: Annotated[Control, table(Control), "how cnfctl reaches the daemon"] = field(factory=Control)
+    log: Annotated[Log, table(Log), "the log on stderr"] = field(factory=Log)
 
 
 def load(path: Path) -> Settings:
@@ -286,7 +178,7 @@ def load(path: Path) -> Settings:
 
     Raises ConfigError with every problem in it, and PrivilegeError when it may not be read.
     """
-    source = _printable(str(path))
+    source = printable(str(path))
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -313,7 +205,7 @@ def parse(text: str, source: str) -> Settings:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise _error(source, f"not TOML: {_printable(_shortened(str(error), 100))}") from None
+        raise _error(source, f"not TOML: {printable(shortened(str(error), 100))}") from None
     except ValueError:  # int() refuses thousands of digits
         raise _error(source, "not TOML: a number is too long") from None
     except RecursionError:
@@ -328,8 +220,8 @@ def for_interfaces(names: Sequence[str]) -> Settings:
 
 def _settings(document: dict[str, object], source: str) -> Settings:
     try:
-        return _table(Settings)(document, "")
-    except _RefusedError as error:
+        return table(Settings)(document, "")
+    except RefusedError as error:
         raise ConfigError(source, error.problems) from None
 
 

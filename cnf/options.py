@@ -1,0 +1,145 @@
+"""How one option is read: readers take a TOML value and its key path, and return the setting or refuse it. Pure.
+
+A refusal says what was expected there. A table of options is an attrs class whose fields are annotated with type,
+reader and meaning: ``name: Annotated[type, reader, "what it means"] = default``.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final, TypeVar, get_args
+
+from attrs import NOTHING, AttrsInstance, fields_dict
+
+from cnf.errors import Problem
+
+_MIN_DURATION: Final = Decimal("0.1")
+_MAX_DURATION: Final = Decimal(24 * 3600)
+_SECONDS: Final = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
+_DECIMAL_BITS: Final = 256  # a longer number is shown in hex: str() refuses thousands of digits
+
+Reader = Callable[[object, str], Any]
+TableT = TypeVar("TableT", bound=AttrsInstance)
+
+
+class RefusedError(Exception):
+    """Carry the problems of a value to the table that it stands in."""
+
+    def __init__(self, *problems: Problem) -> None:
+        """Keep ``problems``."""
+        super().__init__(*problems)
+        self.problems = problems
+
+
+def refusal(path: str, expected: str, value: object, hint: str = "") -> RefusedError:
+    """Return the refusal of one value."""
+    return RefusedError(Problem(path, f"expected {expected}, got {shown(value)}" + (f" ({hint})" if hint else "")))
+
+
+def shown(value: object) -> str:
+    """Return a user's value as TOML would have it, in printable ASCII and shortened."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return shortened(str(value) if value.bit_length() <= _DECIMAL_BITS else hex(value))
+        case str():
+            return json.dumps(shortened(value))
+        case dict():
+            return "a table"
+        case list():
+            return "an array" if value else "an empty array"
+        case _:
+            return str(value)
+
+
+def shortened(text: str, end: int = 40) -> str:
+    """Return a long text as its beginning and its end, of ``end`` characters each."""
+    return text if len(text) <= 2 * end else f"{text[:end]}...{text[-end:]}"
+
+
+def printable(text: str) -> str:
+    """Return a text in printable ASCII, the rest as escapes."""
+    return text.encode("unicode_escape").decode("ascii")
+
+
+def value(expected: str, fits: Callable[[Any], bool]) -> Reader:
+    """Read a value that is taken as it is, provided that it ``fits``."""
+
+    def read(value: object, path: str) -> object:
+        if not fits(value):
+            raise refusal(path, expected, value)
+        return value
+
+    return read
+
+
+def text(expected: str, fits: Callable[[str], bool]) -> Reader:
+    """Read a string that ``fits``."""
+    return value(expected, lambda value: isinstance(value, str) and fits(value))
+
+
+def choice(literal: object) -> Reader:
+    """Read one of the strings of a ``Literal``."""
+    *names, last = get_args(literal)
+    return text(f"{', '.join(names)} or {last}", {*names, last}.__contains__)
+
+
+def integer(least: int, most: int) -> Reader:
+    """Read an integer within bounds; a boolean is none."""
+    return value(f"an integer from {least} to {most}", lambda value: type(value) is int and least <= value <= most)
+
+
+def duration(value: object, path: str) -> float:
+    """Read a number with its unit; return seconds."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)", value) if isinstance(value, str) else None
+    seconds = Decimal(found[1]) * _SECONDS[found[2]] if found else None
+    if seconds is None or not _MIN_DURATION <= seconds <= _MAX_DURATION:
+        hint = "" if found else "write a number and its unit: ms, s, m or h"
+        raise refusal(path, 'a duration from "100ms" to "24h", such as "5s"', value, hint)
+    return float(seconds)
+
+
+BOOLEAN: Final = value("true or false", lambda value: isinstance(value, bool))
+
+
+def table(settings_class: type[TableT]) -> Callable[[object, str], TableT]:
+    """Read a table into ``settings_class``: its fields are the keys, and those without a default must be there."""
+
+    def read(value: object, path: str) -> TableT:
+        if not isinstance(value, dict):
+            raise refusal(path, "a table", value)
+        options = fields_dict(settings_class)
+        problems: list[Problem] = []
+        settings: dict[str, Any] = {}
+        for key, item in value.items():
+            here = _joined(path, key)
+            if key not in options:
+                problems.append(Problem(here, f"unknown key, {_nearest(key, list(options))}"))
+                continue
+            _, read_option, _ = get_args(options[key].type)
+            try:
+                settings[key] = read_option(item, here)
+            except RefusedError as error:
+                problems += error.problems
+        for key, option in options.items():
+            if option.default is NOTHING and key not in value:
+                problems.append(Problem(_joined(path, key), f"missing: {get_args(option.type)[-1]}"))
+        if problems:
+            raise RefusedError(*problems)
+        return settings_class(**settings)
+
+    return read
+
+
+def _joined(path: str, key: str) -> str:
+    name = key if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", key) else shown(key)
+    return f"{path}.{name}" if path else name
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    """Return a hint; only the beginning of ``key`` is compared, because comparing takes quadratic time."""
+    near = difflib.get_close_matches(key[:64], known, n=1)
+    return f"did you mean {near[0]}?" if near else f"expected {', '.join(known)}"
