@@ -75,7 +75,7 @@ class Daemon:
             program_fd, program_id = self._datapath.programs["cnf_ingress"], self._datapath.program_id
             attacher = stack.enter_context(Attacher(program_fd, program_id, left_behind))
             self._links = stack.enter_context(Links())
-            counters = InterfaceCounters(self._datapath.maps["interface_counters"])
+            counters = InterfaceCounters(self._datapath.maps)
             self._interfaces = Interfaces(self._settings.interfaces, attacher, self._links, counters, self._log)
             self._tracker = Tracker(self._datapath, self._interfaces, self._settings.flows)
             self._series = FlowSeries()

@@ -124,7 +124,7 @@ class FlowColumns:
 
 def identities(keys: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     """Return a 64-bit hash of each key: products with secret odd numbers, summed and mixed."""
-    words = keys.view(np.uint64).reshape(len(keys), -1)
+    words = keys.view(np.uint64).reshape(len(keys), keys.itemsize // 8)
     total = np.zeros(len(keys), np.uint64)
     for index in range(words.shape[1]):
         word = words[:, index]
@@ -161,19 +161,20 @@ class Index:
 def set_rates(flows: FlowColumns, index: Index, before: FlowColumns, index_before: Index, seconds: float) -> None:
     """Fill in the rates of ``flows`` from the counts that the same flows had ``seconds`` before.
 
-    A flow that was not there counts in whole; so does one that counts less than before: it has been made anew.
+    A flow that was not there counts in whole; so does one that has been made anew: its first packet came later.
     """
     where = np.searchsorted(index_before.identities, index.identities)
     where[where == len(before)] = 0
     known = index_before.identities[where] == index.identities if len(before) else np.zeros(len(flows), bool)
     rows, rows_before = index.order[known], index_before.order[where[known]]
+    anew = flows.first_seen[rows] != before.first_seen[rows_before]
     for now, then, rate in (
         (flows.packets, before.packets, flows.packet_rate),
         (flows.bytes, before.bytes, flows.byte_rate),
     ):
         rate[:] = now
         previous = then[rows_before]
-        previous[previous > now[rows]] = 0
+        previous[anew | (previous > now[rows])] = 0
         rate[rows] = now[rows] - previous
         np.divide(rate, seconds, out=rate)
 

@@ -16,8 +16,8 @@ from cnf.errors import AttachError, CnfError
 from cnf.kernel.attach import Attacher, Mode
 from cnf.kernel.counters import UNASSIGNED, InterfaceCounters
 from cnf.kernel.links import ARPHRD_LOOPBACK, Link, Links
+from cnf.records import UNASSIGNED_INTERFACE
 
-UNASSIGNED_NAME: Final = "unassigned"
 REMEMBERED_NAMES: Final = 4096
 """Departed interfaces whose names are kept for the flows that they leave behind."""
 
@@ -98,7 +98,7 @@ class Interfaces:
             for index, counters in self._counters.read().items():
                 if index == UNASSIGNED and not counters["packets"].any():
                     continue
-                _add(totals, UNASSIGNED_NAME if index == UNASSIGNED else self.names[index], counters)
+                _add(totals, UNASSIGNED_INTERFACE if index == UNASSIGNED else self.names[index], counters)
         return totals
 
     def _request(self, link: Link) -> Interface | None:
@@ -130,9 +130,9 @@ class Interfaces:
                 self._owned[link.index] = link
                 self._remember(link)
             return mode
+        self._remember(link)
         with self._lock:
             self._counters.assign(link.index)
-        self._remember(link)
         # Owned from before the kernel is asked, so that an interruption leaves nothing behind.
         self._owned[link.index] = link
         try:

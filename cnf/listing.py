@@ -17,7 +17,18 @@ from cnf.errors import UsageError
 from cnf.filter import compile_filter
 from cnf.flows import FlowColumns, Mask, Rows, largest
 from cnf.ledger import Count
-from cnf.records import FLOW_FRAGMENT, ICMP, ICMPV6, PROTOCOL_NAMES, SCTP, TCP, UDP, VLAN_PRESENT, Family
+from cnf.records import (
+    FLOW_FRAGMENT,
+    ICMP,
+    ICMPV6,
+    PROTOCOL_NAMES,
+    SCTP,
+    TCP,
+    UDP,
+    UNASSIGNED_INTERFACE,
+    VLAN_PRESENT,
+    Family,
+)
 from cnf.snapshot import Snapshot
 
 SORT_COLUMNS: Final = {
@@ -118,7 +129,7 @@ def to_csv(flows: Iterator[dict[str, Any]]) -> Iterator[str]:
     writer = csv.DictWriter(line, FIELDS, lineterminator="\n")
     writer.writeheader()
     for flow in flows:
-        writer.writerow(flow)
+        writer.writerow({key: str(value).lower() if isinstance(value, bool) else value for key, value in flow.items()})
         yield line.getvalue()
         line.seek(0)
         line.truncate()
@@ -149,7 +160,7 @@ def _describe(flows: FlowColumns, row: int, names: Mapping[int, str]) -> dict[st
     ports = protocol in WITH_PORTS
     icmp = protocol == (ICMP if flows.family == "ipv4" else ICMPV6) and not fragment
     return {
-        "interface": names.get(ifindex, f"ifindex {ifindex}"),
+        "interface": names.get(ifindex, UNASSIGNED_INTERFACE),
         "direction": "ingress",
         "protocol": PROTOCOL_NAMES.get(protocol, str(protocol)),
         "src_addr": address(flows, "src_addr", row),

@@ -9,6 +9,8 @@ from typing import Final
 from cnf.errors import UnavailableError
 
 ADDRESS: Final = "\0cnfd"
+QUEUE: Final = 4096
+"""Connections that ask who holds the lock; nobody accepts them, so each takes a place in the queue."""
 
 
 def take() -> socket.socket:
@@ -25,7 +27,7 @@ def take() -> socket.socket:
         lock.close()
         message = f"another cnfd ({_holder()}) runs in this network namespace (stop it first: systemctl stop cnfd)"
         raise UnavailableError(message) from error
-    lock.listen(1)
+    lock.listen(QUEUE)
     return lock
 
 

@@ -129,9 +129,7 @@ class Guard(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield every family of every collector, then how the collectors fared."""
-        success = GaugeMetricFamily(
-            "cnf_collector_success", "1 if the collector gave all it has.", labels=("collector",)
-        )
+        success = GaugeMetricFamily("cnf_collector_success", "1 if the collector did not fail.", labels=("collector",))
         left = self.max_series
         for collector in COLLECTORS:
             name = collector.__name__

@@ -21,6 +21,8 @@ MALFORMED: Final = PROTOCOL_LABELS.index("malformed")
 UNPARSED_REASONS: Final = ("truncated", "bad_header", "vlan_depth", "ext_header_depth")
 INSERT_ERRORS: Final = ("no_memory", "busy", "raced", "other")
 INTERFACE_SLOTS: Final = 256
+UNASSIGNED_INTERFACE: Final = "unassigned"
+"""Name for packets of an interface that was given no slot."""
 SLOT_PROBES: Final = 4
 
 ICMP: Final = 1
@@ -66,19 +68,17 @@ FLOW6_KEY: Final = np.dtype([("src_addr", "<u8", (2,)), ("dst_addr", "<u8", (2,)
 FLOW_VALUE: Final = np.dtype(
     [("packets", "<u8"), ("bytes", "<u8"), ("first_seen", "<u8"), ("last_seen", "<u8"), ("tcp_flags", "<u8")]
 )
+COUNTER: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
+OUTCOMES: Final = len(PROTOCOL_LABELS) - 1 + len(UNPARSED_REASONS)
+"""Counters of an interface: the protocol labels, but in place of malformed its reasons."""
+TABLE_COUNTERS: Final = len(INSERT_ERRORS) + 1
+"""Counters of a flow table: the insert errors, then flows inserted."""
+
 INTERFACE_COUNTERS: Final = np.dtype(
     [
-        ("ifindex", "<u4"),
-        ("zero", "<u4"),
         ("packets", "<u8", (len(PROTOCOL_LABELS),)),
         ("bytes", "<u8", (len(PROTOCOL_LABELS),)),
         ("unparsed", "<u8", (len(UNPARSED_REASONS),)),
     ]
 )
-TABLE_COUNTERS: Final = np.dtype(
-    [
-        ("inserted", "<u8"),
-        ("error_packets", "<u8", (len(INSERT_ERRORS),)),
-        ("error_bytes", "<u8", (len(INSERT_ERRORS),)),
-    ]
-)
+"""What an interface has counted, as user space puts it together from its counters."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from cnf.flows import largest
 from cnf.ledger import Count
 from cnf.listing import address
-from cnf.records import MALFORMED, NON_IP, PROTOCOL_LABELS, SCTP, TCP, UDP, protocol_label
+from cnf.records import MALFORMED, NON_IP, PROTOCOL_LABELS, SCTP, TCP, UDP, UNASSIGNED_INTERFACE, protocol_label
 from cnf.snapshot import Snapshot
 
 OTHER: Final = "other"
@@ -27,12 +27,12 @@ class FlowLabels(NamedTuple):
     dst_port: str
 
 
-@dataclass(slots=True)
-class _Followed:
-    """What a series' flows had counted at the last drain, and the series' own value."""
+class _Flow(NamedTuple):
+    """One of the largest flows, with its key and first packet's time: together they tell it from one made anew."""
 
-    seen: Count
-    value: Count
+    labels: FlowLabels
+    life: tuple[bytes, int]
+    now: Count
 
 
 class FlowSeries:
@@ -46,48 +46,27 @@ class FlowSeries:
     def __init__(self) -> None:
         """Start with no series."""
         self.values: dict[FlowLabels, Count] = {}
-        self._followed: dict[FlowLabels, _Followed] = {}
+        self._seen: dict[tuple[bytes, int], Count] = {}
         self._credited: dict[tuple[str, str], Count] = {}
         self._drained_at = 0
 
     def update(self, snapshot: Snapshot, count: int) -> None:
         """Take in the next drain, with the ``count`` largest flows by bytes; ``values`` is made anew."""
-        followed: dict[FlowLabels, _Followed] = {}
-        for labels, (now, fresh) in self._largest(snapshot, count).items():
-            before = self._followed.get(labels, _Followed(Count() if fresh else now, Count()))
-            went_back = now.packets < before.seen.packets  # the flow ended, and was made anew
-            increase = now if went_back else now.minus(before.seen)
-            followed[labels] = _Followed(now, before.value.plus(increase))
+        values: dict[FlowLabels, Count] = {}
+        seen: dict[tuple[bytes, int], Count] = {}
+        for labels, life, now in _largest(snapshot, count):
+            # By flow and not by series: of the flows that share one, each comes among the largest in its own time.
+            _key, first_seen = life
+            before = self._seen.get(life, Count() if first_seen > self._drained_at else now)
+            increase = now.minus(before)
+            values[labels] = values.get(labels, self.values.get(labels, Count())).plus(increase)
+            seen[life] = now
             where = labels.interface, labels.protocol
             self._credited[where] = self._credited.get(where, Count()).plus(increase)
-        self._followed = followed
+        self._seen = seen
         self._drained_at = snapshot.clock.now.jiffies
-        self.values = {labels: series.value for labels, series in followed.items()} | self._rest(snapshot)
-
-    def _largest(self, snapshot: Snapshot, count: int) -> dict[FlowLabels, tuple[Count, bool]]:
-        """Return counts by labels, and whether all flows behind them are younger than the drain before."""
-        rows = [
-            (int(flows.bytes[row]), int(flows.packets[row]), flows, int(row))
-            for flows in snapshot.flows.values()
-            for row in largest(flows.bytes, count)
-        ]
-        rows.sort(key=lambda entry: entry[0], reverse=True)
-        result: dict[FlowLabels, tuple[Count, bool]] = {}
-        for octets, packets, flows, row in rows[:count]:
-            protocol = int(flows.protocol[row])
-            ports = protocol in (TCP, UDP, SCTP)
-            labels = FlowLabels(
-                interface=snapshot.names.get(int(flows.ifindex[row]), str(flows.ifindex[row])),
-                protocol=protocol_label(flows.family, protocol),
-                src=address(flows, "src_addr", row),
-                dst=address(flows, "dst_addr", row),
-                src_port=str(flows.src_port[row]) if ports else "",
-                dst_port=str(flows.dst_port[row]) if ports else "",
-            )
-            sum_before, fresh = result.get(labels, (Count(), True))
-            fresh = fresh and int(flows.first_seen[row]) > self._drained_at
-            result[labels] = sum_before.plus(Count(packets, octets)), fresh
-        return result
+        # The rest first: of too many series, the smallest flows are left out.
+        self.values = self._rest(snapshot) | values
 
     def _rest(self, snapshot: Snapshot) -> dict[FlowLabels, Count]:
         rest: dict[FlowLabels, Count] = {}
@@ -103,3 +82,23 @@ class FlowSeries:
                 before = self.values.get(labels, Count())
                 rest[labels] = Count(max(now.packets, before.packets), max(now.bytes, before.bytes))
         return rest
+
+
+def _largest(snapshot: Snapshot, count: int) -> Iterator[_Flow]:
+    candidates = [
+        (int(flows.bytes[row]), flows, row) for flows in snapshot.flows.values() for row in largest(flows.bytes, count)
+    ]
+    candidates.sort(key=lambda candidate: candidate[0], reverse=True)
+    for octets, flows, row in candidates[:count]:
+        protocol = int(flows.protocol[row])
+        ports = protocol in (TCP, UDP, SCTP)
+        labels = FlowLabels(
+            interface=snapshot.names.get(int(flows.ifindex[row]), UNASSIGNED_INTERFACE),
+            protocol=protocol_label(flows.family, protocol),
+            src=address(flows, "src_addr", row),
+            dst=address(flows, "dst_addr", row),
+            src_port=str(flows.src_port[row]) if ports else "",
+            dst_port=str(flows.dst_port[row]) if ports else "",
+        )
+        life = flows.keys(row[None]).tobytes(), int(flows.first_seen[row])
+        yield _Flow(labels, life, Count(int(flows.packets[row]), octets))

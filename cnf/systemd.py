@@ -12,10 +12,10 @@ def notify(**variables: str | int) -> None:
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
-    message = "\n".join(f"{name}={value}" for name, value in variables.items())
+    message = "\n".join(f"{name}={value}" for name, value in variables.items()).encode(errors="backslashreplace")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as datagram:
         try:
-            datagram.sendto(message.encode(), "\0" + path[1:] if path.startswith("@") else path)
+            datagram.sendto(message, "\0" + path[1:] if path.startswith("@") else path)
         except OSError:
             return  # systemd is restarting or gone; the service works without it
 

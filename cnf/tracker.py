@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,10 +13,11 @@ from cnf.clock import Clock, Reading, WallClock
 from cnf.config import Flows
 from cnf.flows import FlowColumns, Index, expired, identities, set_rates
 from cnf.interfaces import Interfaces
-from cnf.kernel.maps import FlowMap, PerCpuArray, Records, add_up
+from cnf.kernel.counters import TableCounters, TableSums
+from cnf.kernel.maps import FlowMap, Records
 from cnf.kernel.program import Datapath
 from cnf.ledger import Count, settle, total
-from cnf.records import FAMILIES, FLOW4_KEY, FLOW6_KEY, FLOW_VALUE, INSERT_ERRORS, TABLE_COUNTERS, Family
+from cnf.records import FLOW4_KEY, FLOW6_KEY, FLOW_VALUE, Family
 from cnf.snapshot import Snapshot, TableState
 
 KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
@@ -37,6 +37,7 @@ class _Table:
     expired_flows: int = 0
     evicted_flows: int = 0
     last: tuple[FlowColumns, Index] | None = None
+    next: tuple[FlowColumns, Index] | None = None
 
 
 class Tracker:
@@ -48,7 +49,7 @@ class Tracker:
         self._datapath = datapath
         self._interfaces = interfaces
         self._capacity = datapath.blueprint.max_entries
-        self._counters = PerCpuArray("table_counters", datapath.maps["table_counters"], TABLE_COUNTERS)
+        self._counters = TableCounters(datapath.maps)
         self._tables = [
             _Table(family, FlowMap(name, datapath.maps[name], KEYS[family], FLOW_VALUE))
             for family, name in MAPS.items()
@@ -68,17 +69,18 @@ class Tracker:
         clock = self._clock.observe(self._read_clocks())
         # Counters before flows: what comes meanwhile can hide an eviction until the next drain, but never feign one.
         received = self._interfaces.totals()
-        counters = self._read_counters()
+        counters = {table.family: self._counters.read(table.family) for table in self._tables}
         states = {table.family: self._drain_table(table, clock, counters[table.family]) for table in self._tables}
+        # Only once all tables have been read: rates are over the time between two drains that both succeeded.
         self._drained_at = clock.now.monotonic
+        for table in self._tables:
+            table.last = table.next
         flows = {table.family: table.last[0] for table in self._tables if table.last}
         ledger = settle(
             received.values(),
             live=total(Count(_sum(columns.packets), _sum(columns.bytes)) for columns in flows.values()),
             expired=total(table.expired for table in self._tables),
-            insert_error=total(
-                Count(_sum(counter["error_packets"]), _sum(counter["error_bytes"])) for counter in counters.values()
-            ),
+            insert_error=total(error for sums in counters.values() for error in sums.errors.values()),
             any_evicted=any(table.evicted_flows for table in self._tables),
         )
         return Snapshot(
@@ -91,14 +93,13 @@ class Tracker:
             names=self._interfaces.names,
         )
 
-    def _drain_table(self, table: _Table, clock: WallClock, counters: Records) -> TableState:
-        created = int(counters["inserted"])
+    def _drain_table(self, table: _Table, clock: WallClock, counters: TableSums) -> TableState:
         flows, identity = _walk(table, self._capacity)
         index = Index(identity)
         keep = np.ones(len(flows), bool)
         keep[index.duplicates(flows)] = False
         present = int(np.count_nonzero(keep))
-        table.evicted_flows = max(table.evicted_flows, created - table.expired_flows - present)
+        table.evicted_flows = max(table.evicted_flows, counters.inserted - table.expired_flows - present)
         over = keep & expired(flows, clock, self.settings.idle_timeout, self.settings.ended_timeout)
         if over.any():
             self._expire(table, flows.keys(np.flatnonzero(over)))
@@ -109,16 +110,14 @@ class Tracker:
         if self._drained_at is not None and table.last:
             seconds = max((clock.now.monotonic - self._drained_at) / 1e9, 1e-3)
             set_rates(flows, index, *table.last, seconds)
-        table.last = flows, index
+        table.next = flows, index
         return TableState(
             entries=len(flows),
             capacity=self._capacity,
-            created=created,
+            created=counters.inserted,
             expired=table.expired_flows,
             evicted=table.evicted_flows,
-            insert_errors={
-                cause: int(count) for cause, count in zip(INSERT_ERRORS, counters["error_packets"], strict=True)
-            },
+            insert_errors={cause: count.packets for cause, count in counters.errors.items()},
         )
 
     def _expire(self, table: _Table, keys: Records) -> None:
@@ -127,9 +126,6 @@ class Tracker:
         table.expired_flows += len(taken)
         if error is not None:
             raise error
-
-    def _read_counters(self) -> Mapping[Family, Records]:
-        return {table.family: add_up(self._counters.read(FAMILIES.index(table.family))) for table in self._tables}
 
     def _read_clocks(self) -> Reading:
         jiffies, monotonic = self._datapath.read_clock()

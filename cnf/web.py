@@ -134,9 +134,10 @@ def listen_unix(path: Path, group: int | None) -> socket.socket:
     """
     _clear_stale(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    umask = os.umask(0o177)
+    umask = os.umask(0o022)
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.umask(0o177)
         listener.bind(str(path))
         if group is not None:
             os.chown(path, -1, group)

@@ -13,8 +13,12 @@ enum cnf_flow_flags {
 	/* Bit 1 is the direction: 0 ingress. */
 };
 
-/* Label `protocol` of cnf_received_*; the order is that of records.PROTOCOL_LABELS. */
-enum cnf_protocol {
+/*
+ * What a packet is counted as. The first are the label `protocol` of cnf_received_*, in the order of
+ * records.PROTOCOL_LABELS; the rest, from CNF_TRUNCATED on, together are its label `malformed`, and each is a label
+ * `reason` of cnf_unparsed_packets_total, in the order of records.UNPARSED_REASONS.
+ */
+enum cnf_outcome {
 	CNF_TCP,
 	CNF_UDP,
 	CNF_ICMP,
@@ -24,26 +28,21 @@ enum cnf_protocol {
 	CNF_ESP,
 	CNF_OTHER,
 	CNF_NON_IP,
-	CNF_MALFORMED,
-	CNF_PROTOCOLS,
-};
-
-/* Label `reason` of cnf_unparsed_packets_total; the order is that of records.UNPARSED_REASONS. */
-enum cnf_unparsed {
 	CNF_TRUNCATED,        /* shorter than its own headers or lengths say */
 	CNF_BAD_HEADER,       /* a version, header length or total length that cannot be */
 	CNF_VLAN_DEPTH,       /* more than two VLAN tags */
 	CNF_EXT_HEADER_DEPTH, /* more than six IPv6 extension headers */
-	CNF_UNPARSED_REASONS,
+	CNF_OUTCOMES,
 };
 
 /* Label `reason` of cnf_flow_insert_errors_total; the order is that of records.INSERT_ERRORS. */
-enum cnf_insert_error {
+enum cnf_table_counter {
 	CNF_INSERT_NO_MEMORY, /* -ENOMEM: no element to be had, not even by eviction */
 	CNF_INSERT_BUSY,      /* -EBUSY: the bucket was locked by a program that this one interrupted */
 	CNF_INSERT_RACED,     /* another CPU inserted the flow, and it was gone again before it was found */
 	CNF_INSERT_OTHER,
-	CNF_INSERT_ERRORS,
+	CNF_INSERT_DONE, /* no error: flows that were put into the table */
+	CNF_TABLE_COUNTERS,
 };
 
 struct flow4_key {
@@ -78,32 +77,27 @@ struct flow_value {
 	__u64 tcp_flags;  /* byte 13 of the TCP header, OR of all packets; 64 bits wide for the atomic OR */
 };
 
-/* One an interface and CPU. Slot = ifindex % CNF_INTERFACE_SLOTS or one of the next CNF_SLOT_PROBES - 1. */
+/* One a CPU. A sum has an element of its own, and is not a field among others: only so is its place a map's key, and
+ * not added to a pointer, which the verifier allows with CAP_PERFMON only. */
+struct counter {
+	__u64 packets; /* of CNF_INSERT_DONE: flows */
+	__u64 bytes;
+};
+
+/*
+ * An interface has a slot: ifindex % CNF_INTERFACE_SLOTS or one of the next CNF_SLOT_PROBES - 1. interface_slots holds
+ * whose it is, written by user space before the program is attached. Its counters are the CNF_OUTCOMES elements of
+ * interface_counters from slot * CNF_OUTCOMES on.
+ */
 #define CNF_INTERFACE_SLOTS 256
 #define CNF_SLOT_PROBES 4
 
-struct interface_counters {
-	__u32 ifindex; /* whose slot it is; written by user space before the program is attached */
-	__u32 zero;
-	__u64 packets[CNF_PROTOCOLS];
-	__u64 bytes[CNF_PROTOCOLS];
-	__u64 unparsed[CNF_UNPARSED_REASONS]; /* packets; their sum is packets[CNF_MALFORMED] */
-};
-
-/* One a flow table and CPU. */
+/* A flow table's counters are the CNF_TABLE_COUNTERS elements of table_counters from table * CNF_TABLE_COUNTERS on. */
 enum cnf_table { CNF_TABLE_IPV4, CNF_TABLE_IPV6, CNF_TABLES };
-
-struct table_counters {
-	__u64 inserted; /* flows */
-	__u64 error_packets[CNF_INSERT_ERRORS];
-	__u64 error_bytes[CNF_INSERT_ERRORS];
-};
 
 _Static_assert(sizeof(struct flow4_key) == 24, "flow4_key");
 _Static_assert(sizeof(struct flow6_key) == 48, "flow6_key");
 _Static_assert(sizeof(struct flow_value) == 40, "flow_value");
-_Static_assert(sizeof(struct interface_counters) == 8 + 8 * (2 * CNF_PROTOCOLS + CNF_UNPARSED_REASONS),
-	       "interface_counters");
-_Static_assert(sizeof(struct table_counters) == 8 * (1 + 2 * CNF_INSERT_ERRORS), "table_counters");
+_Static_assert(sizeof(struct counter) == 16, "counter");
 
 #endif

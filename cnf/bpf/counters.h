@@ -1,46 +1,46 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Per-CPU counters of the interfaces: exact, since XDP is not interrupted by XDP on its own CPU. */
+/* Per-CPU counters: exact, since XDP is not interrupted by XDP on its own CPU. */
 #ifndef CNF_COUNTERS_H
 #define CNF_COUNTERS_H
 
 #include "abi.h"
-#include "parse.h"
 
-/* The last slot counts for interfaces that user space gave none: nothing is lost, and it shows. */
-BPF_PERCPU_ARRAY(interface_counters, struct interface_counters, CNF_INTERFACE_SLOTS + 1);
+/* One slot more than there are is for interfaces that user space gave none: nothing is lost, and it shows. */
+BPF_ARRAY(interface_slots, __u32, CNF_INTERFACE_SLOTS);
+BPF_PERCPU_ARRAY(interface_counters, struct counter, (CNF_INTERFACE_SLOTS + 1) * CNF_OUTCOMES);
+BPF_PERCPU_ARRAY(table_counters, struct counter, CNF_TABLES *CNF_TABLE_COUNTERS);
 
-static __always_inline struct interface_counters *counters_of(__u32 ifindex)
+static __always_inline __u32 interface_slot(__u32 ifindex)
 {
-	__u32 slot;
-
 #pragma unroll
 	for (int probe = 0; probe < CNF_SLOT_PROBES; probe++) {
-		struct interface_counters *counters;
+		__u32 slot = (ifindex + probe) % CNF_INTERFACE_SLOTS, *owner = interface_slots.lookup(&slot);
 
-		slot = (ifindex + probe) % CNF_INTERFACE_SLOTS;
-		counters = interface_counters.lookup(&slot);
-		if (counters && counters->ifindex == ifindex)
-			return counters;
+		if (owner && *owner == ifindex)
+			return slot;
 	}
-	slot = CNF_INTERFACE_SLOTS;
-	return interface_counters.lookup(&slot);
+	return CNF_INTERFACE_SLOTS;
 }
 
-/* Count one packet as what the parser took it for: a protocol, or UNPARSED(reason). */
-static __always_inline void count(struct interface_counters *counters, int outcome, __u64 bytes)
+static __always_inline void count_packet(__u32 ifindex, __u32 outcome, __u64 bytes)
 {
-	__u32 label = outcome;
+	__u32 place = interface_slot(ifindex) * CNF_OUTCOMES + outcome;
+	struct counter *counter = interface_counters.lookup(&place);
 
-	if (outcome < 0) {
-		__u32 reason = UNPARSED_REASON(outcome);
-
-		label = CNF_MALFORMED;
-		if (reason < CNF_UNPARSED_REASONS) /* always; the verifier wants to see it */
-			counters->unparsed[reason] += 1;
+	if (counter) { /* always: the place is below the array's size */
+		counter->packets += 1;
+		counter->bytes += bytes;
 	}
-	if (label < CNF_PROTOCOLS) { /* always, too */
-		counters->packets[label] += 1;
-		counters->bytes[label] += bytes;
+}
+
+static __always_inline void count_insert(enum cnf_table table, enum cnf_table_counter what, __u64 bytes)
+{
+	__u32 place = table * CNF_TABLE_COUNTERS + what;
+	struct counter *counter = table_counters.lookup(&place);
+
+	if (counter) { /* always */
+		counter->packets += 1;
+		counter->bytes += bytes;
 	}
 }
 

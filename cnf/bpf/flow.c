@@ -12,22 +12,24 @@
 /* Account every frame that the interface receives, and pass it on. */
 int cnf_ingress(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
-	struct cursor cursor = {.at = data, .end = data_end};
-	struct interface_counters *counters = counters_of(ctx->ingress_ifindex);
+	__u64 bytes = bpf_xdp_get_buff_len(ctx);
+	struct cursor cursor = {
+		.ctx = ctx,
+		.at = (void *)(long)ctx->data,
+		.end = (void *)(long)ctx->data_end,
+		.remaining = bytes,
+	};
 	struct transport transport = {};
-	__u64 bytes = data_end - data;
-	__u16 vlan = 0;
-	int type, label;
+	__u16 type = 0, vlan = 0;
+	int outcome = parse_ethernet(&cursor, &type, &vlan);
 
-	if (!counters)
-		return XDP_PASS; /* never: the slots are constants below the array's size */
-	type = parse_ethernet(&cursor, &vlan);
-	if (type == be16(ETH_P_IP)) {
+	if (outcome) {
+		/* not to be parsed any further */
+	} else if (type == be16(ETH_P_IP)) {
 		struct flow4_key key = {.ifindex = ctx->ingress_ifindex, .vlan = vlan};
 
-		label = parse_ipv4(&cursor, &key, &transport);
-		if (label >= 0) {
+		outcome = parse_ipv4(&cursor, &key, &transport);
+		if (outcome < CNF_NON_IP) {
 			key.src_port = transport.src_port;
 			key.dst_port = transport.dst_port;
 			account_flow(CNF_TABLE_IPV4, &key, bytes, transport.tcp_flags);
@@ -36,17 +38,17 @@ int cnf_ingress(struct xdp_md *ctx)
 	} else if (type == be16(ETH_P_IPV6)) {
 		struct flow6_key key = {.ifindex = ctx->ingress_ifindex, .vlan = vlan};
 
-		label = parse_ipv6(&cursor, &key, &transport);
-		if (label >= 0) {
+		outcome = parse_ipv6(&cursor, &key, &transport);
+		if (outcome < CNF_NON_IP) {
 			key.src_port = transport.src_port;
 			key.dst_port = transport.dst_port;
 			account_flow(CNF_TABLE_IPV6, &key, bytes, transport.tcp_flags);
 		}
 #endif
 	} else {
-		label = type < 0 ? type : CNF_NON_IP;
+		outcome = CNF_NON_IP;
 	}
-	count(counters, label, bytes);
+	count_packet(ctx->ingress_ifindex, outcome, bytes);
 	return XDP_PASS;
 }
 

@@ -8,6 +8,7 @@
 #define CNF_FLOW_TABLE_H
 
 #include "abi.h"
+#include "counters.h"
 
 #define ENOMEM 12
 #define EBUSY 16
@@ -17,7 +18,6 @@ BPF_TABLE("lru_hash", struct flow4_key, struct flow_value, flows4, CNF_MAX_ENTRI
 #if CNF_IPV6
 BPF_TABLE("lru_hash", struct flow6_key, struct flow_value, flows6, CNF_MAX_ENTRIES);
 #endif
-BPF_PERCPU_ARRAY(table_counters, struct table_counters, CNF_TABLES);
 
 /* `table` is a constant wherever these are called, so that one branch remains of each. */
 static __always_inline struct flow_value *flow_lookup(enum cnf_table table, void *key)
@@ -49,15 +49,18 @@ static __always_inline void flow_add(struct flow_value *value, __u64 bytes, __u8
 		__sync_fetch_and_or(&value->tcp_flags, (__u64)tcp_flags);
 }
 
-static __always_inline void flow_insert_failed(struct table_counters *counters, long error, __u64 bytes)
+static __always_inline enum cnf_table_counter insert_error(long error)
 {
-	__u32 cause = error == -ENOMEM   ? CNF_INSERT_NO_MEMORY
-		      : error == -EBUSY  ? CNF_INSERT_BUSY
-		      : error == -EEXIST ? CNF_INSERT_RACED
-					 : CNF_INSERT_OTHER;
-
-	counters->error_packets[cause] += 1;
-	counters->error_bytes[cause] += bytes;
+	switch (error) {
+	case -ENOMEM:
+		return CNF_INSERT_NO_MEMORY;
+	case -EBUSY:
+		return CNF_INSERT_BUSY;
+	case -EEXIST:
+		return CNF_INSERT_RACED;
+	default:
+		return CNF_INSERT_OTHER;
+	}
 }
 
 static __always_inline void account_flow(enum cnf_table table, void *key, __u64 bytes, __u8 tcp_flags)
@@ -65,18 +68,13 @@ static __always_inline void account_flow(enum cnf_table table, void *key, __u64 
 	/* The one clock read of a packet; jiffies are inlined, and a tick is fine enough for first and last seen. */
 	__u64 now = bpf_jiffies64();
 	struct flow_value *value = flow_lookup(table, key);
-	struct table_counters *counters;
 	struct flow_value fresh = {};
-	__u32 index = table;
 	long error;
 
 	if (value) {
 		flow_add(value, bytes, tcp_flags, now);
 		return;
 	}
-	counters = table_counters.lookup(&index);
-	if (!counters)
-		return; /* never: the index is a constant below the array's size */
 	fresh.packets = 1;
 	fresh.bytes = bytes;
 	fresh.first_seen = now;
@@ -84,7 +82,7 @@ static __always_inline void account_flow(enum cnf_table table, void *key, __u64 
 	fresh.tcp_flags = tcp_flags;
 	error = flow_insert(table, key, &fresh);
 	if (!error) {
-		counters->inserted += 1;
+		count_insert(table, CNF_INSERT_DONE, bytes);
 		return;
 	}
 	if (error == -EEXIST) { /* another CPU was first */
@@ -94,7 +92,7 @@ static __always_inline void account_flow(enum cnf_table table, void *key, __u64 
 			return;
 		}
 	}
-	flow_insert_failed(counters, error, bytes);
+	count_insert(table, insert_error(error), bytes);
 }
 
 #endif

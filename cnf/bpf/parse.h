@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * From a frame to its flow key. A cursor walks the frame; every step checks its bound. Each parser returns a value of
- * enum cnf_protocol (or, for Ethernet, the network layer's type), or UNPARSED(reason).
+ * From a frame to its flow key. A cursor walks the frame; every step checks its bound. What a packet is counted
+ * as is an enum cnf_outcome; a step that only can fail returns 0 or such an outcome.
  *
  * Headers are declared with natural alignment, not packed: a packed field would be read byte by byte.
  */
@@ -35,9 +35,6 @@
 #define SCTP_LENGTH 12
 #define ICMP_LENGTH 8
 #define ICMPV6_LENGTH 4
-
-#define UNPARSED(reason) (-1 - (int)(reason))
-#define UNPARSED_REASON(outcome) (-1 - (outcome))
 
 #define be16(value) __builtin_bswap16(value)
 
@@ -95,14 +92,28 @@ struct tcp_header {
 	__u16 urgent;
 };
 
+struct icmp_header {
+	__u8 type;
+	__u8 code;
+};
+
 struct ports {
 	__u16 src;
 	__u16 dst;
 };
 
+/*
+ * Where parsing stands. Headers behind IPv4 options or IPv6 extension headers are at a place that varies: to add that
+ * to a packet pointer takes CAP_PERFMON, so such headers are copied out by a helper. All others are read where they
+ * are.
+ */
 struct cursor {
-	void *at;
+	struct xdp_md *ctx;
+	void *at; /* of no use once `moved` */
 	void *end;
+	__u32 offset;    /* bytes of the frame before the cursor */
+	__u32 remaining; /* and from it on */
+	int moved;
 };
 
 struct transport {
@@ -111,20 +122,38 @@ struct transport {
 	__u8 tcp_flags;
 };
 
-/* Step over `size` bytes and return where they start; NULL if they are not all there. */
-static __always_inline void *cursor_take(struct cursor *cursor, __u32 size)
+/* Step over a header of a constant `size`; return -1 if it is not all there. It starts where the cursor was before. */
+static __always_inline int cursor_step(struct cursor *cursor, __u32 size)
 {
-	void *start = cursor->at;
-
-	if (start + size > cursor->end)
-		return NULL;
-	cursor->at = start + size;
-	return start;
+	if (cursor->at + size > cursor->end)
+		return -1;
+	cursor->at += size;
+	cursor->offset += size;
+	cursor->remaining -= size;
+	return 0;
 }
 
-static __always_inline __u32 cursor_remaining(struct cursor *cursor)
+/* Step over `size` bytes, whatever they are; return -1 if they are not all there. */
+static __always_inline int cursor_move(struct cursor *cursor, __u32 size)
 {
-	return cursor->end - cursor->at;
+	if (size > cursor->remaining)
+		return -1;
+	cursor->offset += size;
+	cursor->remaining -= size;
+	cursor->moved = 1;
+	return 0;
+}
+
+/* Point `header` at the `size` bytes at the cursor, in place or copied to `copy`; return -1 if they are not all there.
+ */
+static __always_inline int cursor_get(struct cursor *cursor, void *copy, __u32 size, void **header)
+{
+	if (cursor->moved) {
+		*header = copy;
+		return bpf_xdp_load_bytes(cursor->ctx, cursor->offset, copy, size) ? -1 : 0;
+	}
+	*header = cursor->at;
+	return cursor->at + size > cursor->end ? -1 : 0;
 }
 
 static __always_inline int is_vlan(__u16 type)
@@ -132,47 +161,45 @@ static __always_inline int is_vlan(__u16 type)
 	return type == be16(ETH_P_8021Q) || type == be16(ETH_P_8021AD);
 }
 
-/* Return the EtherType behind the tags, in network byte order; `vlan` takes the outer tag as it stands in a key. */
-static __always_inline int parse_ethernet(struct cursor *cursor, __u16 *vlan)
+/* Take the EtherType behind the tags, in network byte order, and the outer tag as it stands in a key. */
+static __always_inline int parse_ethernet(struct cursor *cursor, __u16 *type, __u16 *vlan)
 {
-	struct eth_header *eth = cursor_take(cursor, sizeof(*eth));
-	__u16 type;
+	struct eth_header *eth = cursor->at;
 
-	if (!eth)
-		return UNPARSED(CNF_TRUNCATED);
-	type = eth->type;
+	if (cursor_step(cursor, sizeof(*eth)))
+		return CNF_TRUNCATED;
+	*type = eth->type;
 #if CNF_VLAN
 #pragma unroll
 	for (int depth = 0; depth < MAX_VLAN_TAGS; depth++) {
-		struct vlan_tag *tag;
+		struct vlan_tag *tag = cursor->at;
 
-		if (!is_vlan(type))
-			return type;
-		tag = cursor_take(cursor, sizeof(*tag));
-		if (!tag)
-			return UNPARSED(CNF_TRUNCATED);
+		if (!is_vlan(*type))
+			return 0;
+		if (cursor_step(cursor, sizeof(*tag)))
+			return CNF_TRUNCATED;
 		if (depth == 0)
 			*vlan = CNF_VLAN_PRESENT | (be16(tag->control) & 0x0fff);
-		type = tag->type;
+		*type = tag->type;
 	}
-	if (is_vlan(type))
-		return UNPARSED(CNF_VLAN_DEPTH);
+	if (is_vlan(*type))
+		return CNF_VLAN_DEPTH;
 #endif
-	return type;
+	return 0;
 }
 
 static __always_inline int parse_tcp(struct cursor *cursor, __u32 length, struct transport *transport)
 {
-	struct tcp_header *tcp = cursor_take(cursor, sizeof(*tcp));
+	struct tcp_header copy, *tcp;
 	__u32 header_length;
 
-	if (length < TCP_MIN_LENGTH || !tcp)
-		return UNPARSED(CNF_TRUNCATED);
+	if (length < TCP_MIN_LENGTH || cursor_get(cursor, &copy, sizeof(copy), (void **)&tcp))
+		return CNF_TRUNCATED;
 	header_length = (tcp->data_offset >> 4) * 4;
 	if (header_length < TCP_MIN_LENGTH)
-		return UNPARSED(CNF_BAD_HEADER);
+		return CNF_BAD_HEADER;
 	if (header_length > length)
-		return UNPARSED(CNF_TRUNCATED);
+		return CNF_TRUNCATED;
 	transport->src_port = tcp->src_port;
 	transport->dst_port = tcp->dst_port;
 	transport->tcp_flags = tcp->flags;
@@ -181,10 +208,10 @@ static __always_inline int parse_tcp(struct cursor *cursor, __u32 length, struct
 
 static __always_inline int parse_ports(struct cursor *cursor, __u32 length, __u32 minimum, struct transport *transport)
 {
-	struct ports *ports = cursor_take(cursor, sizeof(*ports));
+	struct ports copy, *ports;
 
-	if (length < minimum || !ports)
-		return UNPARSED(CNF_TRUNCATED);
+	if (length < minimum || cursor_get(cursor, &copy, sizeof(copy), (void **)&ports))
+		return CNF_TRUNCATED;
 	transport->src_port = ports->src;
 	transport->dst_port = ports->dst;
 	return 0;
@@ -192,17 +219,17 @@ static __always_inline int parse_ports(struct cursor *cursor, __u32 length, __u3
 
 static __always_inline int parse_icmp(struct cursor *cursor, __u32 length, __u32 minimum, struct transport *transport)
 {
-	__u8 *type_code = cursor_take(cursor, 2);
+	struct icmp_header copy, *icmp;
 
-	if (length < minimum || !type_code)
-		return UNPARSED(CNF_TRUNCATED);
-	transport->src_port = be16(type_code[0]);
-	transport->dst_port = be16(type_code[1]);
+	if (length < minimum || cursor_get(cursor, &copy, sizeof(copy), (void **)&icmp))
+		return CNF_TRUNCATED;
+	transport->src_port = be16(icmp->type);
+	transport->dst_port = be16(icmp->code);
 	return 0;
 }
 
-/* Label a packet by its protocol alone; ICMP counts as such only in the IP version that it belongs to. */
-static __always_inline int protocol_label(__u8 protocol, __u8 icmp_protocol)
+/* Count a packet by its protocol alone; ICMP counts as such only in the IP version that it belongs to. */
+static __always_inline int protocol_outcome(__u8 protocol, __u8 icmp_protocol)
 {
 	if (protocol == icmp_protocol)
 		return protocol == IPPROTO_ICMP ? CNF_ICMP : CNF_ICMPV6;
@@ -226,9 +253,9 @@ static __always_inline int protocol_label(__u8 protocol, __u8 icmp_protocol)
 static __always_inline int parse_transport(struct cursor *cursor, __u32 length, __u8 protocol, __u8 icmp_protocol,
 					   struct transport *transport)
 {
-	int label = protocol_label(protocol, icmp_protocol), error = 0;
+	int outcome = protocol_outcome(protocol, icmp_protocol), error = 0;
 
-	switch (label) {
+	switch (outcome) {
 	case CNF_TCP:
 		return parse_tcp(cursor, length, transport);
 	case CNF_UDP:
@@ -244,34 +271,34 @@ static __always_inline int parse_transport(struct cursor *cursor, __u32 length, 
 		error = parse_icmp(cursor, length, ICMPV6_LENGTH, transport);
 		break;
 	}
-	return error ? error : label;
+	return error ? error : outcome;
 }
 
 /* Fill `key` but for its interface and VLAN. */
 static __always_inline int parse_ipv4(struct cursor *cursor, struct flow4_key *key, struct transport *transport)
 {
-	__u32 available = cursor_remaining(cursor), header_length, total_length;
-	struct ipv4_header *ip = cursor_take(cursor, sizeof(*ip));
+	__u32 available = cursor->remaining, header_length, total_length;
+	struct ipv4_header *ip = cursor->at;
 
-	if (!ip)
-		return UNPARSED(CNF_TRUNCATED);
+	if (cursor_step(cursor, sizeof(*ip)))
+		return CNF_TRUNCATED;
 	header_length = (ip->version_length & 0xf) * 4;
 	if (ip->version_length >> 4 != 4 || header_length < IPV4_MIN_LENGTH)
-		return UNPARSED(CNF_BAD_HEADER);
-	if (!cursor_take(cursor, header_length - IPV4_MIN_LENGTH))
-		return UNPARSED(CNF_TRUNCATED);
+		return CNF_BAD_HEADER;
+	if (header_length > IPV4_MIN_LENGTH && cursor_move(cursor, header_length - IPV4_MIN_LENGTH))
+		return CNF_TRUNCATED;
 	total_length = be16(ip->total_length);
 	if (total_length < header_length)
-		return UNPARSED(CNF_BAD_HEADER);
+		return CNF_BAD_HEADER;
 	if (total_length > available)
-		return UNPARSED(CNF_TRUNCATED);
+		return CNF_TRUNCATED;
 
 	key->src_addr = ip->src_addr;
 	key->dst_addr = ip->dst_addr;
 	key->protocol = ip->protocol;
 	if (ip->fragment & be16(0x1fff)) {
 		key->flags = CNF_FLOW_FRAGMENT;
-		return protocol_label(ip->protocol, IPPROTO_ICMP);
+		return protocol_outcome(ip->protocol, IPPROTO_ICMP);
 	}
 	return parse_transport(cursor, total_length - header_length, ip->protocol, IPPROTO_ICMP, transport);
 }
@@ -280,18 +307,18 @@ static __always_inline int parse_ipv4(struct cursor *cursor, struct flow4_key *k
 /* Fill `key` but for its interface and VLAN. */
 static __always_inline int parse_ipv6(struct cursor *cursor, struct flow6_key *key, struct transport *transport)
 {
-	struct ipv6_header *ip = cursor_take(cursor, sizeof(*ip));
+	struct ipv6_header *ip = cursor->at;
 	__u32 remaining, payload_length;
 	__u8 protocol;
 
-	if (!ip)
-		return UNPARSED(CNF_TRUNCATED);
+	if (cursor_step(cursor, sizeof(*ip)))
+		return CNF_TRUNCATED;
 	if (ip->version_class >> 4 != 6)
-		return UNPARSED(CNF_BAD_HEADER);
-	remaining = cursor_remaining(cursor);
+		return CNF_BAD_HEADER;
+	remaining = cursor->remaining;
 	payload_length = be16(ip->payload_length);
 	if (payload_length > remaining)
-		return UNPARSED(CNF_TRUNCATED);
+		return CNF_TRUNCATED;
 	protocol = ip->next_header;
 	/* A jumbogram (RFC 2675) states its length in a hop-by-hop option and 0 here. */
 	if (payload_length || protocol != IPPROTO_HOPOPTS)
@@ -302,7 +329,7 @@ static __always_inline int parse_ipv6(struct cursor *cursor, struct flow6_key *k
 	key->dst_addr[0] = ip->dst_addr[0];
 	key->dst_addr[1] = ip->dst_addr[1];
 	for (int depth = 0; depth <= MAX_EXT_HEADERS; depth++) {
-		struct ext_header *header;
+		struct ext_header copy, *header;
 		__u32 length = sizeof(*header);
 
 		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_FRAGMENT &&
@@ -312,24 +339,23 @@ static __always_inline int parse_ipv6(struct cursor *cursor, struct flow6_key *k
 		}
 		if (depth == MAX_EXT_HEADERS)
 			break;
-		header = cursor_take(cursor, sizeof(*header));
-		if (!header)
-			return UNPARSED(CNF_TRUNCATED);
+		if (cursor_get(cursor, &copy, sizeof(copy), (void **)&header))
+			return CNF_TRUNCATED;
 		if (protocol != IPPROTO_FRAGMENT)
 			length += header->length * 8;
 		if (length > remaining)
-			return UNPARSED(CNF_TRUNCATED);
+			return CNF_TRUNCATED;
 		if (protocol == IPPROTO_FRAGMENT && header->fragment & be16(0xfff8)) {
 			key->protocol = header->next_header;
 			key->flags = CNF_FLOW_FRAGMENT;
-			return protocol_label(header->next_header, IPPROTO_ICMPV6);
+			return protocol_outcome(header->next_header, IPPROTO_ICMPV6);
 		}
 		protocol = header->next_header;
-		if (!cursor_take(cursor, length - sizeof(*header)))
-			return UNPARSED(CNF_TRUNCATED);
+		if (cursor_move(cursor, length))
+			return CNF_TRUNCATED;
 		remaining -= length;
 	}
-	return UNPARSED(CNF_EXT_HEADER_DEPTH);
+	return CNF_EXT_HEADER_DEPTH;
 }
 #endif
 

@@ -117,7 +117,13 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="what this machine lacks, and the remedy", allow_abbrev=False)
     doctor.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    doctor.set_defaults(run=lambda arguments: import_module("cnf.cli.doctor").run(arguments.output))
+    doctor.add_argument("--config", metavar="FILE", help="the configuration that cnfd is to run with")
+    doctor.add_argument("--interface", metavar="NAME", action="append", default=[], help="as cnfd has it; repeatable")
+    doctor.set_defaults(
+        run=lambda arguments: import_module("cnf.cli.doctor").run(
+            arguments.output, arguments.config, arguments.interface
+        )
+    )
     return parser
 
 

@@ -50,7 +50,7 @@ def on_screen(frame: Callable[[os.terminal_size], list[str]], seconds: float) ->
                 notice = _notice(error, size.columns)
 
 
-def as_stream(show: Callable[[int], None], seconds: float) -> NoReturn:
+def as_stream(show: Callable[[int], None], seconds: float) -> None:
     """Call ``show(times it was called before)`` every ``seconds``; a later CnfError is said on stderr and outlived."""
     failing = False
     for shown in itertools.count():
@@ -65,7 +65,6 @@ def as_stream(show: Callable[[int], None], seconds: float) -> NoReturn:
                 print(f"cnfctl: {printable(str(error))}; trying again", file=sys.stderr)
             failing = True
         time.sleep(min(seconds, RETRY) if failing else seconds)
-    raise AssertionError
 
 
 def _notice(error: CnfError, width: int) -> list[str]:

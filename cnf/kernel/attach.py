@@ -152,9 +152,10 @@ class Attacher:
 
     def _occupied(self, link: Link, there: tuple[Mode, int] | None, error: NetlinkError) -> AttachError:
         what = f"program {there[1]} ({there[0]}) is on it and is left alone" if there else "another program is on it"
+        option = "xdpgeneric" if there and there[0] == "generic" else "xdpdrv"
         return AttachError(
             f"interface {link.shown}: {what}: {_words(error)}"
-            f" (see who owns it: bpftool prog show; take it off: ip link set dev {link.shown} xdp off)"
+            f" (see who owns it: bpftool prog show; take it off: ip link set dev {link.shown} {option} off)"
         )
 
 

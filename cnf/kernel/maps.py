@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from cnf.errors import MapError
 from cnf.kernel import libbpf
+from cnf.ledger import Count
+from cnf.records import COUNTER
 
 Records = npt.NDArray[Any]
 
@@ -112,35 +114,46 @@ class FlowMap:
         return MapError(f"{doing} map {self.name}: {os.strerror(number)}", errno=number)
 
 
-class PerCpuArray:
-    """A per-CPU array of structs; user space writes a slot only while nothing counts in it."""
+class Array:
+    """An array map: an element, and one a CPU where the map is per-CPU, is ``copies`` values of ``value``."""
 
-    def __init__(self, name: str, fd: int, value: np.dtype[Any]) -> None:
-        """Prepare for values of the structured dtype ``value``, whose size is a multiple of 8."""
+    def __init__(self, name: str, fd: int, value: np.dtype[Any], copies: int = 1) -> None:
+        """Prepare for values of the dtype ``value``."""
         self.name = name
         self._fd = fd
         self._value = value
+        self._copies = copies
 
-    def read(self, slot: int) -> Records:
-        """Return the values of one slot, shape (possible CPUs,)."""
-        values = np.empty(libbpf.possible_cpus(), self._value)
-        index = ctypes.c_uint32(slot)
+    def read(self, place: int) -> Records:
+        """Return the values of one element, shape (copies,)."""
+        values = np.empty(self._copies, self._value)
+        index = ctypes.c_uint32(place)
         status = libbpf.library().bpf_map_lookup_elem(self._fd, ctypes.byref(index), values.ctypes.data)
         if status < 0:
-            raise MapError(f"reading map {self.name}[{slot}]: {os.strerror(-status)}", errno=-status)
+            raise MapError(f"reading map {self.name}[{place}]: {os.strerror(-status)}", errno=-status)
         return values
 
-    def write(self, slot: int, value: Records) -> None:
-        """Set one slot to ``value``, shape (), on every CPU."""
-        values = np.repeat(value, libbpf.possible_cpus())
-        index = ctypes.c_uint32(slot)
+    def write(self, place: int, value: Records) -> None:
+        """Set every value of one element to ``value``, shape ()."""
+        values = np.repeat(value, self._copies)
+        index = ctypes.c_uint32(place)
         status = libbpf.library().bpf_map_update_elem(self._fd, ctypes.byref(index), values.ctypes.data, 0)
         if status < 0:
-            raise MapError(f"writing map {self.name}[{slot}]: {os.strerror(-status)}", errno=-status)
+            raise MapError(f"writing map {self.name}[{place}]: {os.strerror(-status)}", errno=-status)
 
 
-def add_up(values: Records) -> Records:
-    """Sum a structured array over its CPUs: shape (N,) to shape (), word by 64-bit word."""
-    words = values.view(np.uint64).reshape(len(values), -1)
-    total: Records = words.sum(axis=0, dtype=np.uint64).view(values.dtype)[0]
-    return total
+class CounterArray(Array):
+    """A per-CPU array of counters; user space writes an element only while nothing counts in it."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        """Prepare for values of COUNTER, one a possible CPU."""
+        super().__init__(name, fd, COUNTER, libbpf.possible_cpus())
+
+    def sum(self, place: int) -> Count:
+        """Return one element's sum over all CPUs."""
+        values = self.read(place)
+        return Count(int(values["packets"].sum(dtype=np.uint64)), int(values["bytes"].sum(dtype=np.uint64)))
+
+    def zero(self, place: int) -> None:
+        """Set one element to zero."""
+        self.write(place, np.zeros((), COUNTER))

@@ -35,12 +35,13 @@ class Blueprint:
     ipv6: bool = True
     vlan: bool = True
     source: Path = SOURCE
+    programs: tuple[str, ...] = PROGRAMS
 
     @property
     def maps(self) -> tuple[str, ...]:
         """Return the names of the maps that the program will have."""
         flows = ("flows4", "flows6") if self.ipv6 else ("flows4",)
-        return (*flows, "table_counters", "interface_counters")
+        return (*flows, "table_counters", "interface_slots", "interface_counters")
 
     @property
     def defines(self) -> dict[str, int]:
@@ -90,7 +91,7 @@ class Build:
             "source": str(blueprint.source),
             "defines": blueprint.defines,
             "maps": blueprint.maps,
-            "programs": PROGRAMS,
+            "programs": blueprint.programs,
         }
         with theirs:
             self._child = subprocess.Popen(
@@ -119,7 +120,7 @@ class Build:
             CompileError, VerifierError, KernelError: with the log in ``details``.
 
         """
-        maps, programs = self._blueprint.maps, PROGRAMS
+        maps, programs = self._blueprint.maps, self._blueprint.programs
         try:
             message, fds, _flags, _address = socket.recv_fds(
                 self._socket, LOG_LIMIT, len(maps) + len(programs), socket.MSG_CMSG_CLOEXEC

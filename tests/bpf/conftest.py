@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
 from cnf.kernel import libbpf, program
-from cnf.kernel.counters import InterfaceCounters
-from cnf.kernel.maps import FlowMap, PerCpuArray, Records, add_up
+from cnf.kernel.counters import InterfaceCounters, TableCounters
+from cnf.kernel.maps import FlowMap, Records
+from cnf.ledger import Count
 from cnf.records import (
     FLOW4_KEY,
     FLOW6_KEY,
     FLOW_FRAGMENT,
     FLOW_VALUE,
-    INSERT_ERRORS,
     PROTOCOL_LABELS,
-    TABLE_COUNTERS,
     UNPARSED_REASONS,
     VLAN_PRESENT,
     Family,
 )
 from tests.bpf.reference import Key, Value
 
+SMALL_TABLE = 4096
 LOOPBACK = 1  # test runs come in on the loopback interface of the namespace that they are made in
 
 
@@ -33,12 +32,13 @@ class Datapath:
     ifindex = LOOPBACK
 
     def __init__(self, loaded: program.Datapath) -> None:
+        """Give the loopback interface its counters."""
         self.loaded = loaded
         self.tables: dict[Family, FlowMap] = {"ipv4": FlowMap("flows4", loaded.maps["flows4"], FLOW4_KEY, FLOW_VALUE)}
         if "flows6" in loaded.maps:
             self.tables["ipv6"] = FlowMap("flows6", loaded.maps["flows6"], FLOW6_KEY, FLOW_VALUE)
-        self.table_counters = PerCpuArray("table_counters", loaded.maps["table_counters"], TABLE_COUNTERS)
-        self.interfaces = InterfaceCounters(loaded.maps["interface_counters"])
+        self.table_counters = TableCounters(loaded.maps)
+        self.interfaces = InterfaceCounters(loaded.maps)
         self.interfaces.assign(LOOPBACK)
 
     def run(self, frame: bytes, repeat: int = 1) -> int:
@@ -70,23 +70,20 @@ class Datapath:
         rows = zip(UNPARSED_REASONS, self.counters()["unparsed"], strict=True)
         return {reason: int(packets) for reason, packets in rows if packets}
 
-    def inserted(self, table: int = 0) -> int:
+    def inserted(self, family: Family = "ipv4") -> int:
         """Return how many flows a table has taken in since the last reset."""
-        return int(add_up(self.table_counters.read(table))["inserted"])
+        return self.table_counters.read(family).inserted
 
-    def insert_errors(self, table: int = 0) -> dict[str, tuple[int, int]]:
+    def insert_errors(self, family: Family = "ipv4") -> dict[str, Count]:
         """Return cause -> (packets, bytes) where not zero."""
-        total = add_up(self.table_counters.read(table))
-        rows = zip(INSERT_ERRORS, total["error_packets"], total["error_bytes"], strict=True)
-        return {cause: (int(packets), int(octets)) for cause, packets, octets in rows if packets}
+        return {cause: count for cause, count in self.table_counters.read(family).errors.items() if count.packets}
 
     def reset(self) -> None:
         """Empty the tables and zero the counters."""
         for table in self.tables.values():
             for keys in [keys.copy() for keys, _values in table.batches()]:
                 table.take(keys)
-        for table_index in range(2):
-            self.table_counters.write(table_index, np.zeros((), TABLE_COUNTERS))
+        self.table_counters.reset()
         self.interfaces.release(LOOPBACK)
         self.interfaces.assign(LOOPBACK)
 
@@ -118,3 +115,18 @@ def datapath(loaded: Datapath) -> Datapath:
     """Give each test empty tables and zero counters."""
     loaded.reset()
     return loaded
+
+
+@pytest.fixture(scope="session")
+def small_loaded() -> Iterator[Datapath]:
+    """Load the program once with tables that are soon full."""
+    datapath = program.load(program.Blueprint(max_entries=SMALL_TABLE))
+    yield Datapath(datapath)
+    datapath.close()
+
+
+@pytest.fixture
+def small_datapath(small_loaded: Datapath) -> Datapath:
+    """Give each test empty tables, for SMALL_TABLE flows, and zero counters."""
+    small_loaded.reset()
+    return small_loaded

@@ -31,7 +31,7 @@ from cnf.snapshot import Snapshot, TableState
 Records = npt.NDArray[Any]
 
 TICK_NS: Final = 4_000_000
-JIFFIES: Final = 1_000_000
+JIFFIES: Final = (1 << 32) + 1_000_000
 REALTIME: Final = 1_700_000_000_000_000_000  # 2023-11-14T22:13:20Z
 NOW: Final = Reading(JIFFIES, JIFFIES * TICK_NS, JIFFIES * TICK_NS, REALTIME)
 CLOCK: Final = WallClock(NOW, TICK_NS)
@@ -88,12 +88,9 @@ def columns(flows: Iterable[Flow], family: Family) -> FlowColumns:
     return result
 
 
-def interface_counters(
-    packets: Mapping[str, int] | None = None, octets: Mapping[str, int] | None = None, ifindex: int = 1
-) -> Records:
+def interface_counters(packets: Mapping[str, int] | None = None, octets: Mapping[str, int] | None = None) -> Records:
     """Return the counters of an interface from packets and bytes by label."""
     counters = np.zeros((), INTERFACE_COUNTERS)
-    counters["ifindex"] = ifindex
     for field, counts in (("packets", packets or {}), ("bytes", octets or {})):
         for label, count in counts.items():
             counters[field][PROTOCOL_LABELS.index(label)] = count

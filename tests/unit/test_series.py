@@ -39,9 +39,7 @@ class Node:
         """Count packets of ``flow``, made now if it is not there."""
         now = self.jiffies - 1
         known = self.flows.get(flow) or replace(flow, packets=0, bytes=0, first_seen=now)
-        self.flows[flow] = replace(
-            known, packets=known.packets + packets, bytes=known.bytes + octets, last_seen=now
-        )
+        self.flows[flow] = replace(known, packets=known.packets + packets, bytes=known.bytes + octets, last_seen=now)
         where = flow.ifindex, protocol_label(flow.family, flow.protocol)
         self.packets[where] += packets
         self.octets[where] += octets
@@ -149,12 +147,12 @@ def test_a_flow_joins_the_series_of_another_late() -> None:
     assert node.drain(2) == {labels(A): Count(3, 300), REST: Count(3, 210)}
 
 
-def test_an_interface_without_a_name_is_shown_by_its_number() -> None:
-    """A flow of an interface that nobody knows has a series all the same."""
+def test_a_flow_of_an_unknown_interface_has_a_series() -> None:
+    """It stands under the name that its packets are counted under."""
     node = Node()
     node.receive(replace(A, ifindex=77), 3, 300)
 
-    assert [series.interface for series in node.drain(10)] == ["77"]
+    assert [series.interface for series in node.drain(10)] == ["unassigned"]
 
 
 UNIVERSE = (

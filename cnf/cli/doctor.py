@@ -1,0 +1,467 @@
+"""``cnfctl doctor``: what cnfd needs of this machine, each with its remedy, found without a daemon.
+
+It takes cnfd's options and says what cnfd would do with them. Nothing is attached, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import grp
+import http.client
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import socket
+import stat
+import sys
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+from cnf.cli.client import Client
+from cnf.cli.replies import Status
+from cnf.cli.table import GAP, Style, print_lines, style_for
+from cnf.cli.units import printable, size
+from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UnavailableError
+
+try:
+    import attrs
+
+    from cnf import config
+    from cnf.kernel import capabilities, pins, probe
+    from cnf.kernel.links import ARPHRD_LOOPBACK
+    from cnf.kernel.program import Blueprint, load
+except ImportError as error:
+    remedy = "install cnf with all that it depends on: sudo sh deploy/setup.sh"
+    raise UnavailableError(f"{sys.executable} lacks a part of cnf: {error} ({remedy})") from error
+
+DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
+UNIT_FOLDERS: Final = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+OLDEST_KERNEL: Final = (5, 15)
+PATIENCE: Final = 2.0
+"""Seconds to wait for the answer of a daemon that may be running."""
+TRIAL_ENTRIES: Final = 1024
+"""The program is tried with small tables: an examination must not take a busy node's memory."""
+DAEMON_BYTES: Final = 60_000_000
+FLOW_BYTES: Final = 130
+"""What the daemon itself takes at most: with empty tables, and for each flow in them."""
+VETH_RESERVE: Final = 590
+"""What native XDP on veth keeps of a page beside the payload (veth_xdp_set() of drivers/net/veth.c)."""
+XDP_KEYWORDS: Final = {"native": "xdpdrv", "generic": "xdpgeneric", "offloaded": "xdpoffload"}
+"""ip-link(8)'s words for the modes; its plain ``xdp off`` misses a generic program where the driver has native XDP."""
+EXIT_ORDER: Final = (os.EX_NOPERM, os.EX_UNAVAILABLE, os.EX_CONFIG, os.EX_OSERR)
+"""Which cause gives the exit status when there are several."""
+
+State = Literal["ok", "warning", "problem", "unknown"]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. ``exit_status`` is what cnfd ends with because of it; 0 if it starts all the same."""
+
+    name: str
+    state: State
+    seen: str
+    remedy: str | None = None
+    exit_status: int = 0
+
+
+Check = Callable[[], str | Iterable[Finding]]
+"""Returns what it saw if all is well, or findings; raises what cnfd would end with."""
+
+
+def run(output: str, file: str | None, interfaces: Sequence[str]) -> int:
+    """Examine the machine for ``cnfd --config file --interface ...``, show it, and return the exit status."""
+    found = examine(Path(file) if file else None, interfaces)
+    exit_status = exit_status_of(found)
+    if output == "json":
+        shown = [{key: getattr(finding, key) for key in ("name", "state", "seen", "remedy")} for finding in found]
+        print(json.dumps({"would_start": exit_status == 0, "findings": shown}, indent=2))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print_lines(page(found, width, style_for(sys.stdout)))
+    return exit_status
+
+
+def exit_status_of(found: Iterable[Finding]) -> int:
+    """Return 0 if cnfd would start, else the status of the cause that comes first in EXIT_ORDER."""
+    causes = {finding.exit_status for finding in found}
+    return next((status for status in EXIT_ORDER if status in causes), 0)
+
+
+def page(found: Sequence[Finding], width: int | None, style: Style) -> Iterator[str]:
+    """Yield a line for each finding, its remedy below it, and the verdict; folded at ``width`` unless that is None."""
+    names = max(len(printable(finding.name)) for finding in found)
+    for finding in found:
+        state = f"{finding.state:7}"
+        lines = _fold(f"{state}{GAP}{printable(finding.name):{names}}{GAP}", finding.seen, width)
+        paint = style.dim if finding.state == "ok" else style.warn
+        yield paint(state) + lines[0].removeprefix(state)
+        yield from lines[1:]
+        if finding.remedy:
+            yield from _fold(f"{'':{len(state)}}{GAP}-> ", finding.remedy, width)
+    yield style.bold(_verdict(found))
+
+
+def _fold(head: str, text: str, width: int | None) -> list[str]:
+    """Return ``text`` behind ``head``, on as many lines as it takes; a word is never cut, it may have to be copied."""
+    text = printable(text)
+    if width is None:
+        return [head + text]
+    return textwrap.wrap(
+        text,
+        max(width, len(head) + 1),
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _verdict(found: Iterable[Finding]) -> str:
+    causes = [finding for finding in found if finding.exit_status]
+    problems = sum(finding.state == "problem" for finding in causes)
+    if problems:
+        return f"cnfd would not start: {problems} problem{'s' if problems > 1 else ''}"
+    if causes:
+        return f"could not tell whether cnfd would start: {', '.join(finding.name for finding in causes)}"
+    return "cnfd would start"
+
+
+def examine(file: Path | None, names: Sequence[str]) -> list[Finding]:
+    """Look at everything: the machine first, then what the configuration asks of it."""
+    found = [
+        *_checked("kernel", _kernel),
+        *_checked("lockdown", _lockdown),
+        *_checked("bpffs", _bpffs),
+        *_checked("capabilities", _capabilities, os.EX_NOPERM),
+        *_checked("libbpf", lambda: f"version {probe.libbpf_version()}", os.EX_UNAVAILABLE),
+        *_checked("bcc", lambda: f"version {probe.bcc_version()}, with {sys.executable}", os.EX_UNAVAILABLE),
+    ]
+    lacking = [finding.name for finding in found if finding.exit_status]
+    if "libbpf" not in lacking:
+        found += _checked("bpf", _features)
+        found += _checked("jit", _jit)
+    settings, failed = _tried("configuration", lambda: _settings(file, names), os.EX_CONFIG)
+    flows = settings.flows if settings else config.Flows()
+    if lacking:
+        found.append(Finding("program", "unknown", f"not tried, for want of {', '.join(lacking)}"))
+    else:
+        found += _checked("program", lambda: _program(flows), os.EX_OSERR)
+    found += failed or [Finding("configuration", "ok", f"{_source(file, names)} is valid")]
+    if settings:
+        found += _examine_for(settings)
+    return found + _checked("service", _service)
+
+
+def _examine_for(settings: config.Settings) -> list[Finding]:
+    """Look at what the configuration asks for."""
+    answering, failed = _tried("control.socket", Client(settings.control.socket, PATIENCE).status)
+    refused = [finding for finding in failed if finding.exit_status == os.EX_NOPERM]
+    locked, unread = _tried("daemon", probe.lock_is_held, os.EX_UNAVAILABLE)
+    daemon = answering if locked else None
+    return [
+        *_checked("memory", lambda: judge_memory(settings.flows, probe.available_memory())),
+        *(unread or _checked("daemon", lambda: _daemon(daemon, locked=bool(locked)))),
+        *(refused or _checked("control.socket", lambda: _control(settings.control, answering, daemon), os.EX_CONFIG)),
+        *_checked("metrics.listen", lambda: _metrics(settings.metrics, daemon), os.EX_UNAVAILABLE),
+        *_checked("interfaces", lambda: judge_interfaces(probe.nics(), settings, _ours(daemon)), os.EX_OSERR),
+    ]
+
+
+def _checked(name: str, check: Check, exit_status: int = 0) -> list[Finding]:
+    """Return what a check found; ``exit_status`` is for one that fails where cnfd would need its answer."""
+
+    def findings() -> list[Finding]:
+        seen = check()
+        return [Finding(name, "ok", seen)] if isinstance(seen, str) else list(seen)
+
+    found, failed = _tried(name, findings, exit_status)
+    return found or failed
+
+
+def _tried(name: str, action: Callable[[], Result], exit_status: int = 0) -> tuple[Result | None, list[Finding]]:
+    """Return what ``action`` returns, or None and what it raised as findings."""
+    try:
+        return action(), []
+    except ConfigError as error:
+        seen = [f"{error.source}: {problem}" for problem in error.problems]
+        return None, [Finding(name, "problem", text, exit_status=error.exit_status) for text in seen]
+    except CnfError as error:
+        sentence, bracket, remedy = str(error).rpartition(" (")
+        if bracket and remedy.endswith(")"):
+            return None, [Finding(name, "problem", sentence, remedy.removesuffix(")"), error.exit_status)]
+        return None, [Finding(name, "problem", str(error), exit_status=error.exit_status)]
+    except Exception as error:  # noqa: BLE001 - whatever it is, the rest is worth looking at
+        return None, [Finding(name, "unknown", f"the examination failed: {error!r}", exit_status=exit_status)]
+
+
+def _kernel() -> Iterator[Finding]:
+    release = platform.release()
+    if tuple(map(int, re.findall(r"\d+", release)[:2])) >= OLDEST_KERNEL:
+        yield Finding("kernel", "ok", f"Linux {release}")
+        return
+    # No problem by itself: distributions bring later BPF to older kernels. What was tried below decides.
+    yield Finding("kernel", "warning", f"Linux {release}, and nothing before 5.18 is tested", "run 5.18 or newer")
+
+
+def _lockdown() -> Iterator[Finding]:
+    mode = probe.lockdown()
+    if mode is None:
+        yield Finding("lockdown", "unknown", "not shown here: securityfs is not mounted, or the kernel has no lockdown")
+    else:
+        yield Finding("lockdown", "ok", mode if mode == "none" else f"{mode}, which leaves XDP alone")
+
+
+def _capabilities() -> str:
+    missing = capabilities.missing()
+    if missing:
+        raise PrivilegeError(capabilities.explain(missing))
+    return f"{' and '.join(capabilities.NEEDED)} in effect, user id {os.geteuid()}"
+
+
+def _features() -> Iterator[Finding]:
+    for name, answer in probe.features().items():
+        if answer.works:
+            yield Finding(name, "ok", "works")
+        elif answer.works is None:
+            yield Finding(name, "unknown", f"could not tell: {answer.words}")
+        else:
+            seen = f"not in this kernel: {answer.words}"
+            yield Finding(name, "problem", seen, "run Linux 5.18 or newer", os.EX_OSERR)
+
+
+def _jit() -> Iterator[Finding]:
+    answer = probe.jit()
+    if answer.works:
+        yield Finding("jit", "ok", "on")
+    elif answer.works is None:
+        yield Finding("jit", "unknown", f"could not tell: {answer.words}")
+    else:
+        seen = "off: programs are interpreted, and several times slower"
+        yield Finding("jit", "warning", seen, "sysctl -w net.core.bpf_jit_enable=1")
+
+
+def _bpffs() -> Iterator[Finding]:
+    if probe.bpffs_is_mounted():
+        yield Finding("bpffs", "ok", f"mounted at {pins.BPFFS}")
+        return
+    seen = f"not mounted at {pins.BPFFS}: after a crash of cnfd, its program will seem to be somebody else's"
+    yield Finding("bpffs", "warning", seen, f"mount -t bpf bpf {pins.BPFFS}")
+
+
+def _program(flows: config.Flows) -> str:
+    load(Blueprint(TRIAL_ENTRIES, ipv6=flows.ipv6, vlan=flows.vlan)).close()
+    return "compiles, and the verifier takes it"
+
+
+def _source(file: Path | None, names: Sequence[str]) -> str:
+    if names:
+        return f"{file} and command line" if file else "command line"
+    return str(file or DEFAULT_CONFIG)
+
+
+def _settings(file: Path | None, names: Sequence[str]) -> config.Settings:
+    """Read the settings as cnfd does."""
+    if not names:
+        return config.load(file or DEFAULT_CONFIG)
+    chosen = config.for_interfaces(names)
+    return attrs.evolve(config.load(file), interfaces=chosen.interfaces) if file else chosen
+
+
+def judge_memory(flows: config.Flows, available: int) -> Iterator[Finding]:
+    """Compare the tables, and a daemon with all of them full, with the ``available`` bytes."""
+    tables = probe.table_bytes(flows.max_entries, ipv6=flows.ipv6)
+    daemon = DAEMON_BYTES + FLOW_BYTES * flows.max_entries * (1 + flows.ipv6)
+    seen = f"flow tables {size(tables)}, cnfd up to {size(daemon)}, available {size(available)}"
+    remedy = f"lower flows.max_entries, it is {flows.max_entries}"
+    if tables > available:
+        yield Finding("memory", "problem", seen, remedy, os.EX_OSERR)
+    elif tables + daemon > available:
+        yield Finding("memory", "warning", seen, remedy)
+    else:
+        yield Finding("memory", "ok", seen)
+
+
+def _daemon(daemon: Status | None, *, locked: bool) -> str:
+    if daemon:
+        return f"cnfd {daemon['daemon']['version']} runs, pid {daemon['daemon']['pid']}"
+    if locked:
+        raise UnavailableError(
+            "another cnfd runs in this network namespace (see its pid: ss -xlp src @cnfd; stop it: systemctl stop cnfd)"
+        )
+    return "none runs in this network namespace"
+
+
+def _ours(daemon: Status | None) -> set[int | None]:
+    """Return the ids of the programs that are cnfd's: of the one that runs, and of one that was killed."""
+    attached = {interface["program_id"] for interface in daemon["interfaces"]} if daemon else set()
+    with contextlib.suppress(OSError, CnfError), pins.left_behind(pins.folder()) as left_behind:
+        attached |= left_behind.keys()
+    return attached
+
+
+def _control(control: config.Control, answering: Status | None, daemon: Status | None) -> str:
+    path = Path(control.socket)
+    if control.group:
+        try:
+            grp.getgrnam(control.group)
+        except KeyError:
+            hint = f"groupadd {control.group}, or leave it empty"
+            problem = Problem("control.group", f"there is no group {control.group!r} here ({hint})")
+            raise ConfigError("control", [problem]) from None
+    if daemon:
+        return f"{path}: held by the cnfd that runs"
+    if answering:  # from another network namespace
+        raise UnavailableError(f"another cnfd (pid {answering['daemon']['pid']}) answers at {path} (stop it first)")
+    if os.path.lexists(path):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            message = f"{path} is there and is no socket: move it away, or choose another path"
+            raise ConfigError("control", [Problem("control.socket", message)])
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            if client.connect_ex(str(path)) != errno.ECONNREFUSED:
+                raise UnavailableError(f"control.socket {path}: something else answers there (stop it first)")
+    folder = next(folder for folder in path.parents if os.path.lexists(folder))
+    if not folder.is_dir():
+        raise ConfigError("control", [Problem("control.socket", f"{path}: {os.strerror(errno.ENOTDIR)}")])
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        denied = os.strerror(errno.EACCES)
+        raise PrivilegeError(f"control.socket {path}: {denied} (run as root, or choose another path)")
+    return f"{path} is free"
+
+
+def _metrics(metrics: config.Metrics, daemon: Status | None) -> str:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(metrics.host, metrics.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        if daemon and error.errno == errno.EADDRINUSE and _is_cnfd(metrics):
+            return f"{metrics.listen}: held by the cnfd that runs"
+        message = f"metrics.listen {metrics.host}:{metrics.port}: {error.strerror}"
+        raise UnavailableError(f"{message} (see who uses the port: ss -ltnp; or change it)") from error
+    return f"{metrics.listen} is free"
+
+
+def _is_cnfd(metrics: config.Metrics) -> bool:
+    """Tell whether the page at the metrics' address is cnfd's."""
+    with contextlib.closing(http.client.HTTPConnection(metrics.host, metrics.port, timeout=PATIENCE)) as connection:
+        try:
+            connection.request("GET", "/")
+            return b"<h1>cnfd " in connection.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            return False
+
+
+def judge_interfaces(
+    nics: Iterable[probe.Nic], settings: config.Settings, ours: Collection[int | None]
+) -> Iterator[Finding]:
+    """Say what cnfd would make of the interfaces; ``ours`` are the ids of a running cnfd's programs."""
+    chosen = {nic.link.index: (nic, request) for nic in nics if (request := _request(nic, settings.interfaces))}
+    refusals = {index: refusal for index, (nic, request) in chosen.items() if (refusal := _refusal(nic, request, ours))}
+    shown = {index: nic.link.shown for index, (nic, _) in chosen.items()}
+    met = {request.name for _, request in chosen.values()}
+    missing = [request.name for request in settings.interfaces if request.name not in met]
+    # cnfd ends when every interface refuses it; else it serves the others, or waits for those that are missing.
+    ends = len(refusals) == len(chosen) and not missing
+    for index, (nic, request) in chosen.items():
+        name = f"interface {shown[index]}"
+        if index not in refusals:
+            yield _expected(name, nic, request)
+        elif ends:
+            yield Finding(name, "problem", *refusals[index], os.EX_OSERR)
+        else:
+            yield Finding(name, "warning", *refusals[index])
+        yield from _advice(name, nic, settings.flows, shown)
+    for name in missing:
+        seen = "no such interface in this network namespace; cnfd waits for it"
+        yield Finding(f"interface {name}", "warning", seen, "see the names: ip link")
+
+
+def _request(nic: probe.Nic, wanted: Iterable[config.Interface]) -> config.Interface | None:
+    """Return the entry of the configuration that means ``nic``, as cnfd does."""
+    for request in wanted:
+        if request.name == nic.link.name:
+            return request
+        if nic.link.hardware != ARPHRD_LOOPBACK and fnmatchcase(nic.link.name, request.name):
+            return request
+    return None
+
+
+def _refusal(nic: probe.Nic, request: config.Interface, ours: Collection[int | None]) -> tuple[str, str | None] | None:
+    """Return why the program will not get onto ``nic``, and the remedy; None if it will."""
+    if not nic.link.is_ethernet:
+        return f"its frames have no Ethernet header (ARP type {nic.link.hardware})", None
+    if nic.program and nic.program[1] not in ours:
+        mode, number = nic.program
+        take_off = f"ip link set dev {shlex.quote(nic.link.shown)} {XDP_KEYWORDS[mode]} off"
+        remedy = f"see who owns it: bpftool prog show id {number}; take it off: {take_off}"
+        return f"program {number} ({mode}) is on it and is left alone", remedy
+    why = _not_native(nic)
+    if why and request.mode == "native":
+        return f"the kernel will refuse native XDP: {why[0]}", why[1] or "mode auto or generic works on any interface"
+    return None
+
+
+def _not_native(nic: probe.Nic) -> tuple[str, str | None] | None:
+    """Return why native XDP is not to be had on ``nic`` as far as is known, and the remedy; None if it may be."""
+    if nic.native is False:
+        return "its driver has none", None
+    most = os.sysconf("SC_PAGE_SIZE") - VETH_RESERVE
+    mtu = nic.link.mtu if nic.peer_mtu is None else nic.peer_mtu
+    if nic.driver == "veth" and mtu > most:
+        where = "its other end" if nic.peer_mtu is not None else "this end, and so probably its other end,"
+        return f"{where} has MTU {mtu}", f"give both ends of the veth pair MTU {most} or less, or use mode generic"
+    return None
+
+
+def _expected(name: str, nic: probe.Nic, request: config.Interface) -> Finding:
+    """Say in which mode the program will be on ``nic``."""
+    about = f"{nic.driver or 'no driver'}, MTU {nic.link.mtu}"
+    if nic.program:
+        mode, number = nic.program
+        return Finding(name, "ok", f"{about}: cnfd's program {number} ({mode}) is on it")
+    if request.mode == "generic":
+        return Finding(name, "ok", f"{about}: generic XDP, as configured")
+    why = _not_native(nic)
+    if why is None:
+        return Finding(name, "ok", f"{about}: native XDP" + ("" if nic.native else ", if its driver has it"))
+    reason, remedy = why
+    return Finding(name, "warning" if remedy else "ok", f"{about}: generic XDP, no native: {reason}", remedy)
+
+
+def _advice(name: str, nic: probe.Nic, flows: config.Flows, chosen: dict[int, str]) -> Iterator[Finding]:
+    """Name what does not stop cnfd and makes its numbers wrong."""
+    quoted = shlex.quote(nic.link.shown)
+    # The tags of a veth are those that its other end sends; its own setting changes nothing.
+    if nic.rx_vlan and flows.vlan and nic.driver != "veth":
+        seen = "VLAN tags are taken off before the program sees them: flows show no vlan"
+        yield Finding(name, "warning", seen, f"ethtool -K {quoted} rxvlan off")
+    if nic.lro:
+        seen = "large receive offload joins packets, and some drivers refuse XDP with it"
+        yield Finding(name, "warning", seen, f"ethtool -K {quoted} lro off")
+    if nic.master in chosen:
+        seen = f"a member of {chosen[nic.master]}, which is tracked too: its packets count twice"
+        yield Finding(name, "warning", seen, "name one of the two under [[interfaces]]")
+
+
+def _service() -> Iterator[Finding]:
+    units = (Path(folder, "cnfd.service") for folder in UNIT_FOLDERS)
+    unit = next((unit for unit in units if unit.exists()), None)
+    if unit:
+        yield Finding("service", "ok", f"{unit} is installed")
+    elif Path("/run/systemd/system").is_dir():
+        remedy = "install -m 644 systemd/cnfd.service /etc/systemd/system/ && systemctl daemon-reload"
+        yield Finding("service", "warning", "cnfd.service is not installed", remedy)
+    else:
+        yield Finding("service", "ok", "not needed: systemd does not run here")

@@ -1,0 +1,340 @@
+"""Questions to the kernel and to the software next to it, for ``cnfctl doctor``.
+
+No probe attaches anything to an interface, and what one makes is gone when it returns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from pyroute2 import IPRoute, NetlinkError
+from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST, genlmsg, nlmsg
+from pyroute2.netlink.generic import GenericNetlinkSocket
+
+from cnf.errors import MapError, UnavailableError
+from cnf.kernel import libbpf
+from cnf.kernel.attach import ATTACHED_AS
+from cnf.kernel.links import Link, Links
+from cnf.kernel.maps import FlowMap
+from cnf.kernel.pins import BPFFS
+from cnf.kernel.program import BCC_REMEDY
+from cnf.records import FLOW4_KEY, FLOW6_KEY, FLOW_VALUE
+
+# linux/bpf.h, linux/bpf_common.h
+BPF_MAP_TYPE_LRU_HASH: Final = 9
+BPF_PROG_TYPE_XDP: Final = 6
+XDP_PASS: Final = 2
+RETURN_PASS: Final = struct.pack("=BBhiBBhi", 0xB7, 0, 0, XDP_PASS, 0x95, 0, 0, 0)
+"""``r0 = XDP_PASS; exit`` as two ``struct bpf_insn``."""
+
+ENOTSUPP: Final = 524  # linux/errno.h; no C library knows it
+REFUSALS: Final = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, ENOTSUPP)
+"""How a kernel says that it has never heard of what is asked. Anything else leaves the question open."""
+
+# kernel/bpf/hashtab.c: struct htab_elem and struct bucket
+ELEMENT_BYTES: Final = 48
+BUCKET_BYTES: Final = 16
+
+# linux/ethtool.h, linux/sockios.h
+SIOCETHTOOL: Final = 0x8946
+ETHTOOL_GDRVINFO: Final = 3
+ETHTOOL_GFLAGS: Final = 0x25
+ETH_FLAG_RXVLAN: Final = 1 << 8
+ETH_FLAG_LRO: Final = 1 << 15
+DRIVER_NAME: Final = slice(4, 36)
+ETHTOOL_ANSWER_BYTES: Final = 256
+
+NETDEV_CMD_DEV_GET: Final = 1  # linux/netdev.h
+NETDEV_XDP_ACT_BASIC: Final = 1
+
+BCC_CHILD: Final = """
+import json
+try:
+    import bcc
+except ImportError as error:
+    answer = {"missing": str(error)}
+else:
+    answer = {"version": getattr(bcc, "__version__", "unknown")} if hasattr(bcc, "BPF") else {"wrong": bcc.__file__}
+print(json.dumps(answer))
+"""
+BCC_PATIENCE: Final = 60.0
+
+LOCK: Final = "@cnfd"  # of cnf/lock.py, as /proc/net/unix has it
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether something works; None when that cannot be told. ``words`` are the kernel's, unless it works."""
+
+    works: bool | None
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """An interface, and what decides how the program would fare on it. None: could not be told."""
+
+    link: Link
+    driver: str | None = None
+    master: int | None = None
+    """ifindex of the bond or bridge that it is a member of."""
+    peer_mtu: int | None = None
+    """MTU of the interface that it is paired with or stands on, if that is in this network namespace."""
+    program: tuple[str, int] | None = None
+    """Mode and id of the XDP program that is there already."""
+    native: bool | None = None
+    """Whether its driver takes native XDP; kernels before 6.3 do not tell."""
+    rx_vlan: bool | None = None
+    """Whether it takes VLAN tags off before the program sees the frame."""
+    lro: bool | None = None
+    """Whether it joins received packets (large receive offload)."""
+
+
+def features() -> dict[str, Answer]:
+    """Try what cnfd relies on, each in the kernel itself. Raises UnavailableError without libbpf."""
+    return {
+        "lru hash": attempt(_make_table),
+        "batch lookup": attempt(_walk_table),
+        "lookup and delete": attempt(_take_from_table),
+        "xdp test run": attempt(_run_program),
+    }
+
+
+def jit() -> Answer:
+    """Tell whether the kernel turns a program into machine code. Raises UnavailableError without libbpf."""
+    return attempt(_translate_program)
+
+
+def attempt(action: Callable[[], None]) -> Answer:
+    """Try ``action`` and read off its error number whether the kernel has it not, or merely refuses it now."""
+    try:
+        action()
+    except (OSError, MapError) as error:
+        number = error.errno or 0
+        words = f"{os.strerror(number)} ({errno.errorcode.get(number, number)})"
+        return Answer(False if number in REFUSALS else None, "not supported" if number == ENOTSUPP else words)
+    return Answer(works=True)
+
+
+def libbpf_version() -> str:
+    """Return the version of libbpf. Raises UnavailableError."""
+    ask = libbpf.library().libbpf_version_string
+    ask.restype = ctypes.c_char_p
+    return str(ask().decode()).removeprefix("v")
+
+
+def bcc_version() -> str:
+    """Import BCC in a child, as cnfd does, and return its version.
+
+    Raises:
+        UnavailableError: it is missing, is another package, or its import fails.
+
+    """
+    child = [sys.executable, "-P", "-c", BCC_CHILD]
+    ended = subprocess.run(  # noqa: S603 - this Python, and a constant
+        child, capture_output=True, check=False, timeout=BCC_PATIENCE, encoding="utf-8", errors="backslashreplace"
+    )
+    if ended.returncode:
+        lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
+        raise UnavailableError(f"importing BCC failed: {lines[-1]} ({BCC_REMEDY})")
+    answer: dict[str, str] = json.loads(ended.stdout)
+    if "missing" in answer:
+        raise UnavailableError(f"BCC is missing: {answer['missing']} ({BCC_REMEDY})")
+    if "wrong" in answer:
+        raise UnavailableError(
+            f"the module bcc at {answer['wrong']} is not BCC but PyPI's package of that name"
+            f" (pip uninstall bcc; {BCC_REMEDY})"
+        )
+    return answer["version"]
+
+
+def lockdown() -> str | None:
+    """Return the kernel's lockdown mode: none, integrity or confidentiality; None if it shows none."""
+    try:
+        text = Path("/sys/kernel/security/lockdown").read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+    return text.partition("[")[2].partition("]")[0]
+
+
+def bpffs_is_mounted() -> bool:
+    """Tell whether there is a bpffs where cnfd pins its program."""
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="backslashreplace").splitlines()
+    return any(mount.split()[1:3] == [str(BPFFS), "bpf"] for mount in mounts)
+
+
+def lock_is_held() -> bool:
+    """Tell whether a cnfd runs in this network namespace; to ask its socket would take a place in a queue of two."""
+    sockets = Path("/proc/self/net/unix").read_text(encoding="utf-8", errors="backslashreplace").splitlines()
+    return any(line.split()[7:] == [LOCK] for line in sockets)
+
+
+def table_bytes(max_entries: int, *, ipv6: bool) -> int:
+    """Return the kernel memory that the flow tables take when they are made (kernel/bpf/hashtab.c)."""
+    entries = [ELEMENT_BYTES + key.itemsize + FLOW_VALUE.itemsize for key in (FLOW4_KEY, FLOW6_KEY)[: 1 + ipv6]]
+    buckets = BUCKET_BYTES << (max_entries - 1).bit_length()
+    return sum(max_entries * entry + buckets for entry in entries)
+
+
+def available_memory() -> int:
+    """Return the bytes that the kernel could hand out without swapping (MemAvailable of proc(5))."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+
+
+def nics() -> tuple[Nic, ...]:
+    """Return every interface of this network namespace."""
+    with Links() as links, IPRoute() as netlink, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        found = {link.index: link for link in links.read()}
+        native = _native()
+        return tuple(
+            _nic(message, found, native, any_socket) for message in netlink.get_links() if message["index"] in found
+        )
+
+
+def _nic(message: nlmsg, found: dict[int, Link], native: dict[int, bool], any_socket: socket.socket) -> Nic:
+    link = found[int(message["index"])]
+    driver = _ethtool(any_socket, link.name, ETHTOOL_GDRVINFO)
+    offloads = _ethtool(any_socket, link.name, ETHTOOL_GFLAGS)
+    flags = int.from_bytes(offloads[4:8], sys.byteorder) if offloads else None
+    xdp = message.get_attr("IFLA_XDP")
+    program_id = xdp.get_attr("IFLA_XDP_PROG_ID") if xdp else None
+    # An index of another namespace (IFLA_LINK_NETNSID is there) may be that of a stranger here.
+    here = message.get_attr("IFLA_LINK_NETNSID") is None
+    peer = found.get(message.get_attr("IFLA_LINK") or 0) if here else None
+    return Nic(
+        link=link,
+        driver=driver[DRIVER_NAME].split(b"\0")[0].decode(errors="backslashreplace") if driver else None,
+        master=message.get_attr("IFLA_MASTER"),
+        peer_mtu=peer.mtu if peer else None,
+        program=(ATTACHED_AS.get(xdp.get_attr("IFLA_XDP_ATTACHED"), "offloaded"), program_id) if program_id else None,
+        native=native.get(link.index),
+        rx_vlan=None if flags is None else bool(flags & ETH_FLAG_RXVLAN),
+        lro=None if flags is None else bool(flags & ETH_FLAG_LRO),
+    )
+
+
+def _ethtool(any_socket: socket.socket, name: str, command: int) -> bytes | None:
+    """Return the answer to an ethtool command; None where the driver has none."""
+    answer = ctypes.create_string_buffer(struct.pack("=I", command), ETHTOOL_ANSWER_BYTES)
+    request = struct.pack("16sP16x", name.encode()[:15], ctypes.addressof(answer))
+    try:
+        fcntl.ioctl(any_socket, SIOCETHTOOL, request)
+    except OSError:
+        return None
+    return answer.raw
+
+
+class _NetdevMessage(genlmsg):  # type: ignore[misc]  # pyroute2 comes without types
+    nla_map = (
+        ("NETDEV_A_DEV_UNSPEC", "none"),
+        ("NETDEV_A_DEV_IFINDEX", "uint32"),
+        ("NETDEV_A_DEV_PAD", "none"),
+        ("NETDEV_A_DEV_XDP_FEATURES", "uint64"),
+    )
+
+
+def _native() -> dict[int, bool]:
+    """Return, by ifindex, whether a driver takes native XDP (linux/netdev.h); nothing on a kernel without that."""
+    message = _NetdevMessage()
+    message["cmd"] = NETDEV_CMD_DEV_GET
+    message["version"] = 1
+    with GenericNetlinkSocket() as netlink:
+        try:
+            netlink.bind("netdev", _NetdevMessage)
+        except NetlinkError:
+            return {}
+        replies = netlink.nlm_request(message, msg_type=netlink.prid, msg_flags=NLM_F_REQUEST | NLM_F_DUMP)
+        return {
+            int(reply.get_attr("NETDEV_A_DEV_IFINDEX")): bool(
+                reply.get_attr("NETDEV_A_DEV_XDP_FEATURES") & NETDEV_XDP_ACT_BASIC
+            )
+            for reply in replies
+        }
+
+
+@contextmanager
+def _table() -> Iterator[FlowMap]:
+    create = libbpf.library().bpf_map_create
+    fd = _descriptor(create(BPF_MAP_TYPE_LRU_HASH, b"cnf_probe", FLOW4_KEY.itemsize, FLOW_VALUE.itemsize, 64, None))
+    with _closing(fd):
+        yield FlowMap("cnf_probe", fd, FLOW4_KEY, FLOW_VALUE)
+
+
+@contextmanager
+def _program() -> Iterator[int]:
+    load = libbpf.library().bpf_prog_load
+    count = ctypes.c_size_t(len(RETURN_PASS) // 8)
+    fd = _descriptor(load(BPF_PROG_TYPE_XDP, b"cnf_probe", b"GPL", RETURN_PASS, count, None))
+    with _closing(fd):
+        yield fd
+
+
+@contextmanager
+def _closing(fd: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _descriptor(status: int) -> int:
+    if status < 0:
+        raise OSError(-status, os.strerror(-status))
+    return status
+
+
+def _make_table() -> None:
+    with _table():
+        pass
+
+
+def _walk_table() -> None:
+    with _table() as table:
+        list(table.batches())
+
+
+def _take_from_table() -> None:
+    with _table() as table:
+        error = table.take(np.zeros(1, FLOW4_KEY)).error
+        if error is not None:
+            raise error
+
+
+def _run_program() -> None:
+    with _program() as fd:
+        libbpf.run(fd, bytes(64), 1)
+
+
+class _ProgramInfo(ctypes.Structure):
+    """The first fields of ``struct bpf_prog_info`` (linux/bpf.h)."""
+
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("tag", ctypes.c_ubyte * 8),
+        ("jited_prog_len", ctypes.c_uint32),
+    )
+
+
+def _translate_program() -> None:
+    info = _ProgramInfo()
+    size = ctypes.c_uint32(ctypes.sizeof(info))
+    with _program() as fd:
+        _descriptor(libbpf.library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)))
+    if not info.jited_prog_len:
+        raise OSError(errno.EOPNOTSUPP, "no machine code")

@@ -1,0 +1,69 @@
+"""What the configuration switches off is not in the program: no table, no parsing, and still every packet counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from cnf.kernel import program
+from tests.bpf.compare import XDP_PASS
+from tests.bpf.conftest import Datapath
+from tests.bpf.packets import ARP, TCP, UDP, VLAN, IPv4, IPv6, frame
+
+PLAIN4: Final = frame(IPv4(), UDP())
+FRAMES: Final = (
+    PLAIN4,
+    frame(IPv6(), TCP()),
+    frame(VLAN(5), IPv4(), UDP()),
+    frame(VLAN(5, ethertype=0x88A8), VLAN(6), IPv6(), TCP()),
+    frame(VLAN(1), VLAN(2), VLAN(3), IPv4(), UDP()),
+    frame(VLAN(5), IPv4(), UDP())[:16],
+    frame(ARP()),
+)
+LABELS: Final = {
+    "no IPv6": ["udp", "non_ip", "udp", "non_ip", "malformed", "malformed", "non_ip"],
+    "no VLAN": ["udp", "tcp", "non_ip", "non_ip", "non_ip", "non_ip", "non_ip"],
+    "neither": ["udp", "non_ip", "non_ip", "non_ip", "non_ip", "non_ip", "non_ip"],
+}
+"""What FRAMES count as."""
+
+
+@pytest.fixture(scope="module", params=LABELS)
+def variant(request: pytest.FixtureRequest) -> Iterator[tuple[str, Datapath]]:
+    """Load the program without the one, without the other, and without both."""
+    name = request.param
+    loaded = program.load(program.Blueprint(1024, ipv6=name == "no VLAN", vlan=name == "no IPv6"))
+    yield name, Datapath(loaded)
+    loaded.close()
+
+
+def test_what_is_switched_off_counts_as_non_ip(variant: tuple[str, Datapath]) -> None:
+    """IPv6, or tagged, frames pass and are counted, but not looked into, whatever they hold."""
+    name, datapath = variant
+    seen: list[str] = []
+    for each in FRAMES:
+        datapath.reset()
+        assert datapath.run(each) == XDP_PASS
+        assert list(datapath.received().values()) == [(1, len(each))]
+        seen += datapath.received()
+
+    assert seen == LABELS[name]
+
+
+def test_without_ipv6_there_is_no_table_for_it(variant: tuple[str, Datapath]) -> None:
+    """No memory is taken for flows that cannot come."""
+    name, datapath = variant
+
+    assert ("flows6" in datapath.loaded.maps) == (name == "no VLAN")
+
+
+def test_ipv4_flows_are_tracked_all_the_same(variant: tuple[str, Datapath]) -> None:
+    """What is left in the program works as in the whole one."""
+    _name, datapath = variant
+    datapath.reset()
+    datapath.run(PLAIN4, 4)
+
+    ((key, value),) = datapath.flows().items()
+    assert (key.family, key.src_port, key.vlan, value.packets) == ("ipv4", 40000, None, 4)

@@ -1,0 +1,316 @@
+"""What the doctor makes of what it sees, and how it says it; tests/net has the machine's side."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pytest
+
+from cnf import config
+from cnf.cli import main
+from cnf.cli.doctor import Finding, exit_status_of, judge_interfaces, judge_memory, page
+from cnf.cli.table import Style
+from cnf.kernel import probe
+from cnf.kernel.links import Link
+from cnf.kernel.probe import Answer, Nic
+from tests.unit.cli.terminal import on_terminal
+
+ETHERNET, LOOPBACK, NONE = 1, 772, 65534  # ARPHRD_ of linux/if_arp.h
+MOST = os.sysconf("SC_PAGE_SIZE") - 590
+PLAIN = Style(coloured=False)
+
+OK = Finding("kernel", "ok", "Linux 6.18.0")
+REMARK = Finding("jit", "warning", "off", "sysctl -w net.core.bpf_jit_enable=1")
+OPEN = Finding("lockdown", "unknown", "not shown here")
+PROBLEM = Finding("bcc", "problem", "BCC is missing", "install python3-bpfcc", os.EX_UNAVAILABLE)
+
+
+def nic(name: str = "eth0", index: int = 2, *, hardware: int = ETHERNET, mtu: int = 1500, driver: str = "ice") -> Nic:
+    """Return an interface on which native XDP works."""
+    return Nic(Link(index, name, hardware, mtu), driver=driver, native=True)
+
+
+def veth(mtu: int, peer_mtu: int | None) -> Nic:
+    """Return one end of a veth pair."""
+    return Nic(Link(2, "eth0", ETHERNET, mtu), driver="veth", native=True, rx_vlan=True, peer_mtu=peer_mtu)
+
+
+def judged(nics: Sequence[Nic], *names: str, mode: config.Mode = "auto", ours: Collection[int] = ()) -> list[Finding]:
+    """Return what is said of ``nics`` when the configuration names ``names``."""
+    interfaces = tuple(config.Interface(name, mode) for name in names or ("eth0",))
+    return list(judge_interfaces(nics, config.Settings(interfaces), ours))
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """Run the command and return its exit status and its findings by name."""
+    status = main(["doctor", "-o", "json", *arguments])
+    report = json.loads(capsys.readouterr().out)
+    assert report["would_start"] == (status == 0)
+    return status, {finding["name"]: finding for finding in report["findings"]}
+
+
+def configured(folder: Path, text: str) -> str:
+    """Write a configuration with an interface and ``text``, and return its path."""
+    file = folder / "cnf.toml"
+    file.write_text(f'[[interfaces]]\nname = "nosuch0"\n{text}\n', encoding="utf-8")
+    return str(file)
+
+
+def test_page() -> None:
+    """Each finding is one aligned line, with its remedy below it, and the verdict comes last."""
+    assert list(page([OK, REMARK, OPEN, PROBLEM], None, PLAIN)) == [
+        "ok       kernel    Linux 6.18.0",
+        "warning  jit       off",
+        "         -> sysctl -w net.core.bpf_jit_enable=1",
+        "unknown  lockdown  not shown here",
+        "problem  bcc       BCC is missing",
+        "         -> install python3-bpfcc",
+        "cnfd would not start: 1 problem",
+    ]
+
+
+def test_page_fits_a_terminal() -> None:
+    """On 80 columns lines are folded under their own beginning; a word is never cut, so that it can be copied."""
+    lines = list(page([Finding("bcc", "problem", "word " * 30, "do it " * 20)], 80, PLAIN))
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith(" " * len("problem  bcc  ") + "word")
+    path = "/long" * 20
+    assert sum(path in line for line in page([Finding("bcc", "problem", "x", f"rm {path}")], 80, PLAIN)) == 1
+
+
+def test_page_cannot_control_the_terminal() -> None:
+    """Control characters in names, findings and remedies are escaped."""
+    hostile = Finding("a\x1b[2J", "warning", "b\x9bm", "c\n")
+    assert all(line.isprintable() for line in page([hostile], None, PLAIN))
+
+
+def test_colour() -> None:
+    """On a terminal the mark is coloured, and nothing else but the verdict stands out."""
+    lines = list(page([OK, PROBLEM], None, Style(coloured=True)))
+    assert lines[0] == "\x1b[2mok     \x1b[m  kernel  Linux 6.18.0"
+    assert lines[1] == "\x1b[33mproblem\x1b[m  bcc     BCC is missing"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [((), 0), ((0, 0), 0), ((71, 78, 69, 77), 77), ((71, 78, 69), 69), ((71, 78), 78), ((0, 71), 71)],
+)
+def test_exit_status(statuses: tuple[int, ...], expected: int) -> None:
+    """Privilege comes before software, configuration and kernel; what does not stop cnfd does not count."""
+    assert exit_status_of(Finding("x", "problem", "y", exit_status=status) for status in statuses) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        ([OK, REMARK, OPEN], "cnfd would start"),
+        ([PROBLEM, PROBLEM, REMARK], "cnfd would not start: 2 problems"),
+        ([Finding("program", "unknown", "x", exit_status=71)], "could not tell whether cnfd would start: program"),
+    ],
+)
+def test_verdict(found: list[Finding], verdict: str) -> None:
+    """Warnings, and what is merely not known, do not speak against a start; what is not known and needed does."""
+    assert list(page(found, None, PLAIN))[-1] == verdict
+
+
+def test_memory() -> None:
+    """Tables that do not fit are a problem, a daemon that would not fit once they are full is a warning."""
+    flows = config.Flows(max_entries=1_000_000)
+    tables = probe.table_bytes(1_000_000, ipv6=True)
+    full = tables + 60_000_000 + 2 * 130_000_000
+    for available, state, status in (
+        (tables - 1, "problem", 71),
+        (tables, "warning", 0),
+        (full - 1, "warning", 0),
+        (full, "ok", 0),
+    ):
+        (found,) = judge_memory(flows, available)
+        assert (found.state, found.exit_status) == (state, status)
+        assert (found.remedy is None) == (state == "ok")
+
+
+def test_one_family_takes_less_memory() -> None:
+    """Without IPv6 there is no table for it, and half the flows."""
+    (both,) = judge_memory(config.Flows(), 1 << 40)
+    (one,) = judge_memory(config.Flows(ipv6=False), 1 << 40)
+    assert both.seen != one.seen
+    assert probe.table_bytes(1024, ipv6=False) * 2 < probe.table_bytes(1024, ipv6=True)
+
+
+def test_native() -> None:
+    """A driver that has native XDP is named with it; a kernel that does not tell leaves it open."""
+    (known,) = judged([nic()])
+    assert known == Finding("interface eth0", "ok", "ice, MTU 1500: native XDP")
+    (open_,) = judged([Nic(Link(2, "eth0", ETHERNET, 1500))])
+    assert open_.seen == "no driver, MTU 1500: native XDP, if its driver has it"
+
+
+def test_generic_asked_for() -> None:
+    """Mode generic is what the configuration wants, and no warning."""
+    (found,) = judged([veth(9000, 9000)], mode="generic")
+    assert (found.state, found.seen) == ("ok", "veth, MTU 9000: generic XDP, as configured")
+
+
+@pytest.mark.parametrize(
+    ("mtu", "peer_mtu", "native"),
+    [(1500, MOST, True), (1500, MOST + 1, False), (9000, 1500, True), (MOST + 1, None, False), (MOST, None, True)],
+)
+def test_mtu_of_veth(mtu: int, peer_mtu: int | None, native: bool) -> None:  # noqa: FBT001 - a column of the table
+    """What counts is the MTU at the other end of a veth pair; where that cannot be seen, it is taken to be equal."""
+    (auto,) = judged([veth(mtu, peer_mtu)])
+    (forced,) = judged([veth(mtu, peer_mtu)], mode="native")
+    assert (auto.state, forced.state) == (("ok", "ok") if native else ("warning", "problem"))
+    assert ("generic XDP" in auto.seen) != native
+
+
+def test_driver_without_native_xdp() -> None:
+    """Such a driver is served in mode auto, and ends cnfd in mode native."""
+    plain = Nic(Link(2, "eth0", ETHERNET, 1500), driver="tg3", native=False)
+    (auto,) = judged([plain])
+    assert (auto.state, auto.seen) == ("ok", "tg3, MTU 1500: generic XDP, no native: its driver has none")
+    (native,) = judged([plain], mode="native")
+    assert (native.state, native.exit_status) == ("problem", 71)
+    assert native.remedy == "mode auto or generic works on any interface"
+
+
+@pytest.mark.parametrize(("mode", "keyword"), [("native", "xdpdrv"), ("generic", "xdpgeneric")])
+def test_program_of_another(mode: str, keyword: str) -> None:
+    """Somebody else's program is a problem, with how to see it and how to take it off; a running cnfd's is none."""
+    taken = Nic(Link(2, "eth 0", ETHERNET, 1500), driver="ice", native=True, program=(mode, 117))
+    (foreign,) = judged([taken], "eth?0")
+    assert (foreign.state, foreign.exit_status) == ("problem", 71)
+    assert foreign.seen == f"program 117 ({mode}) is on it and is left alone"
+    assert foreign.remedy is not None
+    assert "bpftool prog show id 117" in foreign.remedy
+    assert f"ip link set dev 'eth 0' {keyword} off" in foreign.remedy
+    (own,) = judged([taken], "eth?0", ours={117})
+    assert (own.state, own.seen) == ("ok", f"ice, MTU 1500: cnfd's program 117 ({mode}) is on it")
+
+
+def test_one_refusal_among_others() -> None:
+    """An interface that refuses stops cnfd only if no other is served, and none is missing."""
+    tunnel = nic("tun0", 3, hardware=NONE)
+    assert [(f.state, f.exit_status) for f in judged([tunnel], "tun0")] == [("problem", 71)]
+    assert [(f.state, f.exit_status) for f in judged([tunnel, nic()], "tun0", "eth0")] == [("warning", 0), ("ok", 0)]
+    assert [f.state for f in judged([tunnel], "tun0", "eth9")] == ["warning", "warning"]
+
+
+def test_pattern_and_loopback() -> None:
+    """A pattern means what it matches but the loopback interface, which has to be named."""
+    there = [nic("lo", 1, hardware=LOOPBACK, driver=""), nic("eth0", 2), nic("wan", 3)]
+    assert [found.name for found in judged(there, "*o", "eth*")] == ["interface eth0", "interface *o"]
+    assert [found.name for found in judged(there, "lo")] == ["interface lo"]
+
+
+def test_missing_interface() -> None:
+    """An interface that is not there is a warning: cnfd waits for it."""
+    (found,) = judged([], "eth7")
+    assert (found.name, found.state, found.exit_status) == ("interface eth7", "warning", 0)
+
+
+def test_hidden_vlan_tags() -> None:
+    """A NIC that takes VLAN tags off is a warning with the command against it, where tags are looked at at all."""
+    stripping = Nic(Link(2, "eth0", ETHERNET, 1500), driver="ice", native=True, rx_vlan=True)
+    assert [found.remedy for found in judged([stripping])] == [None, "ethtool -K eth0 rxvlan off"]
+    settings = config.Settings((config.Interface("eth0"),), flows=config.Flows(vlan=False))
+    assert len(list(judge_interfaces([stripping], settings, ()))) == 1
+    assert len(judged([veth(1500, 1500)])) == 1
+
+
+def test_large_receive_offload() -> None:
+    """Large receive offload is a warning with the command against it."""
+    joining = Nic(Link(2, "eth0", ETHERNET, 1500), driver="ice", native=True, lro=True)
+    assert [found.remedy for found in judged([joining])] == [None, "ethtool -K eth0 lro off"]
+
+
+def test_member_and_master() -> None:
+    """A bond's or bridge's member is warned of when both are tracked, and only then."""
+    member = Nic(Link(2, "eth0", ETHERNET, 1500), driver="ice", native=True, master=3)
+    master = nic("bond0", 3, driver="bonding")
+    (_, warning, _) = judged([member, master], "eth0", "bond0")
+    assert (warning.name, warning.state) == ("interface eth0", "warning")
+    assert warning.seen == "a member of bond0, which is tracked too: its packets count twice"
+    assert len(judged([member, master], "eth0")) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "works"),
+    [(errno.EINVAL, False), (errno.ENOSYS, False), (524, False), (errno.EPERM, None), (errno.ENOMEM, None)],
+)
+def test_answer_of_the_kernel(number: int, works: bool | None) -> None:  # noqa: FBT001 - a column of the table
+    """An errno that means "never heard of it" is a no; any other refusal leaves the question open, with its words."""
+
+    def refuse() -> None:
+        raise OSError(number, os.strerror(number))
+
+    answer = probe.attempt(refuse)
+    assert answer.works is works
+    assert answer.words
+    assert probe.attempt(lambda: None) == Answer(works=True)
+
+
+def test_examination_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A probe that fails in a way nobody thought of is "unknown", with its reason, and the rest goes on."""
+
+    def fail() -> str:
+        raise RuntimeError("what nobody thought of")
+
+    monkeypatch.setattr(probe, "bcc_version", fail)
+    monkeypatch.setattr(probe, "lockdown", fail)
+    status, found = asked(capsys, "--interface", "nosuch0")
+    assert status in (os.EX_NOPERM, os.EX_UNAVAILABLE)
+    for name in ("lockdown", "bcc"):
+        assert found[name]["state"] == "unknown"
+        assert "what nobody thought of" in found[name]["seen"]
+    assert found["program"]["state"] == "unknown"
+    assert found["configuration"]["state"] == "ok"
+    assert found["interface nosuch0"]["state"] == "warning"
+
+
+def test_every_problem_of_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each problem of the file is a finding of its own, and what depends on the file is not guessed at."""
+    file = configured(tmp_path, '[flows]\nmax_entrys = 5\n[log]\nlevel = "loud"')
+    assert main(["doctor", "-o", "json", "--config", file]) != 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    seen = [finding["seen"] for finding in findings if finding["name"] == "configuration"]
+    assert [text.partition(": ")[0] for text in seen] == [file, file]
+    assert "flows.max_entrys" in seen[0]
+    assert "log.level" in seen[1]
+    assert not {"memory", "control.socket", "metrics.listen"} & {finding["name"] for finding in findings}
+
+
+def test_interface_beside_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--interface`` stands in for the file's interfaces, and the rest of the file holds."""
+    file = configured(tmp_path, f'[control]\nsocket = "{tmp_path}/a.sock"')
+    _, found = asked(capsys, "--config", file, "--interface", "nosuch1")
+    assert "interface nosuch1" in found
+    assert "interface nosuch0" not in found
+    assert found["configuration"]["seen"] == f"{file} and command line is valid"
+    assert str(tmp_path) in found["control.socket"]["seen"]
+
+
+def test_socket_left_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A socket file that nobody listens on does not stop cnfd, and is left where it is."""
+    path = tmp_path / "a.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    _, found = asked(capsys, "--config", configured(tmp_path, f'[control]\nsocket = "{path}"'))
+    assert (found["control.socket"]["state"], found["control.socket"]["seen"]) == ("ok", f"{path} is free")
+    assert path.is_socket()
+
+
+def test_whole_command_on_a_terminal(tmp_path: Path) -> None:
+    """The command shows its table on a terminal, coloured, with the verdict as its last line."""
+    file = configured(tmp_path, f'[control]\nsocket = "{tmp_path}/a.sock"')
+    with on_terminal(["doctor", "--config", file]) as terminal:
+        status = terminal.end()
+    text = terminal.seen.decode()
+    assert "Traceback" not in text
+    assert "\x1b[33mwarning\x1b[m  interface nosuch0" in text
+    last = text.splitlines()[-1]
+    assert last == "\x1b[1mcnfd would start\x1b[m" if status == 0 else "would not start" in last

@@ -1,0 +1,204 @@
+"""Ticks become wall-clock times that are right after steps and suspends, and no age is ever wrong by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnf.clock import CONFIG_HZ, Clock, Reading, WallClock
+from cnf.flows import expired
+from tests.unit.samples import Flow, columns
+
+SECOND = 1_000_000_000
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+EARLY_JIFFIES = (1 << 32) - 300 * 250  # where a 64-bit kernel starts to count, linux/jiffies.h
+JITTER = 1_000_000
+
+
+@dataclass
+class Machine:
+    """A machine's clocks, moved by hand; times in ns."""
+
+    hz: int = 250
+    monotonic: int = 5 * HOUR + 123_456_789
+    suspended: int = 0
+    realtime: int = 1_700_000_000 * SECOND
+
+    @property
+    def tick_ns(self) -> int:
+        """Return TICK_NSEC."""
+        return (SECOND + self.hz // 2) // self.hz
+
+    @property
+    def jiffies(self) -> int:
+        """Return what a packet is stamped with now."""
+        return EARLY_JIFFIES + self.monotonic // self.tick_ns
+
+    def run(self, nanoseconds: int) -> None:
+        """Let time pass."""
+        self.monotonic += nanoseconds
+        self.realtime += nanoseconds
+
+    def suspend(self, nanoseconds: int) -> None:
+        """Sleep: ticks and CLOCK_MONOTONIC stand still."""
+        self.suspended += nanoseconds
+        self.realtime += nanoseconds
+
+    def read(self, jitter: int = 0) -> Reading:
+        """Return a reading in which CLOCK_MONOTONIC was read ``jitter`` late."""
+        return Reading(self.jiffies, self.monotonic + jitter, self.monotonic + self.suspended, self.realtime)
+
+
+def wall(clock: WallClock, *stamps: int) -> list[int]:
+    """Return the wall-clock times of ``stamps``."""
+    times: list[int] = clock.wall_ns(np.array(stamps, np.uint64)).tolist()
+    return times
+
+
+def near(machine: Machine, *times: int, slack: int = JITTER) -> list[object]:
+    """Return what a list of times compares equal to that are right but for a tick and the readings' jitter."""
+    return [pytest.approx(time, rel=0, abs=machine.tick_ns + slack) for time in times]
+
+
+@given(
+    hz=st.sampled_from(CONFIG_HZ),
+    start=st.integers(SECOND, 400 * DAY),
+    elapsed=st.integers(SECOND // 5, 30 * DAY),
+    jitters=st.tuples(st.integers(-JITTER, JITTER), st.integers(-JITTER, JITTER)),
+)
+def test_the_tick_is_recognised_from_readings_that_jitter(
+    hz: int, start: int, elapsed: int, jitters: tuple[int, int]
+) -> None:
+    """A fifth of a second is enough to tell which HZ the kernel was built with."""
+    machine = Machine(hz, monotonic=start)
+    clock = Clock(machine.read(jitters[0]))
+    machine.run(elapsed)
+
+    assert clock.observe(machine.read(jitters[1])).tick_ns == machine.tick_ns
+
+
+@given(
+    hz=st.sampled_from(CONFIG_HZ),
+    ages=st.lists(st.integers(0, 2 * DAY), min_size=1, max_size=5),
+    jitter=st.integers(-JITTER, JITTER),
+)
+def test_a_stamp_has_the_wall_clock_time_at_which_it_was_taken(hz: int, ages: list[int], jitter: int) -> None:
+    """While nobody touches the clocks, a stamp's time is what the wall clock showed then, to the tick."""
+    machine = Machine(hz)
+    clock = Clock(machine.read())
+    stamps, times = [], []
+    for age in ages:
+        machine.run(age)
+        stamps.append(machine.jiffies)
+        times.append(machine.realtime)
+    machine.run(SECOND)
+
+    assert wall(clock.observe(machine.read(jitter)), *stamps) == near(machine, *times)
+
+
+@pytest.mark.parametrize("step", [-HOUR, DAY], ids=["an hour back", "a day ahead"])
+def test_times_are_right_after_the_wall_clock_was_set(step: int) -> None:
+    """After a step, times from before it are shown as the corrected clock would have shown them."""
+    machine = Machine()
+    clock = Clock(machine.read())
+    machine.run(10 * SECOND)
+    stamp, time = machine.jiffies, machine.realtime
+    clock.observe(machine.read())
+    machine.realtime += step
+    machine.run(5 * SECOND)
+
+    assert wall(clock.observe(machine.read()), stamp, machine.jiffies) == near(machine, time + step, machine.realtime)
+
+
+def test_a_suspend_between_two_readings_lies_between_times_before_and_after_it() -> None:
+    """What was seen before a suspend is older by its length; what is seen after it was noticed is not."""
+    machine = Machine()
+    clock = Clock(machine.read())
+    machine.run(10 * SECOND)
+    before, time_before = machine.jiffies, machine.realtime
+    machine.run(SECOND)
+    clock.observe(machine.read())
+    machine.suspend(8 * HOUR)
+    machine.run(SECOND)
+    noticing = clock.observe(machine.read())
+    machine.run(3 * SECOND)
+    after, time_after = machine.jiffies, machine.realtime
+    machine.run(SECOND)
+
+    assert wall(noticing, before) == near(machine, time_before)
+    assert wall(clock.observe(machine.read()), before, after) == near(machine, time_before, time_after)
+
+
+@given(st.lists(st.tuples(st.integers(SECOND, HOUR), st.integers(SECOND, DAY)), min_size=1, max_size=6))
+def test_suspends_add_up(suspends: list[tuple[int, int]]) -> None:
+    """However often the machine sleeps, what was seen between two sleeps keeps its time."""
+    machine = Machine()
+    clock = Clock(machine.read())
+    stamps, times = [], []
+    for awake, asleep in suspends:
+        machine.run(awake)
+        stamps.append(machine.jiffies)
+        times.append(machine.realtime)
+        machine.run(SECOND)
+        clock.observe(machine.read())
+        machine.suspend(asleep)
+        machine.run(SECOND // 2)
+        clock.observe(machine.read())
+
+    assert wall(clock.observe(machine.read()), *stamps) == near(machine, *times)
+
+
+@given(
+    stamps=st.lists(st.integers(0, 1 << 40), max_size=5),
+    now=st.integers(0, 1 << 40),
+)
+def test_no_age_is_negative(stamps: list[int], now: int) -> None:
+    """A stamp taken after the reading is 0 ticks old, any other as old as it is."""
+    clock = WallClock(Reading(now, 0, 0, 0), 4_000_000)
+
+    assert clock.age_ticks(np.array(stamps, np.uint64)).tolist() == [max(0, now - stamp) for stamp in stamps]
+
+
+@pytest.mark.parametrize("happens", ["an hour back", "a day ahead", "eight hours of sleep"])
+def test_flows_do_not_expire_by_what_the_clocks_do(happens: str) -> None:
+    """Neither a step nor a suspend makes a flow idle."""
+    machine = Machine()
+    clock = Clock(machine.read())
+    machine.run(100 * SECOND)
+    flows = columns([Flow(last_seen=machine.jiffies), Flow(last_seen=machine.jiffies - 61 * 250)], "ipv4")
+    match happens:
+        case "an hour back":
+            machine.realtime -= HOUR
+        case "a day ahead":
+            machine.realtime += DAY
+        case _:
+            machine.suspend(8 * HOUR)
+    machine.run(5 * SECOND)
+
+    assert expired(flows, clock.observe(machine.read()), idle=60, ended=5).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("seconds", "ticks"), [(0, 1), (0.001, 1), (0.004, 1), (1, 250), (60, 15_000)])
+def test_a_duration_is_at_least_one_tick(seconds: float, ticks: int) -> None:
+    """Seconds become whole ticks, and never none at all."""
+    assert WallClock(Machine().read(), 4_000_000).ticks(seconds) == ticks
+
+
+def test_a_translation_does_not_change_with_the_clock() -> None:
+    """A snapshot's times stay as they are, whatever the clock notices later."""
+    machine = Machine()
+    clock = Clock(machine.read())
+    machine.run(SECOND)
+    translation = clock.observe(machine.read())
+    shown = wall(translation, machine.jiffies)
+    stamp = machine.jiffies
+    machine.suspend(HOUR)
+    machine.run(SECOND)
+    clock.observe(machine.read())
+
+    assert wall(translation, stamp) == shown

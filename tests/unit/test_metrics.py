@@ -1,0 +1,281 @@
+"""A scrape is whole and valid whatever one part of it does, and never larger than it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
+
+from cnf import config, metrics
+from cnf.interfaces import InterfaceState
+from cnf.ledger import Count
+from cnf.metrics import COLLECTORS, Guard, Instruments
+from cnf.series import FlowLabels
+from cnf.snapshot import TableState
+from cnf.state import State
+from tests.unit.samples import Flow, Records, interface_counters, snapshot
+
+Collect = Callable[[State], Iterator[Metric]]
+
+UNLIMITED = 1_000_000
+AWKWARD = ['q"x\\y', "back\\slash", "new\nline", "é\u2192\U0001f980", "", " ", "{}=,#", "\\n"]
+PLENTY = interface_counters({"tcp": 7, "udp": 2, "malformed": 3}, {"tcp": 700, "udp": 200, "malformed": 90})
+PLENTY["unparsed"] = (2, 1, 0, 0)
+
+
+def state_of(counters: Mapping[str, Records] | None = None, **attributes: object) -> State:
+    """Return the state of a daemon that has counted ``counters`` and drained once; or with other ``attributes``."""
+    counted = {"eth0": PLENTY} if counters is None else counters
+    state = State(
+        settings=config.for_interfaces(["eth0"]),
+        config_source="command line",
+        build_info={"version": "1.2.3", "kernel": "6.1.0"},
+        totals=lambda: counted,
+        interfaces=(InterfaceState("eth0", "auto", "attached", ifindex=1, mode="generic", program_id=9),),
+        snapshot=snapshot(Flow(packets=7, bytes=700), Flow(src="2001:db8::1", dst="2001:db8::2"), received=counted),
+        series={FlowLabels("eth0", "tcp", "192.0.2.1", "198.51.100.2", "40000", "443"): Count(7, 700)},
+    )
+    for name, value in attributes.items():
+        setattr(state, name, value)
+    return state
+
+
+Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
+
+
+def scrape(guard: Guard) -> Samples:
+    """Return the samples that a Prometheus server would read, by name and labels."""
+    registry = CollectorRegistry()
+    registry.register(guard)
+    samples: Samples = {}
+    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+        for sample in family.samples:
+            found = samples.setdefault(sample.name, {})
+            labels = tuple(sample.labels.items())
+            assert labels not in found, f"{sample.name}{labels} stands twice"
+            found[labels] = sample.value
+    return samples
+
+
+def scraped(state: State, max_series: int = UNLIMITED) -> Samples:
+    """Scrape once."""
+    return scrape(Guard(state, max_series, structlog.get_logger()))
+
+
+def values(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
+    """Return the samples of a metric by the values of its labels, in the order of the labels' names."""
+    return {tuple(value for _, value in sorted(labels)): number for labels, number in samples.get(name, {}).items()}
+
+
+def test_every_metric_of_the_contract_is_there() -> None:
+    """Names and labels are those that dashboards rely on."""
+    samples = scraped(state_of())
+    labels = {name: {label for key in found for label, _ in key} for name, found in samples.items()}
+
+    assert labels == {
+        "cnf_received_packets_total": {"interface", "protocol"},
+        "cnf_received_bytes_total": {"interface", "protocol"},
+        "cnf_unparsed_packets_total": {"interface", "reason"},
+        "cnf_flow_table_entries": set(),
+        "cnf_flow_table_capacity": set(),
+        "cnf_flow_table_fill_ratio": {"family"},
+        "cnf_flows_created_total": set(),
+        "cnf_flows_expired_total": set(),
+        "cnf_flows_evicted_total": set(),
+        "cnf_flow_insert_errors_total": {"reason"},
+        "cnf_ledger_packets": {"state"},
+        "cnf_ledger_bytes": {"state"},
+        "cnf_flow_packets_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port"},
+        "cnf_flow_bytes_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port"},
+        "cnf_interface_attached": {"interface", "mode"},
+        "cnf_drain_age_seconds": set(),
+        "cnf_build_info": {"version", "kernel"},
+        "cnf_collector_success": {"collector"},
+        "cnf_series_suppressed_total": {"collector"},
+    }
+
+
+def test_received_packets_and_bytes_stand_by_interface_and_protocol() -> None:
+    """Each label has its own count, those of 0 too, and malformed packets have their reasons."""
+    samples = scraped(state_of())
+
+    assert values(samples, "cnf_received_packets_total") == {
+        ("eth0", "tcp"): 7,
+        ("eth0", "udp"): 2,
+        ("eth0", "malformed"): 3,
+    } | {("eth0", label): 0 for label in ("icmp", "icmpv6", "sctp", "gre", "esp", "other", "non_ip")}
+    assert values(samples, "cnf_received_bytes_total")["eth0", "tcp"] == 700
+    assert values(samples, "cnf_unparsed_packets_total") == {
+        ("eth0", "truncated"): 2,
+        ("eth0", "bad_header"): 1,
+        ("eth0", "vlan_depth"): 0,
+        ("eth0", "ext_header_depth"): 0,
+    }
+
+
+def test_flow_tables_are_summed_over_both_families() -> None:
+    """Entries, capacity, comings and goings are of all flows; the fill is by family."""
+    drained = replace(
+        snapshot(),
+        tables={
+            "ipv4": TableState(50, 100, 70, 15, 5, {"no_memory": 1, "busy": 2, "raced": 0, "other": 0}),
+            "ipv6": TableState(10, 100, 10, 0, 0, {"no_memory": 0, "busy": 3, "raced": 0, "other": 0}),
+        },
+    )
+    samples = scraped(state_of(snapshot=drained))
+    names = (
+        "flow_table_entries",
+        "flow_table_capacity",
+        "flows_created_total",
+        "flows_expired_total",
+        "flows_evicted_total",
+    )
+
+    assert [values(samples, f"cnf_{name}")[()] for name in names] == [60, 200, 80, 15, 5]
+    assert values(samples, "cnf_flow_table_fill_ratio") == {("ipv4",): 0.5, ("ipv6",): 0.1}
+    assert values(samples, "cnf_flow_insert_errors_total") == {
+        ("no_memory",): 1,
+        ("busy",): 5,
+        ("raced",): 0,
+        ("other",): 0,
+    }
+
+
+def test_the_ledger_adds_up_to_what_was_received() -> None:
+    """The sum over the states is that over the received counters."""
+    live = Flow(packets=9, bytes=900)
+    samples = scraped(state_of(snapshot=snapshot(live, received={"eth0": PLENTY})))
+
+    for unit in ("packets", "bytes"):
+        assert sum(values(samples, f"cnf_ledger_{unit}").values()) == sum(
+            values(samples, f"cnf_received_{unit}_total").values()
+        )
+
+
+def test_an_interface_is_attached_or_not() -> None:
+    """The mode is the one in use, or the one that was asked for where the program could not be attached."""
+    states = (
+        InterfaceState("eth0", "auto", "attached", mode="native"),
+        InterfaceState("eth1", "native", "refused"),
+        InterfaceState("ens*", "auto", "missing"),
+    )
+
+    assert values(scraped(state_of(interfaces=states)), "cnf_interface_attached") == {
+        ("eth0", "native"): 1,
+        ("eth1", "native"): 0,
+        ("ens*", "auto"): 0,
+    }
+
+
+def test_a_scrape_before_the_first_drain_is_valid() -> None:
+    """What is not known yet is left out or 0; every collector succeeds."""
+    samples = scraped(state_of(snapshot=None, series={}, interfaces=()))
+
+    assert set(values(samples, "cnf_collector_success").values()) == {1}
+    assert values(samples, "cnf_flow_table_entries") == {(): 0}
+
+
+@pytest.mark.parametrize("broken", COLLECTORS, ids=lambda collector: collector.__name__)
+def test_a_collector_that_fails_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch, broken: Collect) -> None:
+    """The others' families are all there; the failure is a metric and a log line."""
+
+    def failing(state: State) -> Iterator[Metric]:
+        yield next(iter(broken(state)))
+        message = "no such luck"
+        raise RuntimeError(message)
+
+    failing.__name__ = broken.__name__
+    whole = scraped(state_of())
+    monkeypatch.setattr(metrics, "COLLECTORS", tuple(failing if each is broken else each for each in COLLECTORS))
+    with capture_logs() as logs:
+        samples = scraped(state_of())
+
+    families = {f"{family.name}{'_total' * (family.type == 'counter')}" for family in broken(state_of())}
+    assert samples.keys() == whole.keys() - families
+    assert values(samples, "cnf_collector_success") == {
+        (collector.__name__,): float(collector is not broken) for collector in COLLECTORS
+    }
+    assert [(line["event"], line["collector"]) for line in logs] == [("collector failed", broken.__name__)]
+    assert "no such luck" in logs[0]["error"]
+
+
+def test_counters_that_cannot_be_read_fail_alone() -> None:
+    """When the kernel refuses the live counters, all that comes from the snapshot is still served."""
+
+    def refused() -> Mapping[str, Records]:
+        message = "map interface_counters"
+        raise PermissionError(message)
+
+    samples = scraped(state_of(totals=refused))
+
+    assert values(samples, "cnf_collector_success")[("received",)] == 0
+    assert values(samples, "cnf_ledger_packets")[("live",)] == 8
+
+
+@given(left=st.integers(1, 120))
+def test_a_scrape_has_no_more_series_than_it_may(left: int) -> None:
+    """What is left out is the end of the list, and is counted under its collector."""
+    whole, cut = scraped(state_of()), scraped(state_of(), left)
+    guards_own = {"cnf_collector_success", "cnf_series_suppressed_total"}
+    suppressed = values(cut, "cnf_series_suppressed_total")
+    kept = sum(len(found) for name, found in cut.items() if name not in guards_own)
+    total = sum(len(found) for name, found in whole.items() if name not in guards_own)
+
+    assert kept == min(left, total)
+    assert sum(suppressed.values()) == total - kept
+    assert all(found.keys() <= whole[name].keys() for name, found in cut.items())
+    assert suppressed.keys() == {(collector.__name__,) for collector in COLLECTORS}
+    assert values(cut, "cnf_build_info") or left < 2
+
+
+def test_suppressed_series_are_a_counter() -> None:
+    """Each scrape adds what it left out; a limit that is raised takes effect at the next."""
+    guard = Guard(state_of(), 10, structlog.get_logger())
+    once = sum(values(scrape(guard), "cnf_series_suppressed_total").values())
+    twice = sum(values(scrape(guard), "cnf_series_suppressed_total").values())
+    guard.max_series = UNLIMITED
+    thrice = sum(values(scrape(guard), "cnf_series_suppressed_total").values())
+
+    assert once > 0
+    assert (twice, thrice) == (2 * once, 2 * once)
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_a_label_may_hold_any_character(name: str) -> None:
+    """Quotes, backslashes, line breaks and what is not ASCII come out of Prometheus's parser as they went in."""
+    series = {FlowLabels(name, "tcp", name, name, "1", "2"): Count(1, 2)}
+    states = (InterfaceState(name, "auto", "attached", mode="native"),)
+    samples = scraped(state_of({name: PLENTY}, series=series, interfaces=states, build_info={"kernel": name}))
+
+    assert values(samples, "cnf_received_packets_total")[name, "tcp"] == 7
+    assert values(samples, "cnf_flow_bytes_total") == {(name, "2", name, "tcp", name, "1"): 2}
+    assert values(samples, "cnf_interface_attached") == {(name, "native"): 1}
+    assert values(samples, "cnf_build_info") == {(name,): 1}
+
+
+def test_the_largest_counts_are_shown_as_near_as_prometheus_can() -> None:
+    """Samples are 64-bit floating point; a counter of 2^63 does not break the scrape."""
+    counters = interface_counters({"tcp": 2**63}, {"tcp": 2**64 - 1})
+
+    assert values(scraped(state_of({"eth0": counters})), "cnf_received_packets_total")["eth0", "tcp"] == 2**63
+
+
+def test_drains_are_counted_and_timed_as_they_happen() -> None:
+    """The instruments stand beside the collectors in one registry."""
+    registry = CollectorRegistry()
+    instruments = Instruments(registry)
+    instruments.drain_duration.observe(0.02)
+    instruments.drain_errors.inc()
+
+    assert registry.get_sample_value("cnf_drain_duration_seconds_count") == 1
+    assert registry.get_sample_value("cnf_drain_duration_seconds_bucket", {"le": "0.025"}) == 1
+    assert registry.get_sample_value("cnf_drain_duration_seconds_bucket", {"le": "0.01"}) == 0
+    assert registry.get_sample_value("cnf_drain_errors_total") == 1

@@ -1,0 +1,186 @@
+"""The numpy dtypes and the labels are those of the C header that the kernel's side is compiled with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pytest
+
+import cnf
+from cnf import records
+
+HEADER: Final = Path(cnf.__file__).parent / "bpf" / "abi.h"
+WIDTHS: Final = {"__u8": 1, "__u16": 2, "__u32": 4, "__u64": 8}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A field of a C struct: bytes an element, elements, and where it starts."""
+
+    width: int
+    elements: int
+    offset: int
+
+
+class Header:
+    """As much of C as abi.h uses: defines, enums, and structs of fixed-width integers and arrays of them."""
+
+    def __init__(self, text: str) -> None:
+        """Read the whole file."""
+        text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+        self.enums = {name: _enumerators(body) for name, body in re.findall(r"enum (\w+) \{(.*?)\};", text, re.DOTALL)}
+        self.constants = {name: int(value, 0) for name, value in re.findall(r"#define (\w+) (\w+)", text)}
+        for enum in self.enums.values():
+            self.constants |= enum
+        self.structs = {
+            name: self._layout(body) for name, body in re.findall(r"struct (\w+) \{(.*?)\};", text, re.DOTALL)
+        }
+
+    def labels(self, enum: str, prefix: str) -> tuple[str, ...]:
+        """Return the enumerators in order and lower case, without ``prefix``, and without the last, their number."""
+        *names, last = self.enums[enum]
+        assert self.constants[last] == len(names)
+        assert all(name.startswith(prefix) for name in names)
+        return tuple(name.removeprefix(prefix).lower() for name in names)
+
+    def _layout(self, body: str) -> dict[str, Member]:
+        members: dict[str, Member] = {}
+        end = 0
+        for declaration in filter(None, map(str.strip, body.split(";"))):
+            match = re.fullmatch(r"(\w+) (\w+)(?:\[(\w+)\])?", declaration)
+            assert match, declaration
+            kind, name, elements = match.groups()
+            width = WIDTHS[kind]
+            end += -end % width  # natural alignment
+            members[name] = Member(width, self._number(elements or "1"), end)
+            end += width * members[name].elements
+        return members
+
+    def _number(self, text: str) -> int:
+        return int(text) if text.isdecimal() else self.constants[text]
+
+
+def _enumerators(body: str) -> dict[str, int]:
+    values: dict[str, int] = {}
+    following = 0
+    for enumerator in filter(None, map(str.strip, body.split(","))):
+        name, _, value = enumerator.partition(" = ")
+        values[name] = int(value, 0) if value else following
+        following = values[name] + 1
+    return values
+
+
+def size(members: dict[str, Member]) -> int:
+    """Return sizeof: the end of the last member, rounded up to the widest."""
+    end = max(member.offset + member.width * member.elements for member in members.values())
+    return end + -end % max(member.width for member in members.values())
+
+
+HEADER_READ: Final = Header(HEADER.read_text(encoding="utf-8"))
+DTYPES: Final = {
+    "flow4_key": records.FLOW4_KEY,
+    "flow6_key": records.FLOW6_KEY,
+    "flow_value": records.FLOW_VALUE,
+    "counter": records.COUNTER,
+}
+
+
+def test_every_struct_has_a_dtype() -> None:
+    """No struct of the header is left out of this comparison."""
+    assert HEADER_READ.structs.keys() == DTYPES.keys()
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_a_dtype_has_the_fields_of_its_struct(name: str) -> None:
+    """Names, order, widths, numbers of elements and offsets are the same."""
+    dtype = DTYPES[name]
+
+    assert {field: _member(dtype, field) for field in dtype.names or ()} == HEADER_READ.structs[name]
+    assert list(dtype.names or ()) == list(HEADER_READ.structs[name])
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_a_dtype_has_the_size_of_its_struct(name: str) -> None:
+    """An array of records has the stride that the kernel writes with."""
+    assert DTYPES[name].itemsize == size(HEADER_READ.structs[name])
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_all_padding_is_explicit(name: str) -> None:
+    """A compiler has no hole to leave uninitialised: what hashes and compares keys sees every byte."""
+    members = HEADER_READ.structs[name].values()
+
+    assert sum(member.width * member.elements for member in members) == size(HEADER_READ.structs[name])
+
+
+@pytest.mark.parametrize("key", [records.FLOW4_KEY, records.FLOW6_KEY])
+def test_ports_are_read_in_network_byte_order(key: np.dtype[Any]) -> None:
+    """A port's two bytes on the wire give its number."""
+    record = np.zeros(1, key)
+    offset = HEADER_READ.structs["flow4_key" if key == records.FLOW4_KEY else "flow6_key"]["dst_port"].offset
+    record.view(np.uint8)[offset : offset + 2] = (0x01, 0xBB)
+
+    assert record["dst_port"][0] == 443
+
+
+@pytest.mark.parametrize(
+    ("enum", "prefix", "labels"),
+    [
+        ("cnf_outcome", "CNF_", (*records.PROTOCOL_LABELS[:-1], *records.UNPARSED_REASONS)),
+        ("cnf_table_counter", "CNF_INSERT_", (*records.INSERT_ERRORS, "done")),
+        ("cnf_table", "CNF_TABLE_", records.FAMILIES),
+    ],
+)
+def test_labels_stand_in_the_order_of_their_enum(enum: str, prefix: str, labels: tuple[str, ...]) -> None:
+    """A counter is shown under the name of what the program counted in it."""
+    assert HEADER_READ.labels(enum, prefix) == labels
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CNF_VLAN_PRESENT", records.VLAN_PRESENT),
+        ("CNF_FLOW_FRAGMENT", records.FLOW_FRAGMENT),
+        ("CNF_INTERFACE_SLOTS", records.INTERFACE_SLOTS),
+        ("CNF_SLOT_PROBES", records.SLOT_PROBES),
+        ("CNF_NON_IP", records.NON_IP),
+        ("CNF_TRUNCATED", records.MALFORMED),
+        ("CNF_OUTCOMES", records.OUTCOMES),
+        ("CNF_TABLE_COUNTERS", records.TABLE_COUNTERS),
+    ],
+)
+def test_numbers_are_those_of_the_header(name: str, value: int) -> None:
+    """Flags, slots and probes mean the same on both sides."""
+    assert HEADER_READ.constants[name] == value
+
+
+@pytest.mark.parametrize(
+    ("family", "protocol", "label"),
+    [
+        ("ipv4", 6, "tcp"),
+        ("ipv6", 6, "tcp"),
+        ("ipv4", 17, "udp"),
+        ("ipv4", 132, "sctp"),
+        ("ipv4", 47, "gre"),
+        ("ipv6", 50, "esp"),
+        ("ipv4", 1, "icmp"),
+        ("ipv6", 1, "other"),
+        ("ipv6", 58, "icmpv6"),
+        ("ipv4", 58, "other"),
+        ("ipv4", 51, "other"),
+        ("ipv6", 253, "other"),
+    ],
+)
+def test_a_protocol_has_the_label_that_it_is_counted_under(family: records.Family, protocol: int, label: str) -> None:
+    """ICMP counts as such only in its own IP version; AH and all without a label are "other"."""
+    assert records.protocol_label(family, protocol) == label
+
+
+def _member(dtype: np.dtype[Any], field: str) -> Member:
+    assert dtype.fields is not None
+    element, offset = dtype.fields[field][:2]
+    return Member(element.base.itemsize, int(np.prod(element.shape, dtype=int)), offset)

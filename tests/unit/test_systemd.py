@@ -1,0 +1,96 @@
+"""What the daemon tells systemd arrives as sd_notify(3) and sd_watchdog_enabled(3) describe it, or harms nobody."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cnf import systemd
+
+
+@pytest.fixture
+def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Listen where systemd would."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
+        bound.settimeout(5)
+        bound.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield bound
+
+
+def test_variables_arrive_in_one_datagram(listener: socket.socket) -> None:
+    """Each variable is a line of its own."""
+    systemd.notify(READY=1, STATUS="attached to 2 of 2 interfaces, 0 flows")
+
+    assert listener.recv(4096) == b"READY=1\nSTATUS=attached to 2 of 2 interfaces, 0 flows"
+
+
+def test_a_status_may_hold_any_character(listener: socket.socket) -> None:
+    """Text goes out as UTF-8."""
+    systemd.notify(STATUS='interface q"x\\y é')
+
+    assert listener.recv(4096).decode() == 'STATUS=interface q"x\\y é'
+
+
+def test_a_reload_says_when_it_began(listener: socket.socket) -> None:
+    """RELOADING=1 and the monotonic time, in microseconds, are in the same datagram."""
+    before = time.monotonic_ns() // 1000
+    systemd.notify_reloading()
+    reloading, when = listener.recv(4096).decode().split("\n")
+
+    assert reloading == "RELOADING=1"
+    assert before <= int(when.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
+
+
+def test_an_abstract_socket_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that begins with @ is one without a file."""
+    name = f"cnf-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
+        bound.settimeout(5)
+        bound.bind(f"\0{name}")
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@{name}")
+        systemd.notify(WATCHDOG=1)
+
+        assert bound.recv(4096) == b"WATCHDOG=1"
+
+
+@pytest.mark.parametrize("path", [None, "", "relative/notify", "vsock:2:1", "/nonexistent/notify", "@cnf-nobody"])
+def test_nobody_listening_is_no_error(monkeypatch: pytest.MonkeyPatch, path: str | None) -> None:
+    """Without systemd, or with one that is gone, nothing happens."""
+    if path is None:
+        monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    else:
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+
+    systemd.notify(READY=1)
+
+
+@pytest.mark.parametrize(
+    ("usec", "pid", "interval"),
+    [
+        ("30000000", None, 15.0),
+        ("30000000", "own", 15.0),
+        ("30000000", "1", None),
+        (None, None, None),
+        ("0", None, None),
+        ("", None, None),
+        ("soon", None, None),
+        ("-5", None, None),
+    ],
+)
+def test_the_watchdog_is_fed_twice_as_often_as_it_asks(
+    monkeypatch: pytest.MonkeyPatch, usec: str | None, pid: str | None, interval: float | None
+) -> None:
+    """Half of WATCHDOG_USEC, if it is meant for this process; anything else means no watchdog."""
+    for name, value in (("WATCHDOG_USEC", usec), ("WATCHDOG_PID", str(os.getpid()) if pid == "own" else pid)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+
+    assert systemd.watchdog_interval() == interval
