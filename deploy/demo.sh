@@ -1,0 +1,241 @@
+#!/bin/sh
+# Run cnfd on real traffic: on a veth pair between two network namespaces, away from this machine's own network.
+#
+#   sudo sh deploy/demo.sh                a quarter of a minute, then everything is gone again
+#   sudo sh deploy/demo.sh --keep         leaves it running, and says how to look and how to stop
+#   sudo sh deploy/demo.sh --stop NAME    stops what --keep has left running
+#
+# It fails if a single packet was not counted, or if anything is left behind.
+set -eu
+
+die() {
+	status=$1
+	shift
+	echo "deploy/demo.sh: $*" >&2
+	exit "$status"
+}
+
+heading() {
+	if [ -t 1 ]; then printf '\n\033[1m== %s\033[m\n' "$1"; else printf '\n== %s\n' "$1"; fi
+}
+
+# Show a command as one would type it, and run it.
+show() {
+	printf '$ %s\n' "$1"
+	eval "$1"
+}
+
+# The same, in a terminal of 80 columns where there is none that says how wide a table may be.
+show_table() {
+	if [ -t 1 ]; then
+		show "$1"
+	else
+		printf '$ %s\n' "$1"
+		COLUMNS=80 TERM=dumb script -qec "$1" /dev/null </dev/null | tr -d '\r'
+	fi
+}
+
+use_name() {
+	node=$1-node
+	peer=$1-peer
+	dir=/run/$1
+	in_node="nsenter --net=/run/netns/$node"
+	in_peer="nsenter --net=/run/netns/$peer"
+	cnfctl=".venv/bin/cnfctl --socket $dir/cnf.sock"
+	traffic=".venv/bin/python deploy/demo_traffic.py"
+	url=http://127.0.0.1:9995/metrics # curl may be missing, Python is here
+	scrape="$in_node .venv/bin/python -c 'import urllib.request as web; print(web.urlopen(\"$url\").read().decode())'"
+}
+
+# demo_traffic.py knows these addresses. The peer's end comes up last, when cnfd is there to see its very first frame.
+make_network() {
+	ip netns add "$node"
+	ip netns add "$peer"
+	ip -n "$node" link add nic0 address 02:00:00:00:00:01 type veth \
+		peer name nic0 address 02:00:00:00:00:02 netns "$peer"
+	ip -n "$node" address add 192.0.2.1/24 dev nic0
+	ip -n "$node" address add 2001:db8::1/64 dev nic0 nodad
+	ip -n "$node" link set lo up
+	ip -n "$node" link set nic0 up
+	ip -n "$peer" address add 192.0.2.2/24 dev nic0
+	ip -n "$peer" address add 192.0.2.66/24 dev nic0
+	ip -n "$peer" address add 2001:db8::2/64 dev nic0 nodad
+}
+
+start_daemon() {
+	cat >"$dir/cnf.toml" <<-END
+		[[interfaces]]
+		name = "nic0"
+
+		[flows]
+		drain_interval = "1s"
+
+		[control]
+		socket = "$dir/cnf.sock"
+
+		[log]
+		format = "console"
+	END
+	show "cat $dir/cnf.toml"
+	echo
+	echo "$ $in_node .venv/bin/cnfd --config $dir/cnf.toml &"
+	# In a session of its own: Ctrl-C is for this script, which then ends the daemon.
+	$in_node setsid .venv/bin/cnfd --config "$dir/cnf.toml" >"$dir/log" 2>&1 &
+	children=$!
+	until [ -S "$dir/cnf.sock" ] && $cnfctl status >"$dir/status" 2>&1; do
+		kill -0 $children 2>/dev/null || die 1 "cnfd did not start: $(cat "$dir/log")"
+		sleep 0.1
+	done
+	cat "$dir/log"
+}
+
+start_traffic() {
+	$in_peer setsid .venv/bin/python deploy/demo_traffic.py send "$node" "$@" >"$dir/sent" 2>>"$dir/log" &
+	sender=$!
+	children="$children $sender"
+}
+
+processes() {
+	for namespace in "$node" "$peer"; do ip netns pids "$namespace" 2>/dev/null || true; done
+}
+program() { ip -n "$node" link show dev nic0 2>/dev/null | sed -n 's/.*prog\/xdp id \([0-9]*\).*/\1/p'; }
+
+# What must be gone in the end; each succeeds as long as it is not.
+processes_left() { [ -n "$(processes)" ]; }
+program_attached() { [ -n "$(program)" ]; }
+program_loaded() {
+	/usr/bin/python3 -c 'import ctypes, sys
+sys.exit(ctypes.CDLL("libbpf.so.1").bpf_prog_get_fd_by_id(int(sys.argv[1])) < 0)' "$1"
+}
+namespaces_left() { [ -e "/run/netns/$node" ] || [ -e "/run/netns/$peer" ]; }
+files_left() { [ -e "$dir" ] || [ -e "$pins" ]; }
+
+# Give a command that succeeds five seconds to fail.
+await_end() {
+	for _ in $(seq 50); do
+		"$@" || return 0
+		sleep 0.1
+	done
+	return 1
+}
+
+report() {
+	what=$1
+	shift
+	if await_end "$@"; then
+		echo "gone: $what"
+	else
+		echo "LEFT BEHIND: $what"
+		left=yes
+	fi
+}
+
+clean_up() {
+	set +e
+	heading "Everything is gone again"
+	left=""
+	id=$(program)
+	pins=/sys/fs/bpf/cnf/netns-$(stat -Lc %i "/run/netns/$node")
+	# shellcheck disable=SC2046,SC2086 # one word a process
+	kill $children $(processes) 2>/dev/null
+	# shellcheck disable=SC2046
+	await_end processes_left || kill -KILL $(processes) 2>/dev/null
+	report "cnfd and the traffic" processes_left
+	report "the program on nic0" program_attached
+	ip -n "$node" link delete nic0 2>/dev/null
+	ip netns delete "$node" 2>/dev/null
+	ip netns delete "$peer" 2>/dev/null
+	report "the namespaces $node and $peer, and nic0 in both" namespaces_left
+	[ -z "$id" ] || report "that program in the kernel (id $id): nothing holds it any more" program_loaded "$id"
+	rm -rf "$dir" "$pins" # cnfd removes its pins itself, unless it had to be killed
+	rmdir /sys/fs/bpf/cnf 2>/dev/null
+	report "$dir and $pins" files_left
+	[ -z "$left" ]
+}
+
+# Clean up on every way out.
+leave() {
+	status=$?
+	trap '' INT TERM HUP
+	clean_up || [ "$status" -ne 0 ] || status=1
+	trap - EXIT
+	exit "$status"
+}
+
+keep=""
+stop=""
+case "$#:${1:-}:${2:-}" in
+0:*) ;;
+1:--keep:) keep=yes ;;
+2:--stop:cnf-demo-[0-9]*) stop=$2 ;;
+*) die 64 "usage: sh deploy/demo.sh [--keep | --stop NAME]" ;;
+esac
+[ "$(id -u)" -eq 0 ] || die 77 "must run as root: sudo sh deploy/demo.sh"
+cd "$(dirname "$0")/.."
+
+children=""
+if [ -n "$stop" ]; then
+	use_name "$stop"
+	[ -d "$dir" ] || die 69 "there is no $dir: nothing was left running under this name"
+	clean_up
+	exit
+fi
+
+heading "Set-up: packages, and .venv"
+show "sh deploy/setup.sh"
+
+use_name "cnf-demo-$$"
+trap leave EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+trap 'exit 129' HUP
+mkdir "$dir"
+make_network
+
+heading "cnfd on a network interface"
+cat <<END
+namespace $node          namespace $peer
+nic0  192.0.2.1                        nic0  192.0.2.2, 192.0.2.66
+      2001:db8::1       <-- veth -->         2001:db8::2
+
+END
+start_daemon
+
+heading "Five seconds of traffic: TCP, UDP and ping over IPv4 and IPv6, and frames in VLAN 42"
+ip -n "$peer" link set nic0 up
+echo "$ $in_peer $traffic send $node >$dir/sent &"
+start_traffic
+sleep 3 # so that there is something to see
+
+heading "Who is talking?"
+show_table "$cnfctl flows --top 8"
+echo "The first line is one source that sends more than all others together: cnfd shows it, and lets it pass."
+
+heading "A filter, as in tcpdump"
+show_table "$cnfctl flows --filter 'ip6 and (tcp or udp)'"
+
+heading "One flow for a script: the one in VLAN 42"
+show "$cnfctl flows -o json --filter 'udp and src port 53'"
+
+wait "$sender" || die 1 "the traffic failed: $(tail -n 1 "$dir/log")"
+heading "Is what was sent what was counted? To the packet"
+show "$traffic check $dir/cnf.sock $peer <$dir/sent"
+
+heading "Is the daemon well?"
+show_table "$cnfctl status"
+
+heading "What Prometheus scrapes"
+show "$scrape | grep -E '^cnf_(received_packets|ledger_packets|drain_duration_seconds_(sum|count))' | grep -v ' 0.0$'"
+
+if [ -n "$keep" ]; then
+	start_traffic --forever
+	trap - EXIT INT TERM HUP
+	heading "Left running, and so is the traffic"
+	cat <<-END
+		In $PWD, as root:
+		the flows, live    $cnfctl flows --watch
+		the log            tail -f $dir/log
+		the metrics        $scrape
+		stop all of it     sh deploy/demo.sh --stop cnf-demo-$$
+	END
+fi
