@@ -1,0 +1,189 @@
+"""The parts of a filter expression: each turns the columns of flows into a mask. Pure numpy."""
+
+from __future__ import annotations
+
+import fnmatch
+import ipaddress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from cnf.records import FLOW_FRAGMENT, SCTP, TCP, UDP, VLAN_PRESENT, Family
+
+Mask = npt.NDArray[np.bool_]
+Words = npt.NDArray[np.unsignedinteger]
+Names = Mapping[int, str]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Direction = Literal["src", "dst", "src or dst", "src and dst"]
+Operator = Literal["and", "or"]
+EITHER_END: Final = "src or dst"
+
+WITH_PORTS: Final = (TCP, UDP, SCTP)
+FEW: Final = 16  # values up to here are found fastest by numpy's "sort", which then compares with them one by one
+FAMILY: Final[Mapping[int, Family]] = {4: "ipv4", 6: "ipv6"}
+
+
+class Columns(Protocol):
+    """What a filter reads of ``flows.FlowColumns``, which stands below this module."""
+
+    @property
+    def family(self) -> Family: ...
+    @property
+    def src_addr(self) -> Words: ...
+    @property
+    def dst_addr(self) -> Words: ...
+    @property
+    def src_port(self) -> npt.NDArray[np.uint16]: ...
+    @property
+    def dst_port(self) -> npt.NDArray[np.uint16]: ...
+    @property
+    def ifindex(self) -> npt.NDArray[np.uint32]: ...
+    @property
+    def vlan(self) -> npt.NDArray[np.uint16]: ...
+    @property
+    def protocol(self) -> npt.NDArray[np.uint8]: ...
+    @property
+    def flags(self) -> npt.NDArray[np.uint8]: ...
+    def __len__(self) -> int: ...
+
+
+class Filter(Protocol):
+    """Select flows: an expression, or a part of one."""
+
+    def mask(self, flows: Columns, names: Names, /) -> Mask:
+        """Return a new array, True for each flow that matches; ``names`` are the interfaces' by ifindex."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Join masks from left to right. Flat, so that only parentheses and negations nest."""
+
+    first: Filter
+    rest: tuple[tuple[Operator, Filter], ...]
+
+    def mask(self, flows: Columns, names: Names, /) -> Mask:
+        result = self.first.mask(flows, names)
+        for operator, operand in self.rest:
+            if operator == "and":
+                if result.any():
+                    result &= operand.mask(flows, names)
+            elif not result.all():
+                result |= operand.mask(flows, names)
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    """Match what the operand does not."""
+
+    operand: Filter
+
+    def mask(self, flows: Columns, names: Names, /) -> Mask:
+        return ~self.operand.mask(flows, names)
+
+
+@dataclass(frozen=True, slots=True)
+class IpProtocol:
+    """Match an IP version, a protocol number, or both; None is any."""
+
+    family: Family | None = None
+    number: int | None = None
+
+    def mask(self, flows: Columns, _names: Names, /) -> Mask:
+        if self.family not in (None, flows.family):
+            return np.zeros(len(flows), np.bool_)
+        if self.number is None:
+            return np.ones(len(flows), np.bool_)
+        return np.equal(flows.protocol, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class InNetwork:
+    """Match a network at one end or both."""
+
+    network: Network
+    direction: Direction
+
+    @property
+    def family(self) -> Family:
+        return FAMILY[self.network.version]
+
+    def mask(self, flows: Columns, _names: Names, /) -> Mask:
+        if flows.family != self.family:
+            return np.zeros(len(flows), np.bool_)
+        return _toward(self.direction, self._contains, flows.src_addr, flows.dst_addr)
+
+    def _contains(self, addresses: Words) -> Mask:
+        # Bytes in network order on both sides, so the words compare whatever the byte order of the machine.
+        netmask = np.frombuffer(self.network.netmask.packed, addresses.dtype)
+        network = np.frombuffer(self.network.network_address.packed, addresses.dtype)
+        result = np.ones(len(addresses), np.bool_)
+        for column, bits, wanted in zip(addresses.reshape(-1, netmask.size).T, netmask, network, strict=True):
+            if bits and result.any():
+                result &= (column & bits) == wanted
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class HasPort:
+    """Match a range of ports at one end or both."""
+
+    low: int
+    high: int
+    direction: Direction
+
+    def mask(self, flows: Columns, _names: Names, /) -> Mask:
+        result = _toward(self.direction, self._contains, flows.src_port, flows.dst_port)
+        result &= np.isin(flows.protocol, np.array(WITH_PORTS, flows.protocol.dtype), kind="sort")
+        result &= (flows.flags & FLOW_FRAGMENT) == 0
+        return result
+
+    def _contains(self, ports: Words) -> Mask:
+        return (ports >= self.low) & (ports <= self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class OnInterface:
+    """Match an interface's name, or a shell pattern."""
+
+    pattern: str
+
+    def mask(self, flows: Columns, names: Names, /) -> Mask:
+        matching = [index for index, name in names.items() if fnmatch.fnmatchcase(name, self.pattern)]
+        wanted = np.array(matching, flows.ifindex.dtype)
+        return np.isin(flows.ifindex, wanted, kind="sort" if wanted.size <= FEW else None)
+
+
+@dataclass(frozen=True, slots=True)
+class InVlan:
+    """Match an outer VLAN tag; any tag if None."""
+
+    number: int | None
+
+    def mask(self, flows: Columns, _names: Names, /) -> Mask:
+        if self.number is None:
+            return np.not_equal(flows.vlan, 0)
+        return np.equal(flows.vlan, VLAN_PRESENT | self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class IsFragment:
+    """Match later fragments."""
+
+    def mask(self, flows: Columns, _names: Names, /) -> Mask:
+        return (flows.flags & FLOW_FRAGMENT).astype(np.bool_)
+
+
+def _toward(direction: Direction, matches: Callable[[Words], Mask], src: Words, dst: Words) -> Mask:
+    match direction:
+        case "src":
+            return matches(src)
+        case "dst":
+            return matches(dst)
+        case "src or dst":
+            return matches(src) | matches(dst)
+        case "src and dst":
+            return matches(src) & matches(dst)
