@@ -13,30 +13,27 @@ import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import socket
 import stat
 import sys
-import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
 from cnf.cli.client import Client
+from cnf.cli.findings import Finding, exit_status_of, page
 from cnf.cli.replies import Status
-from cnf.cli.table import GAP, Style, print_lines, style_for
-from cnf.cli.units import printable, size
+from cnf.cli.table import print_lines, style_for
+from cnf.cli.units import size
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UnavailableError
 
 try:
     import attrs
 
     from cnf import config
+    from cnf.cli.judgement import judge_interfaces
     from cnf.kernel import capabilities, pins, probe
-    from cnf.kernel.links import ARPHRD_LOOPBACK
     from cnf.kernel.program import Blueprint, load
 except ImportError as error:
     remedy = "install cnf with all that it depends on: sudo sh deploy/setup.sh"
@@ -44,7 +41,7 @@ except ImportError as error:
 
 DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
 UNIT_FOLDERS: Final = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
-OLDEST_KERNEL: Final = (5, 15)
+OLDEST_KERNEL: Final = (5, 18)
 PATIENCE: Final = 2.0
 """Seconds to wait for the answer of a daemon that may be running."""
 TRIAL_ENTRIES: Final = 1024
@@ -52,26 +49,7 @@ TRIAL_ENTRIES: Final = 1024
 DAEMON_BYTES: Final = 60_000_000
 FLOW_BYTES: Final = 130
 """What the daemon itself takes at most: with empty tables, and for each flow in them."""
-VETH_RESERVE: Final = 590
-"""What native XDP on veth keeps of a page beside the payload (veth_xdp_set() of drivers/net/veth.c)."""
-XDP_KEYWORDS: Final = {"native": "xdpdrv", "generic": "xdpgeneric", "offloaded": "xdpoffload"}
-"""ip-link(8)'s words for the modes; its plain ``xdp off`` misses a generic program where the driver has native XDP."""
-EXIT_ORDER: Final = (os.EX_NOPERM, os.EX_UNAVAILABLE, os.EX_CONFIG, os.EX_OSERR)
-"""Which cause gives the exit status when there are several."""
-
-State = Literal["ok", "warning", "problem", "unknown"]
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at. ``exit_status`` is what cnfd ends with because of it; 0 if it starts all the same."""
-
-    name: str
-    state: State
-    seen: str
-    remedy: str | None = None
-    exit_status: int = 0
 
 
 Check = Callable[[], str | Iterable[Finding]]
@@ -89,51 +67,6 @@ def run(output: str, file: str | None, interfaces: Sequence[str]) -> int:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         print_lines(page(found, width, style_for(sys.stdout)))
     return exit_status
-
-
-def exit_status_of(found: Iterable[Finding]) -> int:
-    """Return 0 if cnfd would start, else the status of the cause that comes first in EXIT_ORDER."""
-    causes = {finding.exit_status for finding in found}
-    return next((status for status in EXIT_ORDER if status in causes), 0)
-
-
-def page(found: Sequence[Finding], width: int | None, style: Style) -> Iterator[str]:
-    """Yield a line for each finding, its remedy below it, and the verdict; folded at ``width`` unless that is None."""
-    names = max(len(printable(finding.name)) for finding in found)
-    for finding in found:
-        state = f"{finding.state:7}"
-        lines = _fold(f"{state}{GAP}{printable(finding.name):{names}}{GAP}", finding.seen, width)
-        paint = style.dim if finding.state == "ok" else style.warn
-        yield paint(state) + lines[0].removeprefix(state)
-        yield from lines[1:]
-        if finding.remedy:
-            yield from _fold(f"{'':{len(state)}}{GAP}-> ", finding.remedy, width)
-    yield style.bold(_verdict(found))
-
-
-def _fold(head: str, text: str, width: int | None) -> list[str]:
-    """Return ``text`` behind ``head``, on as many lines as it takes; a word is never cut, it may have to be copied."""
-    text = printable(text)
-    if width is None:
-        return [head + text]
-    return textwrap.wrap(
-        text,
-        max(width, len(head) + 1),
-        initial_indent=head,
-        subsequent_indent=" " * len(head),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _verdict(found: Iterable[Finding]) -> str:
-    causes = [finding for finding in found if finding.exit_status]
-    problems = sum(finding.state == "problem" for finding in causes)
-    if problems:
-        return f"cnfd would not start: {problems} problem{'s' if problems > 1 else ''}"
-    if causes:
-        return f"could not tell whether cnfd would start: {', '.join(finding.name for finding in causes)}"
-    return "cnfd would start"
 
 
 def examine(file: Path | None, names: Sequence[str]) -> list[Finding]:
@@ -361,98 +294,6 @@ def _is_cnfd(metrics: config.Metrics) -> bool:
             return b"<h1>cnfd " in connection.getresponse().read()
         except (OSError, http.client.HTTPException):
             return False
-
-
-def judge_interfaces(
-    nics: Iterable[probe.Nic], settings: config.Settings, ours: Collection[int | None]
-) -> Iterator[Finding]:
-    """Say what cnfd would make of the interfaces; ``ours`` are the ids of a running cnfd's programs."""
-    chosen = {nic.link.index: (nic, request) for nic in nics if (request := _request(nic, settings.interfaces))}
-    refusals = {index: refusal for index, (nic, request) in chosen.items() if (refusal := _refusal(nic, request, ours))}
-    shown = {index: nic.link.shown for index, (nic, _) in chosen.items()}
-    met = {request.name for _, request in chosen.values()}
-    missing = [request.name for request in settings.interfaces if request.name not in met]
-    # cnfd ends when every interface refuses it; else it serves the others, or waits for those that are missing.
-    ends = len(refusals) == len(chosen) and not missing
-    for index, (nic, request) in chosen.items():
-        name = f"interface {shown[index]}"
-        if index not in refusals:
-            yield _expected(name, nic, request)
-        elif ends:
-            yield Finding(name, "problem", *refusals[index], os.EX_OSERR)
-        else:
-            yield Finding(name, "warning", *refusals[index])
-        yield from _advice(name, nic, settings.flows, shown)
-    for name in missing:
-        seen = "no such interface in this network namespace; cnfd waits for it"
-        yield Finding(f"interface {name}", "warning", seen, "see the names: ip link")
-
-
-def _request(nic: probe.Nic, wanted: Iterable[config.Interface]) -> config.Interface | None:
-    """Return the entry of the configuration that means ``nic``, as cnfd does."""
-    for request in wanted:
-        if request.name == nic.link.name:
-            return request
-        if nic.link.hardware != ARPHRD_LOOPBACK and fnmatchcase(nic.link.name, request.name):
-            return request
-    return None
-
-
-def _refusal(nic: probe.Nic, request: config.Interface, ours: Collection[int | None]) -> tuple[str, str | None] | None:
-    """Return why the program will not get onto ``nic``, and the remedy; None if it will."""
-    if not nic.link.is_ethernet:
-        return f"its frames have no Ethernet header (ARP type {nic.link.hardware})", None
-    if nic.program and nic.program[1] not in ours:
-        mode, number = nic.program
-        take_off = f"ip link set dev {shlex.quote(nic.link.shown)} {XDP_KEYWORDS[mode]} off"
-        remedy = f"see who owns it: bpftool prog show id {number}; take it off: {take_off}"
-        return f"program {number} ({mode}) is on it and is left alone", remedy
-    why = _not_native(nic)
-    if why and request.mode == "native":
-        return f"the kernel will refuse native XDP: {why[0]}", why[1] or "mode auto or generic works on any interface"
-    return None
-
-
-def _not_native(nic: probe.Nic) -> tuple[str, str | None] | None:
-    """Return why native XDP is not to be had on ``nic`` as far as is known, and the remedy; None if it may be."""
-    if nic.native is False:
-        return "its driver has none", None
-    most = os.sysconf("SC_PAGE_SIZE") - VETH_RESERVE
-    mtu = nic.link.mtu if nic.peer_mtu is None else nic.peer_mtu
-    if nic.driver == "veth" and mtu > most:
-        where = "its other end" if nic.peer_mtu is not None else "this end, and so probably its other end,"
-        return f"{where} has MTU {mtu}", f"give both ends of the veth pair MTU {most} or less, or use mode generic"
-    return None
-
-
-def _expected(name: str, nic: probe.Nic, request: config.Interface) -> Finding:
-    """Say in which mode the program will be on ``nic``."""
-    about = f"{nic.driver or 'no driver'}, MTU {nic.link.mtu}"
-    if nic.program:
-        mode, number = nic.program
-        return Finding(name, "ok", f"{about}: cnfd's program {number} ({mode}) is on it")
-    if request.mode == "generic":
-        return Finding(name, "ok", f"{about}: generic XDP, as configured")
-    why = _not_native(nic)
-    if why is None:
-        return Finding(name, "ok", f"{about}: native XDP" + ("" if nic.native else ", if its driver has it"))
-    reason, remedy = why
-    return Finding(name, "warning" if remedy else "ok", f"{about}: generic XDP, no native: {reason}", remedy)
-
-
-def _advice(name: str, nic: probe.Nic, flows: config.Flows, chosen: dict[int, str]) -> Iterator[Finding]:
-    """Name what does not stop cnfd and makes its numbers wrong."""
-    quoted = shlex.quote(nic.link.shown)
-    # The tags of a veth are those that its other end sends; its own setting changes nothing.
-    if nic.rx_vlan and flows.vlan and nic.driver != "veth":
-        seen = "VLAN tags are taken off before the program sees them: flows show no vlan"
-        yield Finding(name, "warning", seen, f"ethtool -K {quoted} rxvlan off")
-    if nic.lro:
-        seen = "large receive offload joins packets, and some drivers refuse XDP with it"
-        yield Finding(name, "warning", seen, f"ethtool -K {quoted} lro off")
-    if nic.master in chosen:
-        seen = f"a member of {chosen[nic.master]}, which is tracked too: its packets count twice"
-        yield Finding(name, "warning", seen, "name one of the two under [[interfaces]]")
 
 
 def _service() -> Iterator[Finding]:

@@ -13,7 +13,9 @@ import pytest
 
 from cnf import config
 from cnf.cli import main
-from cnf.cli.doctor import Finding, exit_status_of, judge_interfaces, judge_memory, page
+from cnf.cli.doctor import judge_memory
+from cnf.cli.findings import Finding, exit_status_of, page
+from cnf.cli.judgement import judge_interfaces
 from cnf.cli.table import Style
 from cnf.kernel import probe
 from cnf.kernel.links import Link
