@@ -21,7 +21,7 @@ from cnf.control import Control
 from cnf.errors import AttachError, CnfError, ConfigError, Problem
 from cnf.exposition import application
 from cnf.interfaces import Interfaces
-from cnf.kernel import pins
+from cnf.kernel import capabilities, pins
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
@@ -64,6 +64,8 @@ class Daemon:
     def run(self) -> None:
         """Attach, serve, and drain until a signal asks to stop; take everything back whatever happens."""
         _return_large_blocks()
+        if capabilities.missing(capabilities.SPEED):
+            self._log.warning(capabilities.SLOW, remedy=capabilities.SLOW_REMEDY)
         with contextlib.ExitStack() as stack:
             group = _group(self._settings.control.group)
             path = Path(self._settings.control.socket)
@@ -168,9 +170,12 @@ class Daemon:
         try:
             settings = self._load()
         except CnfError as error:
+            self._instruments.reload_successful.set(0)
             self._log.error("reload refused, the settings stay as they were", error=str(error))
         else:
             self._apply(settings)
+            self._instruments.reload_successful.set(1)
+            self._instruments.reload_time.set_to_current_time()
         systemd.notify(READY=1, STATUS=self._status())
 
     def _apply(self, settings: Settings) -> None:

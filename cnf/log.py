@@ -39,6 +39,8 @@ def configure(level: LogLevel, output: LogFormat, stream: TextIO) -> None:
     handler.setFormatter(ProcessorFormatter(processors=[ExceptionRenderer(_tell_exception), _order, *rendering]))
     logging.getLogger().handlers = [handler]
     logging.captureWarnings(capture=True)
+    for library in ("asyncio", "pyroute2"):  # at level debug, they tell of their own insides
+        logging.getLogger(library).setLevel(logging.WARNING)
     set_level(level)
     structlog.configure(
         processors=[ProcessorFormatter.wrap_for_formatter],

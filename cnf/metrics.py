@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
@@ -166,3 +166,13 @@ class Instruments:
             "cnf_drain_duration_seconds", "Time that drains took.", buckets=DRAIN_BUCKETS, registry=registry
         )
         self.drain_errors = Counter("cnf_drain_errors", "Drains that failed.", registry=registry)
+        self.reload_successful = Gauge(
+            "cnf_config_last_reload_successful",
+            "1 if the latest reading of the configuration succeeded.",
+            registry=registry,
+        )
+        self.reload_time = Gauge(
+            "cnf_config_last_reload_success_timestamp_seconds", "Time of the latest that did.", registry=registry
+        )
+        self.reload_successful.set(1)
+        self.reload_time.set_to_current_time()

@@ -90,6 +90,8 @@ def serve(server_class: type[BaseWSGIServer], listener: socket.socket, applicati
         channel_timeout=SILENCE_LIMIT,
         cleanup_interval=5,
         asyncore_use_poll=True,
+        # An answer that nobody takes waits in a temporary file until its client is cut off, and not in a thread.
+        outbuf_high_watermark=1 << 40,
         max_request_header_size=64 << 10,
         max_request_body_size=64 << 10,
     )

@@ -26,22 +26,20 @@ int cnf_ingress(struct xdp_md *ctx)
 	if (outcome) {
 		/* not to be parsed any further */
 	} else if (type == be16(ETH_P_IP)) {
-		struct flow4_key key = {.ifindex = ctx->ingress_ifindex, .vlan = vlan};
+		struct flow4_key key;
 
 		outcome = parse_ipv4(&cursor, &key, &transport);
 		if (outcome < CNF_NON_IP) {
-			key.src_port = transport.src_port;
-			key.dst_port = transport.dst_port;
+			complete_key(&key.src_port, ctx->ingress_ifindex, vlan, &transport);
 			account_flow(CNF_TABLE_IPV4, &key, bytes, transport.tcp_flags);
 		}
 #if CNF_IPV6
 	} else if (type == be16(ETH_P_IPV6)) {
-		struct flow6_key key = {.ifindex = ctx->ingress_ifindex, .vlan = vlan};
+		struct flow6_key key;
 
 		outcome = parse_ipv6(&cursor, &key, &transport);
 		if (outcome < CNF_NON_IP) {
-			key.src_port = transport.src_port;
-			key.dst_port = transport.dst_port;
+			complete_key(&key.src_port, ctx->ingress_ifindex, vlan, &transport);
 			account_flow(CNF_TABLE_IPV6, &key, bytes, transport.tcp_flags);
 		}
 #endif

@@ -81,8 +81,7 @@ struct ext_header {
 };
 
 struct tcp_header {
-	__u16 src_port;
-	__u16 dst_port;
+	__u32 ports;
 	__u32 sequence;
 	__u32 acknowledgement;
 	__u8 data_offset; /* in 32-bit words << 4 */
@@ -95,11 +94,6 @@ struct tcp_header {
 struct icmp_header {
 	__u8 type;
 	__u8 code;
-};
-
-struct ports {
-	__u16 src;
-	__u16 dst;
 };
 
 /*
@@ -116,9 +110,11 @@ struct cursor {
 	int moved;
 };
 
+/* What a key holds behind its addresses, and a value besides its counts. */
 struct transport {
-	__u16 src_port;
-	__u16 dst_port;
+	__u32 ports; /* source, then destination, as on the wire; ICMP: type and code in their places */
+	__u8 protocol;
+	__u8 flow_flags; /* enum cnf_flow_flags */
 	__u8 tcp_flags;
 };
 
@@ -200,20 +196,18 @@ static __always_inline int parse_tcp(struct cursor *cursor, __u32 length, struct
 		return CNF_BAD_HEADER;
 	if (header_length > length)
 		return CNF_TRUNCATED;
-	transport->src_port = tcp->src_port;
-	transport->dst_port = tcp->dst_port;
+	transport->ports = tcp->ports;
 	transport->tcp_flags = tcp->flags;
 	return CNF_TCP;
 }
 
 static __always_inline int parse_ports(struct cursor *cursor, __u32 length, __u32 minimum, struct transport *transport)
 {
-	struct ports copy, *ports;
+	__u32 copy, *ports;
 
 	if (length < minimum || cursor_get(cursor, &copy, sizeof(copy), (void **)&ports))
 		return CNF_TRUNCATED;
-	transport->src_port = ports->src;
-	transport->dst_port = ports->dst;
+	transport->ports = *ports;
 	return 0;
 }
 
@@ -223,8 +217,7 @@ static __always_inline int parse_icmp(struct cursor *cursor, __u32 length, __u32
 
 	if (length < minimum || cursor_get(cursor, &copy, sizeof(copy), (void **)&icmp))
 		return CNF_TRUNCATED;
-	transport->src_port = be16(icmp->type);
-	transport->dst_port = be16(icmp->code);
+	transport->ports = be16(icmp->type) | (__u32)be16(icmp->code) << 16;
 	return 0;
 }
 
@@ -274,7 +267,7 @@ static __always_inline int parse_transport(struct cursor *cursor, __u32 length, 
 	return error ? error : outcome;
 }
 
-/* Fill `key` but for its interface and VLAN. */
+/* Take the addresses into `key` and the rest into `transport`. */
 static __always_inline int parse_ipv4(struct cursor *cursor, struct flow4_key *key, struct transport *transport)
 {
 	__u32 available = cursor->remaining, header_length, total_length;
@@ -295,16 +288,16 @@ static __always_inline int parse_ipv4(struct cursor *cursor, struct flow4_key *k
 
 	key->src_addr = ip->src_addr;
 	key->dst_addr = ip->dst_addr;
-	key->protocol = ip->protocol;
+	transport->protocol = ip->protocol;
 	if (ip->fragment & be16(0x1fff)) {
-		key->flags = CNF_FLOW_FRAGMENT;
+		transport->flow_flags = CNF_FLOW_FRAGMENT;
 		return protocol_outcome(ip->protocol, IPPROTO_ICMP);
 	}
 	return parse_transport(cursor, total_length - header_length, ip->protocol, IPPROTO_ICMP, transport);
 }
 
 #if CNF_IPV6
-/* Fill `key` but for its interface and VLAN. */
+/* Take the addresses into `key` and the rest into `transport`. */
 static __always_inline int parse_ipv6(struct cursor *cursor, struct flow6_key *key, struct transport *transport)
 {
 	struct ipv6_header *ip = cursor->at;
@@ -334,7 +327,7 @@ static __always_inline int parse_ipv6(struct cursor *cursor, struct flow6_key *k
 
 		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_FRAGMENT &&
 		    protocol != IPPROTO_DSTOPTS) {
-			key->protocol = protocol;
+			transport->protocol = protocol;
 			return parse_transport(cursor, remaining, protocol, IPPROTO_ICMPV6, transport);
 		}
 		if (depth == MAX_EXT_HEADERS)
@@ -346,8 +339,8 @@ static __always_inline int parse_ipv6(struct cursor *cursor, struct flow6_key *k
 		if (length > remaining)
 			return CNF_TRUNCATED;
 		if (protocol == IPPROTO_FRAGMENT && header->fragment & be16(0xfff8)) {
-			key->protocol = header->next_header;
-			key->flags = CNF_FLOW_FRAGMENT;
+			transport->protocol = header->next_header;
+			transport->flow_flags = CNF_FLOW_FRAGMENT;
 			return protocol_outcome(header->next_header, IPPROTO_ICMPV6);
 		}
 		protocol = header->next_header;

@@ -154,11 +154,13 @@ def _lockdown() -> Iterator[Finding]:
         yield Finding("lockdown", "ok", mode if mode == "none" else f"{mode}, which leaves XDP alone")
 
 
-def _capabilities() -> str:
+def _capabilities() -> Iterator[Finding]:
     missing = capabilities.missing()
     if missing:
         raise PrivilegeError(capabilities.explain(missing))
-    return f"{' and '.join(capabilities.NEEDED)} in effect, user id {os.geteuid()}"
+    yield Finding("capabilities", "ok", f"{' and '.join(capabilities.NEEDED)} in effect, user id {os.geteuid()}")
+    if capabilities.missing(capabilities.SPEED):
+        yield Finding("capabilities", "warning", capabilities.SLOW, capabilities.SLOW_REMEDY)
 
 
 def _features() -> Iterator[Finding]:

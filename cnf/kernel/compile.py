@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+INCLUDE_FOLDER = Path(__file__).parent.parent / "bpf" / "include"
 INCLUDE = re.compile(r'\s*#include "(?P<name>[^"]+)"')
 
 
@@ -44,7 +45,7 @@ def flatten(path: Path, seen: set[Path] | None = None) -> str:
 def build(request: dict[str, Any]) -> tuple[dict[str, str], list[int]]:
     """Compile and load; return the answer and the descriptors to send with it."""
     source = Path(request["source"])
-    os.environ["BCC_KERNEL_SOURCE"] = str(source.parent / "include")
+    os.environ["BCC_KERNEL_SOURCE"] = str(INCLUDE_FOLDER)
     try:
         import bcc  # noqa: PLC0415 - its absence, or its being another package, is an answer and not a traceback
     except ImportError as error:

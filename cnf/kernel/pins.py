@@ -44,7 +44,10 @@ def pin(path: Path, program_fd: int, program_id: int) -> None:
         OSError: bpffs is not mounted, or not to be written to.
 
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileNotFoundError:  # a daemon of another namespace has just removed the parent, which had become empty
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     libbpf.pin(program_fd, path / str(program_id))
 
 

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What bench/datapath.py and bench/veth.py measure: the whole program, parts of it alone, and frames that change.
+ * cnf.kernel.compile builds this file as it does flow.c.
+ */
+#include "../cnf/bpf/counters.h"
+#include "../cnf/bpf/flow_table.h"
+#include "../cnf/bpf/parse.h"
+
+/* Make the compiler believe that a result is wanted. */
+static __always_inline void use(void *key, long outcome)
+{
+	asm volatile("" : : "r"(key), "r"(outcome) : "memory");
+}
+
+/*
+ * The entry point as a function (BCC lets programs call static ones only), with a constant more: without `accounting`
+ * it parses, and that is all.
+ */
+#define cnf_ingress(context) static __always_inline ingress(context, int accounting)
+#define count_packet(ifindex, outcome, ...)                                                                            \
+	(accounting ? count_packet(ifindex, outcome, __VA_ARGS__) : use((void *)0, outcome))
+#define account_flow(table, key, ...) (accounting ? account_flow(table, key, __VA_ARGS__) : use(key, 0))
+#include "../cnf/bpf/flow.c"
+#undef cnf_ingress
+#undef count_packet
+#undef account_flow
+
+#define IPV4_SOURCE_AT 26 /* the address's last four bytes in a frame without VLAN tag */
+#define IPV6_SOURCE_AT 34
+#define MANY 0x3fff
+#define ENDLESS 0x0fffffff
+#define SENDER_IFINDEX 1001 /* bench/veth.py makes the interface with this number */
+
+BPF_PERCPU_ARRAY(turns, __u64, 1);
+
+/* Give the frame the next source address in turn, of `mask` + 1 that are this CPU's own. */
+static __always_inline int change_source(struct xdp_md *ctx, int at, __u32 mask)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	__u32 zero = 0, cpu = bpf_get_smp_processor_id();
+	__u64 *turn = turns.lookup(&zero);
+
+	if (!turn || data + at + sizeof(__u32) > data_end)
+		return XDP_ABORTED;
+	*turn += 1;
+	*(__u32 *)(data + at) = cpu << 28 | (*turn & mask);
+	return XDP_PASS;
+}
+
+int bare_pass(struct xdp_md *ctx)
+{
+	return XDP_PASS;
+}
+
+int parse_only(struct xdp_md *ctx)
+{
+	return ingress(ctx, 0);
+}
+
+int counters_only(struct xdp_md *ctx)
+{
+	count_packet(ctx->ingress_ifindex, CNF_TCP, bpf_xdp_get_buff_len(ctx));
+	return XDP_PASS;
+}
+
+int table_only(struct xdp_md *ctx)
+{
+	struct flow4_key key = {.ifindex = ctx->ingress_ifindex};
+
+	account_flow(CNF_TABLE_IPV4, &key, bpf_xdp_get_buff_len(ctx), 0);
+	return XDP_PASS;
+}
+
+int whole(struct xdp_md *ctx)
+{
+	return ingress(ctx, 1);
+}
+
+int change_only(struct xdp_md *ctx)
+{
+	return change_source(ctx, IPV4_SOURCE_AT, MANY);
+}
+
+int whole_many4(struct xdp_md *ctx)
+{
+	change_source(ctx, IPV4_SOURCE_AT, MANY);
+	return ingress(ctx, 1);
+}
+
+int whole_many6(struct xdp_md *ctx)
+{
+	change_source(ctx, IPV6_SOURCE_AT, MANY);
+	return ingress(ctx, 1);
+}
+
+int whole_new4(struct xdp_md *ctx)
+{
+	change_source(ctx, IPV4_SOURCE_AT, ENDLESS);
+	return ingress(ctx, 1);
+}
+
+int whole_new6(struct xdp_md *ctx)
+{
+	change_source(ctx, IPV6_SOURCE_AT, ENDLESS);
+	return ingress(ctx, 1);
+}
+
+/* For BPF_F_TEST_XDP_LIVE_FRAMES: frames leave by the sender. */
+int send_one(struct xdp_md *ctx)
+{
+	return bpf_redirect(SENDER_IFINDEX, 0);
+}
+
+int send_many(struct xdp_md *ctx)
+{
+	change_source(ctx, IPV4_SOURCE_AT, MANY);
+	return bpf_redirect(SENDER_IFINDEX, 0);
+}

@@ -1,0 +1,43 @@
+"""What a test may need of the machine, and a probe for each: so that a skip is never a guess."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import subprocess
+from collections.abc import Callable, Mapping
+from typing import Final
+
+XDP: Final = 6  # BPF_PROG_TYPE_XDP, linux/bpf.h
+
+
+def _root() -> str:
+    return "" if os.geteuid() == 0 else "this is not root"
+
+
+def _bpf() -> str:
+    try:
+        # 1: yes, 0: no, below: it cannot be found out
+        answer = ctypes.CDLL("libbpf.so.1").libbpf_probe_bpf_prog_type(XDP, None)
+    except OSError as error:
+        return f"libbpf is missing: {error}"
+    return "" if answer == 1 else "the kernel, or the container around this, refuses to load XDP programs"
+
+
+def _netns() -> str:
+    command = ("unshare", "--net", "ip", "link", "add", "type", "veth")
+    try:
+        tried = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"{error.filename} is missing"
+    return f"no network namespace with a veth pair: {tried.stderr.strip()}" if tried.returncode else ""
+
+
+PROBES: Final[Mapping[str, Callable[[], str]]] = {"root": _root, "bpf": _bpf, "netns": _netns}
+
+
+@functools.cache
+def lacking(ability: str) -> str:
+    """Return why the machine does not have ``ability``, a key of PROBES; "" if it has it."""
+    return PROBES[ability]()

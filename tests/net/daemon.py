@@ -1,0 +1,236 @@
+"""The real cnfd as a process in a namespace: started from a configuration, read by its log, sockets and commands."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from signal import Signals
+from typing import Any, Final, NamedTuple, Self
+
+import pytest
+
+from tests.net.exposition import Exposition
+from tests.net.namespaces import Namespace
+from tests.net.wait import PATIENCE, wait_for
+
+STOP_LIMIT: Final = 5.0
+"""Seconds from SIGTERM to the end, as the contract has it."""
+METRICS: Final = ("127.0.0.1", 9995)
+CNFD: Final = (sys.executable, "-P", "-m", "cnf.cnfd")
+CNFCTL: Final = (sys.executable, "-P", "-m", "cnf.cli")
+
+
+class Answer(NamedTuple):
+    """An HTTP status and body."""
+
+    status: int
+    body: bytes
+
+
+class Daemon:
+    """One cnfd, and its configuration."""
+
+    def __init__(self, namespace: Namespace, folder: Path, *interfaces: str, **tables: Mapping[str, object]) -> None:
+        """Write a configuration into ``folder``: ``interfaces`` by name, and ``tables`` over what suits a test."""
+        self.namespace = namespace
+        self.config = folder / "cnf.toml"
+        self.socket = folder / "cnf.sock"
+        self.log = folder / "log"
+        self.command: Sequence[str] = CNFD
+        self.environment: dict[str, str] = {}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.configure([{"name": name} for name in interfaces], **tables)
+
+    def close(self) -> None:
+        """End what is left of it."""
+        if self.process is None or not self.is_running():
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            pytest.fail(f"cnfd did not end within {STOP_LIMIT:g} s of SIGTERM")
+
+    def configure(self, interfaces: Sequence[Mapping[str, str]], **tables: Mapping[str, object]) -> None:
+        """Write the configuration anew."""
+        document: dict[str, dict[str, object]] = {
+            "flows": {"drain_interval": "200ms", "max_entries": 4096},
+            "control": {"socket": str(self.socket)},
+            "log": {"level": "debug", "format": "json"},
+        }
+        for table, settings in tables.items():
+            document.setdefault(table, {}).update(settings)
+        self.config.write_text(_toml(interfaces, document), encoding="utf-8")
+
+    def launch(self, *arguments: str, stderr: int | None = None) -> Self:
+        """Start the process; its log goes to the file ``log`` unless there is another descriptor for it."""
+        environment = os.environ | {"NOTIFY_SOCKET": ""} | self.environment
+        command = (*self.namespace.enter, *self.command, *(arguments or ("--config", str(self.config))))
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log if stderr is None else stderr,
+                env=environment,
+            )
+        return self
+
+    def start(self) -> Self:
+        """Start, and return when it is ready."""
+        self.launch().wait_for_event("ready")
+        return self
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def is_running(self) -> bool:
+        """Tell whether the process lives."""
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: Signals) -> None:
+        """Send a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def ended(self, seconds: float = STOP_LIMIT) -> int:
+        """Wait for the process to end and return its exit status."""
+        assert self.process is not None
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"cnfd has not ended within {seconds:g} s")
+
+    def refused(self) -> tuple[int, str]:
+        """Start what must not start; return the exit status and the one line that says why."""
+        status = self.launch().ended(PATIENCE)
+        (line,) = (line for line in self.log_lines() if not line.startswith("{"))
+        assert line.startswith("cnfd: ")
+        return status, line
+
+    def log_lines(self) -> list[str]:
+        """Return the whole lines of the log."""
+        text = self.log.read_text(encoding="utf-8")
+        return text[: text.rfind("\n") + 1].splitlines()
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """Return the log's entries of one event."""
+        entries = (json.loads(line) for line in self.log_lines() if line.startswith("{"))
+        return [entry for entry in entries if entry["event"] == event]
+
+    def wait_for_event(self, event: str, count: int = 1) -> dict[str, Any]:
+        """Return the ``count``-th entry of ``event`` when it is there; fail the test if the process ends before."""
+
+        def found() -> list[dict[str, Any]]:
+            running = self.is_running()
+            entries = self.events(event)
+            if len(entries) < count and not running:
+                pytest.fail("cnfd has ended:\n" + "\n".join(self.log_lines()))
+            return entries[count - 1 :]
+
+        return wait_for(found, f"{count} of the event {event!r}")[0]
+
+    def drain(self) -> None:
+        """Wait until a drain that began after this call has been published."""
+        self.wait_for_event("drained", len(self.events("drained")) + 2)
+
+    def settle(self, packets: int) -> dict[str, Any]:
+        """Wait until so many packets stand in the ledger, and return the status of a later drain."""
+        wait_for(lambda: self.status()["ledger"]["packets"]["received"] >= packets, f"{packets} packets in the ledger")
+        self.drain()
+        return self.status()
+
+    def scrape(self) -> Exposition:
+        """Return the metrics."""
+        answer = self.http("/metrics")
+        assert answer.status == http.HTTPStatus.OK
+        return Exposition(answer.body)
+
+    def http(self, path: str) -> Answer:
+        """Ask the metrics server."""
+        return _get(self.connect_metrics(), path)
+
+    def connect_metrics(self) -> socket.socket:
+        """Return a connection to the metrics server."""
+        connection = self.namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+        return _connected(connection, METRICS)
+
+    def control(self, path: str) -> Answer:
+        """Ask the control socket."""
+        return _get(self.connect_control(), path)
+
+    def connect_control(self) -> socket.socket:
+        """Return a connection to the control socket."""
+        return _connected(socket.socket(socket.AF_UNIX), str(self.socket))
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``cnfctl status -o json`` asks for."""
+        answer = self.control("/v1/status")
+        assert answer.status == http.HTTPStatus.OK, answer
+        status: dict[str, Any] = json.loads(answer.body)
+        return status
+
+    def interfaces(self) -> dict[str, dict[str, Any]]:
+        """Return the status' interfaces by name."""
+        return {interface["name"]: interface for interface in self.status()["interfaces"]}
+
+    def attached(self, *names: str) -> None:
+        """Wait until the status shows exactly ``names`` attached."""
+
+        def done() -> bool:
+            return {name for name, shown in self.interfaces().items() if shown["state"] == "attached"} == {*names}
+
+        wait_for(done, f"the program on {', '.join(names) or 'nothing'}")
+
+    def ctl(self, *arguments: str, command: Sequence[str] = CNFCTL) -> subprocess.CompletedProcess[str]:
+        """Run cnfctl."""
+        whole = (*command, "--socket", str(self.socket), *arguments)
+        return subprocess.run(whole, capture_output=True, text=True, check=False, timeout=PATIENCE)
+
+    def flows(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return the flows of ``cnfctl flows -o json``."""
+        done = self.ctl("flows", "-o", "json", *arguments)
+        assert done.returncode == 0, done.stderr
+        flows: list[dict[str, Any]] = json.loads(done.stdout)
+        return flows
+
+
+def _get(connection: socket.socket, path: str) -> Answer:
+    client = http.client.HTTPConnection("localhost")
+    client.sock = connection
+    with connection:
+        client.request("GET", path, headers={"Connection": "close"})
+        with client.getresponse() as response:
+            return Answer(response.status, response.read())
+
+
+def _connected(connection: socket.socket, address: tuple[str, int] | str) -> socket.socket:
+    connection.settimeout(PATIENCE)
+    try:
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def _toml(interfaces: Sequence[Mapping[str, str]], tables: Mapping[str, Mapping[str, object]]) -> str:
+    headed: list[tuple[str, Mapping[str, object]]] = [("[[interfaces]]", table) for table in interfaces]
+    headed += [(f"[{name}]", table) for name, table in tables.items()]
+    lines = []
+    for heading, table in headed:
+        lines.append(heading)
+        # JSON's strings, numbers, true and false are TOML's.
+        lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,116 @@
+"""One daemon a socket and a namespace; and what else may stand where the socket should be."""
+
+from __future__ import annotations
+
+import socket
+from signal import SIGKILL
+
+from tests.bpf.packets import UDP, IPv4, frame
+from tests.net.conftest import Node
+
+
+def test_a_second_daemon_is_told_who_is_there(node: Node) -> None:
+    """A second daemon in the namespace ends with status 69 and the first one's pid, and the first one counts on."""
+    wire = node.wire("n0")
+    first = node.daemon("n0").start()
+    program = node.inside.programs()
+
+    status, line = node.daemon("n0").refused()
+
+    assert status == 69
+    assert f"pid {first.pid}" in line
+    assert node.inside.programs() == program
+    wire.send([frame(IPv4(), UDP())] * 3)
+    first.settle(3)
+    assert [flow["packets"] for flow in first.flows()] == [3]
+
+
+def test_a_socket_in_use_is_not_taken(node: Node) -> None:
+    """A daemon of another namespace with the same socket ends with status 69 and the pid, and the socket works on."""
+    wire = node.wire("n0")
+    first = node.daemon("n0").start()
+    second = node.daemon(wire.far_name)
+    second.namespace = node.outside
+    second.configure([{"name": wire.far_name}], control={"socket": str(first.socket)})
+
+    status, line = second.refused()
+
+    assert status == 69
+    assert f"pid {first.pid}" in line
+    assert node.outside.programs() == {}
+    assert first.status()["daemon"]["pid"] == first.pid
+
+
+def test_a_metrics_address_in_use_is_named(node: Node) -> None:
+    """A port that is taken ends the start with status 69, names the setting, and leaves nothing attached."""
+    node.wire("n0")
+    daemon = node.daemon("n0")
+    with node.inside.socket(socket.AF_INET, socket.SOCK_STREAM) as taken:
+        taken.bind(("127.0.0.1", 9995))
+        taken.listen()
+        status, line = daemon.refused()
+    assert status == 69
+    assert "metrics.listen 127.0.0.1:9995" in line
+    assert node.inside.programs() == {}
+    assert not daemon.socket.exists()
+
+
+def test_a_stale_socket_is_taken_over(node: Node) -> None:
+    """A socket file that nobody listens on is no obstacle."""
+    node.wire("n0")
+    daemon = node.daemon("n0")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(daemon.socket))
+
+    daemon.start()
+
+    assert daemon.status()["daemon"]["pid"] == daemon.pid
+
+
+def test_a_killed_daemons_leavings_are_no_obstacle(node: Node) -> None:
+    """After SIGKILL the next daemon starts by itself, and its program is the only one on the interface."""
+    wire = node.wire("n0")
+    killed = node.daemon("n0").start()
+    killed.signal(SIGKILL)
+    killed.ended()
+    assert killed.socket.exists()
+    (left,) = node.inside.programs().values()
+
+    killed.start()
+
+    (now,) = node.inside.programs().values()
+    assert now != left
+    wire.send([frame(IPv4(), UDP())] * 3)
+    assert killed.settle(3)["ledger"]["packets"]["live"] == 3
+
+
+def test_a_file_in_the_sockets_place_is_left_alone(node: Node) -> None:
+    """A regular file is refused with status 78 and keeps its content; nothing is attached."""
+    node.wire("n0")
+    daemon = node.daemon("n0")
+    daemon.socket.write_text("precious", encoding="utf-8")
+
+    status, line = daemon.refused()
+
+    assert status == 78
+    assert str(daemon.socket) in line
+    assert daemon.socket.read_text(encoding="utf-8") == "precious"
+    assert node.inside.programs() == {}
+
+
+def test_a_link_in_the_sockets_place_is_left_alone(node: Node) -> None:
+    """A symbolic link, even to a stale socket, is refused with status 78; link and target stay."""
+    node.wire("n0")
+    daemon = node.daemon("n0")
+    target = daemon.socket.with_name("target")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(target))
+    daemon.socket.symlink_to(target)
+
+    status, line = daemon.refused()
+
+    assert status == 78
+    assert str(daemon.socket) in line
+    assert daemon.socket.readlink() == target
+    assert target.is_socket()
+    assert node.inside.programs() == {}

@@ -1,0 +1,24 @@
+"""Waiting for what another process or the kernel is about to do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import pytest
+
+Result = TypeVar("Result")
+
+PATIENCE: Final = 20.0
+"""Seconds for what takes one at most: a busy machine must not fail a test."""
+
+
+def wait_for(condition: Callable[[], Result], what: str, seconds: float = PATIENCE) -> Result:
+    """Return the first true result of ``condition``; fail the test when there is none within ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds:g} s for {what}")
+        time.sleep(0.01)
+    return result
