@@ -21,6 +21,9 @@ Rows = npt.NDArray[np.intp]
 TCP_FIN: Final = 0x01
 TCP_RST: Final = 0x04
 
+BLOCK: Final = 1 << 16
+"""Rows that are worked on at a time, where what is needed on the way would otherwise be as large as the columns."""
+
 _DTYPES: Final[dict[str, Any]] = {
     "src_port": np.uint16,
     "dst_port": np.uint16,
@@ -163,20 +166,25 @@ def set_rates(flows: FlowColumns, index: Index, before: FlowColumns, index_befor
 
     A flow that was not there counts in whole; so does one that has been made anew: its first packet came later.
     """
-    where = np.searchsorted(index_before.identities, index.identities)
-    where[where == len(before)] = 0
-    known = index_before.identities[where] == index.identities if len(before) else np.zeros(len(flows), bool)
-    rows, rows_before = index.order[known], index_before.order[where[known]]
-    anew = flows.first_seen[rows] != before.first_seen[rows_before]
-    for now, then, rate in (
-        (flows.packets, before.packets, flows.packet_rate),
-        (flows.bytes, before.bytes, flows.byte_rate),
-    ):
-        rate[:] = now
-        previous = then[rows_before]
-        previous[anew | (previous > now[rows])] = 0
-        rate[rows] = now[rows] - previous
-        np.divide(rate, seconds, out=rate)
+    for start in range(0, len(flows), BLOCK):
+        rows, identity = (column[start : start + BLOCK] for column in (index.order, index.identities))
+        same = np.zeros(len(rows), np.bool_)
+        rows_before = np.zeros(len(rows), np.uint32)
+        if len(before):
+            where = np.searchsorted(index_before.identities, identity)
+            where[where == len(before)] = 0
+            rows_before = index_before.order[where]
+            same = index_before.identities[where] == identity
+            same &= flows.first_seen[rows] == before.first_seen[rows_before]
+        for now, then, rate in (
+            (flows.packets, before.packets, flows.packet_rate),
+            (flows.bytes, before.bytes, flows.byte_rate),
+        ):
+            increase = now[rows]
+            previous = then[rows_before[same]]
+            previous[previous > increase[same]] = 0
+            increase[same] -= previous
+            rate[rows] = increase / seconds
 
 
 def expired(flows: FlowColumns, clock: WallClock, idle: float, ended: float) -> Mask:

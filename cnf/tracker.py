@@ -94,8 +94,7 @@ class Tracker:
         )
 
     def _drain_table(self, table: _Table, clock: WallClock, counters: TableSums) -> TableState:
-        flows, identity = _walk(table, self._capacity)
-        index = Index(identity)
+        flows, index = _walk(table, self._capacity)
         keep = np.ones(len(flows), bool)
         keep[index.duplicates(flows)] = False
         present = int(np.count_nonzero(keep))
@@ -132,8 +131,8 @@ class Tracker:
         return Reading(jiffies, monotonic, time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns())
 
 
-def _walk(table: _Table, capacity: int) -> tuple[FlowColumns, npt.NDArray[np.uint64]]:
-    """Read a whole table into new columns; return them with the identities of their rows."""
+def _walk(table: _Table, capacity: int) -> tuple[FlowColumns, Index]:
+    """Read a whole table into new columns, and order them by identity."""
     flows = FlowColumns.empty(table.family, capacity + SLACK)
     identity = np.empty(len(flows), np.uint64)
     count = 0
@@ -143,7 +142,7 @@ def _walk(table: _Table, capacity: int) -> tuple[FlowColumns, npt.NDArray[np.uin
         flows.fill(count, keys, values)
         identity[count : count + len(keys)] = identities(keys)
         count += len(keys)
-    return flows.head(count), identity[:count]
+    return flows.head(count), Index(identity[:count])
 
 
 def _sum(values: npt.NDArray[Any]) -> int:
