@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import attrs
-import structlog
 
-from cnf import __version__, config, lock, log, systemd
+from cnf import __version__, config, lock, systemd
 from cnf.errors import CnfError, UsageError
 from cnf.kernel.program import Blueprint, Build
 from cnf.signals import Signals
@@ -52,13 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.check_config:
             print(f"configuration {source} is valid")  # noqa: T201 - what was asked for
             return 0
-        log.configure(settings.log.level, settings.log.format, sys.stderr)
         _run(settings, source, load)
     except CnfError as error:
         print(f"cnfd: {error}", file=sys.stderr)  # noqa: T201 - the one line that an error is
         systemd.notify(STATUS=str(error))
-        if error.details:
-            structlog.get_logger().debug("details of the error", lines=error.details.splitlines())
         return error.exit_status
     return 0
 
@@ -82,13 +78,21 @@ def _run(settings: config.Settings, source: str, load: Callable[[], config.Setti
         systemd.notify(STATUS="compiling the program")
         build = Build(blueprint)
         try:
-            from cnf.daemon import Daemon  # noqa: PLC0415 - loaded while the child compiles: half of the start-up time
+            # Loaded while the child compiles: most of the start-up time.
+            import structlog  # noqa: PLC0415
 
+            from cnf import log  # noqa: PLC0415
+            from cnf.daemon import Daemon  # noqa: PLC0415
+
+            log.configure(settings.log.level, settings.log.format, sys.stderr)
             signals.wait(None, build)
             if signals.stop is not None:
                 structlog.get_logger().info("stopped while compiling", signal=signals.stop.name)
                 return
             datapath = build.finish()
+        except CnfError as error:
+            structlog.get_logger().debug("details of the error", lines=error.details.splitlines())
+            raise
         finally:
             build.cancel()
         try:

@@ -82,11 +82,15 @@ start_daemon() {
 	# In a session of its own: Ctrl-C is for this script, which then ends the daemon.
 	$in_node setsid .venv/bin/cnfd --config "$dir/cnf.toml" >"$dir/log" 2>&1 &
 	children=$!
-	until [ -S "$dir/cnf.sock" ] && $cnfctl status >"$dir/status" 2>&1; do
-		kill -0 $children 2>/dev/null || die 1 "cnfd did not start: $(cat "$dir/log")"
+	for _ in $(seq 100); do
+		if $cnfctl status >/dev/null 2>&1; then
+			cat "$dir/log"
+			return
+		fi
+		kill -0 $children 2>/dev/null || break
 		sleep 0.1
 	done
-	cat "$dir/log"
+	die 1 "cnfd did not start: $(cat "$dir/log")"
 }
 
 start_traffic() {
@@ -135,7 +139,7 @@ clean_up() {
 	heading "Everything is gone again"
 	left=""
 	id=$(program)
-	pins=/sys/fs/bpf/cnf/netns-$(stat -Lc %i "/run/netns/$node")
+	pins=/sys/fs/bpf/cnf/netns-$(stat -Lc %i "/run/netns/$node" 2>/dev/null)
 	# shellcheck disable=SC2046,SC2086 # one word a process
 	kill $children $(processes) 2>/dev/null
 	# shellcheck disable=SC2046
@@ -156,7 +160,7 @@ clean_up() {
 # Clean up on every way out.
 leave() {
 	status=$?
-	trap '' INT TERM HUP
+	trap '' INT TERM HUP PIPE
 	clean_up || [ "$status" -ne 0 ] || status=1
 	trap - EXIT
 	exit "$status"
@@ -167,6 +171,7 @@ stop=""
 case "$#:${1:-}:${2:-}" in
 0:*) ;;
 1:--keep:) keep=yes ;;
+2:--stop:*/*) die 64 "not a demo's name: $2" ;;
 2:--stop:cnf-demo-[0-9]*) stop=$2 ;;
 *) die 64 "usage: sh deploy/demo.sh [--keep | --stop NAME]" ;;
 esac
@@ -185,18 +190,19 @@ heading "Set-up: packages, and .venv"
 show "sh deploy/setup.sh"
 
 use_name "cnf-demo-$$"
+mkdir "$dir" # fails where a demo of this name was kept: before the trap, so that nothing happens to that
 trap leave EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
-mkdir "$dir"
+trap 'exit 141' PIPE
 make_network
 
 heading "cnfd on a network interface"
+printf '%-36s%s\n' "namespace $node" "namespace $peer"
 cat <<END
-namespace $node          namespace $peer
-nic0  192.0.2.1                        nic0  192.0.2.2, 192.0.2.66
-      2001:db8::1       <-- veth -->         2001:db8::2
+nic0  192.0.2.1                     nic0  192.0.2.2, 192.0.2.66
+      2001:db8::1    <-- veth -->         2001:db8::2
 
 END
 start_daemon
@@ -229,7 +235,7 @@ show "$scrape | grep -E '^cnf_(received_packets|ledger_packets|drain_duration_se
 
 if [ -n "$keep" ]; then
 	start_traffic --forever
-	trap - EXIT INT TERM HUP
+	trap - EXIT INT TERM HUP PIPE
 	heading "Left running, and so is the traffic"
 	cat <<-END
 		In $PWD, as root:

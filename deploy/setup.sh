@@ -14,6 +14,8 @@ python=/usr/bin/python3 # the distribution's own: BCC's module is built for no o
 # python3-bpfcc: BCC, which PyPI does not have          iputils-ping: ping, the ICMP traffic of the demo
 # libbpf1: how the daemon reads maps
 packages="python3-venv python3-bpfcc libbpf1 iproute2 iputils-ping"
+# The new machines of tests/system: what makes them, what Debian signs with, what runs them.
+dev_packages="debootstrap debian-archive-keyring systemd-container"
 
 die() {
 	status=$1
@@ -31,7 +33,7 @@ quietly() {
 
 install_packages() {
 	missing=""
-	for package in $packages; do
+	for package in "$@"; do
 		case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) in
 		installed*) ;; # once an architecture
 		*) missing="$missing $package" ;;
@@ -89,7 +91,8 @@ command -v apt-get >/dev/null || die 69 "knows Debian and Ubuntu only, and this 
 cd "$(dirname "$0")/.."
 exec 9<deploy/setup.sh
 flock 9 # one set-up at a time: the second finds all done
-install_packages
+# shellcheck disable=SC2086 # one word a package
+install_packages $packages ${dev:+$dev_packages}
 $python -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
 	die 69 "needs Python 3.11 or newer, and $python is $($python -V): use Debian 12, Ubuntu 24.04 or later"
 make_venv

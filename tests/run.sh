@@ -18,14 +18,13 @@ can_load_xdp() {
 sys.exit(ctypes.CDLL("libbpf.so.1").libbpf_probe_bpf_prog_type(6, None) != 1)' 2>/dev/null
 }
 can_make_veth() { unshare --net ip link add type veth 2>/dev/null; }
-can_start_debian() { command -v debootstrap && command -v systemd-nspawn; } >/dev/null
 
 # Print what this machine lacks for a tier: nothing, if it can run it.
 lack() {
 	case $1 in
 	bpf) can_load_xdp || echo "the kernel, or the container around this, refuses to load XDP programs" ;;
 	net) { can_load_xdp && can_make_veth; } || echo "no XDP programs, or no network namespace with a veth pair" ;;
-	system) can_start_debian || echo "needs the packages debootstrap and systemd-container" ;;
+	system) .venv/bin/python -c 'from tests.system import machine; print(machine.lacking())' ;;
 	esac
 }
 

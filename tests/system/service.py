@@ -1,0 +1,97 @@
+"""The unit cnfd.service on a machine, as an administrator installs it and looks at it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Final
+
+from tests.net.wait import wait_for
+from tests.system.machine import CHECKOUT, HOME, Machine
+
+UNIT_FILE: Final = "/etc/systemd/system/cnfd.service"
+DROP_IN: Final = "/run/systemd/system/cnfd.service.d/test.conf"
+CONFIG: Final = "/etc/cnf/cnf.toml"
+NODE, FAR = "192.0.2.1", "192.0.2.2"
+
+
+class Service:
+    """The service; nic0 and nic1 are its machine's interfaces, and in the namespace ``far`` is what they lead to."""
+
+    def __init__(self, machine: Machine) -> None:
+        """Install the unit file and the network around it."""
+        self.machine = machine
+        machine.run("ip", "netns", "add", "far")
+        for name in ("nic0", "nic1"):
+            machine.run("ip", "link", "add", name, "type", "veth", "peer", "name", name, "netns", "far")
+            machine.run("ip", "link", "set", name, "up")
+            machine.run("ip", "-n", "far", "link", "set", name, "up")
+        machine.run("ip", "address", "add", f"{NODE}/24", "dev", "nic0")
+        machine.run("ip", "-n", "far", "address", "add", f"{FAR}/24", "dev", "nic0")
+        machine.run("cp", f"{HOME}/systemd/cnfd.service", UNIT_FILE)
+        self.reset()
+
+    def reset(self) -> None:
+        """Stop it, and put everything back to how it was installed, with the example configuration for nic0."""
+        self.machine.run("systemctl", "stop", "cnfd")
+        self.machine.run("rm", "-f", DROP_IN)
+        self.machine.run("systemctl", "daemon-reload")
+        self.machine.run("systemctl", "reset-failed")
+        self.configure(self.example("nic0"))
+        self._since = time.time()
+
+    def example(self, interface: str) -> str:
+        """Return the example configuration with another interface in it."""
+        text = (CHECKOUT / "deploy/cnf.toml").read_text(encoding="utf-8")
+        assert text.count('"eth0"') == 1
+        return text.replace('"eth0"', f'"{interface}"')
+
+    def configure(self, text: str) -> None:
+        """Write the configuration."""
+        self.machine.write(CONFIG, text)
+
+    def override(self, option: str) -> None:
+        """Give the unit another option, as ``systemctl edit`` does."""
+        self.machine.write(DROP_IN, f"[Service]\n{option}\n")
+        self.machine.run("systemctl", "daemon-reload")
+
+    def start(self) -> None:
+        """Start it; this returns when it is ready."""
+        self.machine.run("systemctl", "start", "cnfd")
+
+    def show(self, name: str) -> str:
+        """Return one of the unit's properties."""
+        return self.machine.run("systemctl", "show", "cnfd", "--value", "-p", name).strip()
+
+    def signal(self, name: str) -> None:
+        """Send its main process a signal."""
+        self.machine.run("systemctl", "kill", "--kill-who=main", f"--signal={name}", "cnfd")
+
+    def wait_for_restart(self) -> None:
+        """Wait until systemd has started it a second time, and it is ready."""
+        wait_for(lambda: (self.show("NRestarts"), self.show("ActiveState")) == ("1", "active"), "a restart", 30)
+
+    def journal(self) -> list[str]:
+        """Return what it has written to the journal since the last reset."""
+        self.machine.run("journalctl", "--sync")
+        since = f"--since=@{self._since:.6f}"
+        return self.machine.run("journalctl", "-q", "-o", "cat", since, "_SYSTEMD_UNIT=cnfd.service").splitlines()
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """Return the journal's entries of one event."""
+        entries = (json.loads(line) for line in self.journal())
+        return [entry for entry in entries if entry["event"] == event]
+
+    def program(self, interface: str) -> int | None:
+        """Return the id of the XDP program on an interface."""
+        (link,) = json.loads(self.machine.run("ip", "-j", "link", "show", "dev", interface))
+        return int(link["xdp"]["prog"]["id"]) if "xdp" in link else None
+
+    def cnfctl(self, *arguments: str) -> Any:  # noqa: ANN401 - JSON
+        """Return what cnfctl answers, asked by root on the default socket."""
+        return json.loads(self.machine.run(f"{HOME}/.venv/bin/cnfctl", *arguments, "-o", "json"))
+
+    def metrics(self) -> str:
+        """Return a scrape."""
+        script = "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:9995/metrics').read().decode())"
+        return self.machine.run("python3", "-c", script)

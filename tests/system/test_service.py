@@ -1,0 +1,146 @@
+"""cnfd.service under the systemd of each suite."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import partial
+
+from tests.net.wait import wait_for
+from tests.system.machine import HOME
+from tests.system.service import FAR, NODE, UNIT_FILE, Service
+
+IN_FAR = ("ip", "netns", "exec", "far")
+
+
+def test_unit_file_is_valid(service: Service) -> None:
+    """Systemd has nothing to say against the unit file."""
+    verified = service.machine.try_to("systemd-analyze", "verify", "--man=no", UNIT_FILE)
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+
+
+def test_started_is_ready(service: Service) -> None:
+    """When ``systemctl start`` returns, the program is attached, a scrape says so, and the status text counts it."""
+    service.start()
+    assert 'cnf_interface_attached{interface="nic0",mode="native"} 1.0' in service.metrics()
+    assert service.program("nic0") == service.cnfctl("status")["interfaces"][0]["program_id"]
+    assert re.fullmatch(r"attached to 1 of 1 interfaces, \d+ flows", service.show("StatusText"))
+
+
+def test_counts_traffic(service: Service) -> None:
+    """Three pings are a flow of three packets, on the default socket, after the default drain."""
+    service.start()
+    service.machine.run(*IN_FAR, "ping", "-c", "3", "-i", "0.1", NODE)
+
+    def counted() -> bool:
+        flows = service.cnfctl("flows", "--filter", f"icmp and src host {FAR}")
+        return [flow["packets"] for flow in flows] == [3]
+
+    wait_for(counted, "the flow")
+    assert service.cnfctl("status")["ledger"]["packets"]["difference"] == 0
+
+
+def test_journal_is_json(service: Service) -> None:
+    """Every line from start to stop is a JSON object with a level and an event."""
+    service.start()
+    service.machine.run("systemctl", "stop", "cnfd")
+    entries = [json.loads(line) for line in service.journal()]
+    events = [(entry["level"], entry["event"]) for entry in entries]
+    assert events == [
+        ("info", "xdp attached"),
+        ("info", "ready"),
+        ("info", "stopping"),
+        ("info", "xdp detached"),
+    ]
+
+
+def test_stop_leaves_nothing(service: Service) -> None:
+    """After ``systemctl stop`` there is no program, no pin and no socket, and systemd calls it a success."""
+    service.start()
+    service.machine.run("systemctl", "stop", "cnfd")
+    assert service.show("Result") == "success"
+    assert service.program("nic0") is None
+    for path in ("/run/cnf", "/sys/fs/bpf/cnf"):
+        assert service.machine.try_to("test", "-e", path).returncode == 1
+
+
+def test_good_reload(service: Service) -> None:
+    """``systemctl reload`` puts the program on an interface that is new in the file, without a restart."""
+    service.start()
+    before = service.show("MainPID"), service.program("nic0")
+    service.configure(service.example("nic*"))
+    service.machine.run("systemctl", "reload", "cnfd")
+    wait_for(lambda: service.events("reloaded"), "the reload")
+    assert service.program("nic1") == service.program("nic0")
+    assert (service.show("MainPID"), service.program("nic0")) == before
+    assert service.show("ActiveState") == "active"
+
+
+def test_bad_reload(service: Service) -> None:
+    """A file with an error in it changes nothing but the log, which names the key."""
+    service.start()
+    before = service.show("MainPID"), service.program("nic0")
+    service.configure(service.example("nic*") + "\n[flow]\n")
+    service.machine.run("systemctl", "reload", "cnfd")
+    (refused,) = wait_for(lambda: service.events("reload refused, the settings stay as they were"), "the refusal")
+    assert refused["level"] == "error"
+    assert "flow: unknown key, did you mean flows?" in refused["error"]
+    assert (service.show("MainPID"), service.program("nic0"), service.program("nic1")) == (*before, None)
+    assert service.show("ActiveState") == "active"
+
+
+def test_watchdog_is_fed(service: Service) -> None:
+    """The daemon tells systemd again and again that it lives, in time for a watchdog of a second."""
+    service.start()
+    assert service.show("WatchdogUSec") == "30s"
+    service.override("WatchdogSec=1s")
+    service.machine.run("systemctl", "restart", "cnfd")
+    for _ in range(4):
+        fed = service.show("WatchdogTimestampMonotonic")
+        wait_for(partial(_differs, service, "WatchdogTimestampMonotonic", fed), "the next feeding", 5)
+    assert service.show("NRestarts") == "0"
+
+
+def test_hang_ends_in_restart(service: Service) -> None:
+    """A daemon that does nothing any more is ended by the watchdog and started again, and attaches again."""
+    service.override("WatchdogSec=1s")
+    service.start()
+    hung = service.show("MainPID")
+    service.signal("STOP")
+    service.wait_for_restart()
+    assert service.show("MainPID") != hung
+    assert service.program("nic0") == service.cnfctl("status")["interfaces"][0]["program_id"]
+
+
+def test_kill_ends_in_restart(service: Service) -> None:
+    """After ``kill -9`` a new daemon runs, and its program has taken the place of the one that was left behind."""
+    service.start()
+    orphan = service.program("nic0")
+    service.signal("KILL")
+    service.wait_for_restart()
+    program = service.program("nic0")
+    assert program not in (orphan, None)
+    assert program == service.cnfctl("status")["interfaces"][0]["program_id"]
+    service.machine.run("systemctl", "stop", "cnfd")
+    assert service.program("nic0") is None
+
+
+def test_bad_configuration_is_not_retried(service: Service) -> None:
+    """A start with an error in the file fails with status 78 and one line that says what, and is not tried again."""
+    service.configure(service.example("nic0").replace("262144", "0"))
+    assert service.machine.try_to("systemctl", "start", "cnfd").returncode != 0
+    assert (service.show("ActiveState"), service.show("NRestarts")) == ("failed", "0")
+    assert service.show("ExecMainStatus") == "78"
+    (line,) = service.journal()
+    assert line.startswith("cnfd: configuration /etc/cnf/cnf.toml: flows.max_entries: ")
+    assert service.program("nic0") is None
+
+
+def test_setup_has_nothing_left_to_do(service: Service) -> None:
+    """A second ``deploy/setup.sh`` says nothing and needs no network."""
+    again = service.machine.try_to("sh", f"{HOME}/deploy/setup.sh")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+
+
+def _differs(service: Service, name: str, before: str) -> bool:
+    return service.show(name) != before
