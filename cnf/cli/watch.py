@@ -87,9 +87,9 @@ class _Screen:
         self._write(_TAKE)
 
     def give_back(self) -> None:
-        self._write(_GIVE_BACK)
         if self._keys is not None:
             termios.tcsetattr(self._keys, termios.TCSADRAIN, self._modes)
+        self._write(_GIVE_BACK)
 
     def draw(self, lines: list[str], size: os.terminal_size) -> None:
         """Show ``lines`` from the top, in one write; a line is cleared before its text, which may fill it."""
