@@ -123,8 +123,13 @@ class Daemon:
         try:
             pins.pin(pins.folder(), program_fd, program_id)
         except OSError as error:
-            path, effect = str(pins.folder()), "after a crash, the program will seem foreign to the next daemon"
-            self._log.warning("program not pinned", path=path, error=error.strerror, effect=effect)
+            self._log.warning(
+                "program not pinned",
+                path=str(pins.folder()),
+                error=error.strerror,
+                effect="after a crash, the program will seem foreign to the next daemon",
+                remedy="let this user write to bpffs, or: mount -t bpf bpf /sys/fs/bpf",
+            )
 
     def _attach(self) -> None:
         """Attach for the first time; to go on with nothing attached, an interface must be missing that may yet come."""
