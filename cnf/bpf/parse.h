@@ -98,8 +98,7 @@ struct icmp_header {
 
 /*
  * Where parsing stands. Headers behind IPv4 options or IPv6 extension headers are at a place that varies: to add that
- * to a packet pointer takes CAP_PERFMON, so such headers are copied out by a helper. All others are read where they
- * are.
+ * to a packet pointer takes CAP_PERFMON, so those are copied out by a helper. All others are read in place.
  */
 struct cursor {
 	struct xdp_md *ctx;
@@ -140,8 +139,7 @@ static __always_inline int cursor_move(struct cursor *cursor, __u32 size)
 	return 0;
 }
 
-/* Point `header` at the `size` bytes at the cursor, in place or copied to `copy`; return -1 if they are not all there.
- */
+/* Point `header` at the `size` bytes at the cursor, in place or in `copy`; return -1 if they are not all there. */
 static __always_inline int cursor_get(struct cursor *cursor, void *copy, __u32 size, void **header)
 {
 	if (cursor->moved) {
