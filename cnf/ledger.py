@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cnf.records import MALFORMED, NON_IP
-
-STATES: Final = ("live", "expired", "evicted", "non_ip", "malformed", "dropped", "insert_error")
 
 
 class Count(NamedTuple):

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
 
+from cnf.log import lost_lines
 from cnf.records import INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS
 from cnf.series import FlowLabels
 from cnf.state import State
@@ -110,6 +111,7 @@ def daemon(state: State) -> Iterator[Metric]:
     info = GaugeMetricFamily("cnf_build_info", "1, with what runs here as labels.", labels=tuple(state.build_info))
     info.add_metric(tuple(state.build_info.values()), 1)
     yield info
+    yield CounterMetricFamily("cnf_log_lines_lost", "Log lines that could not be written.", lost_lines())
 
 
 COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, top_flows)

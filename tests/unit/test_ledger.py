@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.ledger import STATES, Count, settle, total
+from cnf.ledger import Count, settle, total
 from tests.unit.samples import interface_counters
 
 NOTHING = Count()
@@ -35,8 +35,8 @@ def test_every_packet_stands_in_one_state() -> None:
 
 def test_the_states_are_those_of_the_contract() -> None:
     """Every state is there even with nothing in it, in the order in which they are shown."""
-    assert tuple(settle([], NOTHING, NOTHING, NOTHING, any_evicted=True).states) == STATES
-    assert set(STATES) == {"live", "expired", "evicted", "non_ip", "malformed", "dropped", "insert_error"}
+    states = settle([], NOTHING, NOTHING, NOTHING, any_evicted=True).states
+    assert tuple(states) == ("live", "expired", "evicted", "non_ip", "malformed", "dropped", "insert_error")
 
 
 def test_what_was_evicted_is_the_rest_once_flows_have_been_evicted() -> None:
