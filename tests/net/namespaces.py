@@ -91,6 +91,8 @@ class Wire:
 
     def send(self, frames: Iterable[bytes]) -> None:
         """Send ``frames`` from the far end as they are, never so many at once that the near end loses some."""
+        # Until the kernel has taken note of the carrier, it drops without a word.
+        wait_for(lambda: self.far.links()[self.far_name]["operstate"] == "UP", f"{self.far_name} to be up")
         with (
             self.far.entered(),
             Path("/proc/thread-self/net/dev").open(encoding="ascii") as devices,
