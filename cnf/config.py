@@ -16,41 +16,32 @@ from attrs import field, frozen
 from cnf.errors import ConfigError, PrivilegeError, Problem
 from cnf.options import (
     BOOLEAN,
+    INTERFACE,
     RefusedError,
+    array,
     choice,
     duration,
     integer,
     printable,
     refusal,
     shortened,
-    shown,
+    size,
     table,
     text,
 )
+from cnf.rules import LIMITS, Limits
 
 Mode = Literal["auto", "native", "generic"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 
-MAX_FILE_BYTES: Final = 1 << 20
-_MAX_NAME_BYTES: Final = 15  # IFNAMSIZ - 1, linux/if.h
-_MAX_PATTERN_BYTES: Final = 64
+MAX_FILE_BYTES: Final = 4 << 20  # 10,000 rules with an option or two more than they need
 _MAX_SOCKET_BYTES: Final = 107  # sizeof(sun_path) - 1, linux/un.h
 _MAX_PORT: Final = 65535
 
 
-def _size(text: str) -> int:
-    return len(text.encode(errors="surrogateescape"))
-
-
-def _is_name(text: str) -> bool:
-    """Tell whether dev_valid_name() of net/core/dev.c would take ``text``; a shell pattern may be longer."""
-    longest = _MAX_PATTERN_BYTES if re.search(r"[*?\[]", text) else _MAX_NAME_BYTES
-    return 1 <= _size(text) <= longest and text not in {".", ".."} and not re.search(r"[/:\s\0]", text)
-
-
 def _is_socket(text: str) -> bool:
-    return _size(text) <= _MAX_SOCKET_BYTES and re.fullmatch(r"/[^\0]*[^\0/]", text) is not None
+    return size(text) <= _MAX_SOCKET_BYTES and re.fullmatch(r"/[^\0]*[^\0/]", text) is not None
 
 
 def _is_group(text: str) -> bool:
@@ -80,7 +71,6 @@ def _listen(value: object, path: str) -> str:
     raise refusal(path, f'"HOST:PORT" or "[IPV6]:PORT", a port from 1 to {_MAX_PORT}', value, hint)
 
 
-_NAME: Final = text('an interface (1 to 15 bytes) or shell pattern (to 64), without "/", ":" and space', _is_name)
 _SOCKET: Final = text("the absolute path of a socket, at most 107 bytes", _is_socket)
 _GROUP: Final = text('the name of a group, or "" for none', _is_group)
 
@@ -89,7 +79,7 @@ _GROUP: Final = text('the name of a group, or "" for none', _is_group)
 class Interface:
     """One ``[[interfaces]]`` table; ``name`` may be a shell pattern (``fnmatch``)."""
 
-    name: Annotated[str, _NAME, 'an interface, or a shell pattern such as "ens*"']
+    name: Annotated[str, INTERFACE, 'an interface, or a shell pattern such as "ens*"']
     mode: Annotated[Mode, choice(Mode), "auto (native, then generic), native or generic"] = "auto"
 
 
@@ -140,37 +130,19 @@ class Log:
     format: Annotated[LogFormat, choice(LogFormat), "auto (console on a terminal, else json), console, json"] = "auto"
 
 
-def _interfaces(value: object, path: str) -> tuple[Interface, ...]:
-    if not isinstance(value, list) or not value:
-        raise refusal(path, "[[interfaces]] tables, at least one", value)
-    problems: list[Problem] = []
-    interfaces: list[Interface] = []
-    names: set[str] = set()
-    for index, item in enumerate(value):
-        here = f"{path}[{index}]"
-        try:
-            interfaces.append(table(Interface)(item, here))
-        except RefusedError as error:
-            problems += error.problems
-        name = item.get("name") if isinstance(item, dict) else None
-        if isinstance(name, str):
-            if name in names:
-                problems.append(Problem(f"{here}.name", f"expected each interface once, got {shown(name)} again"))
-            names.add(name)
-    if problems:
-        raise RefusedError(*problems)
-    return tuple(interfaces)
+_INTERFACES: Final = array("[[interfaces]] tables, at least one", table(Interface), least=1, noun="interface")
 
 
 @frozen
 class Settings:
     """A whole configuration."""
 
-    interfaces: Annotated[tuple[Interface, ...], _interfaces, "at least one [[interfaces]] table with a name"]
+    interfaces: Annotated[tuple[Interface, ...], _INTERFACES, "at least one [[interfaces]] table with a name"]
     flows: Annotated[Flows, table(Flows), "what is counted, and how long it is kept"] = field(factory=Flows)
     metrics: Annotated[Metrics, table(Metrics), "the Prometheus exporter"] = field(factory=Metrics)
     control: Annotated[Control, table(Control), "how cnfctl reaches the daemon"] = field(factory=Control)
     log: Annotated[Log, table(Log), "the log on stderr"] = field(factory=Log)
+    limits: Annotated[Limits | None, LIMITS, "token buckets; without this table, none are compiled in"] = None
 
 
 def load(path: Path) -> Settings:

@@ -18,6 +18,8 @@ from cnf.errors import Problem
 _MIN_DURATION: Final = Decimal("0.1")
 _MAX_DURATION: Final = Decimal(24 * 3600)
 _SECONDS: Final = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
+_MAX_NAME_BYTES: Final = 15  # IFNAMSIZ - 1, linux/if.h
+_MAX_PATTERN_BYTES: Final = 64
 _DECIMAL_BITS: Final = 256  # a longer number is shown in hex: str() refuses thousands of digits
 
 Reader = Callable[[object, str], Any]
@@ -65,6 +67,11 @@ def printable(text: str) -> str:
     return text.encode("unicode_escape").decode("ascii")
 
 
+def size(text: str) -> int:
+    """Return the bytes of a name or path, which may hold some that are not UTF-8."""
+    return len(text.encode(errors="surrogateescape"))
+
+
 def value(expected: str, fits: Callable[[Any], bool]) -> Reader:
     """Read a value that is taken as it is, provided that it ``fits``."""
 
@@ -105,13 +112,55 @@ def duration(value: object, path: str) -> float:
 BOOLEAN: Final = value("true or false", lambda value: isinstance(value, bool))
 
 
+def _is_interface(text: str) -> bool:
+    """Tell whether dev_valid_name() of net/core/dev.c would take ``text``; a shell pattern may be longer."""
+    longest = _MAX_PATTERN_BYTES if re.search(r"[*?\[]", text) else _MAX_NAME_BYTES
+    if re.search(r"[/:\s\0\ud800-\udc7f\udd00-\udfff]", text):  # surrogates that stand for no byte: of JSON
+        return False
+    return 1 <= size(text) <= longest and text not in {".", ".."}
+
+
+INTERFACE: Final = text(
+    'an interface (1 to 15 bytes) or shell pattern (to 64), without "/", ":" and space', _is_interface
+)
+
+
+def array(
+    expected: str, read_item: Reader, *, least: int = 0, noun: str = ""
+) -> Callable[[object, str], tuple[Any, ...]]:
+    """Read an array of ``least`` items or more; with a ``noun``, they are tables, and no two have the same name."""
+
+    def read(value: object, path: str) -> tuple[Any, ...]:
+        if not isinstance(value, list) or len(value) < least:
+            raise refusal(path, expected, value)
+        problems: list[Problem] = []
+        items: list[Any] = []
+        names: set[str] = set()
+        for index, item in enumerate(value):
+            here = f"{path}[{index}]"
+            try:
+                items.append(read_item(item, here))
+            except RefusedError as error:
+                problems += error.problems
+            name = item.get("name") if noun and isinstance(item, dict) else None
+            if isinstance(name, str):
+                if name in names:
+                    problems.append(Problem(f"{here}.name", f"expected each {noun} once, got {shown(name)} again"))
+                names.add(name)
+        if problems:
+            raise RefusedError(*problems)
+        return tuple(items)
+
+    return read
+
+
 def table(settings_class: type[TableT]) -> Callable[[object, str], TableT]:
     """Read a table into ``settings_class``: its fields are the keys, and those without a default must be there."""
+    options = fields_dict(settings_class)
 
     def read(value: object, path: str) -> TableT:
         if not isinstance(value, dict):
             raise refusal(path, "a table", value)
-        options = fields_dict(settings_class)
         problems: list[Problem] = []
         settings: dict[str, Any] = {}
         for key, item in value.items():

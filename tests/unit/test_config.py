@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import get_args
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from cnf import config
 from cnf.errors import ConfigError, PrivilegeError
+from cnf.rules import Limits, Rule
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "cnf.toml"
 ETH0 = '[[interfaces]]\nname = "eth0"\n'
@@ -83,15 +84,47 @@ def test_every_option_is_read() -> None:
         [log]
         level = "debug"
         format = "json"
+        [limits]
+        mode = "enforce"
+        allow = ["10.0.0.0/8", "fd00::/8"]
+        deny = ["192.0.2.1"]
+        max_sources = 1
+        ipv6_source_prefix = 56
+        max_rules = 65536
+        [[limits.rules]]
+        name = "dns.v4_1-a"
+        prefixes = ["0.0.0.0/0", "::/0"]
+        packets_per_second = 10000
+        burst_packets = 20000
+        bits_per_second = "1.5G"
+        burst_bytes = "4M"
+        bucket = "prefix"
+        protocols = ["udp", "fragment"]
+        interfaces = ["eth*", "wg0"]
+        mode = "off"
         """,
         "test.toml",
     )
+    everywhere = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
+    rule = Rule(
+        "dns.v4_1-a", everywhere, 10_000, 20_000, 1_500_000_000, 4_000_000, "prefix", ("udp", "fragment"),
+        ("eth*", "wg0"), "off",
+    )  # fmt: skip
     assert settings == config.Settings(
         interfaces=(config.Interface("ens*", "native"), config.Interface('q"x\\y', "generic")),
         flows=config.Flows(1 << 24, 120.0, 0.5, 1.5, ipv6=False, vlan=False),
         metrics=config.Metrics("[::1]:80", 0, 1),
         control=config.Control("/run/s", "netops"),
         log=config.Log("debug", "json"),
+        limits=Limits(
+            mode="enforce",
+            allow=(IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8")),
+            deny=(IPv4Network("192.0.2.1/32"),),
+            max_sources=1,
+            ipv6_source_prefix=56,
+            max_rules=65536,
+            rules=(rule,),
+        ),
     )
 
 
@@ -99,7 +132,15 @@ def test_settings_are_immutable() -> None:
     """Settings can be shared between threads, because nobody can change them."""
     settings = config.for_interfaces(["eth0"])
     tables: tuple[attrs.AttrsInstance, ...]
-    tables = (settings, *settings.interfaces, settings.flows, settings.metrics, settings.control, settings.log)
+    tables = (
+        settings,
+        *settings.interfaces,
+        settings.flows,
+        settings.metrics,
+        settings.control,
+        settings.log,
+        Limits(),
+    )
     for table in tables:
         for name, value in attrs.asdict(table).items():
             with pytest.raises(attrs.exceptions.FrozenInstanceError):
@@ -112,17 +153,32 @@ def test_example_holds_every_option_with_its_default() -> None:
     told = {}
     table = ""
     for line in EXAMPLE.read_text().splitlines():
-        if found := re.fullmatch(r"\[+(\w+)\]+ +# (.+)", line):
+        if found := re.fullmatch(r"(?:# )?\[+([\w.]+)\]+ +# (.+)", line):
             table = found[1]
             told[table] = found[2]
-        elif found := re.fullmatch(r"(\w+) = \S+ +# (.+)", line):
+        elif found := re.fullmatch(r"(?:# )?(\w+) = .+?  +# (.+)", line):
             told[f"{table}.{found[1]}"] = found[2]
-    meant = {}
-    for part in attrs.fields(config.Settings):
-        kind, _, meant[part.name] = get_args(part.type)
-        for option in attrs.fields(get_args(kind)[0] if part.name == "interfaces" else kind):
-            meant[f"{part.name}.{option.name}"] = get_args(option.type)[-1]
-    assert told == meant
+    assert told == meanings(config.Settings, "")
+
+
+def meanings(table: type[attrs.AttrsInstance], path: str) -> dict[str, str]:
+    """Return what a table's options, and those of the tables in it, say of themselves, by key path."""
+    found = {}
+    for option in attrs.fields(table):
+        kind, _, found[path + option.name] = get_args(option.type)
+        for inner in (kind, *get_args(kind)):
+            if isinstance(inner, type) and attrs.has(inner):
+                found |= meanings(inner, f"{path}{option.name}.")
+    return found
+
+
+def test_example_of_limits_holds_their_defaults() -> None:
+    """The [limits] table that deploy/cnf.toml shows, but leaves out, is what an empty one does, with one rule."""
+    text = re.sub(r"(?m)^# (?=\[|\w+ = )", "", EXAMPLE.read_text())
+    limits = config.parse(text, "test.toml").limits
+    assert limits is not None
+    assert limits == Limits(rules=limits.rules)
+    assert len(limits.rules) == 1
 
 
 @given(st.integers(100, 24 * 3600 * 1000))
@@ -386,19 +442,19 @@ def test_hostile_toml_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("size", [config.MAX_FILE_BYTES + 1, 50 << 20])
 def test_large_file_is_refused(tmp_path: Path, size: int) -> None:
-    """A file over 1 MiB is no configuration."""
+    """A file over 4 MiB is no configuration."""
     path = tmp_path / "large.toml"
     with path.open("wb") as file:
         file.truncate(size)
-    assert refusal(path) == "larger than 1 MiB"
+    assert refusal(path) == "larger than 4 MiB"
 
 
 def test_endless_file_is_not_read_whole() -> None:
     """The size is not trusted to the file: one without an end is refused too."""
-    assert refusal(Path("/dev/zero")) == "larger than 1 MiB"
+    assert refusal(Path("/dev/zero")) == "larger than 4 MiB"
 
 
-def test_file_of_one_mebibyte_is_read(tmp_path: Path) -> None:
+def test_file_of_four_mebibytes_is_read(tmp_path: Path) -> None:
     """The limit is the last size that is taken."""
     path = tmp_path / "cnf.toml"
     path.write_text((ETH0 + "#").ljust(config.MAX_FILE_BYTES, "x"))
@@ -433,7 +489,7 @@ NAMES = st.sampled_from(
     [part.name for part in attrs.fields(config.Settings)]
     + [
         option.name
-        for table in (config.Interface, config.Flows, config.Metrics, config.Control, config.Log)
+        for table in (config.Interface, config.Flows, config.Metrics, config.Control, config.Log, Limits, Rule)
         for option in attrs.fields(table)
     ]
 )

@@ -1,0 +1,235 @@
+"""A rule set as the kernel's limiter holds it: the structs of abi.h for a bank, and the numbers of its rules. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from cnf.bucket import Meter, words
+from cnf.errors import ConfigError, Problem
+from cnf.limits import Decisions, ListName, Match, Prefix, RuleSet
+from cnf.records import (
+    ENFORCE,
+    LIMIT4_PREFIX,
+    LIMIT6_PREFIX,
+    LIMIT_GROUPS,
+    LIMIT_MATCH,
+    LIMIT_POLICY,
+    LIMIT_RULE,
+    TRAFFIC,
+    Family,
+)
+from cnf.rules import BucketKind, Network, Rule
+
+MATCH_POLICY, MATCH_ALLOW, MATCH_DENY = range(3)
+_MATCHES: Final[dict[ListName, int]] = {"allowed": MATCH_ALLOW, "denied": MATCH_DENY, "protected": MATCH_ALLOW}
+_BANK_BITS: Final = 32
+
+KeyT = TypeVar("KeyT")
+Records = npt.NDArray[Any]
+
+
+class Parameters(NamedTuple):
+    """What makes a rule's bucket: a rule that changes nothing of it keeps its number, and its sources their tokens."""
+
+    name: str
+    packets: Meter | None
+    octets: Meter | None
+    bucket: BucketKind
+
+
+def parameters(rule: Rule) -> Parameters:
+    """Return what makes the rule's bucket."""
+    return Parameters(rule.name, rule.packets, rule.octets, rule.bucket)
+
+
+@dataclass(frozen=True)
+class Numbers(Generic[KeyT]):
+    """Numbers given to keys for as long as sets hold them, and never again. Place = number modulo ``capacity``.
+
+    A place that one set gives up is taken by the next but one at the earliest: at a switch, both sets are in use.
+    """
+
+    capacity: int
+    """A power of two."""
+    numbers: Mapping[KeyT, int] = field(default_factory=dict)
+    last: int = 0
+
+    def place(self, key: KeyT) -> int:
+        """Return where the key's struct has its place."""
+        return self.numbers[key] % self.capacity
+
+    def renewed(self, keys: Iterable[KeyT]) -> Numbers[KeyT]:
+        """Return the numbers of the next set.
+
+        Raises:
+            ConfigError: there are not enough places, or no more numbers.
+
+        """
+        wanted = dict.fromkeys(keys)
+        numbers = {key: self.numbers[key] for key in wanted if key in self.numbers}
+        busy = {number % self.capacity for number in self.numbers.values()}
+        fresh = [key for key in wanted if key not in numbers]
+        if len(busy) + len(fresh) > self.capacity:
+            raise _too_small(f"{len(busy)} places in use and {len(fresh)} wanted", self.capacity)
+        last = self.last
+        for key in fresh:
+            last += 1
+            while last % self.capacity in busy:
+                last += 1
+            numbers[key] = last
+        if last >= ENFORCE:
+            message = f"all {ENFORCE - 1} numbers have been given to rules since the start (restart the daemon)"
+            raise ConfigError("limits", [Problem("limits.rules", message)])
+        return Numbers(self.capacity, numbers, last)
+
+    def fresh(self, before: Numbers[KeyT]) -> list[KeyT]:
+        """Return the keys that were given their number since ``before``."""
+        return [key for key in self.numbers if key not in before.numbers]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """The numbers of a rule set: each rule's, and each shared bucket's by its rule's number and its prefix."""
+
+    rules: Numbers[Parameters]
+    shared: Numbers[tuple[int, Network]]
+
+
+def no_rules(capacity: int) -> Numbering:
+    """Return the numbering before the first rule set, for tables of ``capacity`` rules."""
+    return Numbering(Numbers(capacity), Numbers(capacity))
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """What to write for a rule set; ``numbering`` is for the next ``lay_out()``, if this set was switched to."""
+
+    numbering: Numbering
+    rule_places: Sequence[int]
+    """Where the fresh rules go, and where counting starts at 0."""
+    rules: Records
+    """LIMIT_RULE, one for each of these places; all other rules are where they were."""
+    shared_places: Sequence[int]
+    """The fresh shared buckets: to be zeroed, which fills them."""
+    policies: Records
+    """LIMIT_POLICY, shape (policies, LIMIT_GROUPS)."""
+    prefixes: Mapping[Family, tuple[Records, Records]]
+    """LIMIT4_PREFIX or LIMIT6_PREFIX, with bank 0, and LIMIT_MATCH."""
+    groups: Mapping[str, Records]
+    """By interface: a group (u32) for each of TRAFFIC; "" stands for interfaces without a slot."""
+    source6_mask: Records
+    """Two u64 in network byte order."""
+
+    @property
+    def passes_all(self) -> bool:
+        """Whether no prefix is limited or denied: then there is nothing to look up for a packet."""
+        denied = any((matches["match"] == MATCH_DENY).any() for _keys, matches in self.prefixes.values())
+        return not denied and not self.policies["rule"].any()
+
+
+def lay_out(ruleset: RuleSet, before: Numbering, prefixes: int, tick_ns: int) -> Bank:
+    """Lay a rule set out, after the one with the numbering ``before``, for tables of ``prefixes`` prefixes a family.
+
+    Raises:
+        ConfigError: it does not fit the tables.
+
+    """
+    rules = ruleset.limits.rules
+    most = max(map(len, ruleset.matches.values()))
+    if most > prefixes:
+        raise _too_small(f"{most} prefixes", prefixes)
+    buckets = [parameters(rule) for rule in rules]
+    numbers = before.rules.renewed(buckets)
+    shared = before.shared.renewed(
+        (numbers.numbers[bucket], prefix)
+        for bucket, rule in zip(buckets, rules, strict=True)
+        if rule.bucket == "prefix"
+        for prefix in rule.prefixes
+    )
+    fresh = numbers.fresh(before.rules)
+    policies = _Policies(ruleset, [numbers.numbers[bucket] for bucket in buckets], shared)
+    tables = {family: _prefixes(family, matches, policies) for family, matches in ruleset.matches.items()}
+    if len(policies.index) > numbers.capacity:
+        raise _too_small(f"{len(policies.index)} combinations of rules", numbers.capacity)
+    return Bank(
+        numbering=Numbering(numbers, shared),
+        rule_places=[numbers.place(bucket) for bucket in fresh],
+        rules=np.array([words(bucket.packets, bucket.octets, tick_ns) for bucket in fresh], LIMIT_RULE),
+        shared_places=[shared.place(key) for key in shared.fresh(before.shared)],
+        policies=policies.records(),
+        prefixes=tables,
+        groups=_groups(ruleset),
+        source6_mask=_source6_mask(ruleset.limits.ipv6_source_prefix),
+    )
+
+
+class _Policies:
+    """The policies of a bank, each once: ``index`` by what it has for each group, rules and shared buckets."""
+
+    def __init__(self, ruleset: RuleSet, numbers: list[int], shared: Numbers[tuple[int, Network]]) -> None:
+        """Start without one."""
+        limits = ruleset.limits
+        self.index: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+        self._numbers = numbers
+        self._rules = [
+            number | ENFORCE if limits.mode_of(rule) == "enforce" else number
+            for number, rule in zip(numbers, limits.rules, strict=True)
+        ]
+        self._is_shared = [rule.bucket == "prefix" for rule in limits.rules]
+        self._shared = shared
+
+    def find(self, decisions: Decisions) -> int:
+        """Return the index of the policy of ``decisions``."""
+        rules = tuple(self._rules[each.rule] if each else 0 for each in decisions)
+        shared = tuple(
+            1 + self._shared.place((self._numbers[each.rule], each.prefix))
+            if each and self._is_shared[each.rule]
+            else 0
+            for each in decisions
+        )
+        return self.index.setdefault((rules, shared), len(self.index))
+
+    def records(self) -> Records:
+        """Return them as ``LIMIT_POLICY``, shape (policies, LIMIT_GROUPS)."""
+        records = np.zeros((len(self.index), LIMIT_GROUPS), LIMIT_POLICY)
+        if self.index:
+            rules, shared = (np.array(rows, np.uint32) for rows in zip(*self.index, strict=True))
+            groups = rules.shape[1]
+            records["rule"][:, :groups], records["shared"][:, :groups] = rules, shared
+            records["home"][:, :groups] = [[row.index(rule) for rule in row] for row, _ in self.index]
+        return records
+
+
+def _prefixes(family: Family, matches: Mapping[Prefix, Match], policies: _Policies) -> tuple[Records, Records]:
+    keys = np.zeros(len(matches), LIMIT4_PREFIX if family == "ipv4" else LIMIT6_PREFIX)
+    octets = keys.dtype["addr"].itemsize
+    addresses = b"".join(address.to_bytes(octets, "big") for address, _ in matches)
+    keys["length"] = [_BANK_BITS + length for _, length in matches]
+    keys["addr"] = np.frombuffer(addresses, "<u4").reshape(keys["addr"].shape)
+
+    values = np.zeros(len(matches), LIMIT_MATCH)
+    values["match"] = [_MATCHES[match.listed.verdict] if match.listed else MATCH_POLICY for match in matches.values()]
+    values["policy"] = [0 if match.listed else policies.find(match.decisions) for match in matches.values()]
+    values["part"] = [match.part for match in matches.values()]
+    return keys, values
+
+
+def _groups(ruleset: RuleSet) -> dict[str, Records]:
+    groups: dict[str, Records] = {}
+    for (interface, traffic), group in ruleset.groups.items():
+        groups.setdefault(interface, np.zeros(len(TRAFFIC), np.uint32))[TRAFFIC.index(traffic)] = group
+    return groups
+
+
+def _source6_mask(length: int) -> Records:
+    return np.frombuffer(((1 << 128) - (1 << 128 - length)).to_bytes(16, "big"), "<u8")
+
+
+def _too_small(got: str, room: int) -> ConfigError:
+    message = f"too low: the limiter was started with room for {room}, got {got} (raise it and restart the daemon)"
+    return ConfigError("limits", [Problem("limits.max_rules", message)])

@@ -1,0 +1,276 @@
+"""The rules worked out: what decides on a source, by its longest prefix, its interface and its traffic. Pure.
+
+A protected source passes, else one that ``deny`` covers is dropped, else one that ``allow`` covers passes. For all
+others the longest prefix that has a rule for the traffic on the interface decides; within a prefix the rule that names
+the traffic more closely, then the one that names the interface, then the one that comes first. A rule that is off
+decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final, Literal, NamedTuple
+
+from cnf.errors import ConfigError, Problem
+from cnf.records import LIMIT_GROUPS, TRAFFIC, Family
+from cnf.rules import LimitMode, Limits, Network, Rule
+
+Address = IPv4Address | IPv6Address
+ListName = Literal["allowed", "denied", "protected"]
+Verdict = Literal["allowed", "denied", "protected", "limited", "unlimited"]
+Cell = tuple[str, str]
+"""An interface, and what comes in there: one of ``TRAFFIC``."""
+Prefix = tuple[int, int]
+"""The first address of a prefix, and its length."""
+
+WEAKEST_FIRST: Final[tuple[ListName, ...]] = ("allowed", "denied", "protected")
+FAMILIES_BY_VERSION: Final[dict[int, Family]] = {4: "ipv4", 6: "ipv6"}
+_BITS: Final[dict[Family, int]] = {"ipv4": 32, "ipv6": 128}
+_MASKS: Final = {
+    family: [(1 << bits) - (1 << (bits - length)) for length in range(bits + 1)] for family, bits in _BITS.items()
+}
+
+
+class Listed(NamedTuple):
+    """The list that a source is on, and the prefix that puts it there."""
+
+    verdict: ListName
+    prefix: Network
+
+
+class Decision(NamedTuple):
+    """The rule that decides, by its index in ``limits.rules``, and the prefix that has it."""
+
+    rule: int
+    prefix: Network
+
+
+Decisions = tuple[Decision | None, ...]
+"""By group."""
+
+
+class Match(NamedTuple):
+    """What a prefix says of the sources whose longest it is: the shorter ones around it have been asked already."""
+
+    listed: Listed | None
+    decisions: Decisions
+    part: int
+    """0; or the length of the prefix, if it is only a part of an IPv6 source: each part is then a source of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """Limits worked out for some interfaces."""
+
+    limits: Limits
+    groups: Mapping[Cell, int]
+    """Cells of one group are never told apart by a rule."""
+    matches: Mapping[Family, Mapping[Prefix, Match]]
+    lengths: Mapping[Family, Sequence[int]]
+    """The prefix lengths that occur, the longest first."""
+
+    def find(self, address: Address) -> Match | None:
+        """Return what the longest prefix that holds ``address`` says."""
+        family = FAMILIES_BY_VERSION[address.version]
+        for length in self.lengths[family]:
+            if found := self.matches[family].get((int(address) & _MASKS[family][length], length)):
+                return found
+        return None
+
+    def source(self, address: Address, part: int = 0) -> Network:
+        """Return the source that ``address`` belongs to; ``part`` is that of its match."""
+        if isinstance(address, IPv4Address):
+            return IPv4Network(address)
+        return IPv6Network((address, part or self.limits.ipv6_source_prefix), strict=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What happens to a source's packets, and the prefix that says so."""
+
+    verdict: Verdict
+    prefix: Network | None = None
+    rule: Rule | None = None
+    mode: LimitMode | None = None
+    source: Network | None = None
+    """What has the bucket; the prefix, if all of it shares one."""
+    home: int | None = None
+    """The group under which a source's own bucket stands in the kernel's table."""
+
+
+def work_out(
+    limits: Limits, interfaces: Iterable[str], protected: Iterable[Network] = (), before: RuleSet | None = None
+) -> RuleSet:
+    """Work out ``limits`` for ``interfaces``; ``protected`` sources pass whatever the rules say.
+
+    Groups keep the numbers that they had ``before``, because sources have their buckets under them.
+
+    Raises:
+        ConfigError: the rules tell more groups apart than the kernel's tables hold.
+
+    """
+    rules = [(index, rule) for index, rule in enumerate(limits.rules) if limits.mode_of(rule) != "off"]
+    scopes = dict.fromkeys((rule.protocols, rule.interfaces) for _, rule in rules)
+    groups, orders = _groups(list(scopes), interfaces, before.groups if before else {})
+    order_of = dict(zip(scopes, orders, strict=True))
+
+    named: dict[Family, dict[Prefix, _Named]] = {family: {} for family in _BITS}
+    denied = () if limits.mode == "off" else limits.deny
+    for verdict, networks in zip(WEAKEST_FIRST, (limits.allow, denied, protected), strict=True):
+        for network in networks:
+            _at(named, network).listed = Listed(verdict, network)
+    for index, rule in rules:
+        for network in rule.prefixes:
+            _at(named, network).rules.append((index, order_of[rule.protocols, rule.interfaces]))
+
+    parts = _split(named["ipv6"], limits.ipv6_source_prefix)
+    undecided = (None,) * (1 + max(groups.values(), default=-1))
+    return RuleSet(
+        limits,
+        groups,
+        {family: _inherit(family, prefixes, parts, undecided) for family, prefixes in named.items()},
+        {family: sorted({length for _, length in prefixes}, reverse=True) for family, prefixes in named.items()},
+    )
+
+
+def explain(ruleset: RuleSet, address: Address, interface: str, traffic: str) -> Explanation:
+    """Say what happens to ``traffic`` from ``address`` on ``interface``, one of those of the rule set."""
+    match = ruleset.find(address)
+    if match and match.listed:
+        return Explanation(*match.listed)
+    decision = match.decisions[ruleset.groups[interface, traffic]] if match else None
+    if match is None or decision is None:
+        return Explanation("unlimited")
+    rule = ruleset.limits.rules[decision.rule]
+    source, home = decision.prefix, None
+    if rule.bucket == "source":
+        source = ruleset.source(address, match.part)
+        home = [each and each.rule for each in match.decisions].index(decision.rule)
+    return Explanation("limited", decision.prefix, rule, ruleset.limits.mode_of(rule), source, home)
+
+
+Order = Sequence[tuple[int, int]]
+"""(group, place): the groups that a rule may decide for, and its place there among one prefix's; the lowest wins."""
+
+
+@dataclass(slots=True)
+class _Named:
+    """What the configuration says of a prefix itself."""
+
+    network: Network
+    listed: Listed | None = None
+    rules: list[tuple[int, Order]] = field(default_factory=list)
+    """By index, in the order of the configuration."""
+
+
+def _at(named: Mapping[Family, dict[Prefix, _Named]], network: Network) -> _Named:
+    prefixes, prefix = named[FAMILIES_BY_VERSION[network.version]], (int(network.network_address), network.prefixlen)
+    if prefix not in prefixes:
+        prefixes[prefix] = _Named(network)
+    return prefixes[prefix]
+
+
+def _split(prefixes: dict[Prefix, _Named], source_bits: int) -> set[Prefix]:
+    """Return the parts of sources that are told apart; add what remains of such a source."""
+    parts = {prefix for prefix in prefixes if prefix[1] > source_bits}
+    remainders = {(address & _MASKS["ipv6"][source_bits], source_bits) for address, _ in parts}
+    for prefix in remainders - prefixes.keys():
+        prefixes[prefix] = _Named(IPv6Network(prefix))
+    return parts | remainders
+
+
+def _inherit(
+    family: Family, prefixes: Mapping[Prefix, _Named], parts: set[Prefix], undecided: Decisions
+) -> dict[Prefix, Match]:
+    """Let every prefix have what it leaves open from the next shorter one around it."""
+    matches: dict[Prefix, Match] = {}
+    around: list[tuple[int, Match]] = [(1 << _BITS[family], Match(None, undecided, 0))]
+    """(Last address, match) of the prefixes that hold the current one, the longest last."""
+    for prefix, own in sorted(prefixes.items(), key=lambda item: item[0]):
+        address, length = prefix
+        while around[-1][0] < address:
+            around.pop()
+        outer = around[-1][1]
+        match = Match(
+            _stronger(outer.listed, own.listed),
+            _decide(own, outer.decisions),
+            length if family == "ipv6" and prefix in parts else 0,
+        )
+        matches[prefix] = match
+        around.append((address | ~_MASKS[family][length] & _MASKS[family][-1], match))
+    return matches
+
+
+def _stronger(outer: Listed | None, own: Listed | None) -> Listed | None:
+    if outer and own:
+        return max(own, outer, key=lambda listed: WEAKEST_FIRST.index(listed.verdict))
+    return own or outer
+
+
+def _decide(own: _Named, outer: Decisions) -> Decisions:
+    """Return what a prefix decides for each group, which is what the next shorter one does unless it has rules."""
+    if not own.rules:
+        return outer
+    decisions = list(outer)
+    best: dict[int, int] = {}
+    for index, order in own.rules:
+        for group, place in order:
+            if group not in best or place < best[group]:
+                best[group] = place
+                decisions[group] = Decision(index, own.network)
+    return tuple(decisions)
+
+
+def _groups(
+    scopes: Sequence[tuple[Sequence[str], Sequence[str]]], interfaces: Iterable[str], before: Mapping[Cell, int]
+) -> tuple[dict[Cell, int], list[Order]]:
+    """Put cells together that no scope, a rule's protocols and interfaces, tells apart; return each scope's order."""
+    members: dict[tuple[int | None, ...], list[Cell]] = {}
+    for interface in dict.fromkeys(interfaces):
+        for traffic in TRAFFIC:
+            closeness = [_closeness(protocols, patterns, interface, traffic) for protocols, patterns in scopes]
+            ranks = {each: rank for rank, each in enumerate(sorted({each for each in closeness if each is not None}))}
+            members.setdefault(tuple(None if each is None else ranks[each] for each in closeness), []).append(
+                (interface, traffic)
+            )
+    if len(members) > LIMIT_GROUPS:
+        expected = f"expected at most {LIMIT_GROUPS} combinations of interface and protocol that rules tell apart"
+        raise ConfigError("limits", [Problem("limits.rules", f"{expected}, got {len(members)}")])
+
+    numbers: dict[tuple[int | None, ...], int] = {}
+    # Most of a group keeps its number, and with it most sources their buckets: the larger parts choose first.
+    for key, cells in sorted(members.items(), key=lambda each: -len(each[1])):
+        known = Counter(before[cell] for cell in cells if cell in before).most_common()
+        free = [number for number, _ in known if number not in numbers.values()]
+        if free:
+            numbers[key] = free[0]
+    spare = iter(sorted(set(range(LIMIT_GROUPS)) - set(numbers.values())))
+    for key in members:
+        if key not in numbers:
+            numbers[key] = next(spare)
+    return (
+        {cell: numbers[key] for key, cells in members.items() for cell in cells},
+        [
+            [(numbers[key], place) for key in members for place in (key[scope],) if place is not None]
+            for scope in range(len(scopes))
+        ],
+    )
+
+
+def _closeness(protocols: Sequence[str], patterns: Sequence[str], interface: str, traffic: str) -> int | None:
+    """Tell how closely a scope names a cell, 0 the closest; None if it does not cover it. A SYN is TCP, too."""
+    if patterns and not any(fnmatchcase(interface, pattern) for pattern in patterns):
+        return None
+    if traffic in protocols:
+        named = 0
+    elif traffic == "tcp_syn" and "tcp" in protocols:
+        named = 1
+    elif not protocols:
+        named = 2
+    else:
+        return None
+    return 2 * named + (not patterns)
