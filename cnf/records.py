@@ -20,6 +20,12 @@ NON_IP: Final = PROTOCOL_LABELS.index("non_ip")
 MALFORMED: Final = PROTOCOL_LABELS.index("malformed")
 UNPARSED_REASONS: Final = ("truncated", "bad_header", "vlan_depth", "ext_header_depth")
 INSERT_ERRORS: Final = ("no_memory", "busy", "raced", "other")
+DROP_REASONS: Final = ("limited", "denied")
+TRAFFIC: Final = ("tcp", "tcp_syn", "udp", "icmp", "icmpv6", "other", "fragment")
+VERDICTS: Final = ("passed", "limited", "would_limit")
+LIMIT_GROUPS: Final = 16
+ENFORCE: Final = 0x800000
+"""Bit beside a rule's number in a policy or decision."""
 INTERFACE_SLOTS: Final = 256
 UNASSIGNED_INTERFACE: Final = "unassigned"
 """Name for packets of an interface that was given no slot."""
@@ -66,19 +72,64 @@ _FLOW_TAIL: Final[list[Any]] = [
 FLOW4_KEY: Final = np.dtype([("src_addr", "<u4"), ("dst_addr", "<u4"), *_FLOW_TAIL])
 FLOW6_KEY: Final = np.dtype([("src_addr", "<u8", (2,)), ("dst_addr", "<u8", (2,)), *_FLOW_TAIL])
 FLOW_VALUE: Final = np.dtype(
-    [("packets", "<u8"), ("bytes", "<u8"), ("first_seen", "<u8"), ("last_seen", "<u8"), ("tcp_flags", "<u8")]
+    [
+        ("packets", "<u8"),
+        ("bytes", "<u8"),
+        ("first_seen", "<u8"),
+        ("last_seen", "<u8"),
+        ("tcp_flags", "<u8"),
+        ("dropped_packets", "<u8"),
+        ("dropped_bytes", "<u8"),
+    ]
 )
 COUNTER: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
 OUTCOMES: Final = len(PROTOCOL_LABELS) - 1 + len(UNPARSED_REASONS)
-"""Counters of an interface: the protocol labels, but in place of malformed its reasons."""
+"""Counters of received packets: the protocol labels, but in place of malformed its reasons."""
+SLOT_COUNTERS: Final = OUTCOMES + len(DROP_REASONS)
+"""Counters of an interface: those of received packets, then those of dropped ones."""
 TABLE_COUNTERS: Final = len(INSERT_ERRORS) + 1
-"""Counters of a flow table: the insert errors, then flows inserted."""
+"""Counters of a table: the insert errors, then entries inserted."""
 
 INTERFACE_COUNTERS: Final = np.dtype(
     [
         ("packets", "<u8", (len(PROTOCOL_LABELS),)),
         ("bytes", "<u8", (len(PROTOCOL_LABELS),)),
         ("unparsed", "<u8", (len(UNPARSED_REASONS),)),
+        ("dropped_packets", "<u8", (len(DROP_REASONS),)),
+        ("dropped_bytes", "<u8", (len(DROP_REASONS),)),
     ]
 )
 """What an interface has counted, as user space puts it together from its counters."""
+
+LIMIT4_PREFIX: Final = np.dtype([("length", "<u4"), ("bank", "<u4"), ("addr", "<u4")])
+LIMIT6_PREFIX: Final = np.dtype([("length", "<u4"), ("bank", "<u4"), ("addr", "<u4", (4,))])
+LIMIT_MATCH: Final = np.dtype([("match", "<u4"), ("policy", "<u4"), ("part", "<u4"), ("zero", "<u4")])
+LIMIT_POLICY: Final = np.dtype([("rule", "<u4"), ("shared", "<u4"), ("home", "<u4"), ("zero", "<u4")])
+LIMIT_SETTINGS: Final = np.dtype([("source6_mask", "<u8", (2,))])
+LIMIT_RULE: Final = np.dtype(
+    [
+        ("packet_cost", "<u8"),
+        ("packet_rate", "<u8"),
+        ("packet_burst", "<u8"),
+        ("byte_cost", "<u8"),
+        ("byte_rate", "<u8"),
+        ("byte_burst", "<u8"),
+        ("full_after", "<u8"),
+        ("fine", "<u8"),
+    ]
+)
+LIMIT_BUCKET: Final = np.dtype([("packet_time", "<u8"), ("byte_time", "<u8"), ("last_used", "<u8")])
+LIMIT4_KEY: Final = np.dtype([("addr", "<u4"), ("group", "<u4")])
+LIMIT6_KEY: Final = np.dtype([("addr", "<u8", (2,)), ("group", "<u4"), ("part", "<u4")])
+LIMIT_SOURCE: Final = np.dtype(
+    [
+        ("bucket", LIMIT_BUCKET),
+        ("decision", "<u8"),
+        ("packets", "<u8"),
+        ("bytes", "<u8"),
+        ("over_packets", "<u8"),
+        ("over_bytes", "<u8"),
+        ("last_over", "<u8"),
+        ("last_seen", "<u8"),
+    ]
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import socket
 import struct
 import threading
@@ -21,7 +22,7 @@ Kind = Literal["prog", "map"]
 # struct bpf_prog_info and struct bpf_map_info of linux/bpf.h: the offset of `name`, char[16]
 NAME_OFFSETS: Final[dict[Kind, int]] = {"prog": 64, "map": 24}
 PROGRAM_PREFIX: Final = "cnf_"
-MAP_NAMES: Final = ("flows4", "flows6", "table_counters", "interface_count", "interface_slots")  # cut to 15 bytes
+MAP_NAMES: Final = re.compile("flows[46]|table_counters|interface_(count|slots)|limit_.*")  # they are cut to 15 bytes
 
 
 class Inventory(NamedTuple):
@@ -45,7 +46,7 @@ def take() -> Inventory:
         programs=frozenset(
             f"{number} {name}" for number, name in bpf_objects("prog") if name.startswith(PROGRAM_PREFIX)
         ),
-        maps=frozenset(f"{number} {name}" for number, name in bpf_objects("map") if name in MAP_NAMES),
+        maps=frozenset(f"{number} {name}" for number, name in bpf_objects("map") if MAP_NAMES.fullmatch(name)),
         namespaces=frozenset(_listed(NAMESPACES)),
         interfaces=frozenset(name for _index, name in socket.if_nameindex()),
     )

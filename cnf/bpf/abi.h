@@ -35,13 +35,20 @@ enum cnf_outcome {
 	CNF_OUTCOMES,
 };
 
+/* Label `reason` of cnf_dropped_*; the order is that of records.DROP_REASONS. */
+enum cnf_drop {
+	CNF_DROP_LIMITED, /* over its token bucket */
+	CNF_DROP_DENIED,  /* from a prefix of limits.deny */
+	CNF_DROP_REASONS,
+};
+
 /* Label `reason` of cnf_flow_insert_errors_total; the order is that of records.INSERT_ERRORS. */
 enum cnf_table_counter {
 	CNF_INSERT_NO_MEMORY, /* -ENOMEM: no element to be had, not even by eviction */
 	CNF_INSERT_BUSY,      /* -EBUSY: the bucket was locked by a program that this one interrupted */
 	CNF_INSERT_RACED,     /* another CPU inserted the flow, and it was gone again before it was found */
 	CNF_INSERT_OTHER,
-	CNF_INSERT_DONE, /* no error: flows that were put into the table */
+	CNF_INSERT_DONE, /* no error: flows, or sources, that were put into the table */
 	CNF_TABLE_COUNTERS,
 };
 
@@ -75,29 +82,149 @@ struct flow_value {
 	__u64 first_seen; /* jiffies */
 	__u64 last_seen;  /* jiffies */
 	__u64 tcp_flags;  /* byte 13 of the TCP header, OR of all packets; 64 bits wide for the atomic OR */
+	__u64 dropped_packets;
+	__u64 dropped_bytes;
 };
 
 /* One a CPU. A sum has an element of its own, and is not a field among others: only so is its place a map's key, and
  * not added to a pointer, which the verifier allows with CAP_PERFMON only. */
 struct counter {
-	__u64 packets; /* of CNF_INSERT_DONE: flows */
+	__u64 packets; /* of CNF_INSERT_DONE: entries */
 	__u64 bytes;
 };
 
 /*
  * An interface has a slot: ifindex % CNF_INTERFACE_SLOTS or one of the next CNF_SLOT_PROBES - 1. interface_slots holds
- * whose it is, written by user space before the program is attached. Its counters are the CNF_OUTCOMES elements of
- * interface_counters from slot * CNF_OUTCOMES on.
+ * whose it is, written by user space before the program is attached. Its counters are the CNF_INTERFACE_COUNTERS
+ * elements of interface_counters from slot * CNF_INTERFACE_COUNTERS on: by outcome, then by reason of a drop. A packet
+ * that is dropped counts in its outcome, too.
  */
 #define CNF_INTERFACE_SLOTS 256
+#define CNF_INTERFACE_COUNTERS (CNF_OUTCOMES + CNF_DROP_REASONS)
 #define CNF_SLOT_PROBES 4
 
-/* A flow table's counters are the CNF_TABLE_COUNTERS elements of table_counters from table * CNF_TABLE_COUNTERS on. */
-enum cnf_table { CNF_TABLE_IPV4, CNF_TABLE_IPV6, CNF_TABLES };
+/* The flow tables, and those of the limiter's sources. A table's counters are the CNF_TABLE_COUNTERS elements of
+ * table_counters from table * CNF_TABLE_COUNTERS on. */
+enum cnf_table { CNF_TABLE_IPV4, CNF_TABLE_IPV6, CNF_TABLE_SOURCES4, CNF_TABLE_SOURCES6, CNF_TABLES };
+
+/*
+ * Limits. A rule set is written whole into one of two banks and switched to by one word, the generation, whose lowest
+ * bit is the bank; 0 is no rule set. Rules, their counters and shared buckets keep their places from set to set, so
+ * that what stays the same keeps its tokens.
+ */
+
+/* What a rule may be about; the order is that of records.TRAFFIC. */
+enum cnf_traffic {
+	CNF_TRAFFIC_TCP,
+	CNF_TRAFFIC_TCP_SYN, /* SYN without ACK */
+	CNF_TRAFFIC_UDP,
+	CNF_TRAFFIC_ICMP,
+	CNF_TRAFFIC_ICMPV6,
+	CNF_TRAFFIC_OTHER,
+	CNF_TRAFFIC_FRAGMENT, /* later fragments of whatever protocol */
+	CNF_TRAFFIC_CLASSES,
+};
+
+/* Groups are the combinations of interface and traffic that the rules of a set tell apart: limit_groups holds each at
+ * (bank * (CNF_INTERFACE_SLOTS + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic. */
+#define CNF_LIMIT_GROUPS 16
+
+struct limit_settings { /* one a bank */
+	__u64 source6_mask[2]; /* network byte order */
+};
+
+struct limit4_prefix {
+	__u32 length; /* 32 bits of bank and those of the prefix */
+	__u32 bank;
+	__u32 addr; /* network byte order */
+};
+
+struct limit6_prefix {
+	__u32 length;
+	__u32 bank;
+	__u32 addr[4]; /* network byte order */
+};
+
+enum cnf_match { CNF_MATCH_POLICY, CNF_MATCH_ALLOW, CNF_MATCH_DENY, CNF_MATCHES };
+
+struct limit_match {
+	__u32 match;  /* enum cnf_match */
+	__u32 policy; /* which, within the bank */
+	__u32 part; /* 0; or the prefix's length, if it is only a part of an IPv6 source: then a source of its own */
+	__u32 zero;
+};
+
+/*
+ * A rule's number is never given to another; its place in the arrays is its lowest bits. CNF_ENFORCE beside it says
+ * that what is over the limit is dropped, not only counted.
+ */
+#define CNF_ENFORCE 0x800000
+
+struct limit_policy { /* at (bank * CNF_MAX_POLICIES + policy) * CNF_LIMIT_GROUPS + group */
+	__u32 rule;   /* number and CNF_ENFORCE; 0 = none */
+	__u32 shared; /* 1 + index in limit_shared; 0 = a bucket a source */
+	__u32 home;   /* the group whose slot holds the bucket: the first that has the same rule */
+	__u32 zero;
+};
+
+/*
+ * A token bucket as virtual scheduling (GCRA: ITU-T I.371, annex A): one word says when the bucket will be full again,
+ * its theoretical arrival time. It advances by a packet's cost, and may run ahead of now by at most the burst.
+ * Unit: 1 / (rate / g) ns, where g makes a cost a whole number: cost = 10^9 / g for packets, 8 * 10^9 / g a byte. Now,
+ * in that unit, is clock * rate modulo 2^64; so costs, rates and bursts are exact, and nothing is ever rounded.
+ */
+struct limit_rule {
+	__u64 packet_cost; /* 0 = no limit of packets */
+	__u64 packet_rate;  /* units a tick of the rule's clock */
+	__u64 packet_burst; /* units; at most 2^61, as is byte_burst */
+	__u64 byte_cost;    /* 0 = no limit of bytes */
+	__u64 byte_rate;
+	__u64 byte_burst;
+	/* Jiffies unused after which both limits are full, whatever their words say: a word wraps. More than either
+	 * burst lasts, and less than jiffies are at boot, so that last_used 0 is full. */
+	__u64 full_after;
+	__u64 fine; /* clock: 1 = CLOCK_MONOTONIC in ns, 0 = jiffies, for a burst that lasts many of them */
+};
+
+struct limit_bucket {
+	__u64 packet_time; /* theoretical arrival times */
+	__u64 byte_time;
+	__u64 last_used; /* jiffies at which the words were last debited; 0 = full */
+};
+
+/* Label `verdict` of cnf_limit_*. A rule's counters are the CNF_VERDICTS elements of limit_counters from its place *
+ * CNF_VERDICTS on. */
+enum cnf_verdict { CNF_PASSED, CNF_LIMITED, CNF_WOULD_LIMIT, CNF_VERDICTS };
+
+struct limit4_key {
+	__u32 addr;
+	__u32 group;
+};
+
+struct limit6_key {
+	__u64 addr[2]; /* masked */
+	__u32 group;
+	__u32 part; /* as in limit_match: a part and its source may have the same first address */
+};
+
+/* A source, or all that share a bucket. */
+struct limit_source {
+	struct limit_bucket bucket;
+	__u64 decision; /* generation << 32 | home group << 24 | rule as in limit_policy; not of a shared bucket */
+	__u64 packets;  /* within the limit */
+	__u64 bytes;
+	__u64 over_packets; /* over it: dropped, or in shadow would have been */
+	__u64 over_bytes;
+	__u64 last_over; /* jiffies */
+	__u64 last_seen; /* jiffies */
+};
 
 _Static_assert(sizeof(struct flow4_key) == 24, "flow4_key");
 _Static_assert(sizeof(struct flow6_key) == 48, "flow6_key");
-_Static_assert(sizeof(struct flow_value) == 40, "flow_value");
+_Static_assert(sizeof(struct flow_value) == 56, "flow_value");
 _Static_assert(sizeof(struct counter) == 16, "counter");
+_Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");
+_Static_assert(sizeof(struct limit_rule) == 64, "limit_rule");
+_Static_assert(sizeof(struct limit_source) == 80, "limit_source");
 
 #endif

@@ -7,7 +7,7 @@
 
 /* One slot more than there are is for interfaces that user space gave none: nothing is lost, and it shows. */
 BPF_ARRAY(interface_slots, __u32, CNF_INTERFACE_SLOTS);
-BPF_PERCPU_ARRAY(interface_counters, struct counter, (CNF_INTERFACE_SLOTS + 1) * CNF_OUTCOMES);
+BPF_PERCPU_ARRAY(interface_counters, struct counter, (CNF_INTERFACE_SLOTS + 1) * CNF_INTERFACE_COUNTERS);
 BPF_PERCPU_ARRAY(table_counters, struct counter, CNF_TABLES *CNF_TABLE_COUNTERS);
 
 static __always_inline __u32 interface_slot(__u32 ifindex)
@@ -22,9 +22,10 @@ static __always_inline __u32 interface_slot(__u32 ifindex)
 	return CNF_INTERFACE_SLOTS;
 }
 
-static __always_inline void count_packet(__u32 ifindex, __u32 outcome, __u64 bytes)
+/* `what` is an enum cnf_outcome, or CNF_OUTCOMES + an enum cnf_drop. */
+static __always_inline void count_packet(__u32 slot, __u32 what, __u64 bytes)
 {
-	__u32 place = interface_slot(ifindex) * CNF_OUTCOMES + outcome;
+	__u32 place = slot * CNF_INTERFACE_COUNTERS + what;
 	struct counter *counter = interface_counters.lookup(&place);
 
 	if (counter) { /* always: the place is below the array's size */

@@ -4,12 +4,18 @@
  *   CNF_MAX_ENTRIES  flows a table can hold
  *   CNF_IPV6         0: IPv6 packets count as non-IP
  *   CNF_VLAN         0: tagged packets count as non-IP
+ *   CNF_LIMITER      0: no limits; else
+ *   CNF_MAX_SOURCES  sources of a family that can have a bucket
+ *   CNF_MAX_RULES    rules, and as many shared buckets, of two rule sets; a power of two
+ *   CNF_MAX_POLICIES combinations of rules, of one rule set
+ *   CNF_MAX_PREFIXES prefixes of a family, of one rule set
  */
 #include "counters.h"
 #include "flow_table.h"
+#include "limiter.h"
 #include "parse.h"
 
-/* Account every frame that the interface receives, and pass it on. */
+/* Account every frame that the interface receives; pass it on, unless a limit says otherwise. */
 int cnf_ingress(struct xdp_md *ctx)
 {
 	__u64 bytes = bpf_xdp_get_buff_len(ctx);
@@ -21,7 +27,9 @@ int cnf_ingress(struct xdp_md *ctx)
 	};
 	struct transport transport = {};
 	__u16 type = 0, vlan = 0;
+	__u32 slot = interface_slot(ctx->ingress_ifindex);
 	int outcome = parse_ethernet(&cursor, &type, &vlan);
+	enum cnf_limit verdict = CNF_LIMIT_PASS;
 
 	if (outcome) {
 		/* not to be parsed any further */
@@ -29,25 +37,36 @@ int cnf_ingress(struct xdp_md *ctx)
 		struct flow4_key key;
 
 		outcome = parse_ipv4(&cursor, &key, &transport);
+		/* Also what cannot be parsed to its end: the stack may take it, and it would pass every limit. */
+		if (transport.addressed)
+			verdict = limit4(&key, slot, outcome, &transport, bytes);
 		if (outcome < CNF_NON_IP) {
 			complete_key(&key.src_port, ctx->ingress_ifindex, vlan, &transport);
-			account_flow(CNF_TABLE_IPV4, &key, bytes, transport.tcp_flags);
+			account(CNF_TABLE_IPV4, &key, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
 		}
 #if CNF_IPV6
 	} else if (type == be16(ETH_P_IPV6)) {
 		struct flow6_key key;
 
 		outcome = parse_ipv6(&cursor, &key, &transport);
+		/* Also what cannot be parsed to its end: the stack may take it, and it would pass every limit. */
+		if (transport.addressed)
+			verdict = limit6(&key, slot, outcome, &transport, bytes);
 		if (outcome < CNF_NON_IP) {
 			complete_key(&key.src_port, ctx->ingress_ifindex, vlan, &transport);
-			account_flow(CNF_TABLE_IPV6, &key, bytes, transport.tcp_flags);
+			account(CNF_TABLE_IPV6, &key, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
 		}
 #endif
 	} else {
 		outcome = CNF_NON_IP;
 	}
-	count_packet(ctx->ingress_ifindex, outcome, bytes);
-	return XDP_PASS;
+	if (verdict != CNF_LIMIT_PASS && outcome > CNF_NON_IP)
+		outcome = CNF_OTHER; /* it stands as dropped in the ledger, and must not as malformed, too */
+	count_packet(slot, outcome, bytes);
+	if (verdict == CNF_LIMIT_PASS)
+		return XDP_PASS;
+	count_packet(slot, CNF_OUTCOMES + (verdict == CNF_LIMIT_DENY ? CNF_DROP_DENIED : CNF_DROP_LIMITED), bytes);
+	return XDP_DROP;
 }
 
 /* Write jiffies into the frame: user space runs this by BPF_PROG_TEST_RUN to learn what time the flows' ticks are. */

@@ -107,4 +107,20 @@ static __always_inline void account_flow(enum cnf_table table, void *key, __u64 
 	count_insert(table, insert_error(error), bytes);
 }
 
+/* Add the packet to its flow; one that is dropped makes no flow, and only one that is there counts it. */
+static __always_inline void account(enum cnf_table table, void *key, __u64 bytes, __u8 tcp_flags, int dropped)
+{
+	struct flow_value *value;
+
+	if (!dropped) {
+		account_flow(table, key, bytes, tcp_flags);
+		return;
+	}
+	value = flow_lookup(table, key);
+	if (!value)
+		return;
+	__sync_fetch_and_add(&value->dropped_packets, 1);
+	__sync_fetch_and_add(&value->dropped_bytes, bytes);
+}
+
 #endif

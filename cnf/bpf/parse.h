@@ -31,10 +31,16 @@
 #define MAX_EXT_HEADERS 6
 #define IPV4_MIN_LENGTH 20
 #define TCP_MIN_LENGTH 20
+#define TCP_SYN 0x02
+#define TCP_ACK 0x10
 #define UDP_LENGTH 8
 #define SCTP_LENGTH 12
 #define ICMP_LENGTH 8
 #define ICMPV6_LENGTH 4
+
+#define ND_ROUTER_SOLICIT 133
+#define ND_REDIRECT 137
+#define ND_HOP_LIMIT 255 /* no router forwards such a packet: it is from this link */
 
 #define be16(value) __builtin_bswap16(value)
 
@@ -115,6 +121,8 @@ struct transport {
 	__u8 protocol;
 	__u8 flow_flags; /* enum cnf_flow_flags */
 	__u8 tcp_flags;
+	__u8 neighbor_discovery; /* 1 = a valid message of RFC 4861 */
+	__u8 addressed;          /* 1 = the key has its addresses, even if the rest cannot be parsed */
 };
 
 /* Step over a header of a constant `size`; return -1 if it is not all there. It starts where the cursor was before. */
@@ -273,6 +281,9 @@ static __always_inline int parse_ipv4(struct cursor *cursor, struct flow4_key *k
 
 	if (cursor_step(cursor, sizeof(*ip)))
 		return CNF_TRUNCATED;
+	key->src_addr = ip->src_addr;
+	key->dst_addr = ip->dst_addr;
+	transport->addressed = 1;
 	header_length = (ip->version_length & 0xf) * 4;
 	if (ip->version_length >> 4 != 4 || header_length < IPV4_MIN_LENGTH)
 		return CNF_BAD_HEADER;
@@ -284,8 +295,6 @@ static __always_inline int parse_ipv4(struct cursor *cursor, struct flow4_key *k
 	if (total_length > available)
 		return CNF_TRUNCATED;
 
-	key->src_addr = ip->src_addr;
-	key->dst_addr = ip->dst_addr;
 	transport->protocol = ip->protocol;
 	if (ip->fragment & be16(0x1fff)) {
 		transport->flow_flags = CNF_FLOW_FRAGMENT;
@@ -304,6 +313,11 @@ static __always_inline int parse_ipv6(struct cursor *cursor, struct flow6_key *k
 
 	if (cursor_step(cursor, sizeof(*ip)))
 		return CNF_TRUNCATED;
+	key->src_addr[0] = ip->src_addr[0];
+	key->src_addr[1] = ip->src_addr[1];
+	key->dst_addr[0] = ip->dst_addr[0];
+	key->dst_addr[1] = ip->dst_addr[1];
+	transport->addressed = 1;
 	if (ip->version_class >> 4 != 6)
 		return CNF_BAD_HEADER;
 	remaining = cursor->remaining;
@@ -315,18 +329,19 @@ static __always_inline int parse_ipv6(struct cursor *cursor, struct flow6_key *k
 	if (payload_length || protocol != IPPROTO_HOPOPTS)
 		remaining = payload_length;
 
-	key->src_addr[0] = ip->src_addr[0];
-	key->src_addr[1] = ip->src_addr[1];
-	key->dst_addr[0] = ip->dst_addr[0];
-	key->dst_addr[1] = ip->dst_addr[1];
 	for (int depth = 0; depth <= MAX_EXT_HEADERS; depth++) {
 		struct ext_header copy, *header;
 		__u32 length = sizeof(*header);
 
 		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_FRAGMENT &&
 		    protocol != IPPROTO_DSTOPTS) {
+			int outcome = parse_transport(cursor, remaining, protocol, IPPROTO_ICMPV6, transport);
+			__u16 type = be16(transport->ports & 0xffff);
+
 			transport->protocol = protocol;
-			return parse_transport(cursor, remaining, protocol, IPPROTO_ICMPV6, transport);
+			transport->neighbor_discovery = outcome == CNF_ICMPV6 && ip->hop_limit == ND_HOP_LIMIT &&
+							type >= ND_ROUTER_SOLICIT && type <= ND_REDIRECT;
+			return outcome;
 		}
 		if (depth == MAX_EXT_HEADERS)
 			break;

@@ -18,6 +18,7 @@ from cnf.records import (
     INTERFACE_SLOTS,
     MALFORMED,
     OUTCOMES,
+    SLOT_COUNTERS,
     SLOT_PROBES,
     TABLE_COUNTERS,
     Family,
@@ -37,24 +38,25 @@ class InterfaceCounters:
         self._counters = CounterArray("interface_counters", maps["interface_counters"])
         self._slots: dict[int, int] = {UNASSIGNED: INTERFACE_SLOTS}
 
-    def assign(self, ifindex: int) -> None:
-        """Give ``ifindex`` a zeroed slot, unless it has one; must come before the program is attached there.
+    def assign(self, ifindex: int) -> int:
+        """Give ``ifindex`` a zeroed slot, unless it has one, and return it; must come before the program is attached.
 
         Raises:
             AttachError: all slots that the program would look at are taken.
 
         """
         if ifindex in self._slots:
-            return
+            return self._slots[ifindex]
         candidates = [(ifindex + probe) % INTERFACE_SLOTS for probe in range(SLOT_PROBES)]
         slot = next((slot for slot in candidates if slot not in self._slots.values()), None)
         if slot is None:
             message = f"the {SLOT_PROBES} counter slots that ifindex {ifindex} may have are taken by other interfaces"
             raise AttachError(message)
-        for outcome in range(OUTCOMES):
-            self._counters.zero(slot * OUTCOMES + outcome)
+        for index in range(SLOT_COUNTERS):
+            self._counters.zero(slot * SLOT_COUNTERS + index)
         self._owners.write(slot, np.array(ifindex, OWNER))
         self._slots[ifindex] = slot
+        return slot
 
     def release(self, ifindex: int) -> Records:
         """Free the slot, once the program is off the interface; return its final sums."""
@@ -68,40 +70,51 @@ class InterfaceCounters:
 
     def _sum(self, ifindex: int) -> Records:
         total = np.zeros((), INTERFACE_COUNTERS)
+        first = self._slots[ifindex] * SLOT_COUNTERS
         for outcome in range(OUTCOMES):
-            count = self._counters.sum(self._slots[ifindex] * OUTCOMES + outcome)
+            count = self._counters.sum(first + outcome)
             label = min(outcome, MALFORMED)
             total["packets"][label] += count.packets
             total["bytes"][label] += count.bytes
             if label == MALFORMED:
                 total["unparsed"][outcome - MALFORMED] = count.packets
+        for reason in range(SLOT_COUNTERS - OUTCOMES):
+            count = self._counters.sum(first + OUTCOMES + reason)
+            total["dropped_packets"][reason], total["dropped_bytes"][reason] = count
         return total
 
 
 @dataclass(frozen=True, slots=True)
 class TableSums:
-    """What a flow table has taken in and refused since the program was loaded."""
+    """What a table has taken in and refused since the program was loaded."""
 
     inserted: int
-    """Flows."""
+    """Flows, or sources."""
     errors: dict[str, Count]
     """Packets and bytes that found no place, by cause."""
 
 
 class TableCounters:
-    """The counters of the flow tables."""
+    """The counters of the tables of flows and sources."""
 
     def __init__(self, maps: Mapping[str, int]) -> None:
         """Take a datapath's maps, descriptors by name."""
         self._counters = CounterArray("table_counters", maps["table_counters"])
 
     def read(self, family: Family) -> TableSums:
-        """Return the sums over all CPUs of one family's table."""
-        first = FAMILIES.index(family) * TABLE_COUNTERS
+        """Return the sums over all CPUs of one family's flow table."""
+        return self._read(FAMILIES.index(family))
+
+    def read_sources(self, family: Family) -> TableSums:
+        """Return those of its table of sources."""
+        return self._read(len(FAMILIES) + FAMILIES.index(family))
+
+    def _read(self, table: int) -> TableSums:
+        first = table * TABLE_COUNTERS
         *errors, inserted = (self._counters.sum(first + index) for index in range(TABLE_COUNTERS))
         return TableSums(inserted.packets, dict(zip(INSERT_ERRORS, errors, strict=True)))
 
     def reset(self) -> None:
         """Zero them; only while nothing counts."""
-        for index in range(len(FAMILIES) * TABLE_COUNTERS):
+        for index in range(2 * len(FAMILIES) * TABLE_COUNTERS):
             self._counters.zero(index)

@@ -47,6 +47,7 @@ class FlowMap:
     ) -> None:
         """Prepare staging arrays for ``BATCH`` entries of the structured dtypes ``key`` and ``value``."""
         self.name = name
+        self.key, self.value = key, value
         self._fd = fd
         self._lookup_batch = lookup_batch or libbpf.library().bpf_map_lookup_batch
         self._take = libbpf.library().bpf_map_lookup_and_delete_elem
@@ -93,6 +94,16 @@ class FlowMap:
             if status == -errno.ENOENT:
                 return
 
+    def get(self, key: Records) -> Records | None:
+        """Return the value under ``key``, both of shape (); None if there is none."""
+        value = np.empty((), self._values.dtype)
+        status = libbpf.library().bpf_map_lookup_elem(self._fd, key.tobytes(), value.ctypes.data)
+        if status == -errno.ENOENT:
+            return None
+        if status < 0:
+            raise self._error("reading", -status)
+        return value
+
     def take(self, keys: Records) -> Taken:
         """Delete ``keys``, shape (N,), and return the final values of those that were still there.
 
@@ -112,6 +123,21 @@ class FlowMap:
 
     def _error(self, doing: str, number: int) -> MapError:
         return MapError(f"{doing} map {self.name}: {os.strerror(number)}", errno=number)
+
+
+def write_batch(name: str, fd: int, keys: Records, values: Records) -> None:
+    """Write ``values`` under ``keys``, both of shape (N,), in the map behind ``fd``."""
+    if not len(keys):
+        return
+    count, opts = ctypes.c_uint32(len(keys)), libbpf.BatchOpts(sz=ctypes.sizeof(libbpf.BatchOpts))
+    keys, values = np.ascontiguousarray(keys), np.ascontiguousarray(values)
+    status = libbpf.library().bpf_map_update_batch(
+        fd, keys.ctypes.data, values.ctypes.data, ctypes.byref(count), ctypes.byref(opts)
+    )
+    if status < 0:
+        raise MapError(
+            f"writing map {name}, entry {count.value + 1} of {len(keys)}: {os.strerror(-status)}", errno=-status
+        )
 
 
 class Array:
@@ -140,6 +166,10 @@ class Array:
         status = libbpf.library().bpf_map_update_elem(self._fd, ctypes.byref(index), values.ctypes.data, 0)
         if status < 0:
             raise MapError(f"writing map {self.name}[{place}]: {os.strerror(-status)}", errno=-status)
+
+    def write_many(self, places: npt.ArrayLike, values: Records) -> None:
+        """Set the elements at ``places``, shape (N,), to ``values``, shape (N,); not of a per-CPU array."""
+        write_batch(self.name, self._fd, np.asarray(places, np.uint32), values)
 
 
 class CounterArray(Array):

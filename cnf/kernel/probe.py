@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from pyroute2 import IPRoute, NetlinkError
@@ -32,7 +32,7 @@ from cnf.kernel.links import Link, Links
 from cnf.kernel.maps import FlowMap
 from cnf.kernel.pins import BPFFS
 from cnf.kernel.program import BCC_REMEDY
-from cnf.records import FLOW4_KEY, FLOW6_KEY, FLOW_VALUE
+from cnf.records import FLOW4_KEY, FLOW6_KEY, FLOW_VALUE, LIMIT4_KEY, LIMIT6_KEY, LIMIT_SOURCE
 
 # linux/bpf.h, linux/bpf_common.h
 BPF_MAP_TYPE_LRU_HASH: Final = 9
@@ -185,9 +185,17 @@ def lock_is_held() -> bool:
 
 def table_bytes(max_entries: int, *, ipv6: bool) -> int:
     """Return the kernel memory that the flow tables take when they are made (kernel/bpf/hashtab.c)."""
-    entries = [ELEMENT_BYTES + key.itemsize + FLOW_VALUE.itemsize for key in (FLOW4_KEY, FLOW6_KEY)[: 1 + ipv6]]
-    buckets = BUCKET_BYTES << (max_entries - 1).bit_length()
-    return sum(max_entries * entry + buckets for entry in entries)
+    return sum(_hash_bytes(max_entries, key, FLOW_VALUE) for key in (FLOW4_KEY, FLOW6_KEY)[: 1 + ipv6])
+
+
+def source_bytes(max_sources: int, *, ipv6: bool) -> int:
+    """Return the kernel memory that the limiter's tables of sources take."""
+    return sum(_hash_bytes(max_sources, key, LIMIT_SOURCE) for key in (LIMIT4_KEY, LIMIT6_KEY)[: 1 + ipv6])
+
+
+def _hash_bytes(entries: int, key: np.dtype[Any], value: np.dtype[Any]) -> int:
+    buckets = BUCKET_BYTES << (entries - 1).bit_length()
+    return entries * (ELEMENT_BYTES + key.itemsize + value.itemsize) + buckets
 
 
 def available_memory() -> int:

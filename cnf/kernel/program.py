@@ -22,9 +22,28 @@ from cnf.kernel import capabilities, libbpf
 
 SOURCE: Final = Path(__file__).parent.parent / "bpf" / "flow.c"
 PROGRAMS: Final = ("cnf_ingress", "cnf_clock")
+LIMITER_MAPS: Final = (
+    "limit_generation",
+    "limit_settings",
+    "limit_groups",
+    "limit_policies",
+    "limit_rules",
+    "limit_shared",
+    "limit_counters",
+)
 BCC_REMEDY: Final = "install the distribution's package: python3-bpfcc on Debian and Ubuntu, python3-bcc on Fedora"
 LOG_LIMIT: Final = 1 << 20
 CLOCK_FRAME: Final = bytes(64)
+CLOCK_MONOTONIC_COARSE: Final = 6  # linux/time.h; Python's time module does not name it
+
+
+@dataclass(frozen=True, slots=True)
+class LimiterSize:
+    """What the limiter's tables can hold: sources a family; rules, a power of two; prefixes a family and rule set."""
+
+    sources: int
+    rules: int
+    prefixes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +53,33 @@ class Blueprint:
     max_entries: int
     ipv6: bool = True
     vlan: bool = True
+    limiter: LimiterSize | None = None
     source: Path = SOURCE
     programs: tuple[str, ...] = PROGRAMS
 
     @property
     def maps(self) -> tuple[str, ...]:
         """Return the names of the maps that the program will have."""
-        flows = ("flows4", "flows6") if self.ipv6 else ("flows4",)
-        return (*flows, "table_counters", "interface_slots", "interface_counters")
+        families = ("4", "6") if self.ipv6 else ("4",)
+        names = [f"flows{family}" for family in families]
+        if self.limiter:
+            names += [f"limit_{noun}{family}" for noun in ("prefixes", "sources") for family in families]
+            names += LIMITER_MAPS
+        return (*names, "table_counters", "interface_slots", "interface_counters")
 
     @property
     def defines(self) -> dict[str, int]:
         """Return the preprocessor's definitions."""
-        return {"CNF_MAX_ENTRIES": self.max_entries, "CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan)}
+        defines = {"CNF_MAX_ENTRIES": self.max_entries, "CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan)}
+        if self.limiter is None:
+            return defines | {"CNF_LIMITER": 0}
+        return defines | {
+            "CNF_LIMITER": 1,
+            "CNF_MAX_SOURCES": self.limiter.sources,
+            "CNF_MAX_RULES": self.limiter.rules,
+            "CNF_MAX_POLICIES": self.limiter.rules,
+            "CNF_MAX_PREFIXES": self.limiter.prefixes,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +102,11 @@ class Datapath:
         """Close every descriptor; what is attached to an interface stays there."""
         for fd in (*self.maps.values(), *self.programs.values()):
             os.close(fd)
+
+
+def tick_ns() -> int:
+    """Return the length of a jiffy, TICK_NSEC of linux/jiffies.h: it is what the coarse clocks' resolution is."""
+    return round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
 
 
 class Build:

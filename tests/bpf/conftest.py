@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,6 +22,9 @@ from cnf.records import (
     Family,
 )
 from tests.bpf.reference import Key, Value
+
+if TYPE_CHECKING:
+    from tests.bpf.limited import Clocked, Limited
 
 SMALL_TABLE = 4096
 LOOPBACK = 1  # test runs come in on the loopback interface of the namespace that they are made in
@@ -130,3 +134,30 @@ def small_datapath(small_loaded: Datapath) -> Datapath:
     """Give each test empty tables, for SMALL_TABLE flows, and zero counters."""
     small_loaded.reset()
     return small_loaded
+
+
+@pytest.fixture(scope="session")
+def limited_loaded() -> Iterator[Limited]:
+    """Load the program with a limiter once."""
+    from tests.bpf.limited import load  # noqa: PLC0415 - it builds on Datapath
+
+    limited = load()
+    yield limited
+    limited.loaded.close()
+
+
+@pytest.fixture
+def limited(limited_loaded: Limited) -> Limited:
+    """Give each test empty tables, zero counters, and no limits of a test before."""
+    limited_loaded.start({})
+    return limited_loaded
+
+
+@pytest.fixture(scope="session")
+def clocked() -> Iterator[Clocked]:
+    """Load the program whose clocks are an input once; a test, or each of its examples, begins with ``start()``."""
+    from tests.bpf.limited import load_clocked  # noqa: PLC0415 - it builds on Datapath
+
+    clocked = load_clocked()
+    yield clocked
+    clocked.loaded.close()

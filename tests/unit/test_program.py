@@ -12,7 +12,7 @@ import pytest
 
 from cnf.errors import CnfError, CompileError, KernelError, PrivilegeError, UnavailableError, VerifierError
 from cnf.kernel import capabilities
-from cnf.kernel.program import Blueprint, Build
+from cnf.kernel.program import LIMITER_MAPS, Blueprint, Build, LimiterSize
 
 CLANG = """\
 In file included from <built-in>:2:
@@ -201,6 +201,32 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "interface_slots",
         "interface_counters",
     )
-    assert Blueprint(10, ipv6=False, vlan=False).defines == {"CNF_MAX_ENTRIES": 10, "CNF_IPV6": 0, "CNF_VLAN": 0}
+    assert Blueprint(10, ipv6=False, vlan=False).defines == {
+        "CNF_MAX_ENTRIES": 10,
+        "CNF_IPV6": 0,
+        "CNF_VLAN": 0,
+        "CNF_LIMITER": 0,
+    }
     assert Blueprint(10).maps == ("flows4", "flows6", "table_counters", "interface_slots", "interface_counters")
-    assert Blueprint(10).defines == {"CNF_MAX_ENTRIES": 10, "CNF_IPV6": 1, "CNF_VLAN": 1}
+    assert Blueprint(10).defines == {"CNF_MAX_ENTRIES": 10, "CNF_IPV6": 1, "CNF_VLAN": 1, "CNF_LIMITER": 0}
+
+
+def test_a_limiter_has_maps_of_the_sizes_asked_for() -> None:
+    """Its tables are made for so many sources, rules and prefixes, and without IPv6 only for IPv4."""
+    limited = Blueprint(10, ipv6=False, limiter=LimiterSize(sources=100, rules=32, prefixes=50))
+
+    assert set(limited.maps) - set(Blueprint(10, ipv6=False).maps) == {
+        "limit_prefixes4",
+        "limit_sources4",
+        *LIMITER_MAPS,
+    }
+    assert (
+        limited.defines.items()
+        >= {
+            "CNF_LIMITER": 1,
+            "CNF_MAX_SOURCES": 100,
+            "CNF_MAX_RULES": 32,
+            "CNF_MAX_POLICIES": 32,
+            "CNF_MAX_PREFIXES": 50,
+        }.items()
+    )

@@ -36,9 +36,9 @@ class Header:
         self.constants = {name: int(value, 0) for name, value in re.findall(r"#define (\w+) (\w+)", text)}
         for enum in self.enums.values():
             self.constants |= enum
-        self.structs = {
-            name: self._layout(body) for name, body in re.findall(r"struct (\w+) \{(.*?)\};", text, re.DOTALL)
-        }
+        self.structs: dict[str, dict[str, Member]] = {}
+        for name, body in re.findall(r"struct (\w+) \{(.*?)\};", text, re.DOTALL):
+            self.structs[name] = self._layout(body)
 
     def labels(self, enum: str, prefix: str) -> tuple[str, ...]:
         """Return the enumerators in order and lower case, without ``prefix``, and without the last, their number."""
@@ -51,9 +51,14 @@ class Header:
         members: dict[str, Member] = {}
         end = 0
         for declaration in filter(None, map(str.strip, body.split(";"))):
-            match = re.fullmatch(r"(\w+) (\w+)(?:\[(\w+)\])?", declaration)
+            match = re.fullmatch(r"(?:struct )?(\w+) (\w+)(?:\[(\w+)\])?", declaration)
             assert match, declaration
             kind, name, elements = match.groups()
+            if kind in self.structs:
+                assert not members
+                members = {f"{name}.{field}": member for field, member in self.structs[kind].items()}
+                end = size(self.structs[kind])
+                continue
             width = WIDTHS[kind]
             end += -end % width  # natural alignment
             members[name] = Member(width, self._number(elements or "1"), end)
@@ -86,6 +91,16 @@ DTYPES: Final = {
     "flow6_key": records.FLOW6_KEY,
     "flow_value": records.FLOW_VALUE,
     "counter": records.COUNTER,
+    "limit4_prefix": records.LIMIT4_PREFIX,
+    "limit6_prefix": records.LIMIT6_PREFIX,
+    "limit_match": records.LIMIT_MATCH,
+    "limit_policy": records.LIMIT_POLICY,
+    "limit_settings": records.LIMIT_SETTINGS,
+    "limit_rule": records.LIMIT_RULE,
+    "limit_bucket": records.LIMIT_BUCKET,
+    "limit4_key": records.LIMIT4_KEY,
+    "limit6_key": records.LIMIT6_KEY,
+    "limit_source": records.LIMIT_SOURCE,
 }
 
 
@@ -99,8 +114,9 @@ def test_a_dtype_has_the_fields_of_its_struct(name: str) -> None:
     """Names, order, widths, numbers of elements and offsets are the same."""
     dtype = DTYPES[name]
 
-    assert {field: _member(dtype, field) for field in dtype.names or ()} == HEADER_READ.structs[name]
-    assert list(dtype.names or ()) == list(HEADER_READ.structs[name])
+    members = _members(dtype)
+    assert members == HEADER_READ.structs[name]
+    assert list(members) == list(HEADER_READ.structs[name])
 
 
 @pytest.mark.parametrize("name", DTYPES)
@@ -132,7 +148,11 @@ def test_ports_are_read_in_network_byte_order(key: np.dtype[Any]) -> None:
     [
         ("cnf_outcome", "CNF_", (*records.PROTOCOL_LABELS[:-1], *records.UNPARSED_REASONS)),
         ("cnf_table_counter", "CNF_INSERT_", (*records.INSERT_ERRORS, "done")),
-        ("cnf_table", "CNF_TABLE_", records.FAMILIES),
+        ("cnf_table", "CNF_TABLE_", (*records.FAMILIES, "sources4", "sources6")),
+        ("cnf_drop", "CNF_DROP_", records.DROP_REASONS),
+        ("cnf_traffic", "CNF_TRAFFIC_", records.TRAFFIC),
+        ("cnf_verdict", "CNF_", records.VERDICTS),
+        ("cnf_match", "CNF_MATCH_", ("policy", "allow", "deny")),
     ],
 )
 def test_labels_stand_in_the_order_of_their_enum(enum: str, prefix: str, labels: tuple[str, ...]) -> None:
@@ -151,6 +171,8 @@ def test_labels_stand_in_the_order_of_their_enum(enum: str, prefix: str, labels:
         ("CNF_TRUNCATED", records.MALFORMED),
         ("CNF_OUTCOMES", records.OUTCOMES),
         ("CNF_TABLE_COUNTERS", records.TABLE_COUNTERS),
+        ("CNF_LIMIT_GROUPS", records.LIMIT_GROUPS),
+        ("CNF_ENFORCE", records.ENFORCE),
     ],
 )
 def test_numbers_are_those_of_the_header(name: str, value: int) -> None:
@@ -180,7 +202,14 @@ def test_a_protocol_has_the_label_that_it_is_counted_under(family: records.Famil
     assert records.protocol_label(family, protocol) == label
 
 
-def _member(dtype: np.dtype[Any], field: str) -> Member:
-    assert dtype.fields is not None
-    element, offset = dtype.fields[field][:2]
-    return Member(element.base.itemsize, int(np.prod(element.shape, dtype=int)), offset)
+def _members(dtype: np.dtype[Any]) -> dict[str, Member]:
+    members: dict[str, Member] = {}
+    for name in dtype.names or ():
+        assert dtype.fields is not None
+        element, offset = dtype.fields[name][:2]
+        if element.names:
+            assert offset == 0
+            members |= {f"{name}.{field}": member for field, member in _members(element).items()}
+        else:
+            members[name] = Member(element.base.itemsize, int(np.prod(element.shape, dtype=int)), offset)
+    return members

@@ -1,0 +1,145 @@
+"""The limiter's maps: write a rule set into the bank that is not in use, switch to it, and read what it has counted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from cnf.bank import Bank
+from cnf.errors import MapError
+from cnf.kernel import libbpf
+from cnf.kernel.maps import Array, CounterArray, FlowMap, Records, write_batch
+from cnf.ledger import Count
+from cnf.records import (
+    FAMILIES,
+    INTERFACE_SLOTS,
+    LIMIT4_KEY,
+    LIMIT6_KEY,
+    LIMIT_GROUPS,
+    LIMIT_POLICY,
+    LIMIT_RULE,
+    LIMIT_SETTINGS,
+    LIMIT_SOURCE,
+    TRAFFIC,
+    VERDICTS,
+    Family,
+)
+
+GRACE: Final = 0.1
+"""Seconds after which no CPU runs a packet that has seen the bank before: a packet takes microseconds."""
+
+NO_RULE_SET: Final = 0
+"""Stands in the kernel for the generation when every packet passes, so that none is looked up."""
+
+OVERFLOW: Final = ""
+"""Stands among a bank's interfaces for those that have no slot."""
+
+SOURCE_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_KEY, "ipv6": LIMIT6_KEY}
+
+_GENERATION: Final = np.dtype("<u8")
+_GROUP: Final = np.dtype("<u4")
+_SLOTS: Final = INTERFACE_SLOTS + 1
+
+
+class LimiterMaps:
+    """Install rule sets in a datapath that has a limiter; at first there is none, and every packet passes."""
+
+    def __init__(self, maps: Mapping[str, int], rules: int) -> None:
+        """Take a datapath's maps, descriptors by name, with places for ``rules`` rules."""
+        self.generation = 0
+        self.sources = {
+            family: FlowMap(name, maps[name], SOURCE_KEYS[family], LIMIT_SOURCE)
+            for family in FAMILIES
+            if (name := f"limit_sources{family[-1]}") in maps
+        }
+        self._prefixes = {
+            family: _Prefixes(name, maps[name])
+            for family in FAMILIES
+            if (name := f"limit_prefixes{family[-1]}") in maps
+        }
+        self._policy_room = rules * LIMIT_GROUPS
+        self._generation = Array("limit_generation", maps["limit_generation"], _GENERATION)
+        self._settings = Array("limit_settings", maps["limit_settings"], LIMIT_SETTINGS)
+        self._groups = Array("limit_groups", maps["limit_groups"], _GROUP)
+        self._policies = Array("limit_policies", maps["limit_policies"], LIMIT_POLICY)
+        self._rules = Array("limit_rules", maps["limit_rules"], LIMIT_RULE)
+        self._shared = Array("limit_shared", maps["limit_shared"], LIMIT_SOURCE)
+        self._counters = CounterArray("limit_counters", maps["limit_counters"])
+        self._switched = time.monotonic() - GRACE
+        self._group_of: Mapping[str, Records] = {OVERFLOW: np.zeros(len(TRAFFIC), _GROUP)}
+
+    def install(self, bank: Bank, slots: Mapping[str, int]) -> None:
+        """Write a rule set whole into the bank that is not in use, then switch to it by writing one word.
+
+        ``slots`` are the interfaces' counter slots, by name.
+
+        Raises:
+            MapError: the kernel refused; the rule set before stays in force.
+
+        """
+        generation = self.generation + 1
+        number = generation & 1
+        self.wait()
+        for place in bank.rule_places:
+            for verdict in range(len(VERDICTS)):
+                self._counters.zero(place * len(VERDICTS) + verdict)
+        self._rules.write_many(bank.rule_places, bank.rules)
+        self._shared.write_many(bank.shared_places, np.zeros(len(bank.shared_places), LIMIT_SOURCE))
+        policies = bank.policies.reshape(-1)
+        self._policies.write_many(number * self._policy_room + np.arange(len(policies)), policies)
+        others = bank.groups[OVERFLOW]
+        groups = np.tile(others, (_SLOTS, 1))
+        for name, slot in slots.items():
+            groups[slot] = bank.groups.get(name, others)
+        self._groups.write_many(number * groups.size + np.arange(groups.size), groups.reshape(-1))
+        settings = np.zeros((), LIMIT_SETTINGS)
+        settings["source6_mask"] = bank.source6_mask
+        self._settings.write(number, settings)
+        for family, prefixes in self._prefixes.items():
+            prefixes.write(number, *bank.prefixes[family])
+        self._generation.write(0, np.array(NO_RULE_SET if bank.passes_all else generation, _GENERATION))
+        self.generation, self._switched = generation, time.monotonic()
+        self._group_of = bank.groups
+
+    def wait(self) -> None:
+        """Return once no CPU uses the bank that was switched away from."""
+        time.sleep(max(0.0, self._switched + GRACE - time.monotonic()))
+
+    def seat(self, name: str, slot: int) -> None:
+        """Have the rule set in force take the counter slot ``slot`` for ``name``, while nothing comes in there."""
+        groups = self._group_of.get(name, self._group_of[OVERFLOW])
+        first = ((self.generation & 1) * _SLOTS + slot) * len(TRAFFIC)
+        self._groups.write_many(first + np.arange(len(TRAFFIC)), groups)
+
+    def counts(self, place: int) -> tuple[Count, ...]:
+        """Return what the rule at ``place`` has counted, in the order of VERDICTS."""
+        return tuple(self._counters.sum(place * len(VERDICTS) + verdict) for verdict in range(len(VERDICTS)))
+
+    def shared(self, place: int) -> Records:
+        """Return a shared bucket and its counts: LIMIT_SOURCE, shape ()."""
+        return self._shared.read(place).reshape(())
+
+
+class _Prefixes:
+    """One family's prefixes, of both banks."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        self._name = name
+        self._fd = fd
+        self._written: dict[int, Records] = {}
+
+    def write(self, bank: int, keys: Records, values: Records) -> None:
+        """Have these prefixes and no others in ``bank``."""
+        for key in self._written.get(bank, ()):
+            status = libbpf.library().bpf_map_delete_elem(self._fd, key.tobytes())
+            if status not in (0, -errno.ENOENT):  # which is: the writing broke off before this one
+                raise MapError(f"deleting from map {self._name}: {os.strerror(-status)}", errno=-status)
+        keys = keys.copy()
+        keys["bank"] = bank
+        self._written[bank] = keys
+        write_batch(self._name, self._fd, keys, values)

@@ -1,0 +1,125 @@
+"""The tables of sources are read whole; what is idle is forgotten, and only when nothing is lost by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+import numpy as np
+import pytest
+
+from cnf.bucket import Meter, words
+from cnf.clock import Reading, WallClock
+from cnf.kernel.maps import FlowMap, Records
+from cnf.kernel.program import tick_ns
+from cnf.records import ENFORCE, LIMIT4_KEY, LIMIT_SOURCE
+from cnf.sources import HOME_SHIFT, BucketRule, SourceReader, Sources, source_key
+from tests.bpf.limited import Limited
+from tests.bpf.packets import UDP, IPv4, frame
+
+RULES = {
+    1: BucketRule("default", words(Meter(100, 50, 1), None, tick_ns())),
+    2: BucketRule("slow", words(Meter(1, 600, 1), None, tick_ns())),
+}
+LIMITS = {"rules": [{"name": "default", "prefixes": ["0.0.0.0/0"], "packets_per_second": 1000}]}
+
+
+def reader(limited: Limited) -> SourceReader:
+    """Return a reader of the tables."""
+    return SourceReader(limited.maps.sources, limited.table_counters, limited.size.sources)
+
+
+def drain(limited: Limited, reading: SourceReader) -> Sources:
+    """Drain once."""
+    jiffies, monotonic = limited.loaded.read_clock()
+    return reading.drain(WallClock(Reading(jiffies, monotonic, monotonic, 0), limited.tick_ns), RULES.get, 64)
+
+
+def remember(limited: Limited, address: str, group: int = 0, *, idle: float = 0, **fields: int) -> None:
+    """Have a source in the table as the program would have it: of rule 1, unless ``fields`` say otherwise."""
+    value = np.zeros((), LIMIT_SOURCE)
+    value["decision"] = 1
+    value["last_seen"] = limited.loaded.read_clock()[0] - round(idle * 1e9 / limited.tick_ns)
+    for name, number in fields.items():
+        value[name] = number
+    limited.write_source("ipv4", source_key(ip_network(address), group, 0), value)
+
+
+def remembered(limited: Limited) -> int:
+    """Return how many sources the table has."""
+    return sum(len(keys) for keys, _ in limited.maps.sources["ipv4"].batches())
+
+
+def test_only_sources_with_a_bucket_of_their_own_are_listed(limited: Limited) -> None:
+    """One that no rule is about, or whose bucket stands under another group, takes room but is no source."""
+    remember(limited, "192.0.2.1")
+    remember(limited, "192.0.2.2", decision=0)
+    remember(limited, "192.0.2.3", group=1)
+    remember(limited, "192.0.2.4", group=1, decision=1 << HOME_SHIFT | ENFORCE | 2)
+    drained = drain(limited, reader(limited))
+
+    found = {str(held.source): held.rule for held in drained.largest("packets", None)}
+    assert found == {"192.0.2.1/32": 1, "192.0.2.4/32": ENFORCE | 2}
+    assert drained.tables["ipv4"].entries == 4
+    assert drained.tables["ipv6"].entries == 0
+    assert len(drained) == 2
+
+
+@pytest.mark.parametrize(
+    ("idle", "rule", "over", "left"),
+    [
+        (58, 1, 0, 1),
+        (62, 1, 0, 0),
+        (62, 1, 1, 1),
+        (3598, 1, 1, 1),
+        (3602, 1, 1, 0),
+        (600, 2, 0, 1),
+        (603, 2, 0, 0),
+        (62, 0, 0, 0),
+        (62, 77, 0, 0),
+    ],
+)
+def test_a_source_is_forgotten_when_it_is_idle_and_full(
+    limited: Limited, idle: int, rule: int, over: int, left: int
+) -> None:
+    """After a minute, or as long as its bucket takes to fill; after an hour if it was held back."""
+    remember(limited, "192.0.2.1", idle=idle, decision=rule, over_packets=over)
+    drained = drain(limited, reader(limited))
+
+    assert remembered(limited) == left
+    assert drained.tables["ipv4"].entries == left
+    assert drained.tables["ipv4"].evicted == 0
+
+
+def test_a_source_that_comes_back_meanwhile_is_not_forgotten(limited: Limited) -> None:
+    """A packet after the table was read keeps it."""
+
+    class Returning(FlowMap):
+        def batches(self) -> Iterator[tuple[Records, Records]]:
+            yield from super().batches()
+            remember(limited, "192.0.2.1")
+
+    remember(limited, "192.0.2.1", idle=100)
+    table = Returning("limit_sources4", limited.loaded.maps["limit_sources4"], LIMIT4_KEY, LIMIT_SOURCE)
+    drain(limited, SourceReader({"ipv4": table}, limited.table_counters, limited.size.sources))
+
+    assert remembered(limited) == 1
+
+
+def test_what_was_inserted_and_is_gone_was_evicted(limited: Limited) -> None:
+    """What the reader forgot itself does not count, and the sum never goes down."""
+    limited.switch(LIMITS)
+    for last in range(5):
+        limited.run(frame(IPv4(src=f"192.0.2.{last}"), UDP()))
+    table = limited.maps.sources["ipv4"]
+    keys = np.concatenate([keys.copy() for keys, _ in table.batches()])
+    reading = reader(limited)
+    assert drain(limited, reading).tables["ipv4"].evicted == 0
+
+    table.take(keys[:3])  # as if the table had been full
+    remember(limited, str(ip_network(keys[4]["addr"].tobytes()).network_address), idle=100)
+    assert drain(limited, reading).tables["ipv4"].evicted == 3
+    assert remembered(limited) == 1
+    assert drain(limited, reading).tables["ipv4"].evicted == 3
+    remember(limited, "192.0.2.9")
+    assert drain(limited, reading).tables["ipv4"].evicted == 3
