@@ -1,0 +1,190 @@
+"""The changes of the limits that a client may ask for. Pure."""
+
+import difflib
+import ipaddress
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Annotated, Final
+
+from attrs import evolve, fields_dict, frozen
+
+from cnf.errors import Problem, UsageError
+from cnf.options import RefusedError, choice, printable, refusal, table, value
+from cnf.overrides import Overrides, apply, difference, without
+from cnf.rules import NAME, PREFIX, RULE, LimitMode, Limits, Network, Rule, written
+
+_MIN_SECONDS: Final = 0.1
+_MAX_SECONDS: Final = 24 * 3600
+_SSH_CONNECTION_WORDS: Final = 4  # client's address and port, server's address and port
+_SECONDS: Final = value(
+    f"seconds from {_MIN_SECONDS} to {_MAX_SECONDS}, or null",
+    lambda value: value is None or (type(value) in (int, float) and _MIN_SECONDS <= value <= _MAX_SECONDS),
+)
+
+
+def _operation(value: object, path: str) -> str:
+    if isinstance(value, str) and value in _CHANGES:
+        return value
+    raise refusal(path, f"one of {', '.join(_CHANGES)}", value, _meant(value, _CHANGES))
+
+
+def _client(value: object, path: str) -> Network | None:
+    """Read SSH_CONNECTION (ssh(1)): it begins with the client's address, or UNKNOWN if it has none."""
+    if value is None:
+        return None
+    words = value.split(" ") if isinstance(value, str) else []
+    if len(words) == _SSH_CONNECTION_WORDS:
+        if words[0] == "UNKNOWN":
+            return None
+        with suppress(ValueError):
+            address = ipaddress.ip_address(words[0].partition("%")[0])  # a link-local one has its interface behind it
+            return ipaddress.ip_network(getattr(address, "ipv4_mapped", None) or address)
+    raise refusal(path, "what sshd has set as SSH_CONNECTION, or null", value)
+
+
+def _keys(value: object, path: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise refusal(path, "an object with the rule's name and the keys to set", value)
+    NAME(value.get("name"), f"{path}.name")
+    if len(value) == 1:
+        raise RefusedError(Problem(path, "nothing to set: expected a key such as packets_per_second beside the name"))
+    return value
+
+
+@frozen(kw_only=True)
+class Change:
+    """A change that a client asks for: the body of its request."""
+
+    op: Annotated[str, _operation, "what to do"]
+    confirm: Annotated[float | None, _SECONDS, "undone after so many seconds without a confirmation"] = None
+    ssh_connection: Annotated[Network | None, _client, "the client's address over SSH, which is protected"] = None
+
+    def after(self, overrides: Overrides, file: Limits) -> tuple[Overrides, str]:
+        """Return the overrides of ``file`` after this change to ``overrides``, and the change in words.
+
+        Raises:
+            UsageError: there is nothing to remove, or already what is to be added, or a rule would not be valid.
+
+        """
+        limits, words = self._edit(apply(file, overrides).limits)
+        return difference(file, limits, self._protected(overrides)), words
+
+    def _edit(self, limits: Limits) -> tuple[Limits, str]:
+        """Change the limits in effect."""
+        raise NotImplementedError
+
+    def _protected(self, overrides: Overrides) -> tuple[Network, ...]:
+        return overrides.protected + ((self.ssh_connection,) if self.ssh_connection else ())
+
+
+@frozen(kw_only=True)
+class _Set(Change):
+    rule: Annotated[dict[str, object], _keys, "the rule's name, and the keys to set"]
+
+    def _edit(self, limits: Limits) -> tuple[Limits, str]:
+        name = str(self.rule["name"])
+        rules = {rule.name: rule for rule in limits.rules}
+        options = (written(rules[name]) if name in rules else {}) | self.rule
+        known = fields_dict(Rule)
+        try:
+            rule = RULE(
+                {key: option for key, option in options.items() if option is not None or key not in known},
+                f"limits.rules.{name}",
+            )
+        except RefusedError as error:
+            new = "" if name in rules else f"{_missing(name, rules)}; to make it: "
+            raise _refused(error, new) from None
+        words = [f"{key}={_in_words(getattr(rule, key))}" for key in self.rule if key != "name"]
+        return evolve(limits, rules=tuple((rules | {name: rule}).values())), " ".join(["set", name, *words])
+
+
+@frozen(kw_only=True)
+class _Remove(Change):
+    name: Annotated[str, NAME, "a rule's name"]
+
+    def _edit(self, limits: Limits) -> tuple[Limits, str]:
+        rules = {rule.name: rule for rule in limits.rules}
+        if self.name not in rules:
+            raise UsageError(_missing(self.name, rules))
+        del rules[self.name]
+        return evolve(limits, rules=tuple(rules.values())), f"remove {self.name}"
+
+
+@frozen(kw_only=True)
+class _List(Change):
+    prefix: Annotated[Network, PREFIX, "what to add or remove"]
+
+    def _edit(self, limits: Limits) -> tuple[Limits, str]:
+        name, _, verb = self.op.partition("_")
+        networks = limits.allow if name == "allow" else limits.deny
+        if (verb == "add") == (self.prefix in networks):
+            raise UsageError(f"limits.{name} {'already has' if verb == 'add' else 'does not have'} {self.prefix}")
+        networks = (*networks, self.prefix) if verb == "add" else without(networks, (self.prefix,))
+        limits = evolve(limits, allow=networks) if name == "allow" else evolve(limits, deny=networks)
+        return limits, f"{name} {verb} {self.prefix}"
+
+
+@frozen(kw_only=True)
+class _Mode(Change):
+    mode: Annotated[LimitMode, choice(LimitMode), "off, shadow or enforce"]
+
+    def _edit(self, limits: Limits) -> tuple[Limits, str]:
+        return evolve(limits, mode=self.mode), f"mode {self.mode}"
+
+
+@frozen(kw_only=True)
+class _Reset(Change):
+    def after(self, overrides: Overrides, file: Limits) -> tuple[Overrides, str]:
+        """Return to the file; who is protected stays so until a confirmation."""
+        return difference(file, file, self._protected(overrides)), "reset"
+
+
+@frozen(kw_only=True)
+class Confirm(Change):
+    """Confirm what waits, and end the protection."""
+
+    confirm: Annotated[None, value("null", lambda value: value is None), "a confirmation needs none"] = None
+
+    def after(self, overrides: Overrides, file: Limits) -> tuple[Overrides, str]:  # noqa: ARG002 - the file stays
+        """Protect nobody any more."""
+        return evolve(overrides, protected=()), "confirm"
+
+
+_CHANGES: Final[dict[str, type[Change]]] = {
+    "set": _Set,
+    "remove": _Remove,
+    **dict.fromkeys(("allow_add", "allow_remove", "deny_add", "deny_remove"), _List),
+    "mode": _Mode,
+    "confirm": Confirm,
+    "reset": _Reset,
+}
+
+
+def read_change(body: object) -> Change:
+    """Read a request's JSON. Raises UsageError with every problem in it."""
+    try:
+        operation = _operation(body.get("op") if isinstance(body, dict) else body, "op")
+        return table(_CHANGES[operation])(body, "")
+    except RefusedError as error:
+        raise _refused(error) from None
+
+
+def _refused(error: RefusedError, beginning: str = "") -> UsageError:
+    return UsageError(beginning + "; ".join(map(str, error.problems)))
+
+
+def _missing(name: str, rules: Iterable[str]) -> str:
+    hint = _meant(name, rules)
+    return f"there is no rule {name}" + (f" ({hint})" if hint else "")
+
+
+def _meant(word: object, known: Iterable[str]) -> str:
+    """Return a hint; only the beginning of ``word`` is compared, because comparing takes quadratic time."""
+    near = difflib.get_close_matches(word[:64], known, n=1) if isinstance(word, str) else []
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _in_words(setting: object) -> str:
+    if setting is None or setting == ():
+        return "unset"
+    return printable(",".join(map(str, setting)) if isinstance(setting, tuple) else str(setting))

@@ -1,0 +1,64 @@
+"""What was changed at run time as time goes by: a change that nobody confirms in time is undone. Pure."""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+from cnf.changes import Change, Confirm
+from cnf.errors import UsageError
+from cnf.overrides import Overrides
+from cnf.rules import Limits
+
+
+@frozen
+class Pending:
+    """Changes that wait together for one confirmation."""
+
+    before: Overrides
+    """What comes back without it."""
+    deadline: float
+    who: str
+    """Who made the latest of them."""
+    changes: tuple[str, ...]
+
+    def seconds_left(self, now: float) -> float:
+        """Return how long they still wait."""
+        return max(0.0, self.deadline - now)
+
+
+@frozen
+class RunTime:
+    """The overrides in effect, and what of them waits. They are to be saved whenever nothing waits.
+
+    ``now`` is in seconds, of a clock that is never set.
+    """
+
+    overrides: Overrides
+    pending: Pending | None = None
+
+    def at(self, now: float) -> RunTime:
+        """Return what is left ``now``: the overrides from before, if nobody has confirmed in time."""
+        return RunTime(self.pending.before) if self.pending and now >= self.pending.deadline else self
+
+    def after(self, change: Change, file: Limits, who: str, now: float) -> tuple[RunTime, tuple[str, ...]]:
+        """Return what ``change`` makes of it ``now``, and what has been changed, or confirmed, in words.
+
+        Raises:
+            UsageError: it cannot be made, or there is nothing to confirm.
+
+        """
+        current = self.at(now)
+        pending = current.pending
+        overrides, words = change.after(current.overrides, file)
+        if isinstance(change, Confirm):
+            if not pending and not current.overrides.protected:
+                raise UsageError("nothing waits for a confirmation (what was not confirmed in time has been undone)")
+            unprotected = [f"protect {address.network_address} no more" for address in current.overrides.protected]
+            confirmed = [f"confirm {waited}" for waited in pending.changes] if pending else []
+            return RunTime(overrides), (*confirmed, *unprotected)
+        if change.confirm is not None:
+            deadline = now + change.confirm
+            pending = evolve(pending, deadline=deadline) if pending else Pending(current.overrides, deadline, who, ())
+        if pending:
+            pending = evolve(pending, who=who, changes=(*pending.changes, words))
+        return RunTime(overrides, pending), (words,)

@@ -1,0 +1,126 @@
+"""What was changed at run time is the difference to the file, and each part says where it comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnf.overrides import Overrides, apply, difference
+from cnf.rules import Limits
+from tests.unit.changing import EMPTY, FILE, changes, limits, set_rule
+from tests.unit.rule_sets import MODES, PREFIXES, networks, rule, rule_sets
+
+
+@st.composite
+def overrides_of(draw: st.DrawFn, other: Limits) -> Overrides:
+    """Draw overrides with the rules and lists of ``other`` limits, which need not be those that the file has."""
+    lists = st.lists(st.sampled_from([*other.allow, *other.deny]) if other.allow + other.deny else PREFIXES)
+    return Overrides(
+        mode=draw(st.none() | MODES),
+        allow_added=tuple(draw(lists)),
+        allow_removed=tuple(draw(lists)),
+        deny_added=tuple(draw(lists)),
+        deny_removed=tuple(draw(lists)),
+        rules=other.rules,
+        removed=tuple(draw(st.lists(st.sampled_from([f"r{index}" for index in range(8)])))),
+        protected=draw(st.just(networks("198.51.100.7")) | st.just(())),
+    )
+
+
+@st.composite
+def files_with_overrides(draw: st.DrawFn) -> tuple[Limits, Overrides]:
+    """Draw the file's limits, and overrides of some of their parts and of some that the file does not have."""
+    file, (other, _) = draw(rule_sets())[0], draw(rule_sets())
+    known = [each for each in file.rules if draw(st.booleans())]
+    own = tuple({each.name: each for each in (*other.rules, *known)}.values())
+    lists = attrs.evolve(other, rules=own, allow=other.allow + file.allow, deny=other.deny + file.deny)
+    return file, draw(overrides_of(lists))
+
+
+# What is in effect
+
+
+def test_without_a_change_the_file_is_in_effect() -> None:
+    """Nothing is added and all comes from the file."""
+    found = apply(FILE, EMPTY)
+    assert found.limits == FILE
+    assert found.overrides == EMPTY
+    origins = {
+        found.mode_origin,
+        *found.rule_origins.values(),
+        *found.allow_origins.values(),
+        *found.deny_origins.values(),
+    }
+    assert origins == {"file"}
+    assert [*found.rule_origins] == ["default", "dns"]
+
+
+def test_each_part_says_where_it_comes_from() -> None:
+    """What was changed or added at run time is told from what the file says; what is gone is named."""
+    found = apply(
+        FILE,
+        changes(
+            {"op": "mode", "mode": "enforce"},
+            {"op": "allow_add", "prefix": "fd00::/8"},
+            {"op": "deny_remove", "prefix": "192.0.2.0/24"},
+            {"op": "remove", "name": "dns"},
+            set_rule("default", packets_per_second=1),
+        ),
+    )
+    assert (found.limits.mode, found.mode_origin) == ("enforce", "runtime")
+    assert found.rule_origins == {"default": "runtime"}
+    assert found.allow_origins == dict(zip(networks("10.0.0.0/8", "fd00::/8"), ("file", "runtime"), strict=True))
+    assert found.deny_origins == dict.fromkeys(networks("2001:db8::/32"), "file")
+    assert found.overrides.removed == ("dns",)
+    assert found.overrides.deny_removed == networks("192.0.2.0/24")
+
+
+def test_changed_rule_keeps_its_place_and_a_new_one_goes_to_the_end() -> None:
+    """The order, which decides between equals, is the file's."""
+    overrides = changes(
+        set_rule("new", prefixes=["::/0"], bits_per_second="1G"),
+        set_rule("default", packets_per_second=1),
+        set_rule("new", packets_per_second=1),
+    )
+    assert [each.name for each in limits(overrides).rules] == ["default", "dns", "new"]
+
+
+def test_override_without_an_object_is_harmless() -> None:
+    """The file may have lost what was removed, and may have got what was added."""
+    file = Limits(mode="enforce", allow=networks("10.0.0.0/8"), rules=(rule("dns", "::/0"),))
+    overrides = Overrides(
+        mode="enforce",
+        allow_added=file.allow,
+        deny_removed=networks("192.0.2.0/24"),
+        rules=file.rules,
+        removed=("default",),
+    )
+    found = apply(file, overrides)
+    assert found.limits == file
+    assert found.overrides == EMPTY
+    assert found.rule_origins == {"dns": "file"}
+
+
+@given(files_with_overrides())
+def test_the_difference_to_the_file_is_all_that_counts(drawn: tuple[Limits, Overrides]) -> None:
+    """Overrides less what they do not change have the same effect, and cannot become less."""
+    file, overrides = drawn
+    found = apply(file, overrides)
+    assert apply(file, found.overrides) == found
+    assert difference(file, found.limits, overrides.protected) == found.overrides
+
+
+@given(rule_sets(), rule_sets())
+def test_any_limits_can_be_made_of_any_file(file: tuple[Limits, Any], wanted: tuple[Limits, Any]) -> None:
+    """The overrides hold all that tells the wanted limits from the file's."""
+    made = apply(file[0], difference(file[0], wanted[0])).limits
+    assert made.mode == wanted[0].mode
+    assert set(made.allow) == set(wanted[0].allow)
+    assert set(made.deny) == set(wanted[0].deny)
+    assert {each.name: each for each in made.rules} == {each.name: each for each in wanted[0].rules}
+
+
+# What a change does
