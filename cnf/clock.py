@@ -14,9 +14,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-CONFIG_HZ: Final = (100, 250, 300, 1000)
-"""The tick rates that Kconfig (kernel/Kconfig.hz) offers."""
-
 SUSPEND_NS: Final = 100_000_000
 """BOOTTIME that runs ahead of MONOTONIC by less than this between two readings is the readings' own jitter."""
 
@@ -57,13 +54,18 @@ class WallClock:
             slept[self.now.monotonic - age < noticed] += nanoseconds
         return self.now.realtime - age - slept
 
+    def texts(self, stamps: npt.NDArray[np.uint64]) -> list[str]:
+        """Return the wall-clock time of each stamp as RFC 3339 has it, in UTC and microseconds."""
+        microseconds = (self.wall_ns(stamps) // 1000).astype("datetime64[us]")
+        return [f"{text}Z" for text in np.datetime_as_string(microseconds).tolist()]
+
 
 class Clock:
     """Follow the clocks from reading to reading."""
 
-    def __init__(self, first: Reading) -> None:
-        """Start from ``first``; the tick's length is known once a few ticks have passed since."""
-        self._first = first
+    def __init__(self, first: Reading, tick_ns: int) -> None:
+        """Start from ``first``."""
+        self._tick_ns = tick_ns
         self._last = first
         self._suspensions: list[tuple[int, int]] = []
 
@@ -73,10 +75,4 @@ class Clock:
         if slept > SUSPEND_NS:
             self._suspensions.append((now.monotonic, slept))
         self._last = now
-        return WallClock(now, self._tick_ns(now), tuple(self._suspensions))
-
-    def _tick_ns(self, now: Reading) -> int:
-        ticks = now.jiffies - self._first.jiffies
-        elapsed = max(now.monotonic - self._first.monotonic, 1)
-        hz = min(CONFIG_HZ, key=lambda hz: abs(hz * elapsed - ticks * 1_000_000_000))
-        return (1_000_000_000 + hz // 2) // hz  # TICK_NSEC of linux/jiffies.h
+        return WallClock(now, self._tick_ns, tuple(self._suspensions))

@@ -16,7 +16,8 @@ import attrs
 
 from cnf import __version__, config, lock, systemd
 from cnf.errors import CnfError, UsageError
-from cnf.kernel.program import Blueprint, Build
+from cnf.kernel.program import Blueprint, Build, LimiterSize
+from cnf.rules import room
 from cnf.signals import Signals
 
 DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
@@ -73,7 +74,7 @@ def _loader(path: Path | None, interfaces: Sequence[str]) -> tuple[str, Callable
 def _run(settings: config.Settings, source: str, load: Callable[[], config.Settings]) -> None:
     # numpy's linear algebra starts a thread a CPU at import, each with memory of its own; nothing here uses it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    blueprint = Blueprint(settings.flows.max_entries, ipv6=settings.flows.ipv6, vlan=settings.flows.vlan)
+    blueprint = _blueprint(settings)
     with Signals() as signals, lock.take():
         systemd.notify(STATUS="compiling the program")
         build = Build(blueprint)
@@ -99,6 +100,12 @@ def _run(settings: config.Settings, source: str, load: Callable[[], config.Setti
             Daemon(settings, source, load, datapath, signals).run()
         finally:
             datapath.close()
+
+
+def _blueprint(settings: config.Settings) -> Blueprint:
+    limits = settings.limits
+    limiter = LimiterSize(limits.max_sources, *room(limits)) if limits else None
+    return Blueprint(settings.flows.max_entries, ipv6=settings.flows.ipv6, vlan=settings.flows.vlan, limiter=limiter)
 
 
 if __name__ == "__main__":

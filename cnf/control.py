@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -13,16 +14,21 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 
 from structlog.typing import FilteringBoundLogger
 
-from cnf.errors import CnfError, PrivilegeError, UnavailableError, UsageError
+from cnf import limit_answers
+from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UnavailableError, UsageError
 from cnf.ledger import Ledger
-from cnf.listing import select, to_csv, to_jsonl
+from cnf.limiter import Limiter
+from cnf.listing import FIELDS, select, to_csv, to_jsonl
+from cnf.snapshot import Snapshot
+from cnf.sources import FIELDS as SOURCE_FIELDS
 from cnf.state import State
 from cnf.web import Peer, reply
 
-STATUS_LINES: Final = {64: "400 Bad Request", 69: "503 Service Unavailable", 77: "403 Forbidden"}
-STREAMED: Final = {"jsonl": ("application/x-ndjson", to_jsonl), "csv": ("text/csv; charset=utf-8", to_csv)}
-FLOW_PARAMETERS: Final = frozenset({"top", "sort", "filter", "format"})
+STATUS_LINES: Final = {64: "400 Bad Request", 78: "409 Conflict", 69: "503 Service Unavailable", 77: "403 Forbidden"}
+STREAMED: Final = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 BLOCK: Final = 64 << 10
+
+Handler = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
 
 
 class Control:
@@ -33,22 +39,25 @@ class Control:
         self._state = state
         self._group = group
         self._log = log
+        self._paths: dict[str, dict[str, Handler]] = {
+            "/v1/flows": {"GET": self._flows},
+            "/v1/status": {"GET": self._status},
+            "/v1/limits": {"GET": self._limits, "POST": self._change_limits},
+            "/v1/limits/sources": {"GET": self._sources},
+            "/v1/limits/explain": {"GET": self._explain},
+        }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; an error is one line of JSON with the exit status that cnfctl ends with."""
         try:
             self._admit(environ["cnf.peer"])
-            if environ["REQUEST_METHOD"] != "GET":
-                raise UsageError(f"{environ['REQUEST_METHOD']} is not answered here: expected GET")
-            parameters = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True, errors="backslashreplace"))
-            match environ["PATH_INFO"]:
-                case "/v1/flows":
-                    return self._flows(parameters, start_response)
-                case "/v1/status":
-                    return reply(start_response, "200 OK", status(self._state))
-                case path:
-                    error = {"error": f"nothing is at {path!r}: there are /v1/flows and /v1/status", "exit_status": 64}
-                    return reply(start_response, "404 Not Found", error)
+            method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+            if path not in self._paths:
+                error = {"error": f"nothing is at {path!r}: there are {', '.join(self._paths)}", "exit_status": 64}
+                return reply(start_response, "404 Not Found", error)
+            if method not in self._paths[path]:
+                raise UsageError(f"{method} is not answered at {path}: expected {' or '.join(self._paths[path])}")
+            return self._paths[path][method](environ, start_response)
         except CnfError as error:
             answer = {"error": str(error), "exit_status": error.exit_status}
             return reply(start_response, STATUS_LINES.get(error.exit_status, "500 Internal Server Error"), answer)
@@ -64,28 +73,15 @@ class Control:
         message = f"user {peer.uid} may not use this socket (run as root, or join the group that control.group names)"
         raise PrivilegeError(message)
 
-    def _flows(self, parameters: Mapping[str, str], start_response: StartResponse) -> Iterable[bytes]:
-        unknown = parameters.keys() - FLOW_PARAMETERS
-        if unknown:
-            raise UsageError(
-                f"unknown parameter {min(unknown)!r}: expected one of {', '.join(sorted(FLOW_PARAMETERS))}"
-            )
-        snapshot = self._state.snapshot
-        if snapshot is None:
-            raise UnavailableError("no drain yet: the daemon is starting, or its drains fail (see cnfctl status)")
-        top = parameters.get("top", "")
-        if top and not (top.isascii() and top.isdecimal()):
-            raise UsageError(f"top is {top!r}: expected a whole number of flows")
+    def _flows(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        parameters = _parameters(environ, "top", "sort", "filter", "format")
+        snapshot = self._snapshot()
         selection = select(
-            snapshot, parameters.get("filter", ""), parameters.get("sort", "bytes"), int(top) if top else None
+            snapshot, parameters.get("filter", ""), parameters.get("sort", "bytes"), _count(parameters.get("top", ""))
         )
-        form = parameters.get("format", "json")
-        if form in STREAMED:
-            kind, lines = STREAMED[form]
-            start_response("200 OK", [("Content-Type", kind)])
-            return _blocks(lines(selection.flows()))
+        form = _format(parameters)
         if form != "json":
-            raise UsageError(f"format is {form!r}: expected json, jsonl or csv")
+            return _stream(start_response, form, selection.flows(), FIELDS)
         answer = {
             "flows": list(selection.flows()),
             "matched": selection.matched,
@@ -95,6 +91,55 @@ class Control:
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }
         return reply(start_response, "200 OK", answer)
+
+    def _status(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        _parameters(environ)
+        return reply(start_response, "200 OK", status(self._state))
+
+    def _limits(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        _parameters(environ)
+        return reply(start_response, "200 OK", limit_answers.rules(self._limiter()))
+
+    def _change_limits(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        _parameters(environ)
+        peer: Peer = environ["cnf.peer"]
+        try:
+            body = json.loads(environ["wsgi.input"].read())
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"the request is not JSON: {error}") from None
+        return reply(start_response, "200 OK", limit_answers.change(self._limiter(), body, peer.uid, peer.pid))
+
+    def _sources(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        parameters = _parameters(environ, "top", "sort", "format")
+        limiter, form = self._limiter(), _format(parameters)
+        sources, total = limit_answers.sources(
+            limiter, parameters.get("sort", "dropped"), _count(parameters.get("top", ""))
+        )
+        if form != "json":
+            return _stream(start_response, form, iter(sources), SOURCE_FIELDS)
+        answer = {
+            "sources": sources,
+            "total": total,
+            "drain_age_seconds": round(self._state.drain_age(), 3),
+            "drain_interval_seconds": self._state.settings.flows.drain_interval,
+        }
+        return reply(start_response, "200 OK", answer)
+
+    def _explain(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        parameters = _parameters(environ, "address", "protocol", "interface")
+        words = (parameters.get(name, "") for name in ("address", "protocol", "interface"))
+        return reply(start_response, "200 OK", limit_answers.explanation(self._limiter(), self._snapshot(), *words))
+
+    def _snapshot(self) -> Snapshot:
+        if self._state.snapshot is None:
+            raise UnavailableError("no drain yet: the daemon is starting, or its drains fail (see cnfctl status)")
+        return self._state.snapshot
+
+    def _limiter(self) -> Limiter:
+        if self._state.limiter is None:
+            problem = Problem("limits", "there is no such table, so that nothing can be limited (add one, and restart)")
+            raise ConfigError(self._state.config_source, [problem])
+        return self._state.limiter
 
 
 def status(state: State) -> dict[str, Any]:
@@ -131,6 +176,7 @@ def status(state: State) -> dict[str, Any]:
             "errors": state.drain_errors,
             "last_error": state.last_error,
         },
+        "limiter": limit_answers.summary(state.limiter) if state.limiter else None,
         "rates": {"packets_per_second": round(state.rates[0], 3), "bits_per_second": round(8 * state.rates[1], 3)},
     }
 
@@ -138,6 +184,34 @@ def status(state: State) -> dict[str, Any]:
 def _ledger(ledger: Ledger) -> dict[str, dict[str, int]]:
     rows = {"received": ledger.received, **ledger.states, "difference": ledger.difference}
     return {unit: {name: getattr(count, unit) for name, count in rows.items()} for unit in ("packets", "bytes")}
+
+
+def _parameters(environ: WSGIEnvironment, *known: str) -> dict[str, str]:
+    parameters = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True, errors="backslashreplace"))
+    unknown = parameters.keys() - set(known)
+    if unknown:
+        raise UsageError(f"unknown parameter {min(unknown)!r}: expected one of {', '.join(sorted(known)) or 'none'}")
+    return parameters
+
+
+def _count(top: str) -> int | None:
+    if top and not (top.isascii() and top.isdecimal()):
+        raise UsageError(f"top is {top!r}: expected a whole number")
+    return int(top) if top else None
+
+
+def _format(parameters: Mapping[str, str]) -> str:
+    form = parameters.get("format", "json")
+    if form not in {"json", *STREAMED}:
+        raise UsageError(f"format is {form!r}: expected json, jsonl or csv")
+    return form
+
+
+def _stream(
+    start_response: StartResponse, form: str, objects: Iterator[dict[str, Any]], fields: Sequence[str]
+) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Type", STREAMED[form])])
+    return _blocks(to_csv(objects, fields) if form == "csv" else to_jsonl(objects))
 
 
 def _blocks(lines: Iterator[str]) -> Iterator[bytes]:

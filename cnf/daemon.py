@@ -15,7 +15,7 @@ import attrs
 import structlog
 from prometheus_client import CollectorRegistry
 
-from cnf import __version__, log, systemd
+from cnf import __version__, log, ssh, systemd
 from cnf.config import Settings
 from cnf.control import Control
 from cnf.errors import AttachError, CnfError, ConfigError, Problem
@@ -26,7 +26,9 @@ from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
 from cnf.kernel.program import Datapath
+from cnf.limiter import Limiter
 from cnf.metrics import Guard, Instruments
+from cnf.rules import Limits
 from cnf.series import FlowSeries
 from cnf.signals import Signals
 from cnf.snapshot import Snapshot
@@ -43,7 +45,10 @@ FIXED_AT_START: Final = (
     ("metrics", ("listen",)),
     ("control", ("socket", "group")),
     ("log", ("format",)),
+    ("limits", ("max_sources", "max_rules", "state_file")),
 )
+NO_LIMITS: Final = Limits(mode="off")
+"""What a file without the table means to a daemon that was started with it."""
 
 
 class Daemon:
@@ -79,9 +84,13 @@ class Daemon:
             self._links = stack.enter_context(Links())
             counters = InterfaceCounters(self._datapath.maps)
             self._interfaces = Interfaces(self._settings.interfaces, attacher, self._links, counters, self._log)
+            self._limiter = self._limits(stack)
+            self._interfaces.seating = self._limiter
             self._tracker = Tracker(self._datapath, self._interfaces, self._settings.flows)
             self._series = FlowSeries()
-            self._state = State(self._settings, self._source, self._build_info(), self._interfaces.totals)
+            self._state = State(
+                self._settings, self._source, self._build_info(), self._interfaces.totals, self._limiter
+            )
             self._guard = Guard(self._state, self._settings.metrics.max_series, self._log)
             self._registry.register(self._guard)
             self._instruments = Instruments(self._registry)
@@ -119,6 +128,14 @@ class Daemon:
             self._signals.wait(min(next_drain, next_reconcile, now + watchdog) - time.monotonic(), self._links)
         self._log.info("stopping", signal=self._signals.stop.name)
 
+    def _limits(self, stack: contextlib.ExitStack) -> Limiter | None:
+        limits = self._settings.limits
+        if limits is None:
+            return None
+        limiter = Limiter(self._datapath, limits, ssh.clients(), self._log)
+        stack.callback(limiter.close)
+        return limiter
+
     def _pin(self, program_fd: int, program_id: int) -> None:
         try:
             pins.pin(pins.folder(), program_fd, program_id)
@@ -148,6 +165,8 @@ class Daemon:
     def _drain(self) -> None:
         try:
             snapshot = self._tracker.drain()
+            if self._limiter:
+                self._limiter.drain(snapshot.clock)
         except CnfError as error:
             self._instruments.drain_errors.inc()
             self._state.drain_errors += 1
@@ -173,7 +192,9 @@ class Daemon:
     def _reload(self) -> None:
         systemd.notify_reloading()
         try:
-            settings = self._load()
+            settings = self._without_fixed(self._load())
+            if self._limiter:  # the one part that can still be refused, so the first
+                self._limiter.reload(settings.limits or NO_LIMITS, ssh.clients())
         except CnfError as error:
             self._instruments.reload_successful.set(0)
             self._log.error("reload refused, the settings stay as they were", error=str(error))
@@ -183,15 +204,24 @@ class Daemon:
             self._instruments.reload_time.set_to_current_time()
         systemd.notify(READY=1, STATUS=self._status())
 
-    def _apply(self, settings: Settings) -> None:
+    def _without_fixed(self, settings: Settings) -> Settings:
+        """Return the settings with what cannot change at run time as it was; log each such key."""
         kept = {}
         for table, keys in FIXED_AT_START:
             wanted, current = getattr(settings, table), getattr(self._settings, table)
+            if wanted is None or current is None:
+                continue
             for key in keys:
                 if getattr(wanted, key) != getattr(current, key):
                     self._log.warning("changes at a restart only", key=f"{table}.{key}", in_use=getattr(current, key))
             kept[table] = attrs.evolve(wanted, **{key: getattr(current, key) for key in keys})
-        self._settings = self._state.settings = attrs.evolve(settings, **kept)
+        if settings.limits and not self._limiter:
+            self._log.warning("changes at a restart only", key="limits", in_use=None)
+            kept["limits"] = None
+        return attrs.evolve(settings, **kept)
+
+    def _apply(self, settings: Settings) -> None:
+        self._settings = self._state.settings = settings
         log.set_level(settings.log.level)
         self._tracker.settings = self._settings.flows
         self._guard.max_series = settings.metrics.max_series

@@ -36,11 +36,13 @@ _DTYPES: Final[dict[str, Any]] = {
     "first_seen": np.uint64,
     "last_seen": np.uint64,
     "tcp_flags": np.uint8,
+    "dropped_packets": np.uint64,
+    "dropped_bytes": np.uint64,
     "packet_rate": np.float32,
     "byte_rate": np.float32,
 }
 _KEY_FIELDS: Final = ("src_addr", "dst_addr", "src_port", "dst_port", "ifindex", "vlan", "protocol", "flags")
-_VALUE_FIELDS: Final = ("packets", "bytes", "first_seen", "last_seen", "tcp_flags")
+_VALUE_FIELDS: Final = ("packets", "bytes", "first_seen", "last_seen", "tcp_flags", "dropped_packets", "dropped_bytes")
 
 # Odd multipliers, drawn at start: nobody outside can make two keys' identities meet.
 _MULTIPLIERS: Final = tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(7))
@@ -69,6 +71,8 @@ class FlowColumns:
     first_seen: npt.NDArray[np.uint64]
     last_seen: npt.NDArray[np.uint64]
     tcp_flags: npt.NDArray[np.uint8]
+    dropped_packets: npt.NDArray[np.uint64]
+    dropped_bytes: npt.NDArray[np.uint64]
     packet_rate: npt.NDArray[np.float32]
     byte_rate: npt.NDArray[np.float32]
 

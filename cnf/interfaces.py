@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import numpy.typing as npt
 from structlog.typing import FilteringBoundLogger
@@ -35,6 +35,16 @@ class InterfaceState:
     error: str | None = None
 
 
+class Seating(Protocol):
+    """Whoever has to know the interfaces before packets come in: the limiter."""
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Take note of which interfaces there are."""
+
+    def seat(self, name: str, slot: int) -> None:
+        """Have the counter slot ``slot`` for ``name``."""
+
+
 class Interfaces:
     """Keep the program on every interface that the configuration names, as they come and go.
 
@@ -53,6 +63,7 @@ class Interfaces:
         self.wanted = tuple(wanted)
         self.states: tuple[InterfaceState, ...] = ()
         self.names: dict[int, str] = {}
+        self.seating: Seating | None = None
         self._attacher = attacher
         self._links = links
         self._counters = counters
@@ -67,6 +78,8 @@ class Interfaces:
         requests = {index: request for index, link in present.items() if (request := self._request(link))}
         for index in [index for index in self._owned if index not in requests]:
             self._let_go(index, gone=index not in present)
+        if self.seating:
+            self.seating.expect(present[index].name for index in requests)
         states = [self._keep(present[index], request) for index, request in requests.items()]
         met = {id(request) for request in requests.values()}
         states += [
@@ -128,11 +141,9 @@ class Interfaces:
         if link.index in self._owned and mode is not None:
             if link != self._owned[link.index]:
                 self._owned[link.index] = link
-                self._remember(link)
+                self._seat(link)
             return mode
-        self._remember(link)
-        with self._lock:
-            self._counters.assign(link.index)
+        self._seat(link)
         # Owned from before the kernel is asked, so that an interruption leaves nothing behind.
         self._owned[link.index] = link
         try:
@@ -159,6 +170,13 @@ class Interfaces:
             if final["packets"].any():
                 _add(self._retired, self.names[index], final)
 
+    def _seat(self, link: Link) -> None:
+        self._remember(link)
+        with self._lock:
+            slot = self._counters.assign(link.index)
+        if self.seating:
+            self.seating.seat(link.name, slot)
+
     def _remember(self, link: Link) -> None:
         names = self.names | {link.index: link.name}
         departed = [index for index in names if index not in self._owned and index != link.index]
@@ -177,5 +195,5 @@ def _add(totals: dict[str, npt.NDArray[Any]], name: str, counters: npt.NDArray[A
     if name not in totals:
         totals[name] = counters.copy()
         return
-    for field in ("packets", "bytes", "unparsed"):
+    for field in ("packets", "bytes", "unparsed", "dropped_packets", "dropped_bytes"):
         totals[name][field] += counters[field]

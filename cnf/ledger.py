@@ -59,12 +59,14 @@ def settle(
     deleted, has been evicted; but only if flows have been (known by their number), so that without evictions a packet
     that went astray shows as a difference instead of being explained away.
     """
-    sums = {label: Count() for label in ("received", "non_ip", "malformed")}
+    sums = {label: Count() for label in ("received", "non_ip", "malformed", "dropped")}
     for counters in interfaces:
         packets, octets = counters["packets"], counters["bytes"]
         sums["received"] = sums["received"].plus(
             Count(int(packets.sum(dtype=np.uint64)), int(octets.sum(dtype=np.uint64)))
         )
+        dropped = counters["dropped_packets"], counters["dropped_bytes"]
+        sums["dropped"] = sums["dropped"].plus(Count(*(int(values.sum(dtype=np.uint64)) for values in dropped)))
         for label, index in (("non_ip", NON_IP), ("malformed", MALFORMED)):
             sums[label] = sums[label].plus(Count(int(packets[index]), int(octets[index])))
     states = {
@@ -73,7 +75,7 @@ def settle(
         "evicted": Count(),
         "non_ip": sums["non_ip"],
         "malformed": sums["malformed"],
-        "dropped": Count(),  # the program drops nothing
+        "dropped": sums["dropped"],
         "insert_error": insert_error,
     }
     if any_evicted:

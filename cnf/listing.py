@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +38,8 @@ SORT_COLUMNS: Final = {
     "bps": "byte_rate",
     "packets_per_second": "packet_rate",
     "pps": "packet_rate",
+    "dropped_packets": "dropped_packets",
+    "dropped_bytes": "dropped_bytes",
     "first_seen": "first_seen",
     "last_seen": "last_seen",
 }
@@ -55,6 +57,8 @@ FIELDS: Final = (
     "fragment",
     "packets",
     "bytes",
+    "dropped_packets",
+    "dropped_bytes",
     "packets_per_second",
     "bits_per_second",
     "tcp_flags",
@@ -117,29 +121,28 @@ def select(snapshot: Snapshot, expression: str, sort: str, count: int | None) ->
 def describe(snapshot: Snapshot, family: Family, rows: Rows) -> Iterator[dict[str, Any]]:
     """Yield the flows in ``rows`` as JSON objects with the keys of FIELDS."""
     flows = snapshot.flows[family]
-    first = _times(snapshot, flows.first_seen[rows])
-    last = _times(snapshot, flows.last_seen[rows])
+    first, last = (snapshot.clock.texts(column[rows]) for column in (flows.first_seen, flows.last_seen))
     for row, first_seen, last_seen in zip(rows.tolist(), first, last, strict=True):
         yield _describe(flows, row, snapshot.names) | {"first_seen": first_seen, "last_seen": last_seen}
 
 
-def to_csv(flows: Iterator[dict[str, Any]]) -> Iterator[str]:
-    """Yield a header line, then a line a flow; null is an empty field."""
+def to_csv(objects: Iterator[dict[str, Any]], fields: Sequence[str]) -> Iterator[str]:
+    """Yield a header line, then a line an object; null is an empty field."""
     line = io.StringIO()
-    writer = csv.DictWriter(line, FIELDS, lineterminator="\n")
+    writer = csv.DictWriter(line, fields, lineterminator="\n")
     writer.writeheader()
-    for flow in flows:
-        writer.writerow({key: str(value).lower() if isinstance(value, bool) else value for key, value in flow.items()})
+    for each in objects:
+        writer.writerow({key: str(value).lower() if isinstance(value, bool) else value for key, value in each.items()})
         yield line.getvalue()
         line.seek(0)
         line.truncate()
     yield line.getvalue()
 
 
-def to_jsonl(flows: Iterator[dict[str, Any]]) -> Iterator[str]:
+def to_jsonl(objects: Iterator[dict[str, Any]]) -> Iterator[str]:
     """Yield a JSON object a line."""
-    for flow in flows:
-        yield json.dumps(flow) + "\n"
+    for each in objects:
+        yield json.dumps(each) + "\n"
 
 
 def tcp_flags(flags: int) -> str:
@@ -173,6 +176,8 @@ def _describe(flows: FlowColumns, row: int, names: Mapping[int, str]) -> dict[st
         "fragment": fragment,
         "packets": int(flows.packets[row]),
         "bytes": int(flows.bytes[row]),
+        "dropped_packets": int(flows.dropped_packets[row]),
+        "dropped_bytes": int(flows.dropped_bytes[row]),
         "packets_per_second": round(float(flows.packet_rate[row]), 3),
         "bits_per_second": round(8 * float(flows.byte_rate[row]), 3),
         "tcp_flags": tcp_flags(int(flows.tcp_flags[row])),
@@ -191,11 +196,6 @@ def _merge(
     which, rows = which[order], rows[order]
     runs = np.split(np.arange(len(order)), np.flatnonzero(np.diff(which)) + 1)
     return tuple((families[which[run[0]]], rows[run]) for run in runs if len(run))
-
-
-def _times(snapshot: Snapshot, stamps: npt.NDArray[np.uint64]) -> list[str]:
-    microseconds = (snapshot.clock.wall_ns(stamps) // 1000).astype("datetime64[us]")
-    return [f"{text}Z" for text in np.datetime_as_string(microseconds).tolist()]
 
 
 def _sum(column: npt.NDArray[np.uint64], mask: Mask | None) -> int:

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
 
 from cnf.log import lost_lines
-from cnf.records import INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS
+from cnf.records import DROP_REASONS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
 from cnf.series import FlowLabels
 from cnf.state import State
 
@@ -30,17 +30,20 @@ def received(state: State) -> Iterator[Metric]:
     unparsed = CounterMetricFamily(
         "cnf_unparsed_packets", "Packets counted as malformed, by what was wrong.", labels=("interface", "reason")
     )
+    dropped = CounterMetricFamily(
+        "cnf_dropped_packets", "Packets that the program dropped.", labels=("interface", "reason")
+    )
+    dropped_octets = CounterMetricFamily("cnf_dropped_bytes", "Bytes of these packets.", labels=("interface", "reason"))
     for name, counters in state.totals().items():
         for index, protocol in enumerate(PROTOCOL_LABELS):
             packets.add_metric((name, protocol), int(counters["packets"][index]))
             octets.add_metric((name, protocol), int(counters["bytes"][index]))
         for index, reason in enumerate(UNPARSED_REASONS):
             unparsed.add_metric((name, reason), int(counters["unparsed"][index]))
-    yield from (packets, octets, unparsed)
-    yield CounterMetricFamily(
-        "cnf_dropped_packets", "Packets that the program dropped.", labels=("interface", "reason")
-    )
-    yield CounterMetricFamily("cnf_dropped_bytes", "Bytes that the program dropped.", labels=("interface", "reason"))
+        for index, reason in enumerate(DROP_REASONS):
+            dropped.add_metric((name, reason), int(counters["dropped_packets"][index]))
+            dropped_octets.add_metric((name, reason), int(counters["dropped_bytes"][index]))
+    yield from (packets, octets, unparsed, dropped, dropped_octets)
 
 
 def interfaces(state: State) -> Iterator[Metric]:
@@ -105,6 +108,37 @@ def top_flows(state: State) -> Iterator[Metric]:
     yield from (packets, octets)
 
 
+def limiter(state: State) -> Iterator[Metric]:
+    """Yield what the rules have counted, live, and the fill of the tables of sources, as of the latest drain."""
+    if state.limiter is None:
+        return
+    packets = CounterMetricFamily(
+        "cnf_limit_packets", "Packets that a rule is about; would_limit: passed, in shadow.", labels=("rule", "verdict")
+    )
+    octets = CounterMetricFamily("cnf_limit_bytes", "Bytes of these packets.", labels=("rule", "verdict"))
+    for rule, counts in state.limiter.counts().items():
+        for verdict, count in zip(VERDICTS, counts, strict=True):
+            packets.add_metric((rule, verdict), count.packets)
+            octets.add_metric((rule, verdict), count.bytes)
+    yield from (packets, octets)
+    tables = state.limiter.sources.tables.values() if state.limiter.sources else ()
+    yield GaugeMetricFamily(
+        "cnf_limiter_sources", "Sources in the tables of all families.", sum(table.entries for table in tables)
+    )
+    yield GaugeMetricFamily(
+        "cnf_limiter_capacity", "Sources that these tables can hold.", sum(table.capacity for table in tables)
+    )
+    yield CounterMetricFamily(
+        "cnf_limiter_evictions", "Sources that a full table let go early.", sum(table.evicted for table in tables)
+    )
+    yield CounterMetricFamily(
+        "cnf_limiter_insert_errors",
+        "Packets that passed because their source found no place.",
+        sum(table.insert_errors for table in tables),
+    )
+    yield GaugeMetricFamily("cnf_limiter_generation", "Rule sets put in force.", state.limiter.in_force.generation)
+
+
 def daemon(state: State) -> Iterator[Metric]:
     """Yield what describes the daemon itself."""
     yield GaugeMetricFamily("cnf_drain_age_seconds", "Time since the latest drain.", state.drain_age())
@@ -114,7 +148,7 @@ def daemon(state: State) -> Iterator[Metric]:
     yield CounterMetricFamily("cnf_log_lines_lost", "Log lines that could not be written.", lost_lines())
 
 
-COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, top_flows)
+COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, limiter, top_flows)
 """In order of importance: what ``max_series`` leaves out is at the end."""
 
 

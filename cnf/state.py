@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cnf.config import Settings
 from cnf.interfaces import InterfaceState
 from cnf.ledger import Count
+from cnf.limiter import Limiter
 from cnf.series import FlowLabels
 from cnf.snapshot import Snapshot
 
@@ -29,6 +30,8 @@ class State:
     """version, bcc_version, kernel, python."""
     totals: Callable[[], Mapping[str, npt.NDArray[Any]]]
     """Read the live counters: INTERFACE_COUNTERS, shape (), by interface name."""
+    limiter: Limiter | None = None
+    """None if the configuration had no limits at the start."""
     started: float = field(default_factory=time.time)
     started_monotonic: float = field(default_factory=time.monotonic)
     interfaces: tuple[InterfaceState, ...] = ()

@@ -15,7 +15,7 @@ from cnf.flows import FlowColumns, Index, expired, identities, set_rates
 from cnf.interfaces import Interfaces
 from cnf.kernel.counters import TableCounters, TableSums
 from cnf.kernel.maps import FlowMap, Records
-from cnf.kernel.program import Datapath
+from cnf.kernel.program import Datapath, tick_ns
 from cnf.ledger import Count, settle, total
 from cnf.records import FLOW4_KEY, FLOW6_KEY, FLOW_VALUE, Family
 from cnf.snapshot import Snapshot, TableState
@@ -55,7 +55,7 @@ class Tracker:
             for family, name in MAPS.items()
             if name in datapath.maps
         ]
-        self._clock = Clock(self._read_clocks())
+        self._clock = Clock(self._read_clocks(), tick_ns())
         self._drained_at: int | None = None
 
     def drain(self) -> Snapshot:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from signal import Signals
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, TypeGuard
 
 import pytest
 
@@ -24,6 +24,8 @@ STOP_LIMIT: Final = 5.0
 METRICS: Final = ("127.0.0.1", 9995)
 CNFD: Final = (sys.executable, "-P", "-m", "cnf.cnfd")
 CNFCTL: Final = (sys.executable, "-P", "-m", "cnf.cli")
+NOT_OVER_SSH: Final = {"SSH_CONNECTION": "UNKNOWN 65535 UNKNOWN 65535"}
+"""Keeps cnfctl from looking for where these tests are run from; sshd sets it to this where it does not know."""
 
 
 class Answer(NamedTuple):
@@ -42,6 +44,7 @@ class Daemon:
         self.config = folder / "cnf.toml"
         self.socket = folder / "cnf.sock"
         self.log = folder / "log"
+        self.state_file = folder / "state" / "limits.json"
         self.command: Sequence[str] = CNFD
         self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
@@ -66,13 +69,15 @@ class Daemon:
             "control": {"socket": str(self.socket)},
             "log": {"level": "debug", "format": "json"},
         }
+        if "limits" in tables:
+            document["limits"] = {"state_file": str(self.state_file)}
         for table, settings in tables.items():
             document.setdefault(table, {}).update(settings)
         self.config.write_text(_toml(interfaces, document), encoding="utf-8")
 
     def launch(self, *arguments: str, stderr: int | None = None) -> Self:
         """Start the process; its log goes to the file ``log`` unless there is another descriptor for it."""
-        environment = os.environ | {"NOTIFY_SOCKET": ""} | self.environment
+        environment = os.environ | {"NOTIFY_SOCKET": "", "SSH_CONNECTION": ""} | self.environment
         command = (*self.namespace.enter, *self.command, *(arguments or ("--config", str(self.config))))
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -103,6 +108,18 @@ class Daemon:
         """Send a signal."""
         assert self.process is not None
         self.process.send_signal(number)
+
+    def stop(self) -> None:
+        """Have it end in good order."""
+        self.signal(Signals.SIGTERM)
+        assert self.ended() == 0
+
+    def reload(self, interfaces: Sequence[Mapping[str, str]], **tables: Mapping[str, object]) -> None:
+        """Write the configuration anew, and have it read."""
+        self.configure(interfaces, **tables)
+        reloads = len(self.events("reloaded"))
+        self.signal(Signals.SIGHUP)
+        self.wait_for_event("reloaded", reloads + 1)
 
     def ended(self, seconds: float = STOP_LIMIT) -> int:
         """Wait for the process to end and return its exit status."""
@@ -159,16 +176,16 @@ class Daemon:
 
     def http(self, path: str) -> Answer:
         """Ask the metrics server."""
-        return _get(self.connect_metrics(), path)
+        return _ask(self.connect_metrics(), path)
 
     def connect_metrics(self) -> socket.socket:
         """Return a connection to the metrics server."""
         connection = self.namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
         return _connected(connection, METRICS)
 
-    def control(self, path: str) -> Answer:
+    def control(self, path: str, *, method: str = "GET", body: bytes | None = None) -> Answer:
         """Ask the control socket."""
-        return _get(self.connect_control(), path)
+        return _ask(self.connect_control(), path, method, body)
 
     def connect_control(self) -> socket.socket:
         """Return a connection to the control socket."""
@@ -193,24 +210,41 @@ class Daemon:
 
         wait_for(done, f"the program on {', '.join(names) or 'nothing'}")
 
-    def ctl(self, *arguments: str, command: Sequence[str] = CNFCTL) -> subprocess.CompletedProcess[str]:
+    def ctl(
+        self, *arguments: str, command: Sequence[str] = CNFCTL, environment: Mapping[str, str] = NOT_OVER_SSH
+    ) -> subprocess.CompletedProcess[str]:
         """Run cnfctl."""
         whole = (*command, "--socket", str(self.socket), *arguments)
-        return subprocess.run(whole, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        return subprocess.run(
+            whole, capture_output=True, text=True, check=False, timeout=PATIENCE, env=os.environ | environment
+        )
 
     def flows(self, *arguments: str) -> list[dict[str, Any]]:
         """Return the flows of ``cnfctl flows -o json``."""
-        done = self.ctl("flows", "-o", "json", *arguments)
-        assert done.returncode == 0, done.stderr
-        flows: list[dict[str, Any]] = json.loads(done.stdout)
+        flows: list[dict[str, Any]] = json.loads(self._json("flows", *arguments))
         return flows
 
+    def limits(self, *arguments: str, environment: Mapping[str, str] = NOT_OVER_SSH) -> dict[str, Any]:
+        """Return what ``cnfctl limits ... -o json`` says: the limits in force, or what a change has changed."""
+        limits: dict[str, Any] = json.loads(self._json("limits", *arguments, environment=environment))
+        return limits
 
-def _get(connection: socket.socket, path: str) -> Answer:
+    def limited_sources(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return the sources of ``cnfctl limits sources -o json``."""
+        sources: list[dict[str, Any]] = json.loads(self._json("limits", "sources", *arguments))
+        return sources
+
+    def _json(self, *arguments: str, environment: Mapping[str, str] = NOT_OVER_SSH) -> str:
+        done = self.ctl(*arguments, "-o", "json", environment=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def _ask(connection: socket.socket, path: str, method: str = "GET", body: bytes | None = None) -> Answer:
     client = http.client.HTTPConnection("localhost")
     client.sock = connection
     with connection:
-        client.request("GET", path, headers={"Connection": "close"})
+        client.request(method, path, body, headers={"Connection": "close"})
         with client.getresponse() as response:
             return Answer(response.status, response.read())
 
@@ -227,10 +261,17 @@ def _connected(connection: socket.socket, address: tuple[str, int] | str) -> soc
 
 def _toml(interfaces: Sequence[Mapping[str, str]], tables: Mapping[str, Mapping[str, object]]) -> str:
     headed: list[tuple[str, Mapping[str, object]]] = [("[[interfaces]]", table) for table in interfaces]
-    headed += [(f"[{name}]", table) for name, table in tables.items()]
+    for name, table in tables.items():
+        inner = {key: value for key, value in table.items() if _is_array_of_tables(value)}
+        headed.append((f"[{name}]", {key: value for key, value in table.items() if key not in inner}))
+        headed += [(f"[[{name}.{key}]]", item) for key, items in inner.items() for item in items]
     lines = []
     for heading, table in headed:
         lines.append(heading)
-        # JSON's strings, numbers, true and false are TOML's.
+        # JSON's strings, numbers, arrays, true and false are TOML's.
         lines += [f"{key} = {json.dumps(value)}" for key, value in table.items()]
     return "\n".join(lines) + "\n"
+
+
+def _is_array_of_tables(value: object) -> TypeGuard[Sequence[Mapping[str, object]]]:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)

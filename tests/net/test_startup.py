@@ -147,17 +147,20 @@ def test_a_plain_user_is_told_what_is_missing(wired: Node, everyones: Stage) -> 
 
 
 def test_the_needed_capabilities_are_enough(wired: Node, everyones: Stage) -> None:
-    """The user nobody with just these two compiles, attaches, counts, and takes everything back."""
+    """The user nobody with just these two compiles, attaches, counts, limits, and takes everything back."""
     wire = wired.wire("n1")
-    daemon = wired.daemon("n1")
+    rule = {"name": "all", "prefixes": ["0.0.0.0/0", "::/0"], "packets_per_second": 1, "burst_packets": 3}
+    daemon = wired.daemon("n1", limits={"mode": "enforce", "rules": [rule]})
     os.chown(daemon.socket.parent, NOBODY, NOBODY)
     daemon.command = everyones.command("cnf.cnfd", *as_user(capabilities=[_setprivs(name) for name in NEEDED]))
     daemon.start()
     assert f"Uid:\t{NOBODY}\t" in Path(f"/proc/{daemon.pid}/status").read_text(encoding="utf-8")
 
-    wire.send([frame(IPv4(options=bytes(8)), UDP())] * 3)
+    wire.send([frame(IPv4(options=bytes(8)), UDP())] * 3 + [frame(IPv4(), UDP())] * 100)
 
-    assert daemon.settle(3)["ledger"]["packets"]["live"] == 3
+    ledger = daemon.settle(103)["ledger"]["packets"]
+    assert ledger["live"] + ledger["dropped"] == 103
+    assert 3 <= ledger["live"] < 20
     daemon.signal(SIGTERM)
     assert daemon.ended() == 0
     _check_untouched(wired, daemon)

@@ -55,6 +55,8 @@ class Flow:
     first_seen: int = JIFFIES
     last_seen: int = JIFFIES
     tcp_flags: int = 0
+    dropped_packets: int = 0
+    dropped_bytes: int = 0
 
     @property
     def family(self) -> Family:
@@ -75,7 +77,7 @@ def records(flows: Sequence[Flow], family: Family) -> tuple[Records, Records]:
             keys[name][row] = getattr(flow, name)
         keys["vlan"][row] = 0 if flow.vlan is None else VLAN_PRESENT | flow.vlan
         keys["flags"][row] = FLOW_FRAGMENT if flow.fragment else 0
-        for name in ("packets", "bytes", "first_seen", "last_seen", "tcp_flags"):
+        for name in FLOW_VALUE.names or ():
             values[name][row] = getattr(flow, name)
     return keys, values
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cnf.errors import UsageError
 from cnf.flows import FlowColumns
 from cnf.ledger import Count
-from cnf.listing import CHUNK, SORT_COLUMNS, select, tcp_flags, to_csv, to_jsonl
+from cnf.listing import CHUNK, FIELDS, SORT_COLUMNS, select, tcp_flags, to_csv, to_jsonl
 from cnf.records import ICMP, ICMPV6, SCTP, TCP, UDP
 from cnf.snapshot import Snapshot
 from tests.unit.samples import JIFFIES, Flow, snapshot
@@ -34,6 +34,8 @@ KEYS = [
     "fragment",
     "packets",
     "bytes",
+    "dropped_packets",
+    "dropped_bytes",
     "packets_per_second",
     "bits_per_second",
     "tcp_flags",
@@ -64,7 +66,15 @@ def one(flow: Flow) -> dict[str, Any]:
 def test_a_flow_has_the_keys_of_the_contract_in_its_order() -> None:
     """Every key is there, whether it has a value or not, and each value is of its kind."""
     flow = replace(
-        V4, vlan=100, packets=12, bytes=3456, first_seen=JIFFIES - 250, last_seen=JIFFIES - 1, tcp_flags=0x1B
+        V4,
+        vlan=100,
+        packets=12,
+        bytes=3456,
+        dropped_packets=3,
+        dropped_bytes=300,
+        first_seen=JIFFIES - 250,
+        last_seen=JIFFIES - 1,
+        tcp_flags=0x1B,
     )
 
     assert one(flow) == {
@@ -81,6 +91,8 @@ def test_a_flow_has_the_keys_of_the_contract_in_its_order() -> None:
         "fragment": False,
         "packets": 12,
         "bytes": 3456,
+        "dropped_packets": 3,
+        "dropped_bytes": 300,
         "packets_per_second": 0.0,
         "bits_per_second": 0.0,
         "tcp_flags": "SAPF",
@@ -216,7 +228,8 @@ def test_flows_are_sorted_by_any_of_the_fields(sort: str) -> None:
     ]
     drained = snapshot(*flows)
     for table in drained.flows.values():
-        table.packet_rate[:] = table.byte_rate[:] = table.bytes
+        for column in (table.packet_rate, table.byte_rate, table.dropped_packets, table.dropped_bytes):
+            column[:] = table.bytes
 
     assert [flow["bytes"] for flow in shown(drained, sort=sort)] == [5, 4, 3, 2, 1, 0]
 
@@ -292,7 +305,7 @@ def test_csv_has_a_header_and_empty_fields_for_null() -> None:
     """A spreadsheet reads back what the JSON answer says."""
     names = {1: 'q"x,\\y'}
     drained = snapshot(replace(V4, protocol=ICMP, src_port=8, dst_port=0), names=names)
-    text = "".join(to_csv(select(drained, "", "bytes", None).flows()))
+    text = "".join(to_csv(select(drained, "", "bytes", None).flows(), FIELDS))
     (row,) = csv.DictReader(text.splitlines())
     (flow,) = shown(drained)
 
@@ -307,4 +320,4 @@ def test_csv_has_a_header_and_empty_fields_for_null() -> None:
 
 def test_csv_of_no_flows_is_its_header() -> None:
     """A script finds the columns even when nothing matches."""
-    assert "".join(to_csv(iter([]))) == ",".join(KEYS) + "\n"
+    assert "".join(to_csv(iter([]), FIELDS)) == ",".join(KEYS) + "\n"

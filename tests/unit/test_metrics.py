@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import structlog
@@ -20,6 +21,7 @@ from cnf.ledger import Count
 from cnf.metrics import COLLECTORS, Guard, Instruments
 from cnf.series import FlowLabels
 from cnf.snapshot import TableState
+from cnf.sources import SourceTable
 from cnf.state import State
 from tests.unit.samples import Flow, Records, interface_counters, snapshot
 
@@ -29,6 +31,19 @@ UNLIMITED = 1_000_000
 AWKWARD = ['q"x\\y', "back\\slash", "new\nline", "é\u2192\U0001f980", "", " ", "{}=,#", "\\n"]
 PLENTY = interface_counters({"tcp": 7, "udp": 2, "malformed": 3}, {"tcp": 700, "udp": 200, "malformed": 90})
 PLENTY["unparsed"] = (2, 1, 0, 0)
+
+
+class Limits:
+    """What the collector asks of a limiter."""
+
+    in_force = SimpleNamespace(generation=4)
+    sources = SimpleNamespace(
+        tables={"ipv4": SourceTable(5, 100, evicted=2, insert_errors=1), "ipv6": SourceTable(7, 100, 1, 0)}
+    )
+
+    def counts(self) -> dict[str, list[Count]]:
+        """Return what two rules have counted."""
+        return {"default": [Count(3, 300), Count(2, 200), Count()], "dns": [Count(), Count(), Count(9, 90)]}
 
 
 def state_of(counters: Mapping[str, Records] | None = None, **attributes: object) -> State:
@@ -43,7 +58,7 @@ def state_of(counters: Mapping[str, Records] | None = None, **attributes: object
         snapshot=snapshot(Flow(packets=7, bytes=700), Flow(src="2001:db8::1", dst="2001:db8::2"), received=counted),
         series={FlowLabels("eth0", "tcp", "192.0.2.1", "198.51.100.2", "40000", "443"): Count(7, 700)},
     )
-    for name, value in attributes.items():
+    for name, value in ({"limiter": Limits()} | attributes).items():
         setattr(state, name, value)
     return state
 
@@ -81,6 +96,15 @@ def test_every_metric_of_the_contract_is_there() -> None:
     labels = {name: {label for key in found for label, _ in key} for name, found in samples.items()}
 
     assert labels == {
+        "cnf_dropped_packets_total": {"interface", "reason"},
+        "cnf_dropped_bytes_total": {"interface", "reason"},
+        "cnf_limit_packets_total": {"rule", "verdict"},
+        "cnf_limit_bytes_total": {"rule", "verdict"},
+        "cnf_limiter_sources": set(),
+        "cnf_limiter_capacity": set(),
+        "cnf_limiter_evictions_total": set(),
+        "cnf_limiter_insert_errors_total": set(),
+        "cnf_limiter_generation": set(),
         "cnf_received_packets_total": {"interface", "protocol"},
         "cnf_received_bytes_total": {"interface", "protocol"},
         "cnf_unparsed_packets_total": {"interface", "reason"},
@@ -174,6 +198,40 @@ def test_an_interface_is_attached_or_not() -> None:
         ("eth1", "native"): 0,
         ("ens*", "auto"): 0,
     }
+
+
+def test_rules_and_sources_are_counted() -> None:
+    """Each rule has its verdicts, and the tables of both families are summed."""
+    samples = scraped(state_of())
+
+    assert values(samples, "cnf_limit_packets_total") == {
+        ("default", "passed"): 3,
+        ("default", "limited"): 2,
+        ("default", "would_limit"): 0,
+        ("dns", "passed"): 0,
+        ("dns", "limited"): 0,
+        ("dns", "would_limit"): 9,
+    }
+    assert values(samples, "cnf_limit_bytes_total")["dns", "would_limit"] == 90
+    assert values(samples, "cnf_limiter_sources") == {(): 12}
+    assert values(samples, "cnf_limiter_capacity") == {(): 200}
+    assert values(samples, "cnf_limiter_evictions_total") == {(): 3}
+    assert values(samples, "cnf_limiter_insert_errors_total") == {(): 1}
+
+
+def test_drops_are_counted_by_their_reason() -> None:
+    """What a bucket and what the list deny dropped are told apart."""
+    counters = interface_counters({"udp": 9}, {"udp": 900})
+    counters["dropped_packets"], counters["dropped_bytes"] = (3, 1), (300, 100)
+    samples = scraped(state_of({"eth0": counters}))
+
+    assert values(samples, "cnf_dropped_packets_total") == {("eth0", "limited"): 3, ("eth0", "denied"): 1}
+    assert values(samples, "cnf_dropped_bytes_total") == {("eth0", "limited"): 300, ("eth0", "denied"): 100}
+
+
+def test_without_limits_there_are_no_metrics_of_them() -> None:
+    """A daemon that was started without limits says nothing of rules."""
+    assert not any(name.startswith("cnf_limit") for name in scraped(state_of(limiter=None)))
 
 
 def test_a_scrape_before_the_first_drain_is_valid() -> None:

@@ -1,0 +1,216 @@
+"""The control socket's answers about the limits, as JSON objects."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from ipaddress import ip_address
+from itertools import islice
+from typing import Any, Final
+
+from cnf.errors import UsageError
+from cnf.kernel.limiter import OVERFLOW
+from cnf.ledger import Count
+from cnf.limiter import InForce, Limiter, Look
+from cnf.limits import Address, Cell, Explanation
+from cnf.listing import select
+from cnf.options import shown
+from cnf.overrides import Effective, Origin
+from cnf.pending import Pending
+from cnf.records import TRAFFIC, VERDICTS
+from cnf.rules import Rule
+from cnf.snapshot import Snapshot
+from cnf.sources import Held, describe, sort_column
+
+EXPLAINED_FLOWS: Final = 10
+
+_FAMILY_TRAFFIC: Final = {
+    version: tuple(traffic for traffic in TRAFFIC if traffic != other)
+    for version, other in ((4, "icmpv6"), (6, "icmp"))
+}
+
+
+def rules(limiter: Limiter) -> dict[str, Any]:
+    """Return the limits in force, and what each rule has counted."""
+    look = limiter.look()
+    in_force, effective = look.in_force, look.in_force.effective
+    return {
+        "mode": effective.limits.mode,
+        "mode_origin": effective.mode_origin,
+        "generation": in_force.generation,
+        "allow": [{"prefix": str(prefix), "origin": origin} for prefix, origin in effective.allow_origins.items()],
+        "deny": [{"prefix": str(prefix), "origin": origin} for prefix, origin in effective.deny_origins.items()],
+        "protected": [str(prefix) for prefix in in_force.run_time.overrides.protected],
+        "pending": pending(in_force.run_time.pending),
+        "removed": list(effective.overrides.removed),
+        "rules": [_rule(look, rule) for rule in effective.limits.rules],
+        "sources": tables(limiter),
+    }
+
+
+def summary(limiter: Limiter) -> dict[str, Any]:
+    """Return what ``cnfctl status`` says of the limits."""
+    in_force = limiter.in_force
+    return {
+        "mode": in_force.effective.limits.mode,
+        "rules": len(in_force.effective.limits.rules),
+        "generation": in_force.generation,
+        "protected": [str(prefix) for prefix in in_force.run_time.overrides.protected],
+        "pending": pending(in_force.run_time.pending),
+        "sources": tables(limiter),
+    }
+
+
+def change(limiter: Limiter, body: object, uid: int, pid: int) -> dict[str, Any]:
+    """Make the change in ``body``, and return what has changed."""
+    changes, in_force = limiter.change(body, uid, pid)
+    return {
+        "changes": list(changes),
+        "pending": pending(in_force.run_time.pending),
+        "protected": [str(prefix) for prefix in in_force.run_time.overrides.protected],
+        "generation": in_force.generation,
+    }
+
+
+def pending(waiting: Pending | None) -> dict[str, Any] | None:
+    """Return what waits for a confirmation."""
+    if waiting is None:
+        return None
+    left = round(waiting.seconds_left(time.monotonic()), 3)
+    return {"seconds_left": left, "who": waiting.who, "changes": list(waiting.changes)}
+
+
+def tables(limiter: Limiter) -> dict[str, Any]:
+    """Return the fill of the tables of sources, as of the latest drain."""
+    return {family: asdict(table) for family, table in limiter.sources.tables.items()} if limiter.sources else {}
+
+
+def sources(limiter: Limiter, sort: str, count: int | None) -> tuple[list[dict[str, Any]], int]:
+    """Return the ``count`` buckets (all if None) that are largest by ``sort``, and how many there are.
+
+    Raises:
+        UsageError: there is no such key to sort by.
+
+    """
+    column, drained = sort_column(sort), limiter.sources
+    if drained is None:
+        return [], 0
+    shared = [held for held in limiter.shared() if held.value["last_seen"]]
+    buckets = sorted((*drained.largest(column, count), *shared), key=lambda held: int(held.value[column]), reverse=True)
+    now = limiter.read_clock()
+    return [describe(held, limiter.bucket_rule, drained, now) for held in buckets[:count]], len(drained) + len(shared)
+
+
+def explanation(limiter: Limiter, snapshot: Snapshot, address: str, protocol: str, interface: str) -> dict[str, Any]:
+    """Return what happens to packets from ``address``, and why; protocol and interface may be empty, for all.
+
+    Raises:
+        UsageError: one of the three means nothing here.
+
+    """
+    source = _address(address)
+    look = limiter.look()
+    known = limiter.interfaces
+    if interface and interface not in known:
+        raise UsageError(f"interface {shown(interface)} is not tracked: expected one of {', '.join(known) or 'none'}")
+    traffic = _FAMILY_TRAFFIC[source.version]
+    if protocol and protocol not in traffic:
+        raise UsageError(f"protocol {shown(protocol)}: expected one of {', '.join(traffic)}")
+    cases: dict[Explanation, list[Cell]] = {}
+    for name in [interface] if interface else known or [OVERFLOW]:
+        for each in [protocol] if protocol else traffic:
+            cases.setdefault(look.in_force.explain(source, name, each), []).append((name, each))
+    flows = select(snapshot, f"src host {source}", "bytes", None)
+    dropped = Count()
+    for family, rows in flows.order:
+        columns = snapshot.flows[family]
+        dropped = dropped.plus(
+            Count(*(int(each[rows].sum()) for each in (columns.dropped_packets, columns.dropped_bytes)))
+        )
+    return {
+        "address": str(source),
+        "protocol": protocol or None,
+        "interface": interface or None,
+        "cases": [_case(limiter, look, source, explained, cells) for explained, cells in cases.items()],
+        "flows": list(islice(flows.flows(), EXPLAINED_FLOWS)),
+        "dropped": dropped._asdict(),
+    }
+
+
+def _case(
+    limiter: Limiter, look: Look, source: Address, explained: Explanation, cells: Sequence[Cell]
+) -> dict[str, Any]:
+    effective, rule = look.in_force.effective, explained.rule
+    off = explained.verdict == "unlimited" and effective.limits.mode == "off"
+    return {
+        "interfaces": sorted({name for name, _ in cells} - {OVERFLOW}),
+        "protocols": [traffic for traffic in TRAFFIC if traffic in {each for _, each in cells}],
+        "verdict": "off" if off else explained.verdict,
+        "prefix": str(explained.prefix) if explained.prefix else None,
+        "origin": _origin(effective, explained),
+        "rule": _rule(look, rule) if rule else None,
+        "reason": "limits.mode is off" if off else _reason(explained),
+        "bucket": _bucket(limiter, look.in_force, source, explained) if rule else None,
+    }
+
+
+def _origin(effective: Effective, explained: Explanation) -> Origin | None:
+    if explained.rule:
+        return effective.rule_origins[explained.rule.name]
+    origins = {"allowed": effective.allow_origins, "denied": effective.deny_origins}.get(explained.verdict)
+    return origins[explained.prefix] if origins and explained.prefix else None
+
+
+def _reason(explained: Explanation) -> str:
+    match explained.verdict:
+        case "protected":
+            return "the limits were changed from this address over SSH, and nobody has confirmed that since"
+        case "denied":
+            return f"{explained.prefix} is on the list deny, which goes before all but protection"
+        case "allowed":
+            return f"{explained.prefix} is on the list allow, which goes before every rule"
+        case "limited" if explained.rule:
+            return f"of the rules for this traffic, {explained.rule.name} has the longest prefix, {explained.prefix}"
+        case _:
+            return "no rule has a prefix that holds the address, for this traffic on this interface"
+
+
+def _bucket(limiter: Limiter, in_force: InForce, source: Address, explained: Explanation) -> dict[str, Any] | None:
+    """Return the bucket that decides, as it is now; None if no packet has come since it was last full."""
+    drained = limiter.sources
+    if drained is None or explained.rule is None or explained.source is None:
+        return None
+    word = in_force.word(explained.rule)
+    if explained.home is None:
+        shared = (held for held in limiter.shared() if held.source == explained.source and held.rule == word)
+        held = next((each for each in shared if each.value["last_seen"]), None)
+    else:
+        value = limiter.bucket(source, explained.source, explained.home)
+        held = None if value is None else Held(explained.source, word, value)
+    return describe(held, limiter.bucket_rule, drained, limiter.read_clock()) if held else None
+
+
+def _rule(look: Look, rule: Rule) -> dict[str, Any]:
+    return {
+        "name": rule.name,
+        "origin": look.in_force.effective.rule_origins[rule.name],
+        "prefixes": [str(prefix) for prefix in rule.prefixes],
+        "packets_per_second": rule.packets_per_second,
+        "burst_packets": rule.packets.burst if rule.packets else None,
+        "bits_per_second": rule.bits_per_second,
+        "burst_bytes": rule.octets.burst if rule.octets else None,
+        "bucket": rule.bucket,
+        "protocols": list(rule.protocols),
+        "interfaces": list(rule.interfaces),
+        "mode": look.in_force.effective.limits.mode_of(rule),
+        **{verdict: count._asdict() for verdict, count in zip(VERDICTS, look.counts[rule.name], strict=True)},
+    }
+
+
+def _address(text: str) -> Address:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise UsageError(f"{shown(text)} is no address: expected one such as 192.0.2.1 or 2001:db8::1") from None
+    return getattr(address, "ipv4_mapped", None) or address

@@ -1,0 +1,276 @@
+"""What the control socket answers about the limits: sources and explanations after real traffic, and wrong requests."""
+
+from __future__ import annotations
+
+import csv
+import http.client
+import io
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pytest
+
+from tests.net.conftest import Node
+from tests.net.daemon import Daemon
+from tests.net.rations import QUICK, SIZE, enforce, packet, ration
+from tests.net.users import Stage, as_user, stage
+
+LIMITS: Final = enforce(
+    ration("default", 10),
+    ration("lab", 20, ["10.0.0.0/8"], bucket="prefix", mode="shadow"),
+    ration("dns", 15, ["192.0.2.0/24"], protocols=["udp"], interfaces=["n*"]),
+    allow=["198.51.100.0/24"],
+    deny=["203.0.113.0/24"],
+)
+SENT: Final = {
+    "192.0.2.1": 40,
+    "192.0.2.2": 12,
+    "10.0.0.1": 17,
+    "10.0.0.2": 17,
+    "198.51.100.1": 20,
+    "203.0.113.1": 20,
+    "2001:db8::1": 30,
+    "172.16.0.1": 5,
+}
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Daemon]:
+    """Have one daemon for these tests, with traffic; each must leave its limits as they were."""
+    with ExitStack() as stack:
+        node = Node(stack)
+        wire = node.wire("n0")
+        daemon = node.daemon("n0", limits=LIMITS, flows=QUICK | {"idle_timeout": "1h"}).start()
+        wire.send(packet(source) for source, count in SENT.items() for _ in range(count))
+        daemon.settle(sum(SENT.values()))
+        yield daemon
+        daemon.drain()
+
+
+@pytest.fixture
+def daemon(served: Daemon) -> Iterator[Daemon]:
+    """Check after each test that nothing of the limits has changed."""
+    before = served.control("/v1/limits")
+    yield served
+    assert served.control("/v1/limits") == before
+    assert served.events("control request failed") == []
+    assert served.events("limits changed") == []
+
+
+def test_sources_are_listed_by_what_was_held_back(daemon: Daemon) -> None:
+    """``limits sources`` has every bucket with what was sent to it, the most held back first."""
+    sources = daemon.limited_sources()
+
+    shown = [(each["source"], each["rule"], each["packets"], each["dropped_packets"]) for each in sources]
+    assert shown[:3] == [
+        ("192.0.2.1", "dns", 15, 25),
+        ("2001:db8::/64", "default", 10, 20),
+        ("10.0.0.0/8", "lab", 20, 14),
+    ]
+    assert sorted(shown[3:]) == [("172.16.0.1", "default", 5, 0), ("192.0.2.2", "dns", 12, 0)]
+    for source, mode, shared in zip(sources, ("enforce", "enforce", "shadow"), (False, False, True), strict=False):
+        assert (source["mode"], source["shared"]) == (mode, shared)
+        assert source["bytes"] == source["packets"] * SIZE
+        assert source["dropped_bytes"] == source["dropped_packets"] * SIZE
+        assert source["tokens_packets"] is None
+        assert 0 <= source["tokens_bytes"] < SIZE
+        age = datetime.now(UTC) - datetime.fromisoformat(source["last_drop"])
+        assert 0 <= age.total_seconds() < 60
+    assert all(source["last_drop"] is None for source in sources[3:])
+
+
+def test_sources_can_be_sorted_cut_and_printed(daemon: Daemon) -> None:
+    """Every order, number and output of ``limits sources`` has the same sources in it."""
+    by_packets = daemon.limited_sources("--sort", "packets", "--top", "2")
+    assert [(each["source"], each["packets"]) for each in by_packets] == [("10.0.0.0/8", 20), ("192.0.2.1", 15)]
+    assert [each["source"] for each in daemon.limited_sources("--sort", "bytes")[:1]] == ["10.0.0.0/8"]
+
+    whole = daemon.limited_sources()
+    lines = daemon.ctl("limits", "sources", "-o", "jsonl").stdout.splitlines()
+    assert [json.loads(line)["source"] for line in lines] == [each["source"] for each in whole]
+    rows = csv.DictReader(io.StringIO(daemon.ctl("limits", "sources", "-o", "csv").stdout))
+    assert [row["source"] for row in rows] == [each["source"] for each in whole]
+    assert daemon.ctl("limits", "sources").stdout.count("\n") >= len(whole)
+
+
+def test_what_is_held_back_now_is_told_from_what_was(daemon: Daemon) -> None:
+    """A source that sends no more is shown as ``passed`` after a drain, with what it has lost before."""
+    daemon.drain()
+    assert {source["verdict"] for source in daemon.limited_sources()} == {"passed"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        pytest.param(
+            ("192.0.2.1", "--protocol", "udp"),
+            {"verdict": "limited", "prefix": "192.0.2.0/24", "origin": "file", "rule": "dns", "bucket": (15, 25)},
+            id="limited",
+        ),
+        pytest.param(
+            ("192.0.2.1", "--protocol", "tcp", "--interface", "n0"),
+            {"verdict": "limited", "prefix": "0.0.0.0/0", "origin": "file", "rule": "default", "bucket": None},
+            id="limited, but has not sent that",
+        ),
+        pytest.param(
+            ("10.0.0.2",),
+            {"verdict": "limited", "prefix": "10.0.0.0/8", "origin": "file", "rule": "lab", "bucket": (20, 14)},
+            id="shared bucket",
+        ),
+        pytest.param(
+            ("2001:db8::9", "--protocol", "icmpv6"),
+            {"verdict": "limited", "prefix": "::/0", "origin": "file", "rule": "default", "bucket": (10, 20)},
+            id="another address of a /64",
+        ),
+        pytest.param(
+            ("198.51.100.1",),
+            {"verdict": "allowed", "prefix": "198.51.100.0/24", "origin": "file", "rule": None, "bucket": None},
+            id="allowed",
+        ),
+        pytest.param(
+            ("203.0.113.1",),
+            {"verdict": "denied", "prefix": "203.0.113.0/24", "origin": "file", "rule": None, "bucket": None},
+            id="denied",
+        ),
+    ],
+)
+def test_an_address_is_explained(daemon: Daemon, arguments: tuple[str, ...], expected: dict[str, Any]) -> None:
+    """``limits explain`` names what decides on an address, and its bucket as it is now."""
+    (case,) = daemon.limits("explain", *arguments)["cases"]
+
+    bucket = case["bucket"] and (case["bucket"]["packets"], case["bucket"]["dropped_packets"])
+    rule = case["rule"] and case["rule"]["name"]
+    assert {**{key: case[key] for key in ("verdict", "prefix", "origin")}, "rule": rule, "bucket": bucket} == expected
+    assert case["reason"]
+
+
+def test_an_explanation_has_a_case_for_each_rule_and_the_flows(daemon: Daemon) -> None:
+    """Without a protocol, every rule that may decide is a case; the address's flows follow, with their drops."""
+    explained = daemon.limits("explain", "192.0.2.1")
+
+    assert {case["rule"]["name"]: case["protocols"] for case in explained["cases"]} == {
+        "default": ["tcp", "tcp_syn", "icmp", "other", "fragment"],
+        "dns": ["udp"],
+    }
+    assert {tuple(case["interfaces"]) for case in explained["cases"]} == {("n0",)}
+    (flow,) = explained["flows"]
+    assert (flow["src_addr"], flow["packets"], flow["dropped_packets"]) == ("192.0.2.1", 15, 25)
+    assert explained["dropped"] == {"packets": 25, "bytes": 25 * SIZE}
+    assert daemon.limits("explain", "203.0.113.1")["flows"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("/v1/limits?colour=red", "GET"),
+        ("/v1/limits?colour=red", "POST"),
+        ("/v1/limits", "PUT"),
+        ("/v1/limits", "DELETE"),
+        ("/v1/limits/sources", "POST"),
+        ("/v1/limits/explain?address=10.0.0.1", "POST"),
+        ("/v1/limits/sources?sort=beauty", "GET"),
+        ("/v1/limits/sources?top=-1", "GET"),
+        ("/v1/limits/sources?top=many", "GET"),
+        ("/v1/limits/sources?format=xml", "GET"),
+        ("/v1/limits/sources?address=10.0.0.1", "GET"),
+        ("/v1/limits/explain", "GET"),
+        ("/v1/limits/explain?address=10.0.0.0/8", "GET"),
+        ("/v1/limits/explain?address=%ff%fe", "GET"),
+        ("/v1/limits/explain?address=" + "1" * 5000, "GET"),
+        ("/v1/limits/explain?address=10.0.0.1&protocol=icmpv6", "GET"),
+        ("/v1/limits/explain?address=10.0.0.1&protocol=carrier%20pigeon", "GET"),
+        ("/v1/limits/explain?address=10.0.0.1&interface=eth9", "GET"),
+        ("/v1/limits/explain?address=fe80::1%25n0&interface=%00", "GET"),
+    ],
+)
+def test_a_wrong_request_is_refused(daemon: Daemon, path: str, method: str) -> None:
+    """A method, parameter or value that means nothing is an error of one line."""
+    _refused(daemon, path, method, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(b"{", id="half"),
+        pytest.param(b"\xff\xfe\x00", id="not UTF-8"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b"7", id="number"),
+        pytest.param(b'"reset"', id="text"),
+        pytest.param(b"[]", id="list"),
+        pytest.param(b'[{"op": "reset"}]', id="list of one"),
+        pytest.param(b"[" * 60_000, id="deep list"),
+        pytest.param(b'{"op": ' * 8_000, id="deep object"),
+        pytest.param(b'{"op": "mode", "mode": ' + b"[" * 900 + b"]" * 900 + b"}", id="deep value"),
+        pytest.param(b"{}", id="no op"),
+        pytest.param(b'{"op": "fly"}', id="unknown op"),
+        pytest.param(b'{"op": null}', id="null op"),
+        pytest.param(b'{"op": ["reset"]}', id="op of the wrong type"),
+        pytest.param(b'{"op": "reset", "colour": "red"}', id="unknown key"),
+        pytest.param(b'{"op": "mode"}', id="no mode"),
+        pytest.param(b'{"op": "mode", "mode": "fast"}', id="unknown mode"),
+        pytest.param(b'{"op": "mode", "mode": ["off"]}', id="mode of the wrong type"),
+        pytest.param(b'{"op": "remove", "name": "nobody"}', id="no such rule"),
+        pytest.param(b'{"op": "remove", "name": {"a": 1}}', id="name of the wrong type"),
+        pytest.param(b'{"op": "deny_add", "prefix": "10.0.0.1/8"}', id="host bits"),
+        pytest.param(b'{"op": "deny_add", "prefix": 167772161}', id="prefix of the wrong type"),
+        pytest.param(b'{"op": "deny_add", "prefix": "203.0.113.0/24"}', id="already denied"),
+        pytest.param(b'{"op": "allow_remove", "prefix": "10.0.0.0/8"}', id="not allowed"),
+        pytest.param(b'{"op": "confirm"}', id="nothing to confirm"),
+        pytest.param(b'{"op": "confirm", "confirm": 5}', id="confirmation of a confirmation"),
+        pytest.param(b'{"op": "set"}', id="no rule"),
+        pytest.param(b'{"op": "set", "rule": []}', id="rule of the wrong type"),
+        pytest.param(b'{"op": "set", "rule": {"packets_per_second": 1}}', id="no name"),
+        pytest.param(b'{"op": "set", "rule": {"name": "default"}}', id="nothing to set"),
+        pytest.param(b'{"op": "set", "rule": {"name": "default", "colour": 1}}', id="unknown key of a rule"),
+        pytest.param(b'{"op": "set", "rule": {"name": "new", "packets_per_second": 1}}', id="half a rule"),
+        pytest.param(b'{"op": "set", "rule": {"name": "default", "packets_per_second": true}}', id="true"),
+        pytest.param(b'{"op": "set", "rule": {"name": "default", "packets_per_second": 0}}', id="zero"),
+        pytest.param(b'{"op": "set", "rule": {"name": "default", "packets_per_second": -1}}', id="negative"),
+        pytest.param(b'{"op": "set", "rule": {"name": "default", "packets_per_second": 1e400}}', id="infinity"),
+        pytest.param(b'{"op": "set", "rule": {"name": "default", "packets_per_second": NaN}}', id="NaN"),
+        pytest.param(b'{"op": "set", "rule": {"name": "default", "burst_bytes": %d}}' % 2**64, id="2^64"),
+        pytest.param(b'{"op": "set", "rule": {"name": "default", "burst_bytes": 1%s}}' % (b"0" * 5000), id="10^5000"),
+        pytest.param(b'{"op": "reset", "confirm": "60s"}', id="confirm of the wrong type"),
+        pytest.param(b'{"op": "reset", "confirm": 0}', id="no time to confirm"),
+        pytest.param(b'{"op": "reset", "confirm": 1e18}', id="ages to confirm"),
+        pytest.param(b'{"op": "reset", "confirm": true}', id="confirm of true"),
+        pytest.param(b'{"op": "reset", "confirm": NaN}', id="confirm of NaN"),
+        pytest.param(b'{"op": "reset", "ssh_connection": "10.0.0.1"}', id="half an SSH connection"),
+        pytest.param(b'{"op": "reset", "ssh_connection": {"a": []}}', id="SSH connection of the wrong type"),
+    ],
+)
+def test_a_wrong_change_is_refused(daemon: Daemon, body: bytes) -> None:
+    """What is no change that can be made is an error of one line, and the limits stay as they are."""
+    _refused(daemon, "/v1/limits", "POST", body)
+
+
+def test_another_user_may_not_change_the_limits(daemon: Daemon) -> None:
+    """Even where the socket's mode lets everybody in, a user who is not root gets status 77 and changes nothing."""
+    with stage() as everyones:
+        daemon.socket.chmod(0o666)
+        try:
+            refused = daemon.ctl("limits", "mode", "off", command=_as_nobody(everyones))
+        finally:
+            daemon.socket.chmod(0o600)
+
+    assert (refused.returncode, refused.stdout) == (77, "")
+    assert "user 65534 may not use this socket" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def _as_nobody(everyones: Stage) -> tuple[str, ...]:
+    return tuple(everyones.command("cnf.cli", *as_user()))
+
+
+def _refused(daemon: Daemon, path: str, method: str, body: bytes | None) -> None:
+    answer = daemon.control(path, method=method, body=body)
+    assert answer.status == http.client.BAD_REQUEST, answer
+    reply = json.loads(answer.body)
+    assert reply.keys() == {"error", "exit_status"}
+    assert reply["exit_status"] == 64
+    assert reply["error"].isprintable()
+    assert len(reply["error"]) < 1000

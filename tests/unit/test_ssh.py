@@ -1,0 +1,48 @@
+"""From where people are logged in, so that no change of the limits locks them out."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+
+from cnf import ssh
+
+
+@pytest.fixture(autouse=True)
+def _no_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out who is really logged in on this machine."""
+    monkeypatch.setattr(ssh, "LIBRARY", "there-is-no-such-library.so")
+
+
+@pytest.mark.parametrize(
+    ("connection", "client"),
+    [
+        ("192.0.2.7 50000 192.0.2.1 22", "192.0.2.7/32"),
+        ("2001:db8::7 50000 2001:db8::1 22", "2001:db8::7/128"),
+        ("fe80::7%eth0 50000 fe80::1%eth0 22", "fe80::7/128"),
+        ("::ffff:192.0.2.7 50000 ::ffff:192.0.2.1 22", "192.0.2.7/32"),
+    ],
+)
+def test_the_client_of_the_connection_that_started_this(
+    monkeypatch: pytest.MonkeyPatch, connection: str, client: str
+) -> None:
+    """It is the first word of SSH_CONNECTION, as a packet from there has it."""
+    monkeypatch.setenv("SSH_CONNECTION", connection)
+
+    assert ssh.clients() == (ip_network(client),)
+
+
+@pytest.mark.parametrize("connection", ["", "UNKNOWN 65535 UNKNOWN 65535", "rubbish", "192.0.2.300 1 2 3"])
+def test_what_is_no_address_protects_nobody(monkeypatch: pytest.MonkeyPatch, connection: str) -> None:
+    """Rubbish in the environment is no error: it is another program's."""
+    monkeypatch.setenv("SSH_CONNECTION", connection)
+
+    assert ssh.clients() == ()
+
+
+def test_logind_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether there are sessions or none, the library's answer is taken without harm."""
+    monkeypatch.undo()
+
+    assert isinstance(ssh.clients(), tuple)
