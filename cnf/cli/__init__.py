@@ -1,13 +1,11 @@
-"""cnfctl: asks a running cnfd who is talking, and whether it is well.
+"""cnfctl: asks a running cnfd who is talking, who is limited and whether it is well, and changes its limits.
 
-Only argparse is imported here, so that ``--help`` is instant; a command's module is imported once it is known.
+Only the arguments are imported here, so that ``--help`` is instant; a command's module is imported once it is known.
 """
 
 from __future__ import annotations
 
 import argparse
-import difflib
-import math
 import os
 import signal
 import sys
@@ -16,21 +14,11 @@ from importlib import import_module
 from typing import Final, NoReturn
 
 from cnf import __version__
+from cnf.cli.arguments import SORT_FIELDS, interval, positive, sort_field
+from cnf.cli.limit_arguments import add_limits
 from cnf.errors import CnfError, UsageError
 
 DEFAULT_SOCKET: Final = "/run/cnf/cnf.sock"
-SORT_FIELDS: Final = (
-    "bytes",
-    "packets",
-    "bits_per_second",
-    "bps",
-    "packets_per_second",
-    "pps",
-    "first_seen",
-    "last_seen",
-)
-SHORTEST_WATCH: Final = 0.1
-"""Seconds: faster redraws show nothing new and only load the daemon."""
 
 _EXAMPLES: Final = """\
 examples:
@@ -38,6 +26,8 @@ examples:
   cnfctl flows --watch --sort bps                     who is talking now, like top
   cnfctl flows --filter 'src net 10.0.0.0/8 and tcp'  filters as tcpdump has them
   cnfctl flows -o csv > flows.csv                     every flow, for a script
+  cnfctl limits                                       the rules, and what each held back
+  cnfctl limits explain 192.0.2.66                    what happens to its packets, and why
 """
 
 
@@ -83,7 +73,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="cnfctl",
-        description="Ask the flow tracker cnfd who is talking, and whether it is well.",
+        description="Ask cnfd who is talking, who is limited and why, and whether it is well; change its limits.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -94,17 +84,17 @@ def _parser() -> argparse.ArgumentParser:
 
     flows = commands.add_parser("flows", help="the flows of the latest drain, largest first", allow_abbrev=False)
     flows.add_argument(
-        "--top", metavar="N", type=_positive, help="how many (default: 20 in a table, as fit when watched, else all)"
+        "--top", metavar="N", type=positive, help="how many (default: 20 in a table, as fit when watched, else all)"
     )
     flows.add_argument(
-        "--sort", metavar="FIELD", type=_sort_field, default="bytes", help=f"one of {', '.join(SORT_FIELDS)}"
+        "--sort", metavar="FIELD", type=sort_field, default="bytes", help=f"one of {', '.join(SORT_FIELDS)}"
     )
     flows.add_argument("--filter", metavar="EXPR", help="as in tcpdump: 'src net 10.0.0.0/8 and not port 22'")
     flows.add_argument("-o", "--output", choices=("table", "json", "jsonl", "csv"), default="table")
     flows.add_argument(
         "--watch",
         metavar="SECONDS",
-        type=_interval,
+        type=interval,
         nargs="?",
         const=0.0,
         help="show again every SECONDS (default: at each drain); q ends it",
@@ -114,6 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="daemon, interfaces, flow table, ledger and drain", allow_abbrev=False)
     status.add_argument("-o", "--output", choices=("table", "json"), default="table")
     status.set_defaults(run=lambda arguments: import_module("cnf.cli.status").run(arguments))
+
+    add_limits(commands.add_parser)
 
     doctor = commands.add_parser("doctor", help="what this machine lacks, and the remedy", allow_abbrev=False)
     doctor.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -125,34 +117,3 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number > 0:
-        return number
-    message = f"a number from 1 on is expected, not {text!r}"
-    raise argparse.ArgumentTypeError(message)
-
-
-def _interval(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if SHORTEST_WATCH <= seconds < math.inf:
-        return seconds
-    message = f"seconds are expected, {SHORTEST_WATCH} or more, not {text!r}"
-    raise argparse.ArgumentTypeError(message)
-
-
-def _sort_field(text: str) -> str:
-    if text in SORT_FIELDS:
-        return text
-    nearest = difflib.get_close_matches(text, SORT_FIELDS, n=1)
-    meant = f", did you mean {nearest[0]}?" if nearest else ";"
-    message = f"unknown field {text!r}{meant} Fields: {', '.join(SORT_FIELDS)}"
-    raise argparse.ArgumentTypeError(message)

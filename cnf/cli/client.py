@@ -15,18 +15,28 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlencode
 
+from cnf.cli.limit_replies import Change, Explanation, Limits, Source, Sources
 from cnf.cli.replies import Flow, Flows, Refusal, Status, check
-from cnf.errors import CnfError, KernelError, PrivilegeError, UnavailableError, UsageError
+from cnf.errors import CnfError, ConfigError, KernelError, PrivilegeError, UnavailableError, UsageError
 
 TIMEOUT: Final = 10.0
 """Seconds that the daemon may stay silent: it sorts a million flows in a fraction of one."""
 
+
+class DaemonConfigError(CnfError):
+    """Pass on what the daemon, in one line of its own, says is wrong with its configuration or a change to it."""
+
+    exit_status = ConfigError.exit_status
+
+
 _ERRORS: Final[dict[int, type[CnfError]]] = {
-    error.exit_status: error for error in (UsageError, UnavailableError, KernelError, PrivilegeError)
+    error.exit_status: error for error in (UsageError, UnavailableError, KernelError, PrivilegeError, DaemonConfigError)
 }
 _BUFFER: Final = 1 << 16
 
 Query = Mapping[str, str | int]
+Request = Mapping[str, object]
+"""What is sent as JSON; it asks for a change."""
 Reply = TypeVar("Reply")
 
 
@@ -48,34 +58,68 @@ class Client:
 
     def flow_lines(self, query: Query, output: str) -> Iterator[bytes]:
         """Yield the selected flows as the daemon writes them: lines of ``output``, "jsonl" or "csv"."""
-        with self._answer("/v1/flows", {**query, "format": output}) as response:
-            yield from _lines(response)
+        return self._lines("/v1/flows", query, output)
 
     def each_flow(self, query: Query) -> Iterator[Flow]:
         """Yield the selected flows one by one, as they arrive; only their being JSON objects is checked."""
-        with self._answer("/v1/flows", {**query, "format": "jsonl"}) as response:
-            for line in _lines(response):
-                flow: Flow = json.loads(line)
-                check(flow, dict)
-                yield flow
+        return self._each("/v1/flows", query)
+
+    def limits(self) -> Limits:
+        """Return the limits in force, and what each rule counted."""
+        return self._document("/v1/limits", {}, Limits)
+
+    def change_limits(self, request: Request) -> Change:
+        """Have the limits changed as ``request`` says, and return what that did."""
+        return self._document("/v1/limits", {}, Change, request)
+
+    def sources(self, query: Query) -> Sources:
+        """Return the buckets that ``query`` (top, sort) selects."""
+        return self._document("/v1/limits/sources", {**query, "format": "json"}, Sources)
+
+    def source_lines(self, query: Query, output: str) -> Iterator[bytes]:
+        """Yield the selected buckets as the daemon writes them: lines of ``output``, "jsonl" or "csv"."""
+        return self._lines("/v1/limits/sources", query, output)
+
+    def each_source(self, query: Query) -> Iterator[Source]:
+        """Yield the selected buckets one by one, as they arrive; only their being JSON objects is checked."""
+        return self._each("/v1/limits/sources", query)
+
+    def explain(self, query: Query) -> Explanation:
+        """Return what decides on an ``address``, or on one ``protocol`` or ``interface`` of it, and why."""
+        return self._document("/v1/limits/explain", query, Explanation)
 
     def status(self) -> Status:
         """Return what the daemon says about itself."""
         return self._document("/v1/status", {}, Status)
 
-    def _document(self, path: str, query: Query, kind: type[Reply]) -> Reply:
-        with self._answer(path, query) as response:
+    def _document(self, path: str, query: Query, kind: type[Reply], request: Request | None = None) -> Reply:
+        with self._answer(path, query, request) as response:
             document: Reply = json.load(response)
             check(document, kind)
             return document
 
+    def _lines(self, path: str, query: Query, output: str) -> Iterator[bytes]:
+        with self._answer(path, {**query, "format": output}) as response:
+            yield from _lines(response)
+
+    def _each(self, path: str, query: Query) -> Iterator[Reply]:
+        with self._answer(path, {**query, "format": "jsonl"}) as response:
+            for line in _lines(response):
+                document: Reply = json.loads(line)
+                check(document, dict)
+                yield document
+
     @contextmanager
-    def _answer(self, path: str, query: Query) -> Iterator[http.client.HTTPResponse]:
+    def _answer(self, path: str, query: Query, request: Request | None = None) -> Iterator[http.client.HTTPResponse]:
         """Ask, and turn whatever goes wrong until the body has been read into the one error that it means."""
         connection = _UnixConnection(self._path, self._timeout)
         with closing(connection):
             try:
-                connection.request("GET", f"{path}?{urlencode(query, errors='surrogateescape')}")
+                target = f"{path}?{urlencode(query, errors='surrogateescape')}" if query else path
+                if request is None:
+                    connection.request("GET", target)
+                else:
+                    connection.request("POST", target, json.dumps(request), {"Content-Type": "application/json"})
                 response = connection.getresponse()
                 if response.status != HTTPStatus.OK:
                     raise self._refusal(response)

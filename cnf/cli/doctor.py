@@ -18,6 +18,7 @@ import socket
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -34,7 +35,10 @@ try:
     from cnf import config
     from cnf.cli.judgement import judge_interfaces
     from cnf.kernel import capabilities, pins, probe
-    from cnf.kernel.program import Blueprint, load
+    from cnf.kernel.program import Blueprint, LimiterSize, load
+    from cnf.override_file import load as load_overrides
+    from cnf.records import LIMIT6_KEY, LIMIT_SOURCE
+    from cnf.rules import Limits
 except ImportError as error:
     remedy = "install cnf with all that it depends on: sudo sh deploy/setup.sh"
     raise UnavailableError(f"{sys.executable} lacks a part of cnf: {error} ({remedy})") from error
@@ -48,7 +52,8 @@ TRIAL_ENTRIES: Final = 1024
 """The program is tried with small tables: an examination must not take a busy node's memory."""
 DAEMON_BYTES: Final = 60_000_000
 FLOW_BYTES: Final = 130
-"""What the daemon itself takes at most: with empty tables, and for each flow in them."""
+SOURCE_BYTES: Final = 2 * (LIMIT6_KEY.itemsize + LIMIT_SOURCE.itemsize)
+"""What the daemon itself takes at most: with empty tables, for each flow in them, and for each source."""
 Result = TypeVar("Result")
 
 
@@ -84,11 +89,11 @@ def examine(file: Path | None, names: Sequence[str]) -> list[Finding]:
         found += _checked("bpf", _features)
         found += _checked("jit", _jit)
     settings, failed = _tried("configuration", lambda: _settings(file, names), os.EX_CONFIG)
-    flows = settings.flows if settings else config.Flows()
+    flows, limits = (settings.flows, settings.limits) if settings else (config.Flows(), None)
     if lacking:
         found.append(Finding("program", "unknown", f"not tried, for want of {', '.join(lacking)}"))
     else:
-        found += _checked("program", lambda: _program(flows), os.EX_OSERR)
+        found += _checked("program", lambda: _program(flows, limits), os.EX_OSERR)
     found += failed or [Finding("configuration", "ok", f"{_source(file, names)} is valid")]
     if settings:
         found += _examine_for(settings)
@@ -97,12 +102,14 @@ def examine(file: Path | None, names: Sequence[str]) -> list[Finding]:
 
 def _examine_for(settings: config.Settings) -> list[Finding]:
     """Look at what the configuration asks for."""
+    limits = settings.limits
     answering, failed = _tried("control.socket", Client(settings.control.socket, PATIENCE).status)
     refused = [finding for finding in failed if finding.exit_status == os.EX_NOPERM]
     locked, unread = _tried("daemon", probe.lock_is_held, os.EX_UNAVAILABLE)
     daemon = answering if locked else None
     return [
-        *_checked("memory", lambda: judge_memory(settings.flows, probe.available_memory())),
+        *_checked("memory", lambda: judge_memory(settings.flows, limits, probe.available_memory())),
+        *(_checked("limits.state_file", partial(_state_file, limits)) if limits else ()),
         *(unread or _checked("daemon", lambda: _daemon(daemon, locked=bool(locked)))),
         *(refused or _checked("control.socket", lambda: _control(settings.control, answering, daemon), os.EX_CONFIG)),
         *_checked("metrics.listen", lambda: _metrics(settings.metrics, daemon), os.EX_UNAVAILABLE),
@@ -193,8 +200,9 @@ def _bpffs() -> Iterator[Finding]:
     yield Finding("bpffs", "warning", seen, f"mount -t bpf bpf {pins.BPFFS}")
 
 
-def _program(flows: config.Flows) -> str:
-    load(Blueprint(TRIAL_ENTRIES, ipv6=flows.ipv6, vlan=flows.vlan)).close()
+def _program(flows: config.Flows, limits: Limits | None) -> str:
+    limiter = LimiterSize(TRIAL_ENTRIES, TRIAL_ENTRIES, TRIAL_ENTRIES) if limits else None
+    load(Blueprint(TRIAL_ENTRIES, ipv6=flows.ipv6, vlan=flows.vlan, limiter=limiter)).close()
     return "compiles, and the verifier takes it"
 
 
@@ -212,18 +220,28 @@ def _settings(file: Path | None, names: Sequence[str]) -> config.Settings:
     return attrs.evolve(config.load(file), interfaces=chosen.interfaces) if file else chosen
 
 
-def judge_memory(flows: config.Flows, available: int) -> Iterator[Finding]:
+def judge_memory(flows: config.Flows, limits: Limits | None, available: int) -> Iterator[Finding]:
     """Compare the tables, and a daemon with all of them full, with the ``available`` bytes."""
     tables = probe.table_bytes(flows.max_entries, ipv6=flows.ipv6)
     daemon = DAEMON_BYTES + FLOW_BYTES * flows.max_entries * (1 + flows.ipv6)
-    seen = f"flow tables {size(tables)}, cnfd up to {size(daemon)}, available {size(available)}"
-    remedy = f"lower flows.max_entries, it is {flows.max_entries}"
+    what, remedy = "flow tables", f"lower flows.max_entries, it is {flows.max_entries}"
+    if limits:
+        what, remedy = "flow tables and sources", f"{remedy}, or limits.max_sources, it is {limits.max_sources}"
+        tables += probe.source_bytes(limits.max_sources, ipv6=flows.ipv6)
+        daemon += SOURCE_BYTES * limits.max_sources * (1 + flows.ipv6)
+    seen = f"{what} {size(tables)}, cnfd up to {size(daemon)}, available {size(available)}"
     if tables > available:
         yield Finding("memory", "problem", seen, remedy, os.EX_OSERR)
     elif tables + daemon > available:
         yield Finding("memory", "warning", seen, remedy)
     else:
         yield Finding("memory", "ok", seen)
+
+
+def _state_file(limits: Limits) -> str:
+    path = Path(limits.state_file)
+    load_overrides(path)
+    return f"{path} is valid" if path.exists() else f"{path}: nothing was changed at run time"
 
 
 def _daemon(daemon: Status | None, *, locked: bool) -> str:

@@ -11,6 +11,7 @@ from cnf.cli.table import SPARE, Column, Style, render
 from cnf.cli.units import bit_rate, count, cut_end, duration, size
 
 _NONE: Final = "-"
+_DROPPED: Final = "DROPPED"
 
 _ICMP_NAMES: Final[dict[tuple[str, int, int | None], str]] = {
     ("icmp", 0, None): "echo reply",
@@ -61,9 +62,17 @@ def flow_lines(reply: Flows, *, width: int | None, style: Style, now: datetime, 
         return [empty if width is None else cut_end(empty, width)]
     summary = _summary(reply, filtered=filtered)
     return [
-        *render(_columns(reply["flows"], now), reply["flows"], width, style),
+        *flow_table(reply["flows"], width=width, style=style, now=now),
         style.dim(summary if width is None else cut_end(summary, width)),
     ]
+
+
+def flow_table(flows: list[Flow], *, width: int | None, style: Style, now: datetime) -> list[str]:
+    """Return ``flows`` as a table; what they dropped has a column if there is any of it."""
+    columns = _columns(flows, now)
+    if not any(flow["dropped_packets"] for flow in flows):
+        columns = tuple(column for column in columns if column.title != _DROPPED)
+    return render(columns, flows, width, style)
 
 
 def flow_count(number: int, noun: str = "flow") -> str:
@@ -94,6 +103,7 @@ def _columns(flows: list[Flow], now: datetime) -> tuple[Column[Flow], ...]:
         Column("INFO", _info, priority=5, cuttable=True, least=12),
         Column("PKTS", lambda flow: count(flow["packets"]), right=True, priority=3, reserve=5),
         Column("BYTES", lambda flow: size(flow["bytes"]), right=True, priority=1, reserve=7),
+        Column(_DROPPED, lambda flow: count(flow["dropped_packets"]), right=True, priority=1),
         Column("RATE", lambda flow: bit_rate(flow["bits_per_second"]), right=True, priority=4, reserve=11),
         Column("PKT/S", lambda flow: count(flow["packets_per_second"]), right=True, priority=SPARE + 2),
         Column("IDLE", since(lambda flow: flow["last_seen"]), right=True, priority=SPARE, reserve=6),

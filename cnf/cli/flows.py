@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
@@ -16,7 +14,8 @@ from typing import Final
 from cnf.cli import watch
 from cnf.cli.client import Client, Query
 from cnf.cli.flow_table import flow_lines
-from cnf.cli.replies import Flow, Flows
+from cnf.cli.replies import Flows
+from cnf.cli.stream import print_array, print_raw
 from cnf.cli.table import is_screen, print_lines, style_for
 from cnf.cli.units import count, cut_end, duration, printable, size
 
@@ -49,36 +48,17 @@ def _print(client: Client, arguments: argparse.Namespace, *, again: bool) -> Non
         table = _table(reply, arguments, width)
         print_lines(["", *table] if again else table)
     elif arguments.output == "json":
-        _print_array(client.each_flow(_query(arguments, arguments.top)))
+        print_array(client.each_flow(_query(arguments, arguments.top)))
     else:
         lines = client.flow_lines(_query(arguments, arguments.top), arguments.output)
         # A stream of CSV has one title line, so that the whole of it can be read as one file.
-        _print_raw(islice(lines, 1 if again and arguments.output == "csv" else 0, None))
+        print_raw(islice(lines, 1 if again and arguments.output == "csv" else 0, None))
 
 
 def _table(reply: Flows, arguments: argparse.Namespace, width: int | None) -> list[str]:
     return flow_lines(
         reply, width=width, style=style_for(sys.stdout), now=datetime.now(UTC), filtered=arguments.filter is not None
     )
-
-
-def _print_array(flows: Iterable[Flow]) -> None:
-    """Write a JSON array flow by flow, so that a million of them need no memory."""
-    before = "[\n"
-    for flow in flows:
-        members = json.dumps(flow, separators=(",\n    ", ": "))[1:-1]
-        sys.stdout.write(f"{before}  {{\n    {members}\n  }}")
-        before = ",\n"
-    sys.stdout.write("[]\n" if before == "[\n" else "\n]\n")
-
-
-def _print_raw(lines: Iterator[bytes]) -> None:
-    """Copy the daemon's lines; to a terminal without the control characters that an interface's name may hold."""
-    if sys.stdout.isatty():
-        print_lines(printable(line.decode(errors="backslashreplace").rstrip("\r\n")) for line in lines)
-    else:
-        sys.stdout.flush()
-        sys.stdout.buffer.writelines(lines)
 
 
 def _frame(client: Client, arguments: argparse.Namespace, terminal: os.terminal_size, seconds: float) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from functools import cache
 from types import UnionType
-from typing import Final, NewType, TypedDict, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Final, NewType, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 Timestamp = NewType("Timestamp", str)
 """RFC 3339 with its offset, so that ``datetime.fromisoformat`` returns an aware time."""
@@ -31,6 +31,8 @@ class Flow(TypedDict):
     fragment: bool
     packets: int
     bytes: int
+    dropped_packets: int
+    dropped_bytes: int
     packets_per_second: float
     bits_per_second: float
     tcp_flags: str
@@ -127,8 +129,39 @@ class Rates(TypedDict):
     bits_per_second: float
 
 
+class SourceTable(TypedDict):
+    """One address family's table of the limiter, counted in sources."""
+
+    entries: int
+    capacity: int
+    evicted: int
+    insert_errors: int
+
+
+class Pending(TypedDict):
+    """What was changed, by whom, and is taken back unless it is confirmed in time."""
+
+    seconds_left: float
+    who: str
+    changes: list[str]
+
+
+class Limiter(TypedDict):
+    """The limiter at a glance; its tables by family."""
+
+    mode: str
+    rules: int
+    generation: int
+    protected: list[str]
+    pending: Pending | None
+    sources: dict[str, SourceTable]
+
+
 class Status(TypedDict):
-    """The reply of /v1/status; until the first drain there is neither flow table (by family) nor ledger (by unit)."""
+    """The reply of /v1/status; until the first drain there is neither flow table (by family) nor ledger (by unit).
+
+    Without a table ``[limits]`` in the daemon's configuration there is no limiter.
+    """
 
     daemon: Daemon
     interfaces: list[Interface]
@@ -136,6 +169,7 @@ class Status(TypedDict):
     ledger: dict[str, Tally]
     drain: Drain
     rates: Rates
+    limiter: Limiter | None
 
 
 class Refusal(TypedDict):
@@ -147,7 +181,7 @@ class Refusal(TypedDict):
 
 def check(value: object, kind: object, path: str = "reply") -> None:
     """Raise ValueError, naming the culprit's path, unless ``value`` is what ``kind`` says; further keys are fine."""
-    if isinstance(kind, UnionType):  # "... | None" is the only union above
+    if get_origin(kind) in {Union, UnionType}:  # "... | None" is the only union among the replies
         if value is None:
             return
         kind = get_args(kind)[0]

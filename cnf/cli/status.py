@@ -6,23 +6,20 @@ import argparse
 import json
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
 
+from cnf.cli.advice import fill_bar, troubles, warning
 from cnf.cli.client import Client
+from cnf.cli.limit_state import glance
 from cnf.cli.replies import LEDGER_STATES, Drain, FlowTable, Interface, Status, Tally
 from cnf.cli.table import SPARE, Column, Style, print_lines, render, style_for
 from cnf.cli.units import bit_rate, count, duration, printable, size
 
-NEARLY_FULL: Final = 0.9
-"""Fill of a flow table from which on a warning stands: the kernel evicts in batches, before the last entry is taken."""
-
 LATE_DRAIN: Final = 3
 """Intervals after which a drain is overdue."""
 
-_BAR: Final = 10
 _NONE: Final = "-"
 
 
@@ -43,6 +40,7 @@ def page(status: Status, width: int | None, style: Style) -> Iterator[str]:
         _daemon(status, style),
         _interfaces(status["interfaces"], width, style),
         _flow_tables(status["flow_table"], width, style),
+        glance(status["limiter"], width, style) if status["limiter"] else (),
         _ledger(status["ledger"], width, style),
         _drain(status["drain"], width, style),
     )
@@ -73,9 +71,9 @@ def _interfaces(interfaces: list[Interface], width: int | None, style: Style) ->
     yield from render(columns, interfaces, width, style)
     for interface in interfaces:
         if interface["error"]:
-            yield from _warning(f"{interface['name']}: {interface['error']}", width, style)
+            yield from warning(f"{interface['name']}: {interface['error']}", width, style)
         elif interface["state"] == "missing":
-            yield from _warning(f"{interface['name']}: no such interface; attached when it appears", width, style)
+            yield from warning(f"{interface['name']}: no such interface; attached when it appears", width, style)
 
 
 def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) -> Iterator[str]:
@@ -89,7 +87,7 @@ def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) 
         Column("FLOWS", lambda row: row[0]),
         Column("ENTRIES", number(lambda table: table["entries"]), right=True),
         Column("CAPACITY", number(lambda table: table["capacity"]), right=True),
-        Column("FILL", lambda row: _bar(_fill(row[1]))),
+        Column("FILL", lambda row: fill_bar(row[1])),
         Column("CREATED", lambda row: count(row[1]["created"]), right=True, priority=SPARE),
         Column("EXPIRED", lambda row: count(row[1]["expired"]), right=True, priority=SPARE),
         Column("EVICTED", lambda row: count(row[1]["evicted"]), right=True),
@@ -97,13 +95,8 @@ def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) 
     )
     yield from render(columns, list(tables.items()), width, style)
     for family, table in tables.items():
-        advice = f"set flows.max_entries = {_ample(table['capacity'])}"
-        if table["evicted"]:
-            yield from _warning(f"{family}: {table['evicted']:,} flows were evicted ({advice})", width, style)
-        elif _fill(table) >= NEARLY_FULL:
-            yield from _warning(f"{family}: nearly full, flows will be evicted ({advice})", width, style)
-        if table["insert_errors"]:
-            yield from _warning(f"{family}: {table['insert_errors']:,} inserts failed", width, style)
+        for trouble in troubles(family, table, "flows", "flows.max_entries"):
+            yield from warning(trouble, width, style)
 
 
 def _ledger(ledger: dict[str, Tally], width: int | None, style: Style) -> Iterator[str]:
@@ -133,26 +126,7 @@ def _drain(drain: Drain, width: int | None, style: Style) -> Iterator[str]:
         f"drained {duration(age)} ago in {duration(took)}; {every}" if took is not None else f"not drained yet; {every}"
     )
     if age > LATE_DRAIN * interval:
-        yield from _warning("the drain is overdue: all numbers are as old as it (journalctl -u cnfd)", width, style)
+        yield from warning("the drain is overdue: all numbers are as old as it (journalctl -u cnfd)", width, style)
     if drain["errors"]:
         latest = f", the latest: {drain['last_error']}" if drain["last_error"] else ""
-        yield from _warning(f"{drain['errors']:,} drains failed{latest}", width, style)
-
-
-def _warning(text: str, width: int | None, style: Style) -> Iterator[str]:
-    line = f"! {printable(text)}"
-    yield from map(style.warn, [line] if width is None else textwrap.wrap(line, width, subsequent_indent="  "))
-
-
-def _fill(table: FlowTable) -> float:
-    return table["entries"] / max(table["capacity"], 1)
-
-
-def _bar(fill: float) -> str:
-    marks = min(int(fill * _BAR), _BAR)
-    return f"[{'#' * marks:-<{_BAR}}] {fill:6.1%}".replace("%", " %")
-
-
-def _ample(capacity: int) -> int:
-    """Return the power of two that leaves at least as much room again."""
-    return 1 << (2 * capacity - 1).bit_length()
+        yield from warning(f"{drain['errors']:,} drains failed{latest}", width, style)

@@ -23,6 +23,8 @@ FLOW: Final[Flow] = {
     "fragment": False,
     "packets": 8_123_456,
     "bytes": 9_876_543_210,
+    "dropped_packets": 0,
+    "dropped_bytes": 0,
     "packets_per_second": 12_345.6,
     "bits_per_second": 123_400_000.0,
     "tcp_flags": "SAP",
@@ -181,4 +183,5 @@ STATUS: Final[Status] = {
         "last_error": None,
     },
     "rates": {"packets_per_second": 12_345.6, "bits_per_second": 123_400_000.0},
+    "limiter": None,
 }

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 
@@ -30,14 +31,19 @@ class StandIn:
         """Prepare to listen on ``socket``."""
         self.socket = socket
         self.asked: queue.SimpleQueue[tuple[str, dict[str, str]]] = queue.SimpleQueue()
+        self.posted: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._answers: dict[tuple[str, str], Answer] = {}
 
     def say(self, path: str, document: object, *, status: int = 200) -> None:
         """Answer ``path`` with a JSON document from now on."""
         self.answer(path, Answer(json.dumps(document).encode(), status))
 
+    def say_to_post(self, path: str, document: object, *, status: int = 200) -> None:
+        """Answer what is posted to ``path`` with a JSON document from now on."""
+        self.answer(path, Answer(json.dumps(document).encode(), status), "POST")
+
     def answer(self, path: str, answer: Answer, output: str = "json") -> None:
-        """Answer ``path``, asked in the format ``output``, with ``answer`` from now on."""
+        """Answer ``path``, asked in the format ``output`` (or "POST"), with ``answer`` from now on."""
         self._answers[path, output] = answer
 
     @contextmanager
@@ -52,7 +58,15 @@ class StandIn:
                 url = urlsplit(self.path)
                 query = dict(parse_qsl(url.query, keep_blank_values=True, errors="surrogateescape"))
                 stand_in.asked.put((url.path, query))
-                answer = stand_in._answers[url.path, query.get("format", "json")]
+                self.reply(stand_in._answers[url.path, query.get("format", "json")])
+
+            def do_POST(self) -> None:
+                assert self.headers["Content-Type"] == "application/json"
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                stand_in.posted.put((self.path, json.loads(body)))
+                self.reply(stand_in._answers[self.path, "POST"])
+
+            def reply(self, answer: Answer) -> None:
                 length = len(answer.body) if answer.promised is None else answer.promised
                 self.send_response(answer.status)
                 self.send_header("Content-Length", str(length))

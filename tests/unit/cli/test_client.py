@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cnf.cli.client import Client
+from cnf.cli.client import Client, DaemonConfigError
 from cnf.errors import CnfError, KernelError, PrivilegeError, UnavailableError, UsageError
+from tests.unit.cli.limit_samples import CHANGE
 from tests.unit.cli.samples import FLOW, PING, STATUS, flows
 from tests.unit.cli.stand_in import Answer, StandIn
 
@@ -31,6 +32,13 @@ def test_stream(daemon: StandIn) -> None:
     client = Client(str(daemon.socket))
     assert list(client.flow_lines({}, "csv")) == [b"interface,packets\r\n", b"eth0,12\r\n"]
     assert list(client.each_flow({"top": 2})) == [FLOW, PING]
+
+
+def test_request(daemon: StandIn) -> None:
+    """A change is posted as JSON, whatever is in it, and what it did comes back."""
+    request = {"op": "set", "rule": {"name": "a", "interfaces": ["b\udcff"]}, "confirm": 0.5, "ssh_connection": None}
+    assert Client(str(daemon.socket)).change_limits(request) == CHANGE
+    assert daemon.posted.get() == ("/v1/limits", request)
 
 
 def test_no_daemon(tmp_path: Path) -> None:
@@ -81,6 +89,7 @@ def test_overloaded_daemon(tmp_path: Path) -> None:
         (500, 71, KernelError),
         (403, 77, PrivilegeError),
         (404, 64, UsageError),
+        (503, 78, DaemonConfigError),
         (500, 99, UnavailableError),
     ],
 )

@@ -20,6 +20,7 @@ from cnf.cli.table import Style
 from cnf.kernel import probe
 from cnf.kernel.links import Link
 from cnf.kernel.probe import Answer, Nic
+from cnf.rules import Limits
 from tests.unit.cli.terminal import on_terminal
 
 ETHERNET, LOOPBACK, NONE = 1, 772, 65534  # ARPHRD_ of linux/if_arp.h
@@ -131,17 +132,29 @@ def test_memory() -> None:
         (full - 1, "warning", 0),
         (full, "ok", 0),
     ):
-        (found,) = judge_memory(flows, available)
+        (found,) = judge_memory(flows, None, available)
         assert (found.state, found.exit_status) == (state, status)
         assert (found.remedy is None) == (state == "ok")
 
 
 def test_one_family_takes_less_memory() -> None:
     """Without IPv6 there is no table for it, and half the flows."""
-    (both,) = judge_memory(config.Flows(), 1 << 40)
-    (one,) = judge_memory(config.Flows(ipv6=False), 1 << 40)
+    (both,) = judge_memory(config.Flows(), None, 1 << 40)
+    (one,) = judge_memory(config.Flows(ipv6=False), None, 1 << 40)
     assert both.seen != one.seen
     assert probe.table_bytes(1024, ipv6=False) * 2 < probe.table_bytes(1024, ipv6=True)
+
+
+def test_limits_take_memory_too() -> None:
+    """The tables of sources are counted, and the option that makes them smaller is named."""
+    (without,) = judge_memory(config.Flows(), None, 1 << 40)
+    (found,) = judge_memory(config.Flows(), Limits(max_sources=1 << 24), 1)
+    assert without.seen != found.seen
+    assert (found.state, found.remedy) == (
+        "problem",
+        "lower flows.max_entries, it is 262144, or limits.max_sources, it is 16777216",
+    )
+    assert probe.source_bytes(1 << 24, ipv6=True) > (1 << 25) * 150
 
 
 def test_native() -> None:

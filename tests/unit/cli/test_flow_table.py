@@ -66,6 +66,15 @@ def test_ipv4_is_whole_at_80() -> None:
     assert line == "203.113.131.200:51234  142.250.185.178:50443  tcp     8.1M   9.9 GB   123 Mbit/s"
 
 
+def test_dropped() -> None:
+    """Once a flow that is shown has dropped packets, there is a column of them, on 80 columns, too."""
+    limited: Flow = {**FLOW, "dropped_packets": 67_890, "dropped_bytes": 6_789_000}
+    title, *rows, _ = lines_of(flows(limited, PING), 80)
+    assert title.split() == ["SOURCE", "DESTINATION", "PROTO", "PKTS", "BYTES", "DROPPED", "RATE"]
+    assert [row.split()[5:7] for row in rows] == [["GB", "67.9k"], ["kB", "0"]]
+    assert "DROPPED" not in lines_of(flows(FLOW, PING), None)[0]
+
+
 @pytest.mark.parametrize(
     ("protocol", "message", "name"),
     [

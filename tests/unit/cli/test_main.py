@@ -30,6 +30,19 @@ CNFCTL = [sys.executable, "-m", "cnf.cli"]
         (["flows", "--watch", "0"], "seconds are expected, 0.1 or more, not '0'"),
         (["flows", "--watch", "nan"], "seconds are expected, 0.1 or more, not 'nan'"),
         (["flows", "-o", "yaml"], "invalid choice: 'yaml'"),
+        (["limits", "lst"], "invalid choice: 'lst'"),
+        (["limits", "-o", "csv"], "invalid choice: 'csv'"),
+        (["limits", "mode", "on"], "invalid choice: 'on'"),
+        (["limits", "allow"], "the following arguments are required: ACTION (see cnfctl limits allow --help)"),
+        (["limits", "deny", "add"], "the following arguments are required: PREFIX (see cnfctl limits deny add --help)"),
+        (["limits", "reset", "--confirm", "60"], "a number and its unit (ms, s, m or h) are expected, such as 60s"),
+        (["limits", "confirm", "--confirm", "60s"], "unrecognized arguments: --confirm 60s"),
+        (["limits", "set", "a"], "nothing to set for a, expected --packets-per-second or another option"),
+        (["limits", "set", "a", "--packets-per-second", "1k"], "a number from 1 on is expected, not '1k'"),
+        (["limits", "set", "a", "--protocol", "sctp"], "invalid choice: 'sctp'"),
+        (["limits", "set", "a", "--protocol", "none", "--protocol", "udp"], "none takes all back"),
+        (["limits", "sources", "--sort", "rule"], "invalid choice: 'rule'"),
+        (["limits", "explain", "192.0.2.66", "--protocol", "none"], "invalid choice: 'none'"),
         (["flows", "--no\nsuch\x1b[2J"], r"unrecognized arguments: --no such\x1b[2J"),
     ],
 )
@@ -43,7 +56,7 @@ def test_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("exit_status", [64, 69, 71, 77])
+@pytest.mark.parametrize("exit_status", [64, 69, 71, 77, 78])
 def test_daemon_errors(daemon: StandIn, exit_status: int, capsys: pytest.CaptureFixture[str]) -> None:
     """An error of the daemon is its line, and its exit status is cnfctl's."""
     daemon.say("/v1/flows", {"error": "the daemon's words", "exit_status": exit_status}, status=500)
@@ -58,24 +71,24 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"cnfctl {__version__}\n"
 
 
-def test_help_is_quick() -> None:
+@pytest.mark.parametrize("command", [["flows"], ["limits", "set"]])
+def test_help_is_quick(command: list[str]) -> None:
     """Help comes in under 0.2 s, Python's own start included."""
 
     def seconds() -> float:
         start = time.perf_counter()
-        subprocess.run([*CNFCTL, "flows", "--help"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*CNFCTL, *command, "--help"], check=True, stdout=subprocess.DEVNULL)
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(5)) < 0.2
 
 
-def test_only_argparse_at_first() -> None:
-    """Importing the command line imports no other module of it, nor anything that is slow to import."""
-    code = (
-        "import sys, cnf.cli; print(*sorted(m for m in sys.modules if m.startswith('cnf') or m in ('numpy', 'http')))"
-    )
+def test_only_arguments_at_first() -> None:
+    """Importing the command line imports no command, nor anything that is slow to import."""
+    slow = ("attrs", "http", "numpy")
+    code = f"import sys, cnf.cli; print(*sorted(m for m in sys.modules if m.startswith('cnf') or m in {slow}))"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert found.stdout.split() == ["cnf", "cnf.cli", "cnf.errors"]
+    assert found.stdout.split() == ["cnf", "cnf.cli", "cnf.cli.arguments", "cnf.cli.limit_arguments", "cnf.errors"]
 
 
 def ending(daemon: StandIn, shell: str) -> subprocess.CompletedProcess[str]:

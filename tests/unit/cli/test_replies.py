@@ -10,14 +10,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnf.cli.limit_replies import Change, Explanation, Limits, Sources
 from cnf.cli.replies import Flows, Status, check
+from tests.unit.cli.limit_samples import (
+    CASE,
+    CHANGE,
+    CHANGED,
+    FORGOTTEN,
+    LIMITER,
+    SHARED,
+    SOURCE,
+    SOURCE6,
+    UNLIMITED,
+    explained,
+    sources,
+)
 from tests.unit.cli.samples import FLOW, STATUS, flows
 
 
 def test_good_replies_pass() -> None:
     """What a daemon says passes, with keys that a later daemon may add."""
     check(flows(FLOW), Flows)
-    check({**STATUS, "limits": {}}, Status)
+    check({**STATUS, "later": {}}, Status)
+    check({**STATUS, "limiter": LIMITER}, Status)
+    check(CHANGED, Limits)
+    check(CHANGE, Change)
+    check(sources(SOURCE, SOURCE6, SHARED, FORGOTTEN), Sources)
+    check(explained(CASE, UNLIMITED), Explanation)
 
 
 @pytest.mark.parametrize(
@@ -34,17 +53,47 @@ def test_good_replies_pass() -> None:
         (("interfaces",), {}, "reply.interfaces is {}"),
         (("flow_table", "ipv6"), [], r"reply.flow_table.ipv6 is \[\]"),
         (("ledger", "bytes"), {}, "reply.ledger.bytes has no difference"),
+        (("limiter",), {}, "reply.limiter has no generation"),
+        (("limiter", "pending"), {}, "reply.limiter.pending has no changes"),
     ],
 )
 def test_bad_reply_is_named(path: tuple[str | int, ...], value: object, culprit: str) -> None:
     """A value of the wrong kind is refused, and the error names where it stands."""
-    reply: Any = copy.deepcopy(STATUS)
-    place = reply
+    with pytest.raises(ValueError, match=culprit):
+        check(spoilt({**STATUS, "limiter": LIMITER}, path, value), Status)
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "path", "value", "culprit"),
+    [
+        (CHANGED, Limits, ("rules", 1, "prefixes"), "::/0", "reply.rules.1.prefixes is '::/0'"),
+        (CHANGED, Limits, ("rules", 0, "bits_per_second"), "1G", "reply.rules.0.bits_per_second is '1G'"),
+        (CHANGED, Limits, ("allow", 0), "::/0", "reply.allow.0 is '::/0'"),
+        (CHANGED, Limits, ("pending", "seconds_left"), None, "reply.pending.seconds_left is None"),
+        (CHANGE, Change, ("changes",), None, "reply.changes is None"),
+        (sources(SOURCE), Sources, ("sources", 0, "last_drop"), "noon", "noon"),
+        (sources(SOURCE), Sources, ("sources", 0, "last_drop"), 3, "reply.sources.0.last_drop is 3"),
+        (sources(SOURCE), Sources, ("sources", 0, "tokens_bytes"), [], r"reply.sources.0.tokens_bytes is \[\]"),
+        (explained(CASE), Explanation, ("cases", 0, "rule"), {}, "reply.cases.0.rule has no "),
+        (explained(CASE), Explanation, ("cases", 0, "bucket", "shared"), 1, "reply.cases.0.bucket.shared is 1"),
+    ],
+)
+def test_bad_reply_about_limits_is_named(
+    reply: object, kind: object, path: tuple[str | int, ...], value: object, culprit: str
+) -> None:
+    """So it is with what the daemon says about its limits, where much may be null, but nothing else."""
+    with pytest.raises(ValueError, match=culprit):
+        check(spoilt(reply, path, value), kind)
+
+
+def spoilt(reply: object, path: tuple[str | int, ...], value: object) -> object:
+    """Return ``reply`` with ``value`` at ``path``."""
+    copied: Any = copy.deepcopy(reply)
+    place = copied
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    with pytest.raises(ValueError, match=culprit):
-        check(reply, Status)
+    return copied
 
 
 JSON = st.recursive(

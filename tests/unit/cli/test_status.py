@@ -7,9 +7,10 @@ import json
 import pytest
 
 from cnf.cli import main
-from cnf.cli.replies import Drain, Interface, Status, Tally
+from cnf.cli.replies import Drain, Interface, Limiter, Status, Tally
 from cnf.cli.status import page
 from cnf.cli.table import Style
+from tests.unit.cli.limit_samples import FULL, LIMITER, PENDING
 from tests.unit.cli.samples import ATTACHED, MISSING, REFUSED, STATUS, table, tally
 from tests.unit.cli.stand_in import StandIn
 
@@ -83,6 +84,38 @@ def test_failed_inserts() -> None:
     """Flows that found no place are said."""
     text = text_of({**STATUS, "flow_table": {"ipv4": {**table(1), "insert_errors": 7}}})
     assert "! ipv4: 7 inserts failed\n" in text
+
+
+LIMITED = """
+limiter in mode off, 1 rule, generation 7
+! the limiter is off: only rules with a mode of their own are applied, and
+  nothing is denied (cnfctl limits mode shadow)
+! not confirmed, by uid 0, pid 4711: set default packets_per_second=100; mode
+  enforce
+! back to the previous rules in 41 s unless confirmed: cnfctl limits confirm
+! protected, whatever the rules say, until confirmed: 192.0.2.7/32 (cnfctl
+  limits confirm)
+SOURCES  ENTRIES  CAPACITY  FILL                  EVICTED  ERRORS
+ipv4     262,144   262,144  [##########] 100.0 %    12.3k       3
+! ipv4: 12,345 sources were evicted (set limits.max_sources = 524288)
+! ipv4: 3 inserts failed
+
+LEDGER """
+
+
+def test_limiter() -> None:
+    """Where there is a limiter, the page says its mode, what waits to be confirmed, and what its tables lose."""
+    limiter: Limiter = {
+        **LIMITER,
+        "mode": "off",
+        "pending": PENDING,
+        "sources": {"ipv4": FULL},
+        "protected": ["192.0.2.7/32"],
+    }
+    assert LIMITED in text_of({**STATUS, "limiter": limiter}, 80)
+    quiet = text_of({**STATUS, "limiter": LIMITER})
+    assert "\n\nlimiter in mode shadow, 1 rule, generation 7\nSOURCES " in quiet
+    assert "!" not in quiet
 
 
 def test_unbalanced_ledger() -> None:

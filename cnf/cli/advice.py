@@ -1,0 +1,53 @@
+"""What wants a look: warnings, and how full a table of the kernel is."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Final
+
+from cnf.cli.replies import FlowTable, SourceTable
+from cnf.cli.table import Style
+from cnf.cli.units import printable
+
+NEARLY_FULL: Final = 0.9
+"""Fill from which on a warning stands: the kernel evicts in batches, before the last entry is taken."""
+
+_BAR: Final = 10
+
+
+def warning(text: str, width: int | None, style: Style) -> Iterator[str]:
+    """Yield ``text`` as a warning, folded at ``width`` unless that is None."""
+    yield from map(style.warn, fold(f"! {printable(text)}", width))
+
+
+def fold(text: str, width: int | None) -> list[str]:
+    """Return ``text``, which is printable, in lines of ``width``, all but the first indented; None is one line."""
+    return [text] if width is None else textwrap.wrap(text, width, subsequent_indent="  ")
+
+
+def troubles(family: str, table: FlowTable | SourceTable, noun: str, option: str) -> Iterator[str]:
+    """Yield what a table of ``noun`` (flows, sources) has lost or is about to, and what to set ``option`` to."""
+    advice = f"set {option} = {_ample(table['capacity'])}"
+    if table["evicted"]:
+        yield f"{family}: {table['evicted']:,} {noun} were evicted ({advice})"
+    elif _fill(table) >= NEARLY_FULL:
+        yield f"{family}: nearly full, {noun} will be evicted ({advice})"
+    if table["insert_errors"]:
+        yield f"{family}: {table['insert_errors']:,} inserts failed"
+
+
+def fill_bar(table: FlowTable | SourceTable) -> str:
+    """Return a table's fill as a bar of ten marks and in percent."""
+    fill = _fill(table)
+    marks = min(int(fill * _BAR), _BAR)
+    return f"[{'#' * marks:-<{_BAR}}] {fill:6.1%}".replace("%", " %")
+
+
+def _fill(table: FlowTable | SourceTable) -> float:
+    return table["entries"] / max(table["capacity"], 1)
+
+
+def _ample(capacity: int) -> int:
+    """Return the power of two that leaves at least as much room again."""
+    return 1 << (2 * capacity - 1).bit_length()

@@ -1,0 +1,110 @@
+"""What happens to an address's packets, and why, in words for someone who is in a hurry."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from cnf.cli.flow_table import flow_table
+from cnf.cli.limit_replies import Case, Explanation, Rule, Source
+from cnf.cli.limit_state import CONFIRM
+from cnf.cli.limit_units import burst, lost, packets, rate
+from cnf.cli.replies import Amount
+from cnf.cli.table import Style
+from cnf.cli.units import duration, printable, size
+
+_HOLDING_BACK: Final = {"limited": "is holding it back now", "would_limit": "would hold it back now"}
+"""By a bucket's verdict."""
+
+
+def page(reply: Explanation, width: int | None, style: Style, now: datetime) -> Iterator[str]:
+    """Yield a paragraph for each case and the largest flows, no wider than ``width``; None is as wide as it takes."""
+    address = printable(reply["address"])
+    for case in reply["cases"]:
+        text = f"{address}{_scope(case, reply)}: {' '.join(_sentences(case, now))}"
+        lines = _wrapped(printable(text), width)
+        yield style.bold(address) + lines[0].removeprefix(address)
+        yield from lines[1:]
+        yield ""
+    yield from _flows(reply, width, style, now)
+
+
+def _wrapped(text: str, width: int | None) -> list[str]:
+    """Return the lines of a paragraph; a word is never cut, it may have to be copied."""
+    if width is None:
+        return [text]
+    return textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _scope(case: Case, reply: Explanation) -> str:
+    """Return which packets a case is about, in the terms that tell the cases apart or were asked for."""
+    cases, scope = reply["cases"], []
+    if reply["protocol"] is not None or any(each["protocols"] != case["protocols"] for each in cases):
+        scope.append(", ".join(case["protocols"]))
+    if reply["interface"] is not None or any(each["interfaces"] != case["interfaces"] for each in cases):
+        scope.append(f"on {', '.join(case['interfaces'])}")
+    return f" ({' '.join(scope)})" if scope else ""
+
+
+def _sentences(case: Case, now: datetime) -> Iterator[str]:
+    yield _verdict(case)
+    yield f"Why: {case['reason'].rstrip('.')}."
+    if case["bucket"]:
+        yield _bucket(case["bucket"], now)
+    elif case["verdict"] == "limited":
+        yield "Its bucket is full."
+
+
+def _verdict(case: Case) -> str:
+    rule, verdict = case["rule"], case["verdict"]
+    if rule and verdict == "limited":
+        return _limited(rule)
+    origin = "by the file" if case["origin"] == "file" else "at run time"
+    sentences = {
+        "protected": f"passes, whatever the rules say, as it is protected until {CONFIRM}.",
+        "denied": f"every packet is dropped, as {case['prefix']} is denied ({origin}).",
+        "allowed": f"passes without limit, as {case['prefix']} is allowed ({origin}).",
+        "unlimited": "passes, as no rule limits it.",
+        "off": f"passes, as {_name(rule) if rule else 'the limiter'} is off.",
+    }
+    return sentences.get(verdict, f"{verdict}.")
+
+
+def _limited(rule: Rule) -> str:
+    share = "all of its prefix together" if rule["bucket"] == "prefix" else "each source for itself"
+    limit = f"it to {rate(rule)} with bursts of {burst(rule)}, {share}"
+    if rule["mode"] == "shadow":
+        return f"{_name(rule)} would limit {limit}, but is in shadow: nothing is dropped."
+    return f"{_name(rule)} limits {limit}."
+
+
+def _name(rule: Rule) -> str:
+    return f"rule {rule['name']} ({rule['origin']})"
+
+
+def _bucket(bucket: Source, now: datetime) -> str:
+    """Return what the bucket holds, and what came over the limit: dropped, unless the rule was in shadow then."""
+    tokens, octets = bucket["tokens_packets"], bucket["tokens_bytes"]
+    left = [] if tokens is None else [packets(tokens)]
+    left += [] if octets is None else [size(octets)]
+    does = [f" holds {' and '.join(left)}"] if left else []
+    does += [f" {_HOLDING_BACK[bucket['verdict']]}"] if bucket["verdict"] in _HOLDING_BACK else []
+    over = Amount(packets=bucket["dropped_packets"], bytes=bucket["dropped_bytes"])
+    latest = ""
+    if bucket["last_drop"] is not None:
+        latest = f", the latest {duration((now - datetime.fromisoformat(bucket['last_drop'])).total_seconds())} ago"
+    return (
+        f"The {'shared ' if bucket['shared'] else ''}bucket of {bucket['source']}{' and'.join(does)}: "
+        f"{packets(bucket['packets'])} within the limit ({size(bucket['bytes'])}), "
+        f"{lost(over, 'over it')}{latest}."
+    )
+
+
+def _flows(reply: Explanation, width: int | None, style: Style, now: datetime) -> Iterator[str]:
+    if reply["flows"]:
+        yield f"its largest flows, with {lost(reply['dropped'], 'dropped')}:"
+        yield from flow_table(reply["flows"], width=width, style=style, now=now)
+    else:
+        yield "no flow of it (a packet that is dropped makes none)"

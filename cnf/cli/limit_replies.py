@@ -1,0 +1,110 @@
+"""What cnfd answers about its limits, as types."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from cnf.cli.replies import Amount, Flow, Pending, SourceTable, Timestamp
+
+
+class Listed(TypedDict):
+    """A prefix that is allowed or denied; ``origin`` is "file" or "runtime" here and below."""
+
+    prefix: str
+    origin: str
+
+
+class Rule(TypedDict):
+    """One rule, and the packets that it decided on; ``mode`` is the one in effect."""
+
+    name: str
+    origin: str
+    prefixes: list[str]
+    packets_per_second: int | None
+    burst_packets: int | None
+    bits_per_second: int | None
+    burst_bytes: int | None
+    bucket: str
+    protocols: list[str]
+    interfaces: list[str]
+    mode: str
+    passed: Amount
+    limited: Amount
+    would_limit: Amount
+
+
+class Limits(TypedDict):
+    """The reply to GET /v1/limits; ``removed`` are names of the file's rules, ``sources`` its tables by family."""
+
+    mode: str
+    mode_origin: str
+    generation: int
+    allow: list[Listed]
+    deny: list[Listed]
+    protected: list[str]
+    pending: Pending | None
+    removed: list[str]
+    rules: list[Rule]
+    sources: dict[str, SourceTable]
+
+
+class Change(TypedDict):
+    """The reply to POST /v1/limits: what it changed, and what now waits to be confirmed."""
+
+    changes: list[str]
+    pending: Pending | None
+    protected: list[str]
+    generation: int
+
+
+class Source(TypedDict):
+    """One bucket: a source's, or one that all of a prefix shares.
+
+    ``packets`` were within the limit, ``dropped_packets`` over it: dropped, or in shadow they would have been.
+    """
+
+    source: str
+    shared: bool
+    rule: str | None
+    mode: str | None
+    verdict: str
+    packets: int
+    bytes: int
+    dropped_packets: int
+    dropped_bytes: int
+    tokens_packets: float | None
+    tokens_bytes: float | None
+    last_drop: Timestamp | None
+
+
+class Sources(TypedDict):
+    """The reply to /v1/limits/sources: those held back most, of how many in ``total``."""
+
+    sources: list[Source]
+    total: int
+    drain_age_seconds: float
+    drain_interval_seconds: float
+
+
+class Case(TypedDict):
+    """What happens to some of an address's traffic, and why; no bucket is a full one."""
+
+    interfaces: list[str]
+    protocols: list[str]
+    verdict: str
+    prefix: str | None
+    origin: str | None
+    rule: Rule | None
+    reason: str
+    bucket: Source | None
+
+
+class Explanation(TypedDict):
+    """The reply to /v1/limits/explain: every case of an address, its largest flows, and what these dropped."""
+
+    address: str
+    protocol: str | None
+    interface: str | None
+    cases: list[Case]
+    flows: list[Flow]
+    dropped: Amount
