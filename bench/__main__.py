@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from bench import daemon, datapath, drain, scrape, table, veth, wire
+from bench import daemon, datapath, drain, limiter, rule_sets, scrape, sources, table, veth, wire
 from bench.report import Section
 from cnf import log
 from cnf.config import Flows
@@ -25,7 +25,7 @@ STARTS: Final = 5
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="bench/run.sh", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: under a minute")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: a minute and a half")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON, too")
     arguments = parser.parse_args()
     log.configure("error", "console", sys.stderr)
@@ -48,8 +48,11 @@ def _sections(programs: Datapath, rounds: int) -> Iterator[Section]:
         for together in range(1, min(len(cpus), 2) + 1):
             yield datapath.measure(programs, cpus[:together], 2 * rounds)  # the shortest runs, disturbed the most
         yield from veth.measure(programs, rounds)
+        yield from limiter.measure(programs, cpus[:2], 2 * rounds)
+        yield from sources.measure(programs, cpus, rounds)
     finally:
         programs.close()
+    yield rule_sets.measure(rounds)
     with table.filled() as flows:
         yield drain.measure_walk(flows, rounds)
         yield drain.measure_cycle(flows, rounds)

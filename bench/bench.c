@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What bench/datapath.py and bench/veth.py measure: the whole program, parts of it alone, and frames that change.
+ * What the benchmarks run: the whole program, parts of it alone, one table lookup more, and frames that change.
  * cnf.kernel.compile builds this file as it does flow.c.
  */
 #include "../cnf/bpf/counters.h"
 #include "../cnf/bpf/flow_table.h"
+#include "../cnf/bpf/limiter.h"
 #include "../cnf/bpf/parse.h"
 
 /* Make the compiler believe that a result is wanted. */
@@ -18,16 +19,23 @@ static __always_inline void use(void *key, long outcome)
  * it parses, and that is all.
  */
 #define cnf_ingress(context) static __always_inline ingress(context, int accounting)
-#define count_packet(ifindex, outcome, ...)                                                                            \
-	(accounting ? count_packet(ifindex, outcome, __VA_ARGS__) : use((void *)0, outcome))
-#define account_flow(table, key, ...) (accounting ? account_flow(table, key, __VA_ARGS__) : use(key, 0))
+#define interface_slot(ifindex) (accounting ? interface_slot(ifindex) : 0)
+#define limit4(...) (accounting ? limit4(__VA_ARGS__) : CNF_LIMIT_PASS)
+#define limit6(...) (accounting ? limit6(__VA_ARGS__) : CNF_LIMIT_PASS)
+#define account(table, key, ...) (accounting ? account(table, key, __VA_ARGS__) : use(key, 0))
+#define count_packet(slot, outcome, ...)                                                                               \
+	(accounting ? count_packet(slot, outcome, __VA_ARGS__) : use((void *)0, outcome))
 #include "../cnf/bpf/flow.c"
 #undef cnf_ingress
+#undef interface_slot
+#undef limit4
+#undef limit6
+#undef account
 #undef count_packet
-#undef account_flow
 
 #define IPV4_SOURCE_AT 26 /* the address's last four bytes in a frame without VLAN tag */
 #define IPV6_SOURCE_AT 34
+#define IPV6_PREFIX_AT 22 /* its first eight */
 #define MANY 0x3fff
 #define ENDLESS 0x0fffffff
 #define SENDER_IFINDEX 1001 /* bench/veth.py makes the interface with this number */
@@ -48,6 +56,19 @@ static __always_inline int change_source(struct xdp_md *ctx, int at, __u32 mask)
 	return XDP_PASS;
 }
 
+int whole(struct xdp_md *ctx)
+{
+	return ingress(ctx, 1);
+}
+
+int whole_new4(struct xdp_md *ctx)
+{
+	change_source(ctx, IPV4_SOURCE_AT, ENDLESS);
+	return ingress(ctx, 1);
+}
+
+#if !CNF_LIMITER /* what is asked only of the program without one; it takes time to compile */
+
 int bare_pass(struct xdp_md *ctx)
 {
 	return XDP_PASS;
@@ -60,7 +81,7 @@ int parse_only(struct xdp_md *ctx)
 
 int counters_only(struct xdp_md *ctx)
 {
-	count_packet(ctx->ingress_ifindex, CNF_TCP, bpf_xdp_get_buff_len(ctx));
+	count_packet(interface_slot(ctx->ingress_ifindex), CNF_TCP, bpf_xdp_get_buff_len(ctx));
 	return XDP_PASS;
 }
 
@@ -72,8 +93,64 @@ int table_only(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-int whole(struct xdp_md *ctx)
+BPF_TABLE("lru_hash", struct limit4_key, struct limit_source, others4, CNF_MAX_ENTRIES);
+BPF_TABLE("lru_hash", struct limit6_key, struct limit_source, others6, CNF_MAX_ENTRIES);
+
+/* Look the source up in a table like the limiter's, which costs what the least of limiters would. */
+int one_more_lookup4(struct xdp_md *ctx)
 {
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	struct limit_source *source;
+	struct limit4_key key = {};
+
+	if (data + IPV4_SOURCE_AT + sizeof(__u32) > data_end)
+		return XDP_ABORTED;
+	key.addr = *(__u32 *)(data + IPV4_SOURCE_AT);
+	source = others4.lookup(&key);
+	if (source) {
+		use(source, source->decision);
+	} else {
+		struct limit_source fresh = {};
+
+		others4.insert(&key, &fresh);
+	}
+	return ingress(ctx, 1);
+}
+
+int one_more_lookup6(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *data_end = (void *)(long)ctx->data_end;
+	struct limit_source *source;
+	struct limit6_key key = {};
+
+	if (data + IPV6_PREFIX_AT + sizeof(__u64) > data_end)
+		return XDP_ABORTED;
+	key.addr[0] = *(__u64 *)(data + IPV6_PREFIX_AT);
+	source = others6.lookup(&key);
+	if (source) {
+		use(source, source->decision);
+	} else {
+		struct limit_source fresh = {};
+
+		others6.insert(&key, &fresh);
+	}
+	return ingress(ctx, 1);
+}
+
+/* Count the packet in a flow more: a lookup, and the two atomic adds that keep sums exact. */
+int one_more_flow4(struct xdp_md *ctx)
+{
+	struct flow4_key key = {};
+
+	account_flow(CNF_TABLE_IPV4, &key, bpf_xdp_get_buff_len(ctx), 0);
+	return ingress(ctx, 1);
+}
+
+int one_more_flow6(struct xdp_md *ctx)
+{
+	struct flow6_key key = {};
+
+	account_flow(CNF_TABLE_IPV6, &key, bpf_xdp_get_buff_len(ctx), 0);
 	return ingress(ctx, 1);
 }
 
@@ -94,12 +171,6 @@ int whole_many6(struct xdp_md *ctx)
 	return ingress(ctx, 1);
 }
 
-int whole_new4(struct xdp_md *ctx)
-{
-	change_source(ctx, IPV4_SOURCE_AT, ENDLESS);
-	return ingress(ctx, 1);
-}
-
 int whole_new6(struct xdp_md *ctx)
 {
 	change_source(ctx, IPV6_SOURCE_AT, ENDLESS);
@@ -117,3 +188,5 @@ int send_many(struct xdp_md *ctx)
 	change_source(ctx, IPV4_SOURCE_AT, MANY);
 	return bpf_redirect(SENDER_IFINDEX, 0);
 }
+
+#endif

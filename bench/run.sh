@@ -1,7 +1,7 @@
 #!/bin/sh
 # Measure the datapath, the drain, the scrape and the daemon, and print the figures beside what they must reach.
 #
-#   sudo sh bench/run.sh                  about two minutes, on a machine with nothing else to do
+#   sudo sh bench/run.sh                  two and a half minutes, on a machine with nothing else to do
 #   sudo sh bench/run.sh --quick          fewer rounds
 #   sudo sh bench/run.sh --json FILE      the figures as JSON as well
 set -eu
