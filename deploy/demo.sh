@@ -75,6 +75,16 @@ start_daemon() {
 
 		[log]
 		format = "console"
+
+		[limits]
+		mode = "shadow"
+		state_file = "$dir/limits.json"
+
+		[[limits.rules]]
+		name = "default"
+		prefixes = ["0.0.0.0/0", "::/0"]
+		packets_per_second = 5000
+		burst_packets = 5000
 	END
 	show "cat $dir/cnf.toml"
 	echo
@@ -215,7 +225,7 @@ sleep 3 # so that there is something to see
 
 heading "Who is talking?"
 show_table "$cnfctl flows --top 8"
-echo "The first line is one source that sends more than all others together: cnfd shows it, and lets it pass."
+echo "The first line is one source that sends more than all others together."
 
 heading "A filter, as in tcpdump"
 show_table "$cnfctl flows --filter 'ip6 and (tcp or udp)'"
@@ -230,8 +240,22 @@ show "$traffic check $dir/cnf.sock $peer <$dir/sent"
 heading "Is the daemon well?"
 show_table "$cnfctl status"
 
+heading "The limit of 5,000 packets a second is in shadow: what would it drop, and whose?"
+show_table "$cnfctl limits"
+show_table "$cnfctl limits sources --top 3"
+
+heading "In earnest, for a minute; without the second command, the rules from before come back"
+show "$cnfctl limits mode enforce --confirm 60s"
+show "$cnfctl limits confirm"
+
+heading "Three seconds more of the one source: did the limit let through rate x time + burst?"
+show "$in_peer $traffic flood $node $dir/cnf.sock"
+
+heading "Why does 192.0.2.66 lose packets?"
+show_table "$cnfctl limits explain 192.0.2.66 --protocol udp"
+
 heading "What Prometheus scrapes"
-show "$scrape | grep -E '^cnf_(received_packets|ledger_packets|drain_duration_seconds_(sum|count))' | grep -v ' 0.0$'"
+show "$scrape | grep -E '^cnf_(received_packets|dropped_packets|limit_packets|ledger_packets)' | grep -v ' 0.0$'"
 
 if [ -n "$keep" ]; then
 	start_traffic --forever

@@ -3,6 +3,8 @@
 
     demo_traffic.py send NODE [--forever]       in the peer: sends for 5 seconds, or until killed; prints what, as JSON
     demo_traffic.py check SOCKET PEER < JSON    asks the daemon behind SOCKET; exit status 1 if it has counted otherwise
+    demo_traffic.py flood NODE SOCKET           in the peer: the loud source for 3 seconds; exit status 1 if the limit
+                                                of the daemon behind SOCKET let through other than it should
 
 deploy/demo.sh makes the namespaces and gives their interfaces the addresses that stand here.
 """
@@ -32,6 +34,10 @@ VLAN: Final = 42
 
 SECONDS, TICKS = 5, 100
 """How long, and in how many portions a second."""
+
+FLOOD_SECONDS: Final = 3
+TOLERANCE: Final = 0.01
+"""How far what a limit admits may be from rate x time + burst: a tick of the kernel's clock, and more."""
 
 SEND_BUFFER: Final = 32 << 10
 """Bytes that a socket may have under way: less than a veth's queue holds, so that senders wait and no frame is lost."""
@@ -155,9 +161,10 @@ def tagged_udp(*, portion: int) -> Datagrams:
     return Datagrams(sender, NODE_MAC + PEER_MAC + tag + header + datagram, portion, src_addr=PEER4, vlan=VLAN)
 
 
-def listen() -> list[socket.socket]:
-    """Take in what comes, in the namespace that the caller is in: TCP is read to its end, UDP is left lying."""
+def listen(node: str) -> list[socket.socket]:
+    """Take in what comes to the namespace ``node``: TCP is read to its end, UDP is left lying."""
     listening = []
+    netns.pushns(node)
     for family in (socket.AF_INET, socket.AF_INET6):
         server = socket.create_server(("", HTTP), family=family)
         threading.Thread(target=_read_all, args=(server,), daemon=True).start()
@@ -166,6 +173,7 @@ def listen() -> list[socket.socket]:
             datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         datagrams.bind(("", DNS))
         listening += [server, datagrams]
+    netns.popns()
     return listening
 
 
@@ -203,6 +211,37 @@ def check(socket_path: str, peer: str, sent: list[dict[str, Any]]) -> int:
     return 0 if equal else 1
 
 
+def flood(socket_path: str) -> int:
+    """Send the loud source, print what the daemon's only rule did about it, and return the exit status."""
+    before = _rule(socket_path)
+    source = udp(LOUD4, NODE4, portion=150)
+    start = time.monotonic()
+    for tick in range(FLOOD_SECONDS * TICKS):
+        source.send()
+        last = time.monotonic()
+        time.sleep(max(0, start + (tick + 1) / TICKS - last))
+    sent = source.finish()
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        rule = _rule(socket_path)
+        admitted, dropped = (rule[verdict]["packets"] - before[verdict]["packets"] for verdict in ("passed", "limited"))
+        if admitted + dropped == sent or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    expected = rule["packets_per_second"] * (last - start) + rule["burst_packets"]
+    lines = [("sent", sent), ("admitted", admitted), ("rate x time + burst", round(expected)), ("dropped", dropped)]
+    sys.stdout.writelines(f"{what:42}{count:12,}\n" for what, count in lines)
+    exact = admitted + dropped == sent and abs(admitted - expected) <= TOLERANCE * expected
+    sys.stdout.write("to the packet, and within 1 %\n" if exact else "THAT IS WRONG\n")
+    return 0 if exact else 1
+
+
+def _rule(socket_path: str) -> dict[str, Any]:
+    cnfctl = (Path(sys.executable).with_name("cnfctl"), "--socket", socket_path)
+    (rule,) = json.loads(_output(*cnfctl, "limits", "-o", "json"))["rules"]
+    return dict(rule)
+
+
 def _compare(socket_path: str, peer: str, sent: list[dict[str, Any]]) -> Iterator[tuple[str, int, int]]:
     """Yield what, how often it was sent, and how often it was counted."""
     cnfctl = (Path(sys.executable).with_name("cnfctl"), "--socket", socket_path)
@@ -225,16 +264,17 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     match arguments:
         case ["send", node, *rest] if rest in ([], ["--forever"]):
-            netns.pushns(node)
-            listening = listen()
-            netns.popns()
+            _listening = listen(node)
             sent = send()
-            while rest and listening:
+            while rest:
                 sent = send()
             json.dump(sent, sys.stdout)
             return 0
         case ["check", socket_path, peer]:
             return check(socket_path, peer, json.load(sys.stdin))
+        case ["flood", node, socket_path]:
+            _listening = listen(node)
+            return flood(socket_path)
     sys.exit(__doc__)
 
 
