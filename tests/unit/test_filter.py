@@ -415,6 +415,8 @@ class Writer:
     def write_leaf(self, leaf: Leaf) -> None:
         """Append the words of ``leaf``, sometimes without qualifiers that are those of the leaf before."""
         repeated = leaf.value and leaf.qualifiers == self.qualifiers and leaf.qualifiers != "iface"
+        if leaf.qualifiers.endswith("proto") and leaf.value.isalpha():  # "icmp" by itself means IPv4's
+            repeated = False
         if not (repeated and self.draw(st.booleans())):
             self.words += leaf.qualifiers.split()
         self.words += leaf.value.split()
