@@ -292,8 +292,8 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 		if (match && match->match == CNF_MATCH_POLICY) {
 			index = (bank * CNF_MAX_POLICIES + match->policy) * CNF_LIMIT_GROUPS + group;
 			policy = limit_policies.lookup(&index);
-			if (policy &&
-			    policy->shared) { /* no slot: a flood of spoofed sources costs the others nothing */
+			/* A shared bucket has no slot of a source: a flood of spoofed ones costs the others nothing. */
+			if (policy && policy->shared) {
 				index = policy->shared - 1;
 				source = limit_shared.lookup(&index);
 				if (!source)
