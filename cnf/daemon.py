@@ -7,9 +7,9 @@ import ctypes
 import grp
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import structlog
@@ -26,8 +26,8 @@ from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
 from cnf.kernel.program import Datapath
-from cnf.limiter import Limiter
 from cnf.metrics import Guard, Instruments
+from cnf.requests import Handler
 from cnf.rules import Limits
 from cnf.series import FlowSeries
 from cnf.signals import Signals
@@ -35,6 +35,9 @@ from cnf.snapshot import Snapshot
 from cnf.state import State
 from cnf.tracker import Tracker
 from cnf.web import ControlServer, MetricsServer, listen_tcp, listen_unix, serve
+
+if TYPE_CHECKING:
+    from cnf.limiter import Limiter
 
 RECONCILE_INTERVAL: Final = 10.0
 """Seconds between looks at the interfaces without a notification, to take back a hook that came free."""
@@ -104,7 +107,9 @@ class Daemon:
             pins.unpin(pins.folder(), but=program_id)
             self._drain()
             serve(MetricsServer, metrics_socket, application(self._state, self._registry), "metrics")
-            serve(ControlServer, control_socket, Control(self._state, group, self._log), "control")
+            serve(
+                ControlServer, control_socket, Control(self._state, group, self._limit_handlers(), self._log), "control"
+            )
             self._log.info("ready", metrics=self._settings.metrics.listen, socket=str(path))
             systemd.notify(READY=1, STATUS=self._status())
             self._loop()
@@ -132,9 +137,18 @@ class Daemon:
         limits = self._settings.limits
         if limits is None:
             return None
+        from cnf.limiter import Limiter  # noqa: PLC0415 - half a megabyte that others need not have
+
         limiter = Limiter(self._datapath, limits, ssh.clients(), self._log)
         stack.callback(limiter.close)
         return limiter
+
+    def _limit_handlers(self) -> Mapping[str, Mapping[str, Handler]] | None:
+        if self._limiter is None:
+            return None
+        from cnf.limit_control import LimitControl  # noqa: PLC0415 - as above
+
+        return LimitControl(self._state, self._limiter).handlers
 
     def _pin(self, program_fd: int, program_id: int) -> None:
         try:

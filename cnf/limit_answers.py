@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from ipaddress import ip_address
 from itertools import islice
 from typing import Any, Final
@@ -12,12 +10,11 @@ from typing import Any, Final
 from cnf.errors import UsageError
 from cnf.kernel.limiter import OVERFLOW
 from cnf.ledger import Count
-from cnf.limiter import InForce, Limiter, Look
+from cnf.limiter import InForce, Limiter, Look, waiting
 from cnf.limits import Address, Cell, Explanation
 from cnf.listing import select
 from cnf.options import shown
 from cnf.overrides import Effective, Origin
-from cnf.pending import Pending
 from cnf.records import TRAFFIC, VERDICTS
 from cnf.rules import Rule
 from cnf.snapshot import Snapshot
@@ -42,23 +39,10 @@ def rules(limiter: Limiter) -> dict[str, Any]:
         "allow": [{"prefix": str(prefix), "origin": origin} for prefix, origin in effective.allow_origins.items()],
         "deny": [{"prefix": str(prefix), "origin": origin} for prefix, origin in effective.deny_origins.items()],
         "protected": [str(prefix) for prefix in in_force.run_time.overrides.protected],
-        "pending": pending(in_force.run_time.pending),
+        "pending": waiting(in_force.run_time.pending),
         "removed": list(effective.overrides.removed),
         "rules": [_rule(look, rule) for rule in effective.limits.rules],
-        "sources": tables(limiter),
-    }
-
-
-def summary(limiter: Limiter) -> dict[str, Any]:
-    """Return what ``cnfctl status`` says of the limits."""
-    in_force = limiter.in_force
-    return {
-        "mode": in_force.effective.limits.mode,
-        "rules": len(in_force.effective.limits.rules),
-        "generation": in_force.generation,
-        "protected": [str(prefix) for prefix in in_force.run_time.overrides.protected],
-        "pending": pending(in_force.run_time.pending),
-        "sources": tables(limiter),
+        "sources": limiter.tables(),
     }
 
 
@@ -67,23 +51,10 @@ def change(limiter: Limiter, body: object, uid: int, pid: int) -> dict[str, Any]
     changes, in_force = limiter.change(body, uid, pid)
     return {
         "changes": list(changes),
-        "pending": pending(in_force.run_time.pending),
+        "pending": waiting(in_force.run_time.pending),
         "protected": [str(prefix) for prefix in in_force.run_time.overrides.protected],
         "generation": in_force.generation,
     }
-
-
-def pending(waiting: Pending | None) -> dict[str, Any] | None:
-    """Return what waits for a confirmation."""
-    if waiting is None:
-        return None
-    left = round(waiting.seconds_left(time.monotonic()), 3)
-    return {"seconds_left": left, "who": waiting.who, "changes": list(waiting.changes)}
-
-
-def tables(limiter: Limiter) -> dict[str, Any]:
-    """Return the fill of the tables of sources, as of the latest drain."""
-    return {family: asdict(table) for family, table in limiter.sources.tables.items()} if limiter.sources else {}
 
 
 def sources(limiter: Limiter, sort: str, count: int | None) -> tuple[list[dict[str, Any]], int]:

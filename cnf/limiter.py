@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from attrs import evolve
 from structlog.typing import FilteringBoundLogger
@@ -25,7 +25,7 @@ from cnf.ledger import Count
 from cnf.limits import FAMILIES_BY_VERSION, Address, Explanation, RuleSet, explain, work_out
 from cnf.override_file import load, save
 from cnf.overrides import Effective, Overrides, apply
-from cnf.pending import RunTime
+from cnf.pending import Pending, RunTime
 from cnf.records import ENFORCE, VERDICTS
 from cnf.rules import Limits, Network, Rule, room
 from cnf.sources import BucketRule, Held, SourceReader, Sources, source_key
@@ -253,6 +253,22 @@ class Limiter:
         bucket = self.in_force.buckets.get(number)
         return BucketRule(bucket.name, words(bucket.packets, bucket.octets, self._tick_ns)) if bucket else None
 
+    def summary(self) -> dict[str, Any]:
+        """Return what ``cnfctl status`` says of the limits, as a JSON object."""
+        in_force = self.in_force
+        return {
+            "mode": in_force.effective.limits.mode,
+            "rules": len(in_force.effective.limits.rules),
+            "generation": in_force.generation,
+            "protected": [str(prefix) for prefix in in_force.run_time.overrides.protected],
+            "pending": waiting(in_force.run_time.pending),
+            "sources": self.tables(),
+        }
+
+    def tables(self) -> dict[str, Any]:
+        """Return the fill of the tables of sources, as of the latest drain."""
+        return {family: asdict(table) for family, table in self.sources.tables.items()} if self.sources else {}
+
     def look(self) -> Look:
         """Return what is in force, with what just these rules have counted."""
         with self._lock:
@@ -306,6 +322,14 @@ class Limiter:
 
     def _counts(self, number: int) -> tuple[Count, ...]:
         return self._maps.counts(number % self._room.rules)
+
+
+def waiting(pending: Pending | None) -> dict[str, Any] | None:
+    """Return what waits for a confirmation, as a JSON object."""
+    if pending is None:
+        return None
+    left = round(pending.seconds_left(time.monotonic()), 3)
+    return {"seconds_left": left, "who": pending.who, "changes": list(pending.changes)}
 
 
 def _relative_to(file: Limits, run_time: RunTime) -> RunTime:

@@ -8,16 +8,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from cnf.config import Settings
+from cnf.errors import UnavailableError
 from cnf.interfaces import InterfaceState
 from cnf.ledger import Count
-from cnf.limiter import Limiter
 from cnf.series import FlowLabels
 from cnf.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from cnf.limiter import Limiter
 
 
 @dataclass(slots=True)
@@ -44,6 +47,12 @@ class State:
     """What made the latest drain fail; None since one has succeeded."""
     rates: tuple[float, float] = (0.0, 0.0)
     """Packets and bytes received a second, between the latest two drains."""
+
+    def drained(self) -> Snapshot:
+        """Return the latest snapshot. Raises UnavailableError if there is none yet."""
+        if self.snapshot is None:
+            raise UnavailableError("no drain yet: the daemon is starting, or its drains fail (see cnfctl status)")
+        return self.snapshot
 
     def drain_age(self) -> float:
         """Return the seconds since the latest drain, or since the start if there was none."""
