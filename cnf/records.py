@@ -133,3 +133,6 @@ LIMIT_SOURCE: Final = np.dtype(
         ("last_seen", "<u8"),
     ]
 )
+
+MEMORY_PAGES: Final = 513
+MEMORY_PAGE: Final = np.dtype([("bytes", "u1", (4096,))])

@@ -219,6 +219,14 @@ struct limit_source {
 	__u64 last_seen; /* jiffies */
 };
 
+/* daemon_memory: page 0 says where the document is, see cnf/kernel/memory.py; two banks share the other pages. With a
+ * limiter there are more. */
+#define CNF_MEMORY_PAGES 513
+
+struct memory_page {
+	__u8 bytes[4096];
+};
+
 _Static_assert(sizeof(struct flow4_key) == 24, "flow4_key");
 _Static_assert(sizeof(struct flow6_key) == 48, "flow6_key");
 _Static_assert(sizeof(struct flow_value) == 56, "flow_value");

@@ -13,6 +13,7 @@
 #include "counters.h"
 #include "flow_table.h"
 #include "limiter.h"
+#include "memory.h"
 #include "parse.h"
 
 /* Account every frame that the interface receives; pass it on, unless a limit says otherwise. */

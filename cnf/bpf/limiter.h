@@ -17,7 +17,7 @@ enum cnf_limit { CNF_LIMIT_PASS, CNF_LIMIT_DROP, CNF_LIMIT_DENY };
 
 #define BUCKET_TRIES 4 /* compare-and-swaps, before a bucket that so many CPUs debit at once is debited blindly */
 
-BPF_ARRAY(limit_generation, __u64, 1);
+BPF_ARRAY(limit_generation, __u64, 2); /* the second is not read here, see cnf/kernel/limiter.py */
 BPF_ARRAY(limit_settings, struct limit_settings, 2);
 BPF_ARRAY(limit_groups, __u32, 2 * (CNF_INTERFACE_SLOTS + 1) * CNF_TRAFFIC_CLASSES);
 BPF_ARRAY(limit_policies, struct limit_policy, 2 * CNF_MAX_POLICIES * CNF_LIMIT_GROUPS);

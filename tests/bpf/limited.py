@@ -13,10 +13,10 @@ import numpy as np
 
 from cnf.bank import Bank, lay_out, no_rules, parameters
 from cnf.kernel import libbpf, program
-from cnf.kernel.limiter import OVERFLOW, LimiterMaps
+from cnf.kernel.limiter import LimiterMaps
 from cnf.kernel.maps import Array, Records
 from cnf.ledger import Count
-from cnf.limits import RuleSet, work_out
+from cnf.limits import OVERFLOW, RuleSet, work_out
 from cnf.records import DROP_REASONS, LIMIT4_PREFIX, LIMIT6_PREFIX, LIMIT_SOURCE, VERDICTS, Family
 from cnf.rules import LIMITS, Limits, Network
 from tests.bpf.conftest import LOOPBACK, Datapath
@@ -77,10 +77,10 @@ class Limited(Datapath):
         if not isinstance(limits, Limits):
             limits = read(limits)
         names = (OVERFLOW, interface, *others)
-        self._ruleset = work_out(limits, names, protected, self._ruleset)
+        self._ruleset = work_out(limits, names, protected, self._ruleset.groups if self._ruleset else {})
         bank = lay_out(self._ruleset, self._numbering, self.size.prefixes, self.tick_ns)
         self._numbering = bank.numbering
-        self.maps.install(bank, {interface: self.interfaces.assign(LOOPBACK)})
+        self.maps.install(bank, {self.interfaces.assign(LOOPBACK): interface})
         return bank
 
     @property

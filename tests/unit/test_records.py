@@ -101,6 +101,7 @@ DTYPES: Final = {
     "limit4_key": records.LIMIT4_KEY,
     "limit6_key": records.LIMIT6_KEY,
     "limit_source": records.LIMIT_SOURCE,
+    "memory_page": records.MEMORY_PAGE,
 }
 
 
@@ -173,6 +174,7 @@ def test_labels_stand_in_the_order_of_their_enum(enum: str, prefix: str, labels:
         ("CNF_TABLE_COUNTERS", records.TABLE_COUNTERS),
         ("CNF_LIMIT_GROUPS", records.LIMIT_GROUPS),
         ("CNF_ENFORCE", records.ENFORCE),
+        ("CNF_MEMORY_PAGES", records.MEMORY_PAGES),
     ],
 )
 def test_numbers_are_those_of_the_header(name: str, value: int) -> None:

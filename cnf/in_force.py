@@ -1,0 +1,86 @@
+"""The limits that are in force, as they were worked out, and what of them waits for a confirmation. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from attrs import evolve
+
+from cnf.bank import Parameters, parameters
+from cnf.ledger import Count
+from cnf.limiter_memory import Known
+from cnf.limits import OVERFLOW, Address, Explanation, RuleSet, explain
+from cnf.overrides import Effective, Overrides, apply
+from cnf.pending import Pending, RunTime
+from cnf.records import ENFORCE
+from cnf.rules import Limits, Network, Rule
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What is in force since the latest switch."""
+
+    run_time: RunTime
+    effective: Effective
+    ruleset: RuleSet
+    known: Known
+    buckets: Mapping[int, Parameters]
+    """What makes a rule's bucket, by its number."""
+    generation: int
+
+    def number(self, rule: Rule) -> int:
+        """Return the number that the rule has in the kernel."""
+        return self.known.numbering.rules.numbers[parameters(rule)]
+
+    def explain(self, address: Address, interface: str, traffic: str) -> Explanation:
+        """Say what happens to ``traffic`` from ``address`` on ``interface``."""
+        known = interface if (interface, traffic) in self.ruleset.groups else OVERFLOW
+        return explain(self.ruleset, address, known, traffic)
+
+    def word(self, rule: Rule) -> int:
+        """Return the rule as it stands in a source's decision: its number, and whether it drops."""
+        return self.number(rule) | (ENFORCE if self.effective.limits.mode_of(rule) == "enforce" else 0)
+
+
+class Look(NamedTuple):
+    """What is in force, and has been counted, at one moment."""
+
+    in_force: InForce
+    counts: Mapping[str, Sequence[Count]]
+    """As ``Limiter.counts()`` has them."""
+
+
+def waiting(pending: Pending | None) -> dict[str, Any] | None:
+    """Return what waits for a confirmation, as a JSON object."""
+    if pending is None:
+        return None
+    left = round(pending.seconds_left(time.monotonic()), 3)
+    return {"seconds_left": left, "who": pending.who, "changes": list(pending.changes)}
+
+
+def relative_to(file: Limits, run_time: RunTime) -> RunTime:
+    """Leave out what ``file`` says by now: a later change of it there is to be seen."""
+    pending = run_time.pending
+    return RunTime(
+        apply(file, run_time.overrides).overrides,
+        pending and evolve(pending, before=apply(file, pending.before).overrides),
+    )
+
+
+def protecting(run_time: RunTime, file: Limits, clients: Iterable[Network]) -> RunTime:
+    """Protect ``clients`` until a confirmation, also if what waits is undone, where limits drop anything."""
+    limits = apply(file, run_time.overrides).limits
+    if not limits.deny and all(limits.mode_of(rule) != "enforce" for rule in limits.rules):
+        return run_time
+    pending = run_time.pending
+    return RunTime(
+        _protect(run_time.overrides, clients),
+        pending and evolve(pending, before=_protect(pending.before, clients)),
+    )
+
+
+def _protect(overrides: Overrides, clients: Iterable[Network]) -> Overrides:
+    return evolve(overrides, protected=tuple(dict.fromkeys((*overrides.protected, *clients))))

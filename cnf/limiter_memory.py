@@ -1,0 +1,88 @@
+"""What the next daemon has to know of the rule sets in the kernel, as JSON. Pure.
+
+It is written before a switch, and so holds what the switch adds and gives up: the kernel's generation tells whether it
+has taken place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
+from typing import Any
+
+from cnf.bank import Numbering, Numbers, Parameters
+from cnf.bucket import Meter
+from cnf.ledger import Count
+from cnf.limits import Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the rule sets so far."""
+
+    numbering: Numbering
+    groups: Mapping[Cell, int] = field(default_factory=dict)
+    past: Mapping[str, Sequence[Count]] = field(default_factory=dict)
+    """What rules have counted under numbers that are given up, by name."""
+    fading: Mapping[Parameters, int] = field(default_factory=dict)
+    """Numbers that the latest switch gave up, where packets under way may still be counted: not in ``past`` yet."""
+
+    def followed_by(
+        self, numbering: Numbering, groups: Mapping[Cell, int], past: Mapping[str, Sequence[Count]]
+    ) -> Known:
+        """Return what is known after a switch; ``past`` has what was fading."""
+        numbers = self.numbering.rules.numbers
+        gone = numbers.keys() - numbering.rules.numbers.keys()
+        return Known(numbering, groups, past, {bucket: numbers[bucket] for bucket in gone})
+
+
+def to_json(generation: int, before: Known, after: Known) -> dict[str, Any]:
+    """Return what to remember of the switch to ``generation``, from ``before`` to ``after``."""
+    return {"generation": generation, "before": _known_row(before), "after": _known_row(after)}
+
+
+def from_json(document: Mapping[str, Any], generation: int, capacity: int) -> Known:
+    """Return what is known where the kernel's generation is ``generation``, and tables have ``capacity`` rules."""
+    before, after = (_known(document[moment], capacity) for moment in ("before", "after"))
+    if generation >= document["generation"]:
+        return after
+    # It did not come to the switch. What it was to give numbers has lost them, but they are given to nobody else.
+    rules, shared = before.numbering.rules, before.numbering.shared
+    last_rule, last_shared = after.numbering.rules.last, after.numbering.shared.last
+    return replace(before, numbering=Numbering(replace(rules, last=last_rule), replace(shared, last=last_shared)))
+
+
+def _known_row(known: Known) -> dict[str, Any]:
+    rules, shared = known.numbering.rules, known.numbering.shared
+    return {
+        "rules": [_rule_row(bucket, number) for bucket, number in rules.numbers.items()],
+        "last_rule": rules.last,
+        "shared": [[rule, str(prefix), number] for (rule, prefix), number in shared.numbers.items()],
+        "last_shared": shared.last,
+        "groups": [[*cell, number] for cell, number in known.groups.items()],
+        "past": {name: [list(count) for count in counts] for name, counts in known.past.items()},
+        "fading": [_rule_row(bucket, number) for bucket, number in known.fading.items()],
+    }
+
+
+def _known(row: Mapping[str, Any], capacity: int) -> Known:
+    shared = {(rule, ip_network(prefix)): number for rule, prefix, number in row["shared"]}
+    return Known(
+        Numbering(
+            Numbers(capacity, dict(map(_rule, row["rules"])), row["last_rule"]),
+            Numbers(capacity, shared, row["last_shared"]),
+        ),
+        {(interface, traffic): number for interface, traffic, number in row["groups"]},
+        {name: [Count(*count) for count in counts] for name, counts in row["past"].items()},
+        dict(map(_rule, row["fading"])),
+    )
+
+
+def _rule_row(bucket: Parameters, number: int) -> list[Any]:
+    return [bucket.name, bucket.packets, bucket.octets, bucket.bucket, number]
+
+
+def _rule(row: Sequence[Any]) -> tuple[Parameters, int]:
+    name, packets, octets, bucket, number = row
+    return Parameters(name, packets and Meter(*packets), octets and Meter(*octets), bucket), number

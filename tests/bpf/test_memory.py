@@ -1,0 +1,156 @@
+"""The daemon's memory, in a map of the kernel: what was put there whole is there for whoever opens the map next."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import pytest
+
+from cnf.errors import MapError
+from cnf.kernel import memory
+from cnf.kernel.maps import Array, Records
+from cnf.kernel.memory import PAGE, Memory
+from cnf.kernel.pins import UnreadableError
+from cnf.records import MEMORY_PAGE, MEMORY_PAGES
+from tests.bpf.conftest import Datapath
+
+BANK: Final = (MEMORY_PAGES - 1) // 2
+"""Pages that one document can have."""
+
+
+@pytest.fixture
+def pages(loaded: Datapath) -> Iterator[Array]:
+    """Give each test a blank map."""
+    pages = Array("daemon_memory", _fd(loaded), MEMORY_PAGE)
+    _wipe(pages)
+    yield pages
+    _wipe(pages)
+
+
+@pytest.fixture
+def fd(loaded: Datapath, pages: Array) -> int:
+    """Return the map's descriptor."""
+    assert not pages.read(0)["bytes"].any()
+    return _fd(loaded)
+
+
+def test_a_blank_map_holds_nothing(fd: int) -> None:
+    """Where nobody has written, no part is there, and that is no error."""
+    assert Memory(fd).part("tracker") is None
+
+
+def test_parts_are_there_for_the_next(fd: int) -> None:
+    """Parts are put one by one or together, and the latest of each is found by whoever opens the map."""
+    one = Memory(fd)
+    one.put(tracker={"a": 1}, series={"long": _noise(3 * PAGE)})
+    one.put(tracker={"a": 2})
+    other = Memory(fd)
+    assert other.part("tracker") == {"a": 2}
+    assert other.part("series") == one.part("series") == {"long": _noise(3 * PAGE)}
+
+    other.put(limiter={})
+    last = Memory(fd)
+    assert (last.part("tracker"), last.part("limiter"), last.part("nothing")) == ({"a": 2}, {}, None)
+
+
+def test_it_can_be_full_to_the_last_page(fd: int) -> None:
+    """What just fits is kept, in both banks; what does not is refused with its size, and what was there stays."""
+    full, too_much = {"noise": _noise(BANK * PAGE * 5 // 4)}, {"noise": _noise(2 * BANK * PAGE)}
+    for _bank in (0, 1):
+        Memory(fd).put(full=full)
+        assert Memory(fd).part("full") == full
+
+    kept = Memory(fd)
+    with pytest.raises(MapError, match=f"there are {BANK}"):
+        kept.put(full=too_much)
+    assert kept.part("full") == Memory(fd).part("full") == full
+    kept.put(full={})
+    assert Memory(fd).part("full") == {}
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_writing_that_is_cut_off_leaves_the_whole_before(
+    fd: int, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """Wherever a writing ends early, what was there before it is found, until the header has been written."""
+    before, after = {"noise": _noise(3 * PAGE)}, {"noise": _noise(3 * PAGE, seed=2)}
+    Memory(fd).put(part=before)
+    cut = _CutOff(writes)
+    monkeypatch.setattr(memory, "Array", cut.array)
+    with pytest.raises(InterruptedError):
+        Memory(fd).put(part=after)
+    monkeypatch.undo()
+
+    assert Memory(fd).part("part") == before
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(0, id="number"),
+        pytest.param(8, id="length"),
+        pytest.param(14, id="length too long"),
+        pytest.param(16, id="checksum"),
+    ],
+)
+def test_a_header_that_nobody_wrote_is_seen(fd: int, pages: Array, place: int) -> None:
+    """A flipped bit anywhere in the header makes the memory unreadable; it is not taken for a blank one."""
+    Memory(fd).put(part={"noise": _noise(PAGE)})
+    _flip(pages, 0, place)
+
+    with pytest.raises(UnreadableError, match="daemon_memory"):
+        Memory(fd)
+
+
+def test_a_page_that_nobody_wrote_is_seen(fd: int, pages: Array) -> None:
+    """A flipped bit in a page of the bank in use makes the memory unreadable; the other bank does not matter."""
+    Memory(fd).put(part={"noise": _noise(PAGE)})
+    _flip(pages, 1, 0)
+    assert Memory(fd).part("part") == {"noise": _noise(PAGE)}
+    _flip(pages, 1 + BANK, 99)
+
+    with pytest.raises(UnreadableError, match="checksum"):
+        Memory(fd)
+
+
+class _CutOff:
+    """An array in which one can write so many pages, and then no more."""
+
+    def __init__(self, writes: int) -> None:
+        self._left = writes
+
+    def array(self, name: str, fd: int, value: np.dtype[np.void]) -> Array:
+        array = Array(name, fd, value)
+        write_many = array.write_many
+
+        def some(places: list[int], values: Records) -> None:
+            count = min(self._left, len(places))
+            write_many(places[:count], values[:count])
+            if count < len(places) or count == self._left:
+                raise InterruptedError
+
+        array.write_many = some  # type: ignore[method-assign, assignment] # the kernel cannot be made to stop there
+        return array
+
+
+def _fd(loaded: Datapath) -> int:
+    return loaded.loaded.maps["daemon_memory"]
+
+
+def _wipe(pages: Array) -> None:
+    pages.write_many(np.arange(MEMORY_PAGES), np.zeros(MEMORY_PAGES, MEMORY_PAGE))
+
+
+def _flip(pages: Array, page: int, place: int) -> None:
+    value = pages.read(page)[0]
+    value["bytes"][place] ^= 1
+    pages.write(page, value)
+
+
+def _noise(length: int, seed: int = 1) -> str:
+    """Return text that can be compressed to three quarters at best: six bits a character."""
+    return "".join(random.Random(seed).choices(string.ascii_letters + string.digits + "+-", k=length))  # noqa: S311 - not a secret
