@@ -8,18 +8,25 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal, Protocol
 
+import numpy as np
 import numpy.typing as npt
 from structlog.typing import FilteringBoundLogger
 
 from cnf.config import Interface
 from cnf.errors import AttachError, CnfError
-from cnf.kernel.attach import Attacher, Mode
+from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import UNASSIGNED, InterfaceCounters
-from cnf.kernel.links import ARPHRD_LOOPBACK, Link, Links
-from cnf.records import UNASSIGNED_INTERFACE
+from cnf.kernel.links import ARPHRD_LOOPBACK, Link, Links, Mode
+from cnf.kernel.memory import Document
+from cnf.records import INTERFACE_COUNTERS, UNASSIGNED_INTERFACE
+from cnf.stacking import Stacks
 
 REMEMBERED_NAMES: Final = 4096
 """Departed interfaces whose names are kept for the flows that they leave behind."""
+REMEMBERED_COUNTERS: Final = 64
+"""Names of departed interfaces that keep counters of their own; those of earlier ones are one sum."""
+DEPARTED: Final = "departed"
+"""The interface name of that sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,9 @@ class InterfaceState:
     mode: Mode | None = None
     program_id: int | None = None
     error: str | None = None
+    """Why it is not attached, or not in the mode that was asked for."""
+    warning: str | None = None
+    """What is wrong although it is attached."""
 
 
 class Seating(Protocol):
@@ -69,18 +79,30 @@ class Interfaces:
         self._counters = counters
         self._log = log
         self._owned: dict[int, Link] = {}
+        self._members: dict[int, str] = {}
+        """The bond whose packets a member's are, by ifindex of the member."""
+        self._denied: dict[int, tuple[str, str]] = {}
+        """A mode that a reload asked for and the kernel refused, with the error."""
+        self._lost = 0
         self._retired: dict[str, npt.NDArray[Any]] = {}
         self._lock = threading.Lock()
 
     def reconcile(self) -> None:
         """Look at what is there, and attach and detach until it is what the configuration wants."""
+        if self._links.lost != self._lost:
+            self._lost = self._links.lost
+            self._log.info("link notifications lost, everything read afresh", times=self._lost)
+        moved = self._links.take_moved()
         present = {link.index: link for link in self._links.read()}
         requests = {index: request for index, link in present.items() if (request := self._request(link))}
         for index in [index for index in self._owned if index not in requests]:
-            self._let_go(index, gone=index not in present)
+            self._let_go(index, gone=index not in present, moved=index in moved)
         if self.seating:
             self.seating.expect(present[index].name for index in requests)
-        states = [self._keep(present[index], request) for index, request in requests.items()]
+        stacks = Stacks(present.values())
+        self._seat_members({member: present[bond].name for member, bond in stacks.members(requests).items()})
+        kept = {index: self._keep(present[index], requests[index]) for index in stacks.upwards(requests)}
+        states = [self._judge(index, kept[index], requests[index], stacks) for index in requests]
         met = {id(request) for request in requests.values()}
         states += [
             InterfaceState(request.name, request.mode, "missing", error="no such interface in this network namespace")
@@ -90,19 +112,40 @@ class Interfaces:
         self._publish(tuple(states))
 
     def clean_up(self) -> None:
-        """Take what a crashed daemon has left off the interfaces that are not ours now."""
+        """Take what a daemon before has left off the interfaces that are not ours now, and their counters away."""
         for link in self._links.read():
             try:
                 if self._attacher.clean(link):
                     self._log.info("left-behind program detached", interface=link.name)
             except CnfError as error:
                 self._log.error("left-behind program stays", interface=link.name, error=str(error))
+        for index in self._counters.assigned().keys() - self._owned.keys() - self._members.keys():
+            self._unseat(index)
 
     def detach_all(self) -> None:
         """Take the program off every interface that it was put on, or was about to be; log what refuses."""
         for index in tuple(self._owned):
-            self._let_go(index, gone=False)
+            self._let_go(index)
+        self._seat_members({})
         self.states = ()
+
+    def memory(self) -> Document:
+        """Return what the next daemon has to know: names by ifindex, and the counters of departed interfaces."""
+        return {
+            "names": list(self.names.items()),
+            "retired": [[name, counters.tobytes().hex()] for name, counters in self._retired.items()],
+        }
+
+    def remember(self, document: Document) -> None:
+        """Go on from what ``memory()`` returned, with the slots that the maps have already."""
+        self.names = dict.fromkeys(self._counters.assigned(), UNASSIGNED_INTERFACE)
+        self.names |= dict(document.get("names", ()))
+        for name, counters in document.get("retired", ()):
+            self._retired[name] = np.frombuffer(bytes.fromhex(counters), INTERFACE_COUNTERS)[0].copy()
+
+    def seats(self) -> dict[int, str]:
+        """Return the interfaces that have a counter slot, by slot."""
+        return {slot: self.names[index] for index, slot in self._counters.assigned().items()}
 
     def totals(self) -> dict[str, npt.NDArray[Any]]:
         """Return the counters as they stand now: INTERFACE_COUNTERS, shape (), by interface name."""
@@ -131,57 +174,127 @@ class Interfaces:
                 raise AttachError(message)
             mode = self._attach(link, request)
         except CnfError as error:
+            if link.index in self._owned:
+                self._let_go(link.index)
             if str(error) not in {known.error for known in self.states}:  # said once, not at every look
                 self._log.error("interface refused", interface=link.name, error=str(error))
             return replace(state, error=str(error))
-        return replace(state, state="attached", mode=mode, program_id=self._attacher.program_id)
+        _mode, words = self._denied.get(link.index, ("", None))
+        return replace(state, state="attached", mode=mode, program_id=self._attacher.program_id, error=words)
+
+    def _judge(self, index: int, state: InterfaceState, request: Interface, stacks: Stacks) -> InterfaceState:
+        """Add to ``state`` what only shows when every interface has been looked at."""
+        repetition = stacks.repetition(index, self._owned) if index in self._owned else None
+        if repetition is None:
+            return state
+        pattern = "" if request.name == state.name else f", that is, narrow the pattern {request.name}"
+        state = replace(state, warning=f"{repetition} (leave {state.name} out of the interfaces{pattern})")
+        if state.warning not in {known.warning for known in self.states}:
+            self._log.warning("packets counted twice", interface=state.name, warning=state.warning)
+        return state
 
     def _attach(self, link: Link, request: Interface) -> Mode:
-        mode = self._attacher.ours(link.index)
-        if link.index in self._owned and mode is not None:
-            if link != self._owned[link.index]:
-                self._owned[link.index] = link
-                self._seat(link)
-            return mode
-        self._seat(link)
+        owned = self._owned.get(link.index)
+        if owned is None or owned.name != link.name:
+            self._seat(link.index, link.name)
         # Owned from before the kernel is asked, so that an interruption leaves nothing behind.
         self._owned[link.index] = link
-        try:
-            attached = self._attacher.attach(link, request.mode)
-        except CnfError:
-            self._let_go(link.index, gone=False)
-            raise
+        if link.program is not None and link.program.id == self._attacher.program_id:
+            if owned is None:  # back from another namespace
+                self._log.info("xdp is attached", interface=link.name, mode=link.program.mode)
+            return self._have_mode(link, link.program.mode, request.mode)
+        if owned is not None:
+            self._log.warning(
+                "program was taken off by somebody else, putting it back",
+                interface=link.name,
+                remedy="to keep it off, take the interface out of the configuration and reload",
+            )
+        return self._put_on(link, request.mode)
+
+    def _put_on(self, link: Link, mode: Literal["auto", "native", "generic"]) -> Mode:
+        attached = self._attacher.attach(link, mode)
         if attached.refused:
             self._log.warning("native xdp refused, generic in use", interface=link.name, refused=attached.refused)
         self._log.info("xdp attached", interface=link.name, mode=attached.mode, prog_id=self._attacher.program_id)
         return attached.mode
 
-    def _let_go(self, index: int, *, gone: bool) -> None:
-        link = self._owned.pop(index)
+    def _have_mode(self, link: Link, mode: Mode, wanted: Literal["auto", "native", "generic"]) -> Mode:
+        """Move the program to the mode that is wanted by now; if the kernel refuses, once, and back."""
+        denied, _error = self._denied.get(link.index, (None, None))
+        if wanted == denied:
+            return mode
+        self._denied.pop(link.index, None)
+        if wanted in ("auto", mode):
+            return mode
+        self._attacher.detach(link)
         try:
-            if gone:
+            return self._put_on(link, wanted)
+        except CnfError as error:
+            self._denied[link.index] = wanted, str(error)
+            self._log.error("mode refused, the one before stays", interface=link.name, mode=mode, error=str(error))
+            return self._put_on(link, mode)
+
+    def _let_go(self, index: int, *, gone: bool = False, moved: bool = False) -> None:
+        link = self._owned.pop(index)
+        self._denied.pop(index, None)
+        try:
+            if moved:
+                self._log.warning(
+                    "interface moved to another network namespace, with the program on it",
+                    interface=link.name,
+                    effect=f"its packets are counted still, as of interface {UNASSIGNED_INTERFACE}",
+                    remedy=f"there: ip link set dev {link.shown} xdpdrv off (or xdpgeneric)",
+                )
+            elif gone:
                 self._log.info("interface gone", interface=link.name)
             elif self._attacher.detach(link):
                 self._log.info("xdp detached", interface=link.name)
         except CnfError as error:
             self._log.error("detaching failed", interface=link.name, error=str(error))
+        self._unseat(index)
+
+    def _seat_members(self, members: dict[int, str]) -> None:
+        for index in [index for index, bond in self._members.items() if members.get(index) != bond]:
+            del self._members[index]
+            self._unseat(index)
+        for index, bond in members.items():
+            if index in self._members:
+                continue
+            try:
+                self._seat(index, bond)
+            except CnfError as error:
+                self._log.error("member not counted as of its bond", interface=bond, error=str(error))
+            else:
+                self._members[index] = bond
+                self._log.info("member counts as its bond", interface=bond, member_ifindex=index)
+
+    def _seat(self, index: int, name: str) -> None:
+        self._remember(index, name)
+        with self._lock:
+            slot = self._counters.assign(index)
+        if self.seating:
+            self.seating.seat(name, slot)
+
+    def _unseat(self, index: int) -> None:
         with self._lock:
             final = self._counters.release(index)
             if final["packets"].any():
-                _add(self._retired, self.names[index], final)
+                self._retire(self.names[index], final)
 
-    def _seat(self, link: Link) -> None:
-        self._remember(link)
-        with self._lock:
-            slot = self._counters.assign(link.index)
-        if self.seating:
-            self.seating.seat(link.name, slot)
+    def _retire(self, name: str, final: npt.NDArray[Any]) -> None:
+        """Keep the counters of a departed interface; those of the one that departed first become part of a sum."""
+        _add(self._retired, name, final)
+        self._retired[name] = self._retired.pop(name)  # the latest stands last
+        here = {link.name for link in self._owned.values()} | {*self._members.values(), DEPARTED}
+        departed = [name for name in self._retired if name not in here]
+        for earliest in departed[: max(0, len(departed) - REMEMBERED_COUNTERS)]:
+            _add(self._retired, DEPARTED, self._retired.pop(earliest))
 
-    def _remember(self, link: Link) -> None:
-        names = self.names | {link.index: link.name}
-        departed = [index for index in names if index not in self._owned and index != link.index]
-        for index in departed[: max(0, len(departed) - REMEMBERED_NAMES)]:
-            del names[index]
+    def _remember(self, index: int, name: str) -> None:
+        names = self.names | {index: name}
+        departed = [each for each in names if each not in self._owned and each not in self._members and each != index]
+        for each in departed[: max(0, len(departed) - REMEMBERED_NAMES)]:
+            del names[each]
         self.names = names
 
     def _publish(self, states: tuple[InterfaceState, ...]) -> None:

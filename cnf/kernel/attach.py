@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from pyroute2 import IPRoute, NetlinkError
 
 from cnf.errors import AttachError
+from cnf.kernel import foreign
+from cnf.kernel.links import Mode, Program, program_on
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -16,15 +18,12 @@ if TYPE_CHECKING:
 
     from cnf.kernel.links import Link
 
-Mode = Literal["native", "generic"]
 MODES: Final[tuple[Mode, ...]] = ("native", "generic")
 
 # linux/if_link.h
 XDP_FLAGS_UPDATE_IF_NOEXIST: Final = 1
 XDP_FLAGS_REPLACE: Final = 16
 MODE_FLAGS: Final[dict[Mode, int]] = {"generic": 2, "native": 4}
-# pyroute2's words for IFLA_XDP_ATTACHED
-ATTACHED_AS: Final[dict[str, Mode]] = {"xdp": "native", "xdpgeneric": "generic"}
 # The hook is taken: another mode would not help, and would put two programs on one interface if it did.
 OCCUPIED: Final = (errno.EBUSY, errno.EEXIST)
 
@@ -63,7 +62,8 @@ class Attacher:
         """Attach to ``link``; ``auto`` tries native, then generic.
 
         Raises:
-            AttachError: another program is there (it stays), or every mode was refused, in the kernel's words.
+            AttachError: another program is there or above it (it stays), or every mode was refused, in the kernel's
+                words.
 
         """
         refusals = []
@@ -104,11 +104,11 @@ class Attacher:
     def clean(self, link: Link) -> bool:
         """Take a crashed daemon's program off ``link``, where it is not wanted any more; tell whether one was there."""
         there = self.query(link.index)
-        if there is None or there[1] not in self._left_behind:
+        if there is None or there.id not in self._left_behind:
             return False
-        expected = self._left_behind[there[1]]
+        expected = self._left_behind[there.id]
         try:
-            self._set(link.index, -1, MODE_FLAGS[there[0]] | XDP_FLAGS_REPLACE, expected=expected)
+            self._set(link.index, -1, MODE_FLAGS[there.mode] | XDP_FLAGS_REPLACE, expected=expected)
         except NetlinkError as error:
             raise AttachError(f"interface {link.shown}: detaching was refused: {_words(error)}") from error
         return True
@@ -116,19 +116,17 @@ class Attacher:
     def ours(self, ifindex: int) -> Mode | None:
         """Return the mode in which our program is on the interface; None if it is not."""
         attached = self.query(ifindex)
-        return attached[0] if attached is not None and attached[1] == self.program_id else None
+        return attached.mode if attached is not None and attached.id == self.program_id else None
 
-    def query(self, ifindex: int) -> tuple[Mode, int] | None:
-        """Return mode and program id on the interface; None if there is no program, or no interface."""
+    def query(self, ifindex: int) -> Program | None:
+        """Return what is on the interface; None if there is no program, or no interface."""
         try:
             (message,) = self._netlink.get_links(ifindex)
         except NetlinkError as error:
             if error.code == errno.ENODEV:
                 return None
             raise AttachError(f"ifindex {ifindex}: asking for its program failed: {_words(error)}") from error
-        xdp = message.get_attr("IFLA_XDP")
-        mode = ATTACHED_AS.get(xdp.get_attr("IFLA_XDP_ATTACHED") or "") if xdp else None
-        return (mode, int(xdp.get_attr("IFLA_XDP_PROG_ID"))) if mode else None
+        return program_on(message)
 
     def _set(self, ifindex: int, fd: int, flags: int, expected: int | None = None) -> None:
         attributes = [("IFLA_XDP_FD", fd), ("IFLA_XDP_FLAGS", flags)]
@@ -139,24 +137,30 @@ class Attacher:
     def _take_over(self, link: Link, error: NetlinkError) -> Attached:
         """Replace a program of ours in one step, in the mode that it is in; refuse any other."""
         there = self.query(link.index)
-        if there is None or there[1] not in self._left_behind:
-            raise self._occupied(link, there, error) from error
-        mode, program_id = there
+        if there is None or there.id not in self._left_behind:
+            raise _occupied(link, there, error) from error
         try:
             self._set(
-                link.index, self._fd, MODE_FLAGS[mode] | XDP_FLAGS_REPLACE, expected=self._left_behind[program_id]
+                link.index,
+                self._fd,
+                MODE_FLAGS[there.mode] | XDP_FLAGS_REPLACE,
+                expected=self._left_behind[there.id],
             )
         except NetlinkError as refusal:
-            raise self._occupied(link, there, refusal) from refusal
-        return Attached(mode, "")
+            raise _occupied(link, there, refusal) from refusal
+        return Attached(there.mode, "")
 
-    def _occupied(self, link: Link, there: tuple[Mode, int] | None, error: NetlinkError) -> AttachError:
-        what = f"program {there[1]} ({there[0]}) is on it and is left alone" if there else "another program is on it"
-        option = "xdpgeneric" if there and there[0] == "generic" else "xdpdrv"
-        return AttachError(
-            f"interface {link.shown}: {what}: {_words(error)}"
-            f" (see who owns it: bpftool prog show; take it off: ip link set dev {link.shown} {option} off)"
-        )
+
+def _occupied(link: Link, there: Program | None, error: NetlinkError) -> AttachError:
+    if there is not None:
+        known, remedy = foreign.describe(link, there)
+        what = f"program {there.id} ({known}) is on it and is left alone"
+    elif error.code == errno.EEXIST:  # netdev_for_each_upper_dev_rcu() in dev_xdp_attach() of net/core/dev.c
+        what = "the bond, bridge or VLAN device above it has a program"
+        remedy = "leave one of the two out of the interfaces"
+    else:
+        what, remedy = "another program is on it", "see whose it is: bpftool net"
+    return AttachError(f"interface {link.shown}: {what}: {_words(error)} ({remedy})")
 
 
 def _words(error: NetlinkError) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pyroute2 import IPRoute, NetlinkError
+from pyroute2.netlink import nlmsg
 
 from cnf.errors import KernelError
 
@@ -16,10 +19,26 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-# linux/rtnetlink.h, linux/if_arp.h
+Mode = Literal["native", "generic"]
+
+# linux/rtnetlink.h, linux/if_arp.h, linux/if_link.h
 RTMGRP_LINK: Final = 1
+RTM_DELLINK: Final = 17
 ARPHRD_ETHER: Final = 1
 ARPHRD_LOOPBACK: Final = 772
+IFLA_NEW_NETNSID: Final = 45
+MESSAGE: Final = struct.Struct("=IHHII4xi8x")
+"""struct nlmsghdr and struct ifinfomsg: length, type, flags, sequence, sender, ifindex."""
+ATTRIBUTE: Final = struct.Struct("=HH")
+# pyroute2's words for IFLA_XDP_ATTACHED
+ATTACHED_AS: Final[dict[str, Mode]] = {"xdp": "native", "xdpgeneric": "generic"}
+
+
+class Program(NamedTuple):
+    """An XDP program on an interface."""
+
+    mode: Mode
+    id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +49,14 @@ class Link:
     name: str
     hardware: int
     mtu: int
+    kind: str = ""
+    """What made it, in the kernel's word: veth, bond, bridge, vlan, ...; empty for a NIC."""
+    master: int | None = None
+    """ifindex of the bond or bridge that it is a member of."""
+    lower: int | None = None
+    """ifindex of what it stands on or is paired with, if that is in this namespace."""
+    program: Program | None = None
+    """What is on it, unless it is run by the NIC itself."""
 
     @property
     def shown(self) -> str:
@@ -46,7 +73,8 @@ class Links:
     """List the interfaces, and wait for a change.
 
     The socket only tells *that* something changed; what, is read afresh. So a lost notification (ENOBUFS) is
-    itself a notification, and nothing has to be pieced together.
+    itself a notification, and nothing has to be pieced together. The one thing that cannot be read afresh is where
+    an interface has gone.
     """
 
     def __init__(self) -> None:
@@ -54,6 +82,9 @@ class Links:
         self._netlink = IPRoute(ext_ack=True)
         self._events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
         self._events.bind((0, RTMGRP_LINK))
+        self._moved: set[int] = set()
+        self.lost = 0
+        """How often notifications came faster than they were read, so that the kernel threw some away."""
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -75,13 +106,19 @@ class Links:
         changed = False
         while True:
             try:
-                self._events.recv(1 << 16)
+                self._moved.update(_moved(self._events.recv(1 << 16)))
             except BlockingIOError:
                 return changed
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
+                self.lost += 1
             changed = True
+
+    def take_moved(self) -> set[int]:
+        """Return the interfaces that were seen to leave for another namespace since the last call."""
+        moved, self._moved = self._moved, set()
+        return moved
 
     def read(self) -> tuple[Link, ...]:
         """Return every interface of the namespace."""
@@ -89,17 +126,45 @@ class Links:
             messages = self._netlink.get_links()
         except NetlinkError as error:
             raise KernelError(f"listing the interfaces failed: {os.strerror(error.code)}") from error
-        return tuple(
-            Link(
-                index=int(message["index"]),
-                name=_decode(message.get_attr("IFLA_IFNAME")),
-                hardware=int(message["ifi_type"]),
-                mtu=int(message.get_attr("IFLA_MTU") or 0),
-            )
-            for message in messages
-        )
+        return tuple(map(_link, messages))
+
+
+def program_on(message: nlmsg) -> Program | None:
+    """Return the program that ``message`` about an interface shows."""
+    xdp = message.get_attr("IFLA_XDP")
+    mode = ATTACHED_AS.get(xdp.get_attr("IFLA_XDP_ATTACHED") or "") if xdp else None
+    return Program(mode, int(xdp.get_attr("IFLA_XDP_PROG_ID"))) if mode else None
+
+
+def _link(message: nlmsg) -> Link:
+    info = message.get_attr("IFLA_LINKINFO")
+    # An index of another namespace (IFLA_LINK_NETNSID is there) may be that of a stranger here.
+    here = message.get_attr("IFLA_LINK_NETNSID") is None
+    return Link(
+        index=int(message["index"]),
+        name=_decode(message.get_attr("IFLA_IFNAME")),
+        hardware=int(message["ifi_type"]),
+        mtu=int(message.get_attr("IFLA_MTU") or 0),
+        kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
+        master=message.get_attr("IFLA_MASTER") or None,
+        lower=(message.get_attr("IFLA_LINK") or None) if here else None,
+        program=program_on(message),
+    )
 
 
 def _decode(name: str | bytes) -> str:
     # pyroute2 hands over the bytes when they are not UTF-8
     return name.decode(errors="backslashreplace") if isinstance(name, bytes) else name
+
+
+def _moved(data: bytes) -> Iterator[int]:
+    """Yield the interface that a notification says has left for another namespace; few do, so little is parsed."""
+    length, kind, *_, ifindex = MESSAGE.unpack_from(data)
+    if kind != RTM_DELLINK:
+        return
+    at = MESSAGE.size
+    while at + ATTRIBUTE.size <= min(length, len(data)):
+        size, attribute = ATTRIBUTE.unpack_from(data, at)
+        if attribute == IFLA_NEW_NETNSID:
+            yield ifindex
+        at += max(size + 3 & ~3, ATTRIBUTE.size)

@@ -16,7 +16,7 @@ from tests.net.namespaces import Namespace
 
 # linux/bpf.h, linux/if_link.h
 BPF_PROG_TYPE_XDP: Final = 6
-XDP_FLAGS_DRV_MODE: Final = 4
+MODE_FLAGS: Final = {"native": 4, "generic": 2}
 PASS: Final = bytes.fromhex("b7000000 02000000  95000000 00000000")  # r0 = XDP_PASS; exit
 
 
@@ -28,21 +28,21 @@ class Foreign:
         self.id = libbpf.program_id(program)
         self._program = program
 
-    def attach(self, namespace: Namespace, name: str) -> None:
-        """Put it on an interface, in native mode, in place of what is there."""
-        _set(namespace, name, self._program)
+    def attach(self, namespace: Namespace, name: str, mode: str = "native") -> None:
+        """Put it on an interface, in place of what is there in that mode."""
+        _set(namespace, name, self._program, mode)
 
-    def detach(self, namespace: Namespace, name: str) -> None:
+    def detach(self, namespace: Namespace, name: str, mode: str = "native") -> None:
         """Take it off again."""
         assert namespace.programs()[name] == self.id
-        _set(namespace, name, -1)
+        _set(namespace, name, -1, mode)
 
 
 @contextmanager
-def foreign_program() -> Iterator[Foreign]:
+def foreign_program(name: str = "foreign") -> Iterator[Foreign]:
     """Load the program for the length of the block; where it is attached, it stays."""
     loaded = ctypes.CDLL("libbpf.so.1").bpf_prog_load(
-        BPF_PROG_TYPE_XDP, b"foreign", b"GPL", PASS, ctypes.c_size_t(2), None
+        BPF_PROG_TYPE_XDP, name.encode(), b"GPL", PASS, ctypes.c_size_t(2), None
     )
     assert loaded >= 0, os.strerror(-loaded)
     try:
@@ -51,7 +51,7 @@ def foreign_program() -> Iterator[Foreign]:
         os.close(loaded)
 
 
-def _set(namespace: Namespace, name: str, program: int) -> None:
-    attributes = [("IFLA_XDP_FD", program), ("IFLA_XDP_FLAGS", XDP_FLAGS_DRV_MODE)]
+def _set(namespace: Namespace, name: str, program: int, mode: str) -> None:
+    attributes = [("IFLA_XDP_FD", program), ("IFLA_XDP_FLAGS", MODE_FLAGS[mode])]
     with namespace.entered(), IPRoute() as netlink:
         netlink.link("set", index=socket.if_nametoindex(name), xdp={"attrs": attributes})

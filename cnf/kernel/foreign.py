@@ -1,0 +1,54 @@
+"""What can be told of an XDP program that is not ours: its name, and whether it is libxdp's dispatcher.
+
+libxdp, of xdp-tools, attaches a program of its own that calls the others, and pins it in bpffs by interface and id. A
+program's name is shown to CAP_SYS_ADMIN only, and the pins are in a folder that only root may enter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from cnf.kernel import libbpf
+from cnf.kernel.pins import BPFFS
+
+if TYPE_CHECKING:
+    from cnf.kernel.links import Link, Mode, Program
+
+# lib/libxdp of xdp-tools: xdp-dispatcher.c.in, and the path of libxdp.c for pins
+DISPATCHER: Final = "xdp_dispatcher"
+PINS: Final = BPFFS / "xdp"
+
+# ip-link(8)'s words; its plain "xdp off" misses a generic program where the driver has native XDP
+KEYWORDS: Final[dict[Mode, str]] = {"native": "xdpdrv", "generic": "xdpgeneric"}
+
+
+def describe(link: Link, program: Program) -> tuple[str, str]:
+    """Return what is known of ``program``, found on ``link``, and how to learn more and to take it off."""
+    name = _name(program.id)
+    dispatcher = name == DISPATCHER if name is not None else _has_pin(link.index, program.id)
+    look = f"see whose it is: bpftool prog show id {program.id}"
+    take_off = f"take it off: ip link set dev {link.shown} {KEYWORDS[program.mode]} off"
+    if dispatcher:
+        look, take_off = "see what it runs: xdp-loader status", f"take it off: xdp-loader unload {link.shown} --all"
+        return f"{program.mode}, libxdp's dispatcher", f"{look}; {take_off}"
+    if dispatcher is None:
+        return f"{program.mode}, perhaps libxdp's dispatcher", f"{look}, xdp-loader status; {take_off}"
+    return f"{program.mode}, named {name}" if name else program.mode, f"{look}; {take_off}"
+
+
+def _name(program_id: int) -> str | None:
+    try:
+        return libbpf.program_name(program_id)
+    except OSError:
+        return None
+
+
+def _has_pin(ifindex: int, program_id: int) -> bool | None:
+    """Tell whether libxdp has pinned the program as its dispatcher; None if this user may not look."""
+    try:
+        (PINS / f"dispatch-{ifindex}-{program_id}").stat()
+    except PermissionError:
+        return None
+    except OSError:
+        return False
+    return True
