@@ -10,11 +10,13 @@ import contextlib
 import logging
 import math
 import os
+import select
+import time
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from numbers import Integral, Real
-from typing import ClassVar, TextIO
+from typing import ClassVar, Final, TextIO
 
 import structlog
 from structlog.processors import ExceptionRenderer, JSONRenderer
@@ -22,6 +24,9 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, ExcInfo, Processor
 
 from cnf.config import LogFormat, LogLevel
+
+PATIENCE: Final = 0.05
+"""Seconds that a line waits for a reader who is behind."""
 
 
 def configure(level: LogLevel, output: LogFormat, stream: TextIO) -> None:
@@ -60,9 +65,10 @@ def lost_lines() -> int:
 
 
 class _LineHandler(logging.Handler):
-    """Write each record as one write to the descriptor, and count those that fail.
+    """Write each record as a line to the descriptor, and count those that fail; never wait for a reader who is stuck.
 
-    No buffer: one would keep the lines of a full disk and write them later, among others.
+    No buffer: one would keep the lines of a full disk and write them later, among others. The descriptor stays as it
+    is, since other processes have its file description, too: O_NONBLOCK would be theirs as well.
     """
 
     lost: ClassVar[int] = 0
@@ -70,16 +76,32 @@ class _LineHandler(logging.Handler):
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
+        self._stuck = False
+        self._cut = False
 
     def emit(self, record: logging.LogRecord) -> None:  # the caller, handle(), holds the handler's lock
         written = False
         with contextlib.suppress(Exception):
-            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
-            while line:
-                line = line[os.write(self._stream.fileno(), line) :]
-            written = True
+            written = self._write(f"{self.format(record)}\n".encode(errors="backslashreplace"))
         if not written:
             _LineHandler.lost += 1
+
+    def _write(self, line: bytes) -> bool:
+        """Write ``line``, which stands alone even after one that was cut off; return whether there was room for it."""
+        descriptor = self._stream.fileno()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        # For a reader who is stuck, one line waits; the next ones find out for nothing that there is no room.
+        deadline = time.monotonic() + (0 if self._stuck else PATIENCE)
+        rest = b"\n" * self._cut + line
+        while rest:
+            # A pipe or socket that polls as writable takes PIPE_BUF bytes at once, and more might wait for the reader.
+            self._stuck = not poll.poll(max(0, deadline - time.monotonic()) * 1000)
+            if self._stuck:
+                return False
+            rest = rest[os.write(descriptor, rest[: select.PIPE_BUF]) :]
+            self._cut = bool(rest)
+        return True
 
 
 def _tell_exception(exc_info: ExcInfo) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import mmap
-import os
+import sys
 import time
-from contextlib import closing, suppress
 from pathlib import Path
-from signal import SIGINT, SIGTERM, Signals
+from signal import SIGCONT, SIGINT, SIGTERM, Signals
+from typing import Final
 
 import pytest
 
@@ -17,36 +15,27 @@ from tests.net.conftest import Node
 from tests.net.daemon import STOP_LIMIT, Daemon
 from tests.net.wait import wait_for
 
+STOP_AT: Final = """
+import logging, os, signal, sys
+from cnf.cnfd import main
 
-class HeldLog:
-    """A log that is a pipe; ``hold()`` makes the daemon wait at the next line that it writes."""
+awaited = sys.argv.pop(1).split(",")
+make = logging.getLogRecordFactory()
 
-    def __init__(self) -> None:
-        """Open the pipe, as small as can be."""
-        self._reader, self.writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, mmap.PAGESIZE)
-        self._text = b""
+def stop_at(*arguments, **more):
+    record = make(*arguments, **more)
+    if isinstance(record.msg, dict) and record.msg["event"] == awaited[0]:
+        del awaited[0]
+        if not awaited:
+            os.kill(os.getpid(), signal.SIGSTOP)
+            awaited.append(None)
+    return record
 
-    def close(self) -> None:
-        """Close both ends."""
-        os.close(self._reader)
-        os.close(self.writer)
-
-    def hold(self) -> None:
-        """Fill the pipe, until ``read()``."""
-        # By a description of its own: whether the daemon's writes block must not change.
-        filler = os.open(f"/proc/self/fd/{self.writer}", os.O_WRONLY | os.O_NONBLOCK)
-        with suppress(BlockingIOError):
-            while True:
-                os.write(filler, b"\n")
-        os.close(filler)
-
-    def read(self) -> bytes:
-        """Take what is there, and return all that came so far."""
-        with suppress(BlockingIOError):
-            self._text += os.read(self._reader, 1 << 16)
-        return self._text
+logging.setLogRecordFactory(stop_at)
+sys.exit(main())
+"""
+"""A cnfd that stops, as by SIGSTOP, when it has met the events of its first argument in this order, before the last of
+them is logged."""
 
 
 each_signal = pytest.mark.parametrize("number", [SIGTERM, SIGINT])
@@ -86,16 +75,11 @@ def test_stop_while_attaching(node: Node) -> None:
     """A signal between the first of three interfaces and the second leaves none of them attached."""
     for name in ("n0", "n1", "n2"):
         node.wire(name)
-    daemon = node.daemon("n0", "n1", "n2", log={"level": "info"})
-    with closing(HeldLog()) as log:
-        log.hold()
-        daemon.launch(stderr=log.writer)
-        # It attaches n0, and cannot go on before that is logged.
-        wait_for(node.inside.programs, "the program on n0")
-        assert node.inside.programs().keys() == {"n0"}
+    daemon = _stopped_at(node.daemon("n0", "n1", "n2"), "xdp attached")
+    assert node.inside.programs().keys() == {"n0"}
 
-        daemon.signal(SIGTERM)
-        wait_for(lambda: log.read() and not daemon.is_running(), "the end of cnfd", STOP_LIMIT)
+    daemon.signal(SIGTERM)
+    daemon.signal(SIGCONT)
 
     _check_stopped(daemon, node)
 
@@ -104,17 +88,14 @@ def test_stop_while_attaching(node: Node) -> None:
 def test_stop_while_draining(node: Node, number: Signals) -> None:
     """A signal in the middle of a drain lets it end, and then the daemon."""
     node.wire("n0")
-    daemon = node.daemon("n0")
-    with closing(HeldLog()) as log:
-        daemon.launch(stderr=log.writer)
-        wait_for(lambda: b'"ready"' in log.read(), "the daemon to be ready")
-        log.hold()
-        wait_for(lambda: daemon.http("/readyz").status == 503, "a drain that cannot log its end")
+    daemon = _stopped_at(node.daemon("n0"), "ready", "drained")
+    drains = len(daemon.events("drained"))
 
-        daemon.signal(number)
-        wait_for(lambda: log.read() and not daemon.is_running(), "the end of cnfd", STOP_LIMIT)
+    daemon.signal(number)
+    daemon.signal(SIGCONT)
 
     _check_stopped(daemon, node)
+    assert len(daemon.events("drained")) == drains + 1
 
 
 def test_a_second_signal_changes_nothing(node: Node) -> None:
@@ -150,6 +131,14 @@ def _stop(daemon: Daemon, node: Node, number: Signals) -> None:
     assert daemon.ended() == 0
     assert time.monotonic() - asked < STOP_LIMIT
     _check_stopped(daemon, node)
+
+
+def _stopped_at(daemon: Daemon, *events: str) -> Daemon:
+    """Launch ``daemon``, and return it when it has come to a stop at the last of ``events``."""
+    daemon.command = (sys.executable, "-P", "-c", STOP_AT, ",".join(events))
+    status = Path(f"/proc/{daemon.launch().pid}/status")
+    wait_for(lambda: "State:\tT" in status.read_text(encoding="ascii"), f"cnfd to stop at {events[-1]!r}")
+    return daemon
 
 
 def _check_stopped(daemon: Daemon, node: Node) -> None:

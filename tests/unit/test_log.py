@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -244,6 +245,37 @@ def test_lost_lines_do_not_come_back() -> None:
         EVENT.info("room again")
         (line,) = os.read(pipe.fileno(), 1 << 20).rpartition(b"\n")[0].split(b"\n")
     assert json.loads(line)["event"] == "room again"
+
+
+def test_a_reader_that_reads_nothing_holds_nobody_up() -> None:
+    """A log that is full and can be waited for costs lines, which are counted; the rest of one cut off stays alone."""
+    before = log.lost_lines()
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as pipe, os.fdopen(writer, "w") as stream:
+        log.configure("info", "json", stream)
+        EVENT.info("too long", text="x" * (1 << 20))
+        for _ in range(100):
+            EVENT.info("no room")
+        assert log.lost_lines() == before + 101
+        cut = os.read(pipe.fileno(), 1 << 20)
+        EVENT.info("room again")
+        rest, line = os.read(pipe.fileno(), 1 << 20).splitlines()
+    assert cut.endswith(b"x")
+    assert rest == b""
+    assert json.loads(line)["event"] == "room again"
+
+
+def test_a_reader_who_is_behind_is_waited_for() -> None:
+    """A line that is longer than a pipe comes whole to a reader who reads."""
+    before = log.lost_lines()
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb") as pipe, ThreadPoolExecutor(1) as pool:
+        line = pool.submit(pipe.readline)
+        with os.fdopen(writer, "w") as stream:
+            log.configure("info", "json", stream)
+            EVENT.info("long", text="x" * (1 << 20))
+        assert json.loads(line.result())["text"] == "x" * (1 << 20)
+    assert log.lost_lines() == before
 
 
 def test_context_that_cannot_be_shown_is_a_lost_line(stream: TextIO) -> None:

@@ -1,0 +1,73 @@
+"""The drain under trouble: a kernel that refuses, and a table that is far too small."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+from tests.bpf.packets import UDP, IPv4, frame
+from tests.net.conftest import Node
+
+BREAKS_A_MAP: Final = """
+import os, sys
+from cnf.cnfd import main
+from cnf.tracker import Tracker
+
+drain, drains, kept = Tracker.drain, 0, -1
+
+def drain_or_fail(self):
+    global drains, kept
+    drains += 1
+    table = self._datapath.maps["flows4"]
+    if drains == 3:
+        kept = os.dup(table)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, table)
+        os.close(nothing)
+    elif drains == 6:
+        os.dup2(kept, table)
+        os.close(kept)
+    return drain(self)
+
+Tracker.drain = drain_or_fail
+sys.exit(main())
+"""
+"""A cnfd whose drains number 3 to 5 find a descriptor that is no map."""
+
+TABLE: Final = 1024
+BOUND: Final = "0.25"
+"""Seconds, a bucket of the histogram: some hundred times what it takes."""
+
+
+def test_drains_that_fail_are_counted_and_made_up_for(node: Node) -> None:
+    """What the kernel refuses is counted and logged in its words; the loop goes on, and the next drain has it all."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n0")
+    daemon.command = (sys.executable, "-P", "-c", BREAKS_A_MAP)
+    daemon.start()
+    wire.send([frame(IPv4(), UDP())] * 5)
+
+    ledger = daemon.settle(5)["ledger"]["packets"]
+
+    daemon.wait_for_event("drained", 4)
+    assert [event["error"] for event in daemon.events("drain failed")] == ["reading map flows4: Invalid argument"] * 3
+    assert daemon.scrape().total("cnf_drain_errors_total") == 3
+    assert (ledger["live"], ledger["difference"]) == (5, 0)
+    assert daemon.http("/readyz").status == 200
+
+
+def test_a_flood_of_flows_does_not_draw_out_the_drain(node: Node) -> None:
+    """With ten times the flows that the table holds, every packet counts, evicted ones too, and no drain is long."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n0", flows={"max_entries": TABLE, "drain_interval": "100ms"}).start()
+    count = 10 * TABLE
+    wire.send(frame(IPv4(f"10.0.{number >> 8}.{number & 255}"), UDP()) for number in range(count))
+
+    ledger = daemon.settle(count)["ledger"]["packets"]
+
+    assert (ledger["received"], ledger["difference"]) == (count, 0)
+    assert ledger["evicted"] >= count - TABLE
+    metrics = daemon.scrape()
+    assert metrics.total("cnf_flows_evicted_total") == ledger["evicted"]
+    drains = metrics.total("cnf_drain_duration_seconds_count")
+    assert metrics.total("cnf_drain_duration_seconds_bucket", le=BOUND) == drains
