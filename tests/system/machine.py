@@ -142,7 +142,7 @@ def booted(root: Path) -> Iterator[Machine]:
                 machine = Machine(_init(nspawn, notifications, console))
                 notifications.close()  # open, but read by nobody, it would fill up and hold up the machine's systemd
                 # A real machine's systemd mounts it; a container's leaves that to whoever made the container.
-                machine.run("sh", "-c", "mkdir -p /sys/fs/bpf && mount -t bpf bpf /sys/fs/bpf")
+                machine.run("sh", "-c", "mkdir -p /sys/fs/bpf && mount -t bpf -o mode=700 bpf /sys/fs/bpf")
                 yield machine
             finally:
                 _shut_down(nspawn)

@@ -9,7 +9,8 @@ from typing import Any, Final
 from tests.net.wait import wait_for
 from tests.system.machine import CHECKOUT, HOME, Machine
 
-UNIT_FILE: Final = "/etc/systemd/system/cnfd.service"
+UNIT_FILE: Final = "/usr/local/lib/systemd/system/cnfd.service"
+USER_FILE: Final = "/usr/local/lib/sysusers.d/cnf.conf"
 DROP_IN: Final = "/run/systemd/system/cnfd.service.d/test.conf"
 CONFIG: Final = "/etc/cnf/cnf.toml"
 NODE, FAR = "192.0.2.1", "192.0.2.2"
@@ -19,8 +20,9 @@ class Service:
     """The service; nic0 and nic1 are its machine's interfaces, and in the namespace ``far`` is what they lead to."""
 
     def __init__(self, machine: Machine) -> None:
-        """Install the unit file and the network around it."""
+        """Set up the network around it, and install it."""
         self.machine = machine
+        machine.run("chmod", "700", "/sys/fs/bpf")  # as systemd mounts it
         machine.run("ip", "netns", "add", "far")
         for name in ("nic0", "nic1"):
             machine.run("ip", "link", "add", name, "type", "veth", "peer", "name", name, "netns", "far")
@@ -28,8 +30,21 @@ class Service:
             machine.run("ip", "-n", "far", "link", "set", name, "up")
         machine.run("ip", "address", "add", f"{NODE}/24", "dev", "nic0")
         machine.run("ip", "-n", "far", "address", "add", f"{FAR}/24", "dev", "nic0")
-        machine.run("cp", f"{HOME}/systemd/cnfd.service", UNIT_FILE)
+        self.install()
+
+    def install(self) -> None:
+        """Put the unit and its user in place, and the checkout where deploy/install.sh has the current version."""
+        self.machine.run("ln", "-sfn", ".", f"{HOME}/current")
+        for name, path in (("cnfd.service", UNIT_FILE), ("cnf.sysusers", USER_FILE)):
+            self.machine.run("install", "-D", "-m", "644", f"{HOME}/systemd/{name}", path)
+        self.machine.run("systemd-sysusers", USER_FILE)
         self.reset()
+
+    def remove(self) -> None:
+        """Take away what ``install()`` and the tests have put in place."""
+        self.machine.run("rm", "-rf", UNIT_FILE, USER_FILE, f"{HOME}/current", "/etc/cnf", "/var/lib/cnf")
+        self.machine.run("userdel", "cnf")
+        self.machine.run("systemctl", "daemon-reload")
 
     def reset(self) -> None:
         """Stop it, and put everything back to how it was installed, with the example configuration for nic0."""
@@ -89,7 +104,7 @@ class Service:
 
     def cnfctl(self, *arguments: str) -> Any:  # noqa: ANN401 - JSON
         """Return what cnfctl answers, asked by root on the default socket."""
-        return json.loads(self.machine.run(f"{HOME}/.venv/bin/cnfctl", *arguments, "-o", "json"))
+        return json.loads(self.machine.run(f"{HOME}/current/.venv/bin/cnfctl", *arguments, "-o", "json"))
 
     def metrics(self) -> str:
         """Return a scrape."""

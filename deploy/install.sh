@@ -1,0 +1,180 @@
+#!/bin/sh
+# Install this checkout on this Debian or Ubuntu machine as the service cnfd, or bring what is installed up to it.
+#
+#   sudo sh deploy/install.sh                       install or upgrade; a service that runs goes on with what it has
+#   sudo sh deploy/install.sh --restart             the same, and start the service with it
+#   sudo sh deploy/install.sh --uninstall           remove everything but the configuration and the state
+#   sudo sh deploy/install.sh --uninstall --purge   remove those, too
+#
+# Safe to repeat. Each version has a folder of its own, made by deploy/setup.sh, and is switched to by one rename:
+# /opt/cnf/current is the one in use, /opt/cnf/previous the one before. To go back, run that one's install.sh.
+set -eu
+umask 022
+
+home=/opt/cnf
+unit=/usr/local/lib/systemd/system/cnfd.service # /etc is the administrator's, for systemctl edit
+user=/usr/local/lib/sysusers.d/cnf.conf
+config=/etc/cnf/cnf.toml
+state=/var/lib/cnf
+contents="cnf deploy docs systemd LICENSES LICENSE README.md CHANGELOG.md
+pyproject.toml requirements.lock requirements-dev.lock"
+commands="cnfd cnfctl"
+
+say() { echo "deploy/install.sh: $*"; }
+
+die() {
+	status=$1
+	shift
+	say "$*" >&2
+	exit "$status"
+}
+
+systemd_runs() { [ -d /run/systemd/system ]; }
+is_running() { systemd_runs && systemctl -q is-active cnfd; }
+
+# Put a file in place as a whole, if it is not there yet.
+place() {
+	cmp -s "$1" "$2" || { install -D -m 644 "$1" "$2.new" && mv "$2.new" "$2"; }
+}
+
+# Make a symbolic link, or have it point elsewhere, in one step.
+point() {
+	ln -sfn "$2" "$1.new"
+	mv -T "$1.new" "$1"
+}
+
+release_of() { readlink "$home/$1" || true; } # releases/NAME
+
+# A version's name: its number, and a digest of all that it consists of.
+name_release() {
+	number=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' cnf/__init__.py)
+	# shellcheck disable=SC2086 # one word a file or folder
+	digest=$(find $contents -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum)
+	echo "$number-$(echo "$digest" | cut -c-8)"
+}
+
+make_release() {
+	if [ ! -d "$home/$release" ]; then
+		rm -rf "$home/$release.new"
+		mkdir -p "$home/$release.new"
+		# shellcheck disable=SC2086 # one word a file or folder
+		cp -R $contents "$home/$release.new"
+		chmod -R u=rwX,go=rX "$home/$release.new" # whatever it is for the owner of the checkout
+		mv "$home/$release.new" "$home/$release"
+	fi
+	sh "$home/$release/deploy/setup.sh" # where it is to stay: .venv cannot move
+	# The service may not write there, and would compile them at each start.
+	"$home/$release/.venv/bin/python" -m compileall -q "$home/$release/cnf" || die 71 "$home/$release: not compiled"
+}
+
+switch_to_release() {
+	before=$(release_of current)
+	[ "$before" != "$release" ] || return 0
+	[ -z "$before" ] || point "$home/previous" "$before"
+	point "$home/current" "$release"
+}
+
+# Remove the versions that are neither current nor previous, unless a process still runs one.
+remove_old_releases() {
+	for folder in "$home"/releases/*; do
+		case releases/${folder##*/} in
+		"$(release_of current)" | "$(release_of previous)") continue ;;
+		esac
+		grep -qsF "$folder/" /proc/[0-9]*/cmdline || rm -rf "$folder"
+	done
+}
+
+place_system_files() {
+	place systemd/cnfd.service "$unit"
+	place systemd/cnf.sysusers "$user"
+	systemd-sysusers "$user"
+	place deploy/cnf.toml "$config.example"
+	[ -e "$config" ] || place deploy/cnf.toml "$config"
+	for command in $commands; do
+		link=/usr/local/bin/$command
+		case $(readlink "$link" || true) in
+		"$home"/*) ;;
+		*) ln -s "$home/current/.venv/bin/$command" "$link" ;;
+		esac
+	done
+	if systemd_runs; then systemctl daemon-reload; fi
+	if [ -e /etc/systemd/system/cnfd.service ]; then
+		say "/etc/systemd/system/cnfd.service is in use, and not $unit: remove it, unless it is meant to be" >&2
+	fi
+}
+
+restart_service() {
+	systemd_runs || die 69 "systemd does not run here: nothing to restart"
+	# The service that runs is worth more than one that would not start.
+	/usr/local/bin/cnfd --check-config --config "$config" >/dev/null || die 78 "installed, but not restarted"
+	systemctl restart cnfd || die 69 "cnfd did not start: see systemctl status cnfd$back"
+	say "cnfd runs ${release#releases/}"
+}
+
+install_all() {
+	release=releases/$(name_release)
+	make_release
+	switch_to_release
+	place_system_files
+	remove_old_releases
+	back=""
+	[ ! -e "$home/previous" ] || back="; to go back: sudo sh $home/previous/deploy/install.sh --restart"
+	say "${release#releases/} is installed$back"
+	if [ -n "$restart" ]; then
+		restart_service
+	elif is_running; then
+		say "cnfd still runs what it was started with; next: systemctl restart cnfd"
+	else
+		say "next: edit $config, then: cnfctl doctor, then: systemctl enable --now cnfd"
+	fi
+}
+
+# What a crash, or on_exit = "keep", has left on the interfaces, and the pins by which it is known.
+detach_all() {
+	cnfctl=$home/current/.venv/bin/cnfctl
+	[ ! -x "$cnfctl" ] || "$cnfctl" detach || die 71 "not uninstalled: programs would stay on their interfaces"
+}
+
+uninstall() {
+	if [ -e "$unit" ]; then
+		systemctl -q disable --now cnfd || die 71 "not uninstalled: cnfd was not stopped"
+		systemctl -q reset-failed cnfd 2>/dev/null || true # nothing to reset
+	fi
+	detach_all
+	rm -rf "$unit" "$user" "$home" /run/cnf
+	for command in $commands; do
+		case $(readlink "/usr/local/bin/$command" || true) in
+		"$home"/*) rm "/usr/local/bin/$command" ;;
+		esac
+	done
+	if systemd_runs; then systemctl daemon-reload; fi
+	if [ -n "$purge" ]; then
+		rm -rf "${config%/*}" "$state" /etc/systemd/system/cnfd.service.d
+	else
+		rm -f "$config.example"
+		# The next user of that number is somebody else.
+		[ ! -d "$state" ] || chown -R root: "$state"
+	fi
+	# Only the user that was made here.
+	if getent passwd cnf | grep -q ':XDP flow tracker:'; then userdel cnf; fi
+	say "uninstalled${purge:+, with configuration and state}"
+	[ -n "$purge" ] || say "kept, where there was any: ${config%/*}, $state (--uninstall --purge removes them)"
+}
+
+restart="" purge="" action=install_all
+case "$*" in
+"") ;;
+--restart) restart=yes ;;
+--uninstall) action=uninstall ;;
+"--uninstall --purge") action=uninstall purge=yes ;;
+*) die 64 "usage: sh deploy/install.sh [--restart | --uninstall [--purge]]" ;;
+esac
+[ "$(id -u)" -eq 0 ] || die 77 "must run as root: sudo sh deploy/install.sh${*:+ $*}"
+command -v systemctl >/dev/null || die 69 "needs systemd, and this machine has no systemctl"
+
+cd "$(dirname "$0")/.."
+cd "$(pwd -P)" # /opt/cnf/previous is about to become another one
+mkdir -p "$home"
+exec 8<"$home"
+flock 8 # one at a time
+$action
