@@ -12,9 +12,9 @@ from bench.turns import Run
 from cnf import config
 from cnf.bank import Numbering, lay_out, no_rules
 from cnf.config import Flows
-from cnf.kernel.limiter import OVERFLOW, LimiterMaps
+from cnf.kernel.limiter import LimiterMaps
 from cnf.kernel.program import Datapath, LimiterSize, tick_ns
-from cnf.limits import work_out
+from cnf.limits import OVERFLOW, work_out
 from cnf.rules import Limits, room
 
 INTERFACES: Final = '[[interfaces]]\nname = "lo"\n'

@@ -9,9 +9,9 @@ from typing import Final
 from bench import limited
 from bench.report import Bar, Section
 from cnf.bank import lay_out, no_rules
-from cnf.kernel.limiter import OVERFLOW, LimiterMaps
+from cnf.kernel.limiter import LimiterMaps
 from cnf.kernel.program import tick_ns
-from cnf.limits import work_out
+from cnf.limits import OVERFLOW, work_out
 from cnf.rules import room
 
 RULES: Final = 10_000
@@ -59,7 +59,7 @@ def measure(rounds: int) -> Section:
             laps.restart()
             limits = limited.read(text)
             laps.lap("read the configuration")
-            ruleset = work_out(limits, (OVERFLOW, "lo"), (), ruleset)
+            ruleset = work_out(limits, (OVERFLOW, "lo"), before=ruleset.groups if ruleset else {})
             laps.lap("work the rules out")
             bank = lay_out(ruleset, numbering, places.prefixes, tick_ns())
             laps.lap("lay them out")

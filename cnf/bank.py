@@ -83,7 +83,8 @@ class Numbers(Generic[KeyT]):
                 last += 1
             numbers[key] = last
         if last >= ENFORCE:
-            message = f"all {ENFORCE - 1} numbers have been given to rules since the start (restart the daemon)"
+            remedy = "stop the daemon, cnfctl detach, start it again"
+            message = f"all {ENFORCE - 1} numbers have been given to rules ({remedy})"
             raise ConfigError("limits", [Problem("limits.rules", message)])
         return Numbers(self.capacity, numbers, last)
 

@@ -16,6 +16,7 @@ import attrs
 
 from cnf import __version__, config, lock, systemd
 from cnf.errors import CnfError, UsageError
+from cnf.kernel import pins
 from cnf.kernel.program import Blueprint, Build, LimiterSize
 from cnf.rules import room
 from cnf.signals import Signals
@@ -75,31 +76,48 @@ def _run(settings: config.Settings, source: str, load: Callable[[], config.Setti
     # numpy's linear algebra starts a thread a CPU at import, each with memory of its own; nothing here uses it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     blueprint = _blueprint(settings)
-    with Signals() as signals, lock.take():
-        systemd.notify(STATUS="compiling the program")
-        build = Build(blueprint)
+    with Signals() as signals, lock.take(), pins.map_pins(blueprint.layout) as map_pins:
         try:
-            # Loaded while the child compiles: most of the start-up time.
-            import structlog  # noqa: PLC0415
+            _build_and_run(settings, source, load, signals, map_pins)
+        except pins.UnreadableError as error:
+            import structlog  # noqa: PLC0415 - as below
 
-            from cnf import log  # noqa: PLC0415
-            from cnf.daemon import Daemon  # noqa: PLC0415
+            structlog.get_logger().error("what the daemon before knew is unreadable, all starts anew", error=str(error))
+            map_pins.clear()
+            _build_and_run(settings, source, load, signals, map_pins)
 
-            log.configure(settings.log.level, settings.log.format, sys.stderr)
-            signals.wait(None, build)
-            if signals.stop is not None:
-                structlog.get_logger().info("stopped while compiling", signal=signals.stop.name)
-                return
-            datapath = build.finish()
-        except CnfError as error:
-            structlog.get_logger().debug("details of the error", lines=error.details.splitlines())
-            raise
-        finally:
-            build.cancel()
-        try:
-            Daemon(settings, source, load, datapath, signals).run()
-        finally:
-            datapath.close()
+
+def _build_and_run(
+    settings: config.Settings,
+    source: str,
+    load: Callable[[], config.Settings],
+    signals: Signals,
+    map_pins: pins.MapPins,
+) -> None:
+    systemd.notify(STATUS="compiling the program")
+    build = Build(_blueprint(settings), map_pins.path)
+    try:
+        # Loaded while the child compiles: most of the start-up time.
+        import structlog  # noqa: PLC0415
+
+        from cnf import log  # noqa: PLC0415
+        from cnf.daemon import Daemon  # noqa: PLC0415
+
+        log.configure(settings.log.level, settings.log.format, sys.stderr)
+        signals.wait(None, build)
+        if signals.stop is not None:
+            structlog.get_logger().info("stopped while compiling", signal=signals.stop.name)
+            return
+        datapath = build.finish()
+    except CnfError as error:
+        structlog.get_logger().debug("details of the error", lines=error.details.splitlines())
+        raise
+    finally:
+        build.cancel()
+    try:
+        Daemon(settings, source, load, datapath, signals).run(map_pins)
+    finally:
+        datapath.close()
 
 
 def _blueprint(settings: config.Settings) -> Blueprint:

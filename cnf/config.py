@@ -32,6 +32,7 @@ from cnf.options import (
 from cnf.rules import LIMITS, Limits
 
 Mode = Literal["auto", "native", "generic"]
+OnExit = Literal["detach", "keep"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 
@@ -137,6 +138,9 @@ _INTERFACES: Final = array("[[interfaces]] tables, at least one", table(Interfac
 class Settings:
     """A whole configuration."""
 
+    on_exit: Annotated[OnExit, choice(OnExit), "detach; or keep: the program goes on without the daemon"] = field(
+        default="detach", kw_only=True
+    )
     interfaces: Annotated[tuple[Interface, ...], _INTERFACES, "at least one [[interfaces]] table with a name"]
     flows: Annotated[Flows, table(Flows), "what is counted, and how long it is kept"] = field(factory=Flows)
     metrics: Annotated[Metrics, table(Metrics), "the Prometheus exporter"] = field(factory=Metrics)

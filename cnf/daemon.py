@@ -7,9 +7,9 @@ import ctypes
 import grp
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 import structlog
@@ -18,13 +18,14 @@ from prometheus_client import CollectorRegistry
 from cnf import __version__, log, ssh, systemd
 from cnf.config import Settings
 from cnf.control import Control
-from cnf.errors import AttachError, CnfError, ConfigError, Problem
+from cnf.errors import AttachError, CnfError, ConfigError, MapError, Problem
 from cnf.exposition import application
 from cnf.interfaces import Interfaces
 from cnf.kernel import capabilities, pins
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
+from cnf.kernel.memory import Document, Memory
 from cnf.kernel.program import Datapath
 from cnf.metrics import Guard, Instruments
 from cnf.requests import Handler
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 RECONCILE_INTERVAL: Final = 10.0
 """Seconds between looks at the interfaces without a notification, to take back a hook that came free."""
+SETTLING: Final = 0.1
+"""Seconds from a notification to the look: one for many, and at interfaces that are where they will stay."""
 
 M_MMAP_THRESHOLD: Final = -3  # malloc.h
 FIXED_AT_START: Final = (
@@ -52,6 +55,16 @@ FIXED_AT_START: Final = (
 )
 NO_LIMITS: Final = Limits(mode="off")
 """What a file without the table means to a daemon that was started with it."""
+
+
+class Remembering(Protocol):
+    """What goes on from where the daemon before has left it."""
+
+    def memory(self) -> Document:
+        """Return what the next daemon has to know."""
+
+    def remember(self, document: Document) -> None:
+        """Go on from what ``memory()`` returned; nothing was returned where it is empty."""
 
 
 class Daemon:
@@ -69,8 +82,15 @@ class Daemon:
         self._log = structlog.get_logger()
         self._registry = CollectorRegistry()
 
-    def run(self) -> None:
-        """Attach, serve, and drain until a signal asks to stop; take everything back whatever happens."""
+    def run(self, map_pins: pins.MapPins) -> None:
+        """Attach, serve, and drain until a signal asks to stop; take everything back whatever happens.
+
+        ``map_pins`` are those of the datapath.
+
+        Raises:
+            pins.UnreadableError: the maps were kept, but not what belongs to them; nothing has been changed.
+
+        """
         _return_large_blocks()
         if capabilities.missing(capabilities.SPEED):
             self._log.warning(capabilities.SLOW, remedy=capabilities.SLOW_REMEDY)
@@ -81,16 +101,20 @@ class Daemon:
             stack.callback(path.unlink, missing_ok=True)
             metrics_socket = stack.enter_context(listen_tcp(self._settings.metrics.host, self._settings.metrics.port))
 
-            left_behind = stack.enter_context(pins.left_behind(pins.folder()))
+            folder = pins.folder()
+            left_behind = stack.enter_context(pins.left_behind(folder))
             program_fd, program_id = self._datapath.programs["cnf_ingress"], self._datapath.program_id
             attacher = stack.enter_context(Attacher(program_fd, program_id, left_behind))
             self._links = stack.enter_context(Links())
+            self._memory = Memory(self._datapath.maps["daemon_memory"])
             counters = InterfaceCounters(self._datapath.maps)
             self._interfaces = Interfaces(self._settings.interfaces, attacher, self._links, counters, self._log)
-            self._limiter = self._limits(stack)
-            self._interfaces.seating = self._limiter
             self._tracker = Tracker(self._datapath, self._interfaces, self._settings.flows)
             self._series = FlowSeries()
+            map_pins.stay = self._datapath.kept
+            self._remember()
+            self._limiter = self._limits(stack)
+            self._interfaces.seating = self._limiter
             self._state = State(
                 self._settings, self._source, self._build_info(), self._interfaces.totals, self._limiter
             )
@@ -99,12 +123,12 @@ class Daemon:
             self._instruments = Instruments(self._registry)
 
             systemd.notify(STATUS="attaching the program")
-            stack.callback(pins.unpin, pins.folder())
-            self._pin(program_fd, program_id)
-            stack.callback(self._interfaces.detach_all)
-            self._attach()
+            with self._trial(folder, program_fd, program_id):
+                self._attach()
+            map_pins.stay = True
+            stack.callback(self._leave, folder)
             self._interfaces.clean_up()
-            pins.unpin(pins.folder(), but=program_id)
+            self._give_up(pins.unpin(folder, str(program_id), map_pins.path.name if map_pins.path else ""))
             self._drain()
             serve(MetricsServer, metrics_socket, application(self._state, self._registry), "metrics")
             serve(
@@ -122,7 +146,9 @@ class Daemon:
             now = time.monotonic()
             if self._signals.take_reload():
                 self._reload()
-            if self._links.changed() or now >= next_reconcile:
+            if self._links.changed():
+                next_reconcile = min(next_reconcile, now + SETTLING)
+            if now >= next_reconcile:
                 self._reconcile()
                 next_reconcile = now + RECONCILE_INTERVAL
             if now >= next_drain:
@@ -139,9 +165,43 @@ class Daemon:
             return None
         from cnf.limiter import Limiter  # noqa: PLC0415 - half a megabyte that others need not have
 
-        limiter = Limiter(self._datapath, limits, ssh.clients(), self._log)
+        limiter = Limiter(self._datapath, limits, ssh.clients(), self._memory, self._interfaces.seats())
         stack.callback(limiter.close)
         return limiter
+
+    def _remember(self) -> None:
+        """Go on from where the daemon before has left the maps, if it has."""
+        if self._datapath.given_up:
+            self._log.warning("flows and counters of the daemon before given up", reasons=self._datapath.given_up)
+        if not self._datapath.kept:
+            return
+        try:
+            for name, owner in self._owners().items():
+                owner.remember(self._memory.part(name) or {})
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise pins.UnreadableError(f"a part: {error!r}") from error
+        self._log.info("going on with the flows and counters of the daemon before")
+
+    def _owners(self) -> dict[str, Remembering]:
+        return {"tracker": self._tracker, "interfaces": self._interfaces, "series": self._series}
+
+    def _give_up(self, removed: list[str]) -> None:
+        layouts = [name for name in removed if not name.isdecimal()]
+        if layouts:
+            self._log.warning(
+                "flows and counters of the daemon before given up",
+                reasons=["their maps were made by another version, or for another configuration or namespace"],
+            )
+
+    def _leave(self, folder: Path) -> None:
+        """Take everything back, or leave all as it is, as the configuration has it."""
+        if self._settings.on_exit == "keep":
+            if self._limiter:
+                self._limiter.leave()
+            self._log.info("leaving the program on the interfaces", remedy="cnfctl detach takes it off")
+            return
+        self._interfaces.detach_all()
+        pins.unpin(folder)
 
     def _limit_handlers(self) -> Mapping[str, Mapping[str, Handler]] | None:
         if self._limiter is None:
@@ -150,13 +210,26 @@ class Daemon:
 
         return LimitControl(self._state, self._limiter).handlers
 
-    def _pin(self, program_fd: int, program_id: int) -> None:
+    @contextlib.contextmanager
+    def _trial(self, folder: Path, program_fd: int, program_id: int) -> Iterator[None]:
+        """Have the program pinned; if it is attached nowhere in the end, leave what was there before."""
+        self._pin(folder, program_fd, program_id)
         try:
-            pins.pin(pins.folder(), program_fd, program_id)
+            yield
+        except BaseException:
+            self._interfaces.detach_all()
+            pins.unpin_program(folder, program_id)
+            if self._datapath.kept:
+                self._note()
+            raise
+
+    def _pin(self, folder: Path, program_fd: int, program_id: int) -> None:
+        try:
+            pins.pin(folder, program_fd, program_id)
         except OSError as error:
             self._log.warning(
                 "program not pinned",
-                path=str(pins.folder()),
+                path=str(folder),
                 error=error.strerror,
                 effect="after a crash, the program will seem foreign to the next daemon",
                 remedy="let this user write to bpffs, or: mount -t bpf bpf /sys/fs/bpf",
@@ -175,6 +248,7 @@ class Daemon:
         except CnfError as error:
             self._log.error("looking at the interfaces failed", error=str(error))
         self._state.interfaces = self._interfaces.states
+        self._state.lost_notifications = self._links.lost
 
     def _drain(self) -> None:
         try:
@@ -189,8 +263,17 @@ class Daemon:
             return
         self._instruments.drain_duration.observe(snapshot.duration)
         self._series.update(snapshot, self._settings.metrics.top_flows)
+        self._note()  # first: nobody sees a count that the next daemon would not know of
         self._publish(snapshot)
         self._log.debug("drained", flows=sum(map(len, snapshot.flows.values())), seconds=round(snapshot.duration, 4))
+
+    def _note(self) -> None:
+        """Write down what the next daemon has to know."""
+        try:
+            sources = {"sources": self._limiter.memory()} if self._limiter else {}
+            self._memory.put(**{name: owner.memory() for name, owner in self._owners().items()}, **sources)
+        except MapError as error:
+            self._log.error("sums not kept for the next daemon", error=str(error))
 
     def _publish(self, snapshot: Snapshot) -> None:
         before, now = self._state.snapshot, time.monotonic()

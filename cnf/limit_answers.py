@@ -8,10 +8,10 @@ from itertools import islice
 from typing import Any, Final
 
 from cnf.errors import UsageError
-from cnf.kernel.limiter import OVERFLOW
+from cnf.in_force import InForce, Look, waiting
 from cnf.ledger import Count
-from cnf.limiter import InForce, Limiter, Look, waiting
-from cnf.limits import Address, Cell, Explanation
+from cnf.limiter import Limiter
+from cnf.limits import OVERFLOW, Address, Cell, Explanation
 from cnf.listing import select
 from cnf.options import shown
 from cnf.overrides import Effective, Origin

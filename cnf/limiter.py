@@ -2,70 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from attrs import evolve
+import structlog
 from structlog.typing import FilteringBoundLogger
 
-from cnf.bank import Numbering, Parameters, lay_out, no_rules, parameters
+from cnf.bank import lay_out, no_rules
 from cnf.bucket import words
 from cnf.changes import read_change
 from cnf.clock import WallClock
 from cnf.errors import CnfError
+from cnf.in_force import InForce, Look, protecting, relative_to, waiting
 from cnf.kernel.counters import TableCounters
-from cnf.kernel.limiter import OVERFLOW, LimiterMaps
+from cnf.kernel.limiter import NO_RULE_SET, LimiterMaps
 from cnf.kernel.maps import Records
+from cnf.kernel.memory import Document, Memory
+from cnf.kernel.pins import UnreadableError
 from cnf.kernel.program import Datapath, tick_ns
 from cnf.ledger import Count
-from cnf.limits import FAMILIES_BY_VERSION, Address, Explanation, RuleSet, explain, work_out
+from cnf.limiter_memory import Known, from_json, to_json
+from cnf.limits import FAMILIES_BY_VERSION, OVERFLOW, Address, work_out
 from cnf.override_file import load, save
-from cnf.overrides import Effective, Overrides, apply
-from cnf.pending import Pending, RunTime
-from cnf.records import ENFORCE, VERDICTS
-from cnf.rules import Limits, Network, Rule, room
+from cnf.overrides import apply
+from cnf.pending import RunTime
+from cnf.records import VERDICTS
+from cnf.rules import Limits, Network, room
 from cnf.sources import BucketRule, Held, SourceReader, Sources, source_key
 
 RETRY: Final = 1.0
 """Seconds after which a roll-back that the kernel refused is tried again."""
-
-
-@dataclass(frozen=True, slots=True)
-class InForce:
-    """What is in force since the latest switch."""
-
-    run_time: RunTime
-    effective: Effective
-    ruleset: RuleSet
-    numbering: Numbering
-    buckets: Mapping[int, Parameters]
-    """What makes a rule's bucket, by its number."""
-    generation: int
-
-    def number(self, rule: Rule) -> int:
-        """Return the number that the rule has in the kernel."""
-        return self.numbering.rules.numbers[parameters(rule)]
-
-    def explain(self, address: Address, interface: str, traffic: str) -> Explanation:
-        """Say what happens to ``traffic`` from ``address`` on ``interface``."""
-        known = interface if (interface, traffic) in self.ruleset.groups else OVERFLOW
-        return explain(self.ruleset, address, known, traffic)
-
-    def word(self, rule: Rule) -> int:
-        """Return the rule as it stands in a source's decision: its number, and whether it drops."""
-        return self.number(rule) | (ENFORCE if self.effective.limits.mode_of(rule) == "enforce" else 0)
-
-
-class Look(NamedTuple):
-    """What is in force, and has been counted, at one moment."""
-
-    in_force: InForce
-    counts: Mapping[str, Sequence[Count]]
-    """As ``Limiter.counts()`` has them."""
 
 
 class Limiter:
@@ -74,12 +45,23 @@ class Limiter:
     All but ``drain()`` may be called from any thread.
     """
 
-    def __init__(self, datapath: Datapath, file: Limits, clients: Iterable[Network], log: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        datapath: Datapath,
+        file: Limits,
+        clients: Iterable[Network],
+        memory: Memory,
+        seats: Mapping[int, str],
+    ) -> None:
         """Put the limits of ``file``, with what was changed at run time, in force; protect ``clients``.
+
+        They follow the rule set that the daemon before has left in the kernel, if it has: what stays the same keeps its
+        buckets and counts. ``seats`` are the interfaces that it has left, by counter slot: their rules hold at once.
 
         Raises:
             ConfigError: they do not fit the tables, or what is kept cannot be read.
             MapError: the kernel refused.
+            UnreadableError: what the daemon before knew of the rule set cannot be understood.
 
         """
         self.sources: Sources | None = None
@@ -88,20 +70,21 @@ class Limiter:
         self._room = room(file)
         self._file = file
         self._path = Path(file.state_file)
-        self._log = log
+        self._memory = memory
+        self._log: FilteringBoundLogger = structlog.get_logger()
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
         self._maps = LimiterMaps(datapath.maps, self._room.rules)
         self._tick_ns = tick_ns()
         self._reader = SourceReader(self._maps.sources, TableCounters(datapath.maps), file.max_sources)
-        self._names: frozenset[str] = frozenset()
-        self._slots: dict[str, int] = {}
-        self._fading: dict[Parameters, int] = {}
-        """Numbers that the latest switch gave up, where packets under way may still be counted."""
-        self._past: dict[str, list[Count]] = {}
-        """What a rule counted under numbers that are given up, by its name, in the order of VERDICTS."""
-        run_time = _protecting(RunTime(load(self._path)), file, clients)
-        self.in_force = self._install(file, run_time, no_rules(self._room.rules), None)
+        self._names = frozenset(seats.values())
+        self._slots = dict(seats)
+        run_time = protecting(RunTime(load(self._path)), file, clients)
+        self.in_force = self._install(file, run_time, self._remembered())
+
+    def leave(self) -> None:
+        """Undo what is unconfirmed, for rules that stay when nobody is there to undo it later."""
+        self._roll_back(math.inf)
 
     def close(self) -> None:
         """Wait for no confirmation any more; an unconfirmed change ends with the daemon."""
@@ -126,7 +109,7 @@ class Limiter:
     def seat(self, name: str, slot: int) -> None:
         """Have the counter slot ``slot`` for ``name``; must come before the program is attached there."""
         with self._lock:
-            self._slots = {other: taken for other, taken in self._slots.items() if taken != slot} | {name: slot}
+            self._slots[slot] = name
             self._maps.seat(name, slot)
 
     # What the administrator says.
@@ -142,7 +125,7 @@ class Limiter:
         with self._lock:
             if file == self._file:
                 return
-            run_time = _protecting(_relative_to(file, self.in_force.run_time), file, clients)
+            run_time = protecting(relative_to(file, self.in_force.run_time), file, clients)
             self._switch(file, run_time)
             self._file = file
             if run_time.pending is None:
@@ -182,11 +165,11 @@ class Limiter:
             )
             return changes, self.in_force
 
-    def _roll_back(self) -> None:
+    def _roll_back(self, now: float | None = None) -> None:
         """Bring the rules from before back, if nobody has confirmed in time."""
         with self._lock:
             run_time = self.in_force.run_time
-            after = run_time.at(time.monotonic())
+            after = run_time.at(time.monotonic() if now is None else now)
             if run_time.pending is None or after is run_time:
                 return
             try:
@@ -219,22 +202,35 @@ class Limiter:
     # The kernel.
 
     def _switch(self, file: Limits, run_time: RunTime) -> None:
-        self.in_force = self._install(file, run_time, self.in_force.numbering, self.in_force.ruleset)
+        self.in_force = self._install(file, run_time, self.in_force.known)
 
-    def _install(self, file: Limits, run_time: RunTime, numbering: Numbering, ruleset: RuleSet | None) -> InForce:
+    def _install(self, file: Limits, run_time: RunTime, before: Known) -> InForce:
         effective = apply(file, run_time.overrides)
         protected = run_time.overrides.protected
-        following = work_out(effective.limits, (OVERFLOW, *sorted(self._names)), protected, ruleset)
-        bank = lay_out(following, numbering, self._room.prefixes, self._tick_ns)
+        ruleset = work_out(effective.limits, (OVERFLOW, *sorted(self._names)), protected, before.groups)
+        bank = lay_out(ruleset, before.numbering, self._room.prefixes, self._tick_ns)
         self._maps.wait()
-        for bucket, number in self._fading.items():
-            self._past[bucket.name] = list(map(Count.plus, self._past_of(bucket.name), self._counts(number)))
-        self._fading = {}
+        past = dict(before.past)
+        for bucket, number in before.fading.items():
+            past[bucket.name] = list(map(Count.plus, _past(past, bucket.name), self._counts(number)))
+        known = before.followed_by(bank.numbering, ruleset.groups, past)
+        self._memory.put(limiter=to_json(self._maps.generation + 1, before, known))
         self._maps.install(bank, self._slots)
-        gone = numbering.rules.numbers.keys() - bank.numbering.rules.numbers.keys()
-        self._fading = {bucket: numbering.rules.numbers[bucket] for bucket in gone}
         buckets = {number: bucket for bucket, number in bank.numbering.rules.numbers.items()}
-        return InForce(run_time, effective, following, bank.numbering, buckets, self._maps.generation)
+        return InForce(run_time, effective, ruleset, known, buckets, self._maps.generation)
+
+    def _remembered(self) -> Known:
+        """Return what the daemon before knew."""
+        document = self._memory.part("limiter")
+        if document is None:
+            if self._maps.generation != NO_RULE_SET:
+                raise UnreadableError("nothing says what the rules in the kernel are")
+            return Known(no_rules(self._room.rules))
+        try:
+            self._reader.remember(self._memory.part("sources") or {})
+            return from_json(document, self._maps.generation, self._room.rules)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnreadableError(f"the limiter's part: {error!r}") from error
 
     # What the packets say.
 
@@ -247,6 +243,10 @@ class Limiter:
         """
         source_bits = self.in_force.effective.limits.ipv6_source_prefix
         self.sources = self._reader.drain(clock, self.bucket_rule, source_bits)
+
+    def memory(self) -> Document:
+        """Return what the next daemon has to know of the sources."""
+        return self._reader.memory()
 
     def bucket_rule(self, number: int) -> BucketRule | None:
         """Return what a rule's number stands for; None for one that is not in force any more."""
@@ -278,9 +278,10 @@ class Limiter:
         """Return what the rules in force have counted, by name, in the order of VERDICTS; they never go down."""
         with self._lock:
             totals = {}
-            for bucket, number in self.in_force.numbering.rules.numbers.items():
-                totals[bucket.name] = list(map(Count.plus, self._past_of(bucket.name), self._counts(number)))
-            for bucket, number in self._fading.items():
+            known = self.in_force.known
+            for bucket, number in known.numbering.rules.numbers.items():
+                totals[bucket.name] = list(map(Count.plus, _past(known.past, bucket.name), self._counts(number)))
+            for bucket, number in known.fading.items():
                 if bucket.name in totals:
                     totals[bucket.name] = list(map(Count.plus, totals[bucket.name], self._counts(number)))
             return totals
@@ -308,7 +309,7 @@ class Limiter:
             Held(
                 prefix,
                 in_force.word(rule),
-                self._maps.shared(in_force.numbering.shared.place((number, prefix))),
+                self._maps.shared(in_force.known.numbering.shared.place((number, prefix))),
                 shared=True,
             )
             for rule in in_force.effective.limits.rules
@@ -317,41 +318,9 @@ class Limiter:
             for prefix in rule.prefixes
         ]
 
-    def _past_of(self, name: str) -> list[Count]:
-        return self._past.get(name, [Count()] * len(VERDICTS))
-
     def _counts(self, number: int) -> tuple[Count, ...]:
         return self._maps.counts(number % self._room.rules)
 
 
-def waiting(pending: Pending | None) -> dict[str, Any] | None:
-    """Return what waits for a confirmation, as a JSON object."""
-    if pending is None:
-        return None
-    left = round(pending.seconds_left(time.monotonic()), 3)
-    return {"seconds_left": left, "who": pending.who, "changes": list(pending.changes)}
-
-
-def _relative_to(file: Limits, run_time: RunTime) -> RunTime:
-    """Leave out what ``file`` says by now: a later change of it there is to be seen."""
-    pending = run_time.pending
-    return RunTime(
-        apply(file, run_time.overrides).overrides,
-        pending and evolve(pending, before=apply(file, pending.before).overrides),
-    )
-
-
-def _protecting(run_time: RunTime, file: Limits, clients: Iterable[Network]) -> RunTime:
-    """Protect ``clients`` until a confirmation, also if what waits is undone, where limits drop anything."""
-    limits = apply(file, run_time.overrides).limits
-    if not limits.deny and all(limits.mode_of(rule) != "enforce" for rule in limits.rules):
-        return run_time
-    pending = run_time.pending
-    return RunTime(
-        _protect(run_time.overrides, clients),
-        pending and evolve(pending, before=_protect(pending.before, clients)),
-    )
-
-
-def _protect(overrides: Overrides, clients: Iterable[Network]) -> Overrides:
-    return evolve(overrides, protected=tuple(dict.fromkeys((*overrides.protected, *clients))))
+def _past(past: Mapping[str, Sequence[Count]], name: str) -> Sequence[Count]:
+    return past.get(name, [Count()] * len(VERDICTS))

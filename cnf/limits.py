@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from cnf.errors import ConfigError, Problem
@@ -26,6 +27,9 @@ Cell = tuple[str, str]
 """An interface, and what comes in there: one of ``TRAFFIC``."""
 Prefix = tuple[int, int]
 """The first address of a prefix, and its length."""
+
+OVERFLOW: Final = ""
+"""Stands among the interfaces for those that have no counter slot."""
 
 WEAKEST_FIRST: Final[tuple[ListName, ...]] = ("allowed", "denied", "protected")
 FAMILIES_BY_VERSION: Final[dict[int, Family]] = {4: "ipv4", 6: "ipv6"}
@@ -103,11 +107,14 @@ class Explanation:
 
 
 def work_out(
-    limits: Limits, interfaces: Iterable[str], protected: Iterable[Network] = (), before: RuleSet | None = None
+    limits: Limits,
+    interfaces: Iterable[str],
+    protected: Iterable[Network] = (),
+    before: Mapping[Cell, int] = MappingProxyType({}),
 ) -> RuleSet:
     """Work out ``limits`` for ``interfaces``; ``protected`` sources pass whatever the rules say.
 
-    Groups keep the numbers that they had ``before``, because sources have their buckets under them.
+    Groups keep the numbers that their cells had ``before``, because sources have their buckets under them.
 
     Raises:
         ConfigError: the rules tell more groups apart than the kernel's tables hold.
@@ -115,7 +122,7 @@ def work_out(
     """
     rules = [(index, rule) for index, rule in enumerate(limits.rules) if limits.mode_of(rule) != "off"]
     scopes = dict.fromkeys((rule.protocols, rule.interfaces) for _, rule in rules)
-    groups, orders = _groups(list(scopes), interfaces, before.groups if before else {})
+    groups, orders = _groups(list(scopes), interfaces, before)
     order_of = dict(zip(scopes, orders, strict=True))
 
     named: dict[Family, dict[Prefix, _Named]] = {family: {} for family in _BITS}

@@ -47,16 +47,25 @@ def received(state: State) -> Iterator[Metric]:
 
 
 def interfaces(state: State) -> Iterator[Metric]:
-    """Yield which interfaces carry the program."""
+    """Yield which interfaces carry the program, and what became of the others."""
     attached = GaugeMetricFamily(
         "cnf_interface_attached",
         "1 where the program is on the interface, in the mode named.",
         labels=("interface", "mode"),
     )
+    states = GaugeMetricFamily(
+        "cnf_interface_state", "1, with what became of the interface as a label.", labels=("interface", "state")
+    )
     for interface in state.interfaces:
         mode = interface.mode or interface.requested_mode
         attached.add_metric((interface.name, mode), int(interface.state == "attached"))
-    yield attached
+        states.add_metric((interface.name, interface.state), 1)
+    yield from (attached, states)
+    yield CounterMetricFamily(
+        "cnf_link_notifications_lost",
+        "Times that the kernel threw notifications away; what they said was read afresh.",
+        state.lost_notifications,
+    )
 
 
 def flow_tables(state: State) -> Iterator[Metric]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,24 @@ class FlowSeries:
         self._seen: dict[tuple[bytes, int], Count] = {}
         self._credited: dict[tuple[str, str], Count] = {}
         self._drained_at = 0
+
+    def memory(self) -> dict[str, Any]:
+        """Return what the next daemon has to know."""
+        return {
+            "values": [[*labels, *count] for labels, count in self.values.items()],
+            "seen": [[key.hex(), first_seen, *count] for (key, first_seen), count in self._seen.items()],
+            "credited": [[*where, *count] for where, count in self._credited.items()],
+            "drained_at": self._drained_at,
+        }
+
+    def remember(self, document: dict[str, Any]) -> None:
+        """Go on from what ``memory()`` returned."""
+        if not document:
+            return
+        self.values = {FlowLabels(*row[:-2]): Count(*row[-2:]) for row in document["values"]}
+        self._seen = {(bytes.fromhex(key), first): Count(*count) for key, first, *count in document["seen"]}
+        self._credited = {(name, label): Count(*count) for name, label, *count in document["credited"]}
+        self._drained_at = document["drained_at"]
 
     def update(self, snapshot: Snapshot, count: int) -> None:
         """Take in the next drain, with the ``count`` largest flows by bytes; ``values`` is made anew."""

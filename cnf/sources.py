@@ -16,6 +16,7 @@ from cnf.flows import Mask, largest
 from cnf.kernel.counters import TableCounters
 from cnf.kernel.limiter import SOURCE_KEYS
 from cnf.kernel.maps import FlowMap, Records
+from cnf.kernel.memory import Document
 from cnf.limits import FAMILIES_BY_VERSION
 from cnf.records import ENFORCE, Family
 from cnf.rules import Network
@@ -122,6 +123,15 @@ class SourceReader:
         self._deleted = dict.fromkeys(maps, 0)
         self._evicted = dict.fromkeys(maps, 0)
         self._before = 0
+
+    def memory(self) -> Document:
+        """Return what the next daemon has to know: how many were deleted and evicted, by family."""
+        return {family: [self._deleted[family], self._evicted[family]] for family in self._maps}
+
+    def remember(self, document: Document) -> None:
+        """Go on from what ``memory()`` returned."""
+        for family in self._maps.keys() & document.keys():
+            self._deleted[family], self._evicted[family] = document[family]
 
     def drain(self, clock: WallClock, rule_of: RuleOf, source_bits: int) -> Sources:
         """Read every table, and forget the sources that are idle.

@@ -38,6 +38,8 @@ class State:
     started: float = field(default_factory=time.time)
     started_monotonic: float = field(default_factory=time.monotonic)
     interfaces: tuple[InterfaceState, ...] = ()
+    lost_notifications: int = 0
+    """How often the kernel threw away notifications about interfaces."""
     snapshot: Snapshot | None = None
     drained_at: float | None = None
     """time.monotonic() of the latest drain."""

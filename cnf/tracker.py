@@ -15,6 +15,7 @@ from cnf.flows import FlowColumns, Index, expired, identities, set_rates
 from cnf.interfaces import Interfaces
 from cnf.kernel.counters import TableCounters, TableSums
 from cnf.kernel.maps import FlowMap, Records
+from cnf.kernel.memory import Document
 from cnf.kernel.program import Datapath, tick_ns
 from cnf.ledger import Count, settle, total
 from cnf.records import FLOW4_KEY, FLOW6_KEY, FLOW_VALUE, Family
@@ -57,6 +58,16 @@ class Tracker:
         ]
         self._clock = Clock(self._read_clocks(), tick_ns())
         self._drained_at: int | None = None
+
+    def memory(self) -> Document:
+        """Return what the next daemon has to know: what was taken out of the tables, by family."""
+        return {table.family: [*table.expired, table.expired_flows, table.evicted_flows] for table in self._tables}
+
+    def remember(self, document: Document) -> None:
+        """Go on from what ``memory()`` returned."""
+        for table in self._tables if document else ():
+            packets, octets, table.expired_flows, table.evicted_flows = document[table.family]
+            table.expired = Count(packets, octets)
 
     def drain(self) -> Snapshot:
         """Read everything once.

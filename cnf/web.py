@@ -146,7 +146,8 @@ def listen_unix(path: Path, group: int | None) -> socket.socket:
             path.chmod(0o660)
     except PermissionError as error:
         raise PrivilegeError(
-            f"control.socket {path}: {error.strerror} (run as root, or choose another path)"
+            f"control.socket {path}: {error.strerror} (run as root, choose another path, or make the daemon's user a "
+            "member of control.group)"
         ) from error
     except OSError as error:
         raise ConfigError("control", [Problem("control.socket", f"{path}: {error.strerror}")]) from error

@@ -22,7 +22,8 @@ Kind = Literal["prog", "map"]
 # struct bpf_prog_info and struct bpf_map_info of linux/bpf.h: the offset of `name`, char[16]
 NAME_OFFSETS: Final[dict[Kind, int]] = {"prog": 64, "map": 24}
 PROGRAM_PREFIX: Final = "cnf_"
-MAP_NAMES: Final = re.compile("flows[46]|table_counters|interface_(count|slots)|limit_.*")  # they are cut to 15 bytes
+# Names are cut to 15 bytes.
+MAP_NAMES: Final = re.compile("flows[46]|table_counters|daemon_memory|interface_(count|slots)|limit_.*")
 
 
 class Inventory(NamedTuple):

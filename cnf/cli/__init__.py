@@ -107,6 +107,11 @@ def _parser() -> argparse.ArgumentParser:
 
     add_limits(commands.add_parser)
 
+    detach = commands.add_parser(
+        "detach", help="take back what a daemon that is gone has left on the interfaces", allow_abbrev=False
+    )
+    detach.set_defaults(run=lambda arguments: import_module("cnf.cli.detach").run(arguments))
+
     doctor = commands.add_parser("doctor", help="what this machine lacks, and the remedy", allow_abbrev=False)
     doctor.add_argument("-o", "--output", choices=("table", "json"), default="table")
     doctor.add_argument("--config", metavar="FILE", help="the configuration that cnfd is to run with")

@@ -196,7 +196,10 @@ def _bpffs() -> Iterator[Finding]:
     if probe.bpffs_is_mounted():
         yield Finding("bpffs", "ok", f"mounted at {pins.BPFFS}")
         return
-    seen = f"not mounted at {pins.BPFFS}: after a crash of cnfd, its program will seem to be somebody else's"
+    seen = (
+        f"not mounted at {pins.BPFFS}: after a crash of cnfd, flows, counters and tokens are lost, and its program "
+        "will seem to be somebody else's"
+    )
     yield Finding("bpffs", "warning", seen, f"mount -t bpf bpf {pins.BPFFS}")
 
 
@@ -322,7 +325,7 @@ def _service() -> Iterator[Finding]:
     if unit:
         yield Finding("service", "ok", f"{unit} is installed")
     elif Path("/run/systemd/system").is_dir():
-        remedy = "install -m 644 systemd/cnfd.service /etc/systemd/system/ && systemctl daemon-reload"
+        remedy = "sudo sh deploy/install.sh"
         yield Finding("service", "warning", "cnfd.service is not installed", remedy)
     else:
         yield Finding("service", "ok", "not needed: systemd does not run here")

@@ -80,6 +80,7 @@ class Interface(TypedDict):
     state: str
     program_id: int | None
     error: str | None
+    warning: str | None
     received_packets: int
     received_bytes: int
 

@@ -74,6 +74,8 @@ def _interfaces(interfaces: list[Interface], width: int | None, style: Style) ->
             yield from warning(f"{interface['name']}: {interface['error']}", width, style)
         elif interface["state"] == "missing":
             yield from warning(f"{interface['name']}: no such interface; attached when it appears", width, style)
+        if interface["warning"]:
+            yield from warning(f"{interface['name']}: {interface['warning']}", width, style)
 
 
 def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """The child that compiles and loads: BCC and LLVM live in this process only, and end with it.
 
 Run as ``python -m cnf.kernel.compile REQUEST`` by cnf.kernel.program, with a SOCK_SEQPACKET socket as standard
-input. REQUEST is JSON: ``source`` (path of flow.c), ``defines``, ``maps`` and ``programs`` (their names). The answer
-is one message on the socket: ``{"bcc_version": ...}`` with the descriptors of the maps, then of the programs, in the
-order asked for; or ``{"error": KIND, "message": ...}``. What clang and the verifier say goes to standard error.
+input. REQUEST is JSON: ``source`` (path of flow.c), ``defines``, ``maps`` and ``programs`` (their names), and ``pins``
+(a folder of bpffs, or null). The answer is one message on the socket: ``{"bcc_version": ..., "kept": ..., "given_up":
+...}`` with the descriptors of the maps, then of the programs, in the order asked for; or ``{"error": KIND, "message":
+...}``. What clang and the verifier say goes to standard error.
 
 This is the only module that imports bcc.
 """
@@ -15,10 +16,16 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cnf.kernel import libbpf
+from cnf.kernel.pins import remove
+
 INCLUDE_FOLDER = Path(__file__).parent.parent / "bpf" / "include"
+MAP_LINK = "anon_inode:bpf-map"
+"""What the kernel calls a map's descriptor in /proc."""
 INCLUDE = re.compile(r'\s*#include "(?P<name>[^"]+)"')
 
 
@@ -42,7 +49,7 @@ def flatten(path: Path, seen: set[Path] | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def build(request: dict[str, Any]) -> tuple[dict[str, str], list[int]]:
+def build(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     """Compile and load; return the answer and the descriptors to send with it."""
     source = Path(request["source"])
     os.environ["BCC_KERNEL_SOURCE"] = str(INCLUDE_FOLDER)
@@ -57,13 +64,65 @@ def build(request: dict[str, Any]) -> tuple[dict[str, str], list[int]]:
         module = bcc.BPF(text=flatten(source).encode(), cflags=flags)
     except Exception as error:  # noqa: BLE001 - BCC raises bare Exception
         return {"error": "compile", "message": str(error)}, []
-    descriptors = [module[name.encode()].map_fd for name in request["maps"]]
+    maps = {name: module[name.encode()].map_fd for name in request["maps"]}
+    kept, given_up = _keep(Path(request["pins"]), maps) if request["pins"] else (False, [])
+    descriptors = [*maps.values()]
     for name in request["programs"]:
         try:
             descriptors.append(module.load_func(name.encode(), bcc.BPF.XDP).fd)
         except Exception as error:  # noqa: BLE001 - BCC raises bare Exception
             return {"error": "load", "message": str(error)}, []
-    return {"bcc_version": str(getattr(bcc, "__version__", "unknown"))}, descriptors
+    version = str(getattr(bcc, "__version__", "unknown"))
+    return {"bcc_version": version, "kept": kept, "given_up": given_up}, descriptors
+
+
+def _keep(pins: Path, maps: Mapping[str, int]) -> tuple[bool, list[str]]:
+    """Put the maps that are pinned in place of BCC's, or pin BCC's; return whether they were kept, else why not.
+
+    A pinned map takes over the descriptor's number, by which the program that is loaded next finds its map. BCC itself
+    would open pinned maps by their ids, for which it takes CAP_SYS_ADMIN.
+    """
+    there = {pin.name: _open(pin) for pin in pins.iterdir()}
+    try:
+        missing = [f"{name} is missing" for name in maps if name not in there]
+        others = [f"{name} is none of this version's maps" for name, fd in there.items() if name not in maps or fd < 0]
+        unlike = [
+            f"{name} is not as this version has it"
+            for name, fd in there.items()
+            if name in maps and fd >= 0 and _kind(fd) != _kind(maps[name])
+        ]
+        reasons = sorted(missing + others + unlike)
+        if not reasons:
+            for name, fd in there.items():
+                os.dup2(fd, maps[name])
+            return True, []
+        for name in there:
+            remove(pins / name)
+        for name, fd in maps.items():
+            libbpf.pin(fd, pins / name)
+        return False, reasons if there else []
+    finally:
+        for fd in there.values():
+            if fd >= 0:
+                os.close(fd)
+
+
+def _open(pin: Path) -> int:
+    """Return a descriptor of a pinned map; -1 for a program, a folder, and what cannot be opened."""
+    try:
+        fd = libbpf.open_pin(pin)
+    except OSError:
+        return -1
+    if Path(f"/proc/self/fd/{fd}").readlink().name == MAP_LINK:
+        return fd
+    os.close(fd)
+    return -1
+
+
+def _kind(fd: int) -> tuple[int, ...]:
+    """Return all that makes a map what it is, but for its name and what it holds."""
+    info = libbpf.map_info(fd)
+    return info.type, info.key_size, info.value_size, info.max_entries, info.map_flags
 
 
 def main() -> None:

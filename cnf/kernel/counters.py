@@ -33,10 +33,11 @@ class InterfaceCounters:
     """The slots of the interfaces: ``interface_slot()`` of counters.h finds what ``assign()`` wrote."""
 
     def __init__(self, maps: Mapping[str, int]) -> None:
-        """Take a datapath's maps, descriptors by name, with every slot free."""
+        """Take a datapath's maps, descriptors by name, with the slots that they have for interfaces."""
         self._owners = Array("interface_slots", maps["interface_slots"], OWNER)
         self._counters = CounterArray("interface_counters", maps["interface_counters"])
-        self._slots: dict[int, int] = {UNASSIGNED: INTERFACE_SLOTS}
+        owners = ((slot, int(self._owners.read(slot)[0])) for slot in range(INTERFACE_SLOTS))
+        self._slots = {UNASSIGNED: INTERFACE_SLOTS} | {ifindex: slot for slot, ifindex in owners if ifindex}
 
     def assign(self, ifindex: int) -> int:
         """Give ``ifindex`` a zeroed slot, unless it has one, and return it; must come before the program is attached.
@@ -57,6 +58,10 @@ class InterfaceCounters:
         self._owners.write(slot, np.array(ifindex, OWNER))
         self._slots[ifindex] = slot
         return slot
+
+    def assigned(self) -> dict[int, int]:
+        """Return the interfaces that have a slot, each with its slot."""
+        return {ifindex: slot for ifindex, slot in self._slots.items() if ifindex != UNASSIGNED}
 
     def release(self, ifindex: int) -> Records:
         """Free the slot, once the program is off the interface; return its final sums."""

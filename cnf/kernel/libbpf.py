@@ -9,11 +9,13 @@ import ctypes
 import functools
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cnf.errors import UnavailableError
 
 LIBRARY = "libbpf.so.1"
+
+InfoT = TypeVar("InfoT", bound=ctypes.Structure)
 
 
 class BatchOpts(ctypes.Structure):
@@ -47,7 +49,25 @@ class TestRunOpts(ctypes.Structure):
 class ProgInfo(ctypes.Structure):
     """The first fields of ``struct bpf_prog_info`` (linux/bpf.h); the kernel fills as many bytes as are asked for."""
 
-    _fields_ = (("type", ctypes.c_uint32), ("id", ctypes.c_uint32))
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("code", ctypes.c_uint32 * 14),  # tag, lengths and addresses of the code, when and by whom it was loaded, maps
+        ("name", ctypes.c_char * 16),
+    )
+
+
+class MapInfo(ctypes.Structure):
+    """The first fields of ``struct bpf_map_info`` (linux/bpf.h)."""
+
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("key_size", ctypes.c_uint32),
+        ("value_size", ctypes.c_uint32),
+        ("max_entries", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+    )
 
 
 _FD, _POINTER, _U32, _U64 = ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
@@ -56,12 +76,14 @@ _SIGNATURES: dict[str, list[Any]] = {
     "bpf_map_lookup_and_delete_elem": [_FD, _POINTER, _POINTER],
     "bpf_map_update_elem": [_FD, _POINTER, _POINTER, _U64],
     "bpf_map_delete_elem": [_FD, _POINTER],
+    "bpf_map_get_next_key": [_FD, _POINTER, _POINTER],
     "bpf_map_update_batch": [_FD, _POINTER, _POINTER, ctypes.POINTER(_U32), ctypes.POINTER(BatchOpts)],
     "bpf_map_delete_batch": [_FD, _POINTER, ctypes.POINTER(_U32), ctypes.POINTER(BatchOpts)],
     "bpf_map_lookup_batch": [_FD, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, ctypes.POINTER(BatchOpts)],
     "bpf_obj_get": [ctypes.c_char_p],
     "bpf_obj_get_info_by_fd": [_FD, _POINTER, ctypes.POINTER(_U32)],
     "bpf_obj_pin": [_FD, ctypes.c_char_p],
+    "bpf_prog_get_fd_by_id": [_U32],
     "bpf_prog_test_run_opts": [_FD, ctypes.POINTER(TestRunOpts)],
     "libbpf_num_possible_cpus": [],
 }
@@ -95,10 +117,26 @@ def possible_cpus() -> int:
 
 def program_id(fd: int) -> int:
     """Return the kernel's id of the program behind ``fd``, the number that ``ip link`` and bpftool show."""
-    info = ProgInfo()
-    size = _U32(ctypes.sizeof(info))
-    _check(library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)))
-    return int(info.id)
+    return int(_info(fd, ProgInfo()).id)
+
+
+def program_name(program_id: int) -> str:
+    """Return the name of a program, cut to 15 bytes by the kernel.
+
+    Raises:
+        OSError: there is none of this id, or CAP_SYS_ADMIN is missing.
+
+    """
+    fd = _check(library().bpf_prog_get_fd_by_id(program_id))
+    try:
+        return bytes(_info(fd, ProgInfo()).name).decode(errors="backslashreplace")
+    finally:
+        os.close(fd)
+
+
+def map_info(fd: int) -> MapInfo:
+    """Return what the map behind ``fd`` is."""
+    return _info(fd, MapInfo())
 
 
 def pin(fd: int, path: Path) -> None:
@@ -126,6 +164,12 @@ def run(fd: int, frame: bytes, repeat: int) -> tuple[int, bytes, int]:
     )
     _check(library().bpf_prog_test_run_opts(fd, ctypes.byref(opts)))
     return int(opts.retval), data_out.raw[: opts.data_size_out], int(opts.duration)
+
+
+def _info(fd: int, info: InfoT) -> InfoT:
+    size = _U32(ctypes.sizeof(info))
+    _check(library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)))
+    return info
 
 
 def _check(status: int) -> int:

@@ -15,11 +15,14 @@ from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, CounterArray, FlowMap, Records, write_batch
 from cnf.ledger import Count
+from cnf.limits import OVERFLOW
 from cnf.records import (
     FAMILIES,
     INTERFACE_SLOTS,
     LIMIT4_KEY,
+    LIMIT4_PREFIX,
     LIMIT6_KEY,
+    LIMIT6_PREFIX,
     LIMIT_GROUPS,
     LIMIT_POLICY,
     LIMIT_RULE,
@@ -36,9 +39,7 @@ GRACE: Final = 0.1
 NO_RULE_SET: Final = 0
 """Stands in the kernel for the generation when every packet passes, so that none is looked up."""
 
-OVERFLOW: Final = ""
-"""Stands among a bank's interfaces for those that have no slot."""
-
+PREFIX_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_PREFIX, "ipv6": LIMIT6_PREFIX}
 SOURCE_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_KEY, "ipv6": LIMIT6_KEY}
 
 _GENERATION: Final = np.dtype("<u8")
@@ -50,20 +51,20 @@ class LimiterMaps:
     """Install rule sets in a datapath that has a limiter; at first there is none, and every packet passes."""
 
     def __init__(self, maps: Mapping[str, int], rules: int) -> None:
-        """Take a datapath's maps, descriptors by name, with places for ``rules`` rules."""
-        self.generation = 0
+        """Take a datapath's maps, descriptors by name, with places for ``rules`` rules, and with what they hold."""
         self.sources = {
             family: FlowMap(name, maps[name], SOURCE_KEYS[family], LIMIT_SOURCE)
             for family in FAMILIES
             if (name := f"limit_sources{family[-1]}") in maps
         }
         self._prefixes = {
-            family: _Prefixes(name, maps[name])
+            family: _Prefixes(name, maps[name], PREFIX_KEYS[family])
             for family in FAMILIES
             if (name := f"limit_prefixes{family[-1]}") in maps
         }
         self._policy_room = rules * LIMIT_GROUPS
         self._generation = Array("limit_generation", maps["limit_generation"], _GENERATION)
+        self.generation = int(self._generation.read(0)[0] or self._generation.read(1)[0])
         self._settings = Array("limit_settings", maps["limit_settings"], LIMIT_SETTINGS)
         self._groups = Array("limit_groups", maps["limit_groups"], _GROUP)
         self._policies = Array("limit_policies", maps["limit_policies"], LIMIT_POLICY)
@@ -73,10 +74,10 @@ class LimiterMaps:
         self._switched = time.monotonic() - GRACE
         self._group_of: Mapping[str, Records] = {OVERFLOW: np.zeros(len(TRAFFIC), _GROUP)}
 
-    def install(self, bank: Bank, slots: Mapping[str, int]) -> None:
+    def install(self, bank: Bank, slots: Mapping[int, str]) -> None:
         """Write a rule set whole into the bank that is not in use, then switch to it by writing one word.
 
-        ``slots`` are the interfaces' counter slots, by name.
+        ``slots`` are the interfaces by counter slot.
 
         Raises:
             MapError: the kernel refused; the rule set before stays in force.
@@ -94,7 +95,7 @@ class LimiterMaps:
         self._policies.write_many(number * self._policy_room + np.arange(len(policies)), policies)
         others = bank.groups[OVERFLOW]
         groups = np.tile(others, (_SLOTS, 1))
-        for name, slot in slots.items():
+        for slot, name in slots.items():
             groups[slot] = bank.groups.get(name, others)
         self._groups.write_many(number * groups.size + np.arange(groups.size), groups.reshape(-1))
         settings = np.zeros((), LIMIT_SETTINGS)
@@ -103,6 +104,9 @@ class LimiterMaps:
         for family, prefixes in self._prefixes.items():
             prefixes.write(number, *bank.prefixes[family])
         self._generation.write(0, np.array(NO_RULE_SET if bank.passes_all else generation, _GENERATION))
+        self._generation.write(
+            1, np.array(generation, _GENERATION)
+        )  # for the next daemon, where the first says nothing
         self.generation, self._switched = generation, time.monotonic()
         self._group_of = bank.groups
 
@@ -128,10 +132,10 @@ class LimiterMaps:
 class _Prefixes:
     """One family's prefixes, of both banks."""
 
-    def __init__(self, name: str, fd: int) -> None:
+    def __init__(self, name: str, fd: int, key: np.dtype[Any]) -> None:
         self._name = name
         self._fd = fd
-        self._written: dict[int, Records] = {}
+        self._written = self._there(key)
 
     def write(self, bank: int, keys: Records, values: Records) -> None:
         """Have these prefixes and no others in ``bank``."""
@@ -143,3 +147,13 @@ class _Prefixes:
         keys["bank"] = bank
         self._written[bank] = keys
         write_batch(self._name, self._fd, keys, values)
+
+    def _there(self, key: np.dtype[Any]) -> dict[int, Records]:
+        """Return the keys that the map holds, by bank."""
+        found, current = [], np.zeros((), key)
+        before: int | None = None
+        while libbpf.library().bpf_map_get_next_key(self._fd, before, current.ctypes.data) == 0:
+            found.append(current.copy())
+            before = current.ctypes.data
+        keys = np.array(found, key)
+        return {bank: keys[keys["bank"] == bank] for bank in (0, 1)}

@@ -1,20 +1,31 @@
-"""Pins of the attached program in bpffs, by which a daemon knows what a crashed one left on its interfaces.
+"""Pins in bpffs, by which the kernel goes on, and a daemon finds again what the one before has left.
 
-A program attached by netlink outlives its process, and nothing about it tells whose it is; to open it by its id takes
-CAP_SYS_ADMIN. A pin does both. There is a folder a network namespace, and in it a pin a program, named by its id.
+There is a folder a network namespace. In it is a pin for each attached program, named by its id: a program attached by
+netlink outlives its process, but nothing about it tells whose it is, and to open it by its id takes CAP_SYS_ADMIN.
+Beside them is a folder with the maps, named by their layout and by the namespace's cookie.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from cnf.kernel import libbpf
 
 BPFFS: Final = Path("/sys/fs/bpf")
+SO_NETNS_COOKIE: Final = 71  # asm-generic/socket.h
+_MAPS: Final = "maps-"
+
+
+class UnreadableError(Exception):
+    """Tell the daemon that the maps were kept, but what it has to know of them cannot be understood."""
 
 
 def folder() -> Path:
@@ -22,12 +33,72 @@ def folder() -> Path:
     return BPFFS / "cnf" / f"netns-{Path('/proc/self/ns/net').stat().st_ino}"
 
 
+@dataclass
+class MapPins:
+    """The folder in which a start finds and pins its maps."""
+
+    path: Path | None
+    """None where bpffs cannot be had."""
+    stay: bool
+    """Whether they stay when the start has come to nothing: those that were there before it, and work."""
+
+    def clear(self) -> None:
+        """Let go what is pinned there, for a new set."""
+        if self.path:
+            self.stay = False
+            for entry in self.path.iterdir():
+                remove(entry)
+
+
+@contextmanager
+def map_pins(layout: str) -> Iterator[MapPins]:
+    """Make the folder for maps of this ``layout``; in the end it goes again unless its maps are to stay."""
+    try:
+        path = _map_folder(layout)
+        pins = MapPins(path, stay=any(path.iterdir()))
+    except OSError:
+        yield MapPins(None, stay=False)
+        return
+    try:
+        yield pins
+    finally:
+        if not pins.stay:
+            with suppress(OSError):
+                remove(path)
+                path.parent.rmdir()
+                path.parent.parent.rmdir()
+
+
+def _map_folder(layout: str) -> Path:
+    path = folder() / f"{_MAPS}{layout}-{_cookie()}"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileNotFoundError:  # a daemon of another namespace has just removed the parent, which had become empty
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def _cookie() -> int:
+    """Return what tells this network namespace from one that is gone, whose inode number it may have."""
+    with socket.socket(socket.AF_UNIX) as any_socket, suppress(OSError):
+        return int.from_bytes(any_socket.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
+    return 0  # before Linux 5.14
+
+
+def remove(path: Path) -> None:
+    """Remove a pin, or a folder with all that is in it."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 @contextmanager
 def left_behind(path: Path) -> Iterator[dict[int, int]]:
-    """Open what a daemon that did not end in order has pinned: descriptors by program id, closed in the end."""
+    """Open the programs that a daemon has left: descriptors by program id, closed in the end."""
     programs: dict[int, int] = {}
     try:
-        for pin in path.iterdir() if path.is_dir() else ():
+        for pin in path.glob("[0-9]*"):
             with suppress(OSError):
                 fd = libbpf.open_pin(pin)
                 programs[libbpf.program_id(fd)] = fd
@@ -38,24 +109,33 @@ def left_behind(path: Path) -> Iterator[dict[int, int]]:
 
 
 def pin(path: Path, program_fd: int, program_id: int) -> None:
-    """Pin the program.
+    """Pin the program in the folder ``path``, which is there.
 
     Raises:
-        OSError: bpffs is not mounted, or not to be written to.
+        OSError: bpffs is not to be written to.
 
     """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except FileNotFoundError:  # a daemon of another namespace has just removed the parent, which had become empty
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     libbpf.pin(program_fd, path / str(program_id))
 
 
-def unpin(path: Path, *, but: int | None = None) -> None:
-    """Remove every pin of the namespace except the program ``but``, and the folders that are empty then."""
+def unpin_program(path: Path, program_id: int) -> None:
+    """Remove the pin of one program."""
+    with suppress(OSError):
+        (path / str(program_id)).unlink()
+
+
+def unpin(path: Path, *but: str) -> list[str]:
+    """Remove every pin of the namespace but the programs and folders of maps named ``but``; return what was removed.
+
+    Folders that are empty then go, too.
+    """
+    removed = []
     with suppress(OSError):
         for entry in path.iterdir():
-            if entry.name != str(but):
-                entry.unlink()
+            if entry.name in but:
+                continue
+            remove(entry)
+            removed.append(entry.name)
         path.rmdir()
         path.parent.rmdir()
+    return removed

@@ -27,8 +27,7 @@ from pyroute2.netlink.generic import GenericNetlinkSocket
 
 from cnf.errors import MapError, UnavailableError
 from cnf.kernel import libbpf
-from cnf.kernel.attach import ATTACHED_AS
-from cnf.kernel.links import Link, Links
+from cnf.kernel.links import ATTACHED_AS, Link, Links
 from cnf.kernel.maps import FlowMap
 from cnf.kernel.pins import BPFFS
 from cnf.kernel.program import BCC_REMEDY

@@ -5,6 +5,7 @@ Light to import: the child is started before numpy, pyroute2 and the rest of the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -65,7 +66,7 @@ class Blueprint:
         if self.limiter:
             names += [f"limit_{noun}{family}" for noun in ("prefixes", "sources") for family in families]
             names += LIMITER_MAPS
-        return (*names, "table_counters", "interface_slots", "interface_counters")
+        return (*names, "table_counters", "interface_slots", "interface_counters", "daemon_memory")
 
     @property
     def defines(self) -> dict[str, int]:
@@ -81,6 +82,12 @@ class Blueprint:
             "CNF_MAX_PREFIXES": self.limiter.prefixes,
         }
 
+    @property
+    def layout(self) -> str:
+        """Return a name for how the maps are laid out: a hash of abi.h and of the definitions."""
+        abi = self.source.with_name("abi.h").read_bytes()
+        return hashlib.sha256(abi + json.dumps(self.defines, sort_keys=True).encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, slots=True)
 class Datapath:
@@ -91,6 +98,10 @@ class Datapath:
     maps: dict[str, int]
     programs: dict[str, int]
     program_id: int
+    kept: bool
+    """The maps are those of the daemon before, with all that they hold."""
+    given_up: tuple[str, ...]
+    """Why maps that were there were not kept."""
 
     def read_clock(self) -> tuple[int, int]:
         """Return (jiffies, CLOCK_MONOTONIC in ns), read as one."""
@@ -112,8 +123,8 @@ def tick_ns() -> int:
 class Build:
     """The child at work. ``fileno()`` is readable when it has answered or died; then call ``finish()``."""
 
-    def __init__(self, blueprint: Blueprint, *, python: str = sys.executable) -> None:
-        """Start the child.
+    def __init__(self, blueprint: Blueprint, pins: Path | None = None, *, python: str = sys.executable) -> None:
+        """Start the child; the maps are those that are pinned in the folder ``pins``, or are made and pinned there.
 
         Raises:
             PrivilegeError: a capability that loading or attaching needs is missing.
@@ -130,6 +141,7 @@ class Build:
             "defines": blueprint.defines,
             "maps": blueprint.maps,
             "programs": blueprint.programs,
+            "pins": str(pins) if pins else None,
         }
         with theirs:
             self._child = subprocess.Popen(
@@ -176,6 +188,8 @@ class Build:
         return Datapath(
             blueprint=self._blueprint,
             bcc_version=answer["bcc_version"],
+            kept=answer["kept"],
+            given_up=tuple(answer["given_up"]),
             maps=dict(zip(maps, fds, strict=False)),
             programs=dict(zip(programs, fds[len(maps) :], strict=True)),
             program_id=libbpf.program_id(fds[len(maps)]),

@@ -61,6 +61,7 @@ def test_every_option_is_read() -> None:
     """Each option of each table arrives in its setting."""
     settings = config.parse(
         """
+        on_exit = "keep"
         [[interfaces]]
         name = "ens*"
         mode = "native"
@@ -111,6 +112,7 @@ def test_every_option_is_read() -> None:
         ("eth*", "wg0"), "off",
     )  # fmt: skip
     assert settings == config.Settings(
+        on_exit="keep",
         interfaces=(config.Interface("ens*", "native"), config.Interface('q"x\\y', "generic")),
         flows=config.Flows(1 << 24, 120.0, 0.5, 1.5, ipv6=False, vlan=False),
         metrics=config.Metrics("[::1]:80", 0, 1),
@@ -157,7 +159,7 @@ def test_example_holds_every_option_with_its_default() -> None:
             table = found[1]
             told[table] = found[2]
         elif found := re.fullmatch(r"(?:# )?(\w+) = .+?  +# (.+)", line):
-            told[f"{table}.{found[1]}"] = found[2]
+            told[f"{table}.{found[1]}".lstrip(".")] = found[2]
     assert told == meanings(config.Settings, "")
 
 

@@ -155,7 +155,8 @@ def test_groups_keep_their_numbers() -> None:
     """A rule that is added leaves the groups of the others, and so their sources' buckets, where they are."""
     udp = rule("udp", "::/0", protocols=("udp",))
     before = work_out(Limits(rules=(udp,)), ["eth0"])
-    after = work_out(Limits(rules=(rule("syn", "::/0", protocols=("tcp_syn",)), udp)), ["wg0", "eth0"], before=before)
+    syn = rule("syn", "::/0", protocols=("tcp_syn",))
+    after = work_out(Limits(rules=(syn, udp)), ["wg0", "eth0"], before=before.groups)
     assert before.groups["eth0", "udp"] == after.groups["eth0", "udp"] == after.groups["wg0", "udp"] == 1
     assert after.groups["eth0", "tcp"] == 0
     assert after.groups["eth0", "tcp_syn"] == 2

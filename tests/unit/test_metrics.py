@@ -120,6 +120,8 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_flow_packets_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port"},
         "cnf_flow_bytes_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port"},
         "cnf_interface_attached": {"interface", "mode"},
+        "cnf_interface_state": {"interface", "state"},
+        "cnf_link_notifications_lost_total": set(),
         "cnf_drain_age_seconds": set(),
         "cnf_build_info": {"version", "kernel"},
         "cnf_log_lines_lost_total": set(),
@@ -186,17 +188,24 @@ def test_the_ledger_adds_up_to_what_was_received() -> None:
 
 
 def test_an_interface_is_attached_or_not() -> None:
-    """The mode is the one in use, or the one that was asked for where the program could not be attached."""
+    """The mode is the one in use, or the one that was asked for where it is not attached; the state says why not."""
     states = (
         InterfaceState("eth0", "auto", "attached", mode="native"),
         InterfaceState("eth1", "native", "refused"),
         InterfaceState("ens*", "auto", "missing"),
     )
 
-    assert values(scraped(state_of(interfaces=states)), "cnf_interface_attached") == {
+    samples = scraped(state_of(interfaces=states))
+
+    assert values(samples, "cnf_interface_attached") == {
         ("eth0", "native"): 1,
         ("eth1", "native"): 0,
         ("ens*", "auto"): 0,
+    }
+    assert values(samples, "cnf_interface_state") == {
+        ("eth0", "attached"): 1,
+        ("eth1", "refused"): 1,
+        ("ens*", "missing"): 1,
     }
 
 

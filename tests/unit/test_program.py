@@ -200,6 +200,7 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "table_counters",
         "interface_slots",
         "interface_counters",
+        "daemon_memory",
     )
     assert Blueprint(10, ipv6=False, vlan=False).defines == {
         "CNF_MAX_ENTRIES": 10,
@@ -207,7 +208,14 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_VLAN": 0,
         "CNF_LIMITER": 0,
     }
-    assert Blueprint(10).maps == ("flows4", "flows6", "table_counters", "interface_slots", "interface_counters")
+    assert Blueprint(10).maps == (
+        "flows4",
+        "flows6",
+        "table_counters",
+        "interface_slots",
+        "interface_counters",
+        "daemon_memory",
+    )
     assert Blueprint(10).defines == {"CNF_MAX_ENTRIES": 10, "CNF_IPV6": 1, "CNF_VLAN": 1, "CNF_LIMITER": 0}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
@@ -173,6 +174,35 @@ events = st.lists(
     max_size=8,
 )
 drains = st.lists(st.tuples(events, st.integers(0, 4)), min_size=1, max_size=8)
+
+
+@given(drains)
+def test_the_next_daemon_goes_on_with_the_series(
+    drains: list[tuple[list[tuple[Flow, int, int] | Flow], int]],
+) -> None:
+    """What was written down after a drain, as JSON, is all that the series of every later drain depend on."""
+    lasting, restarted = Node(), Node()
+    for happened, count in drains:
+        for node in (lasting, restarted):
+            for event in happened:
+                if isinstance(event, Flow):
+                    node.end(event)
+                else:
+                    node.receive(*event)
+        assert restarted.drain(count) == lasting.drain(count)
+        document = json.loads(json.dumps(restarted.series.memory()))
+        restarted.series = FlowSeries()
+        restarted.series.remember(document)
+        assert restarted.series.values == lasting.series.values
+
+
+def test_nothing_written_down_is_a_new_start() -> None:
+    """Where the daemon before had no drain, the series begin as ever."""
+    node = Node()
+    node.series.remember({})
+    node.receive(A, 3, 300)
+
+    assert node.drain(10) == {labels(A): Count(3, 300), REST: Count()}
 
 
 @given(drains)

@@ -113,6 +113,7 @@ ATTACHED: Final[Interface] = {
     "state": "attached",
     "program_id": 117,
     "error": None,
+    "warning": None,
     "received_packets": 1_234_567,
     "received_bytes": 987_654_321,
 }

@@ -65,6 +65,13 @@ def test_page_fits_80_columns() -> None:
     assert "\n  words words" in text
 
 
+def test_what_is_wrong_with_an_attached_interface() -> None:
+    """An interface that is attached may have an error, and a warning; both stand below the table."""
+    attached: Interface = {**ATTACHED, "error": "native was refused", "warning": "packets are counted twice"}
+    text = text_of({**STATUS, "interfaces": [attached]})
+    assert "\n! eth0: native was refused\n! eth0: packets are counted twice\n" in text
+
+
 @pytest.mark.parametrize(
     ("entries", "evicted", "warning"),
     [
