@@ -97,7 +97,7 @@ def test_numbers_end_before_the_flag_beside_them() -> None:
     """The number that would be taken for CNF_ENFORCE is not given."""
     last = Numbers[str](4, last=ENFORCE - 3)
     assert last.renewed("ab").numbers == {"a": ENFORCE - 2, "b": ENFORCE - 1}
-    with pytest.raises(ConfigError, match="restart the daemon"):
+    with pytest.raises(ConfigError, match="cnfctl detach"):
         last.renewed("abc")
 
 
