@@ -10,13 +10,11 @@ from typing import Final
 
 from cnf import config
 from cnf.cli.findings import Finding
-from cnf.kernel import probe
+from cnf.kernel import foreign, probe
 from cnf.kernel.links import ARPHRD_LOOPBACK
 
 VETH_RESERVE: Final = 590
 """What native XDP on veth keeps of a page beside the payload (veth_xdp_set() of drivers/net/veth.c)."""
-XDP_KEYWORDS: Final = {"native": "xdpdrv", "generic": "xdpgeneric", "offloaded": "xdpoffload"}
-"""ip-link(8)'s words for the modes; its plain ``xdp off`` misses a generic program where the driver has native XDP."""
 
 
 def judge_interfaces(
@@ -60,9 +58,8 @@ def _refusal(nic: probe.Nic, request: config.Interface, ours: Collection[int | N
         return f"its frames have no Ethernet header (ARP type {nic.link.hardware})", None
     if nic.program and nic.program[1] not in ours:
         mode, number = nic.program
-        take_off = f"ip link set dev {shlex.quote(nic.link.shown)} {XDP_KEYWORDS[mode]} off"
-        remedy = f"see who owns it: bpftool prog show id {number}; take it off: {take_off}"
-        return f"program {number} ({mode}) is on it and is left alone", remedy
+        known, remedy = foreign.describe(nic.link, mode, number)
+        return f"program {number} ({known}) is on it and is left alone", remedy
     why = _not_native(nic)
     if why and request.mode == "native":
         return f"the kernel will refuse native XDP: {why[0]}", why[1] or "mode auto or generic works on any interface"

@@ -153,7 +153,7 @@ class Attacher:
 
 def _occupied(link: Link, there: Program | None, error: NetlinkError) -> AttachError:
     if there is not None:
-        known, remedy = foreign.describe(link, there)
+        known, remedy = foreign.describe(link, there.mode, there.id)
         what = f"program {there.id} ({known}) is on it and is left alone"
     elif error.code == errno.EEXIST:  # netdev_for_each_upper_dev_rcu() in dev_xdp_attach() of net/core/dev.c
         what = "the bond, bridge or VLAN device above it has a program"

@@ -6,34 +6,35 @@ program's name is shown to CAP_SYS_ADMIN only, and the pins are in a folder that
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Final
 
 from cnf.kernel import libbpf
 from cnf.kernel.pins import BPFFS
 
 if TYPE_CHECKING:
-    from cnf.kernel.links import Link, Mode, Program
+    from cnf.kernel.links import Link
 
 # lib/libxdp of xdp-tools: xdp-dispatcher.c.in, and the path of libxdp.c for pins
 DISPATCHER: Final = "xdp_dispatcher"
 PINS: Final = BPFFS / "xdp"
 
 # ip-link(8)'s words; its plain "xdp off" misses a generic program where the driver has native XDP
-KEYWORDS: Final[dict[Mode, str]] = {"native": "xdpdrv", "generic": "xdpgeneric"}
+KEYWORDS: Final = {"native": "xdpdrv", "generic": "xdpgeneric", "offloaded": "xdpoffload"}
 
 
-def describe(link: Link, program: Program) -> tuple[str, str]:
-    """Return what is known of ``program``, found on ``link``, and how to learn more and to take it off."""
-    name = _name(program.id)
-    dispatcher = name == DISPATCHER if name is not None else _has_pin(link.index, program.id)
-    look = f"see whose it is: bpftool prog show id {program.id}"
-    take_off = f"take it off: ip link set dev {link.shown} {KEYWORDS[program.mode]} off"
+def describe(link: Link, mode: str, program_id: int) -> tuple[str, str]:
+    """Return what is known of a program, found on ``link`` in ``mode``, and how to learn more and to take it off."""
+    name = _name(program_id)
+    dispatcher = name == DISPATCHER if name is not None else _has_pin(link.index, program_id)
+    look = f"see whose it is: bpftool prog show id {program_id}"
+    take_off = f"take it off: ip link set dev {shlex.quote(link.shown)} {KEYWORDS[mode]} off"
     if dispatcher:
         look, take_off = "see what it runs: xdp-loader status", f"take it off: xdp-loader unload {link.shown} --all"
-        return f"{program.mode}, libxdp's dispatcher", f"{look}; {take_off}"
+        return f"{mode}, libxdp's dispatcher", f"{look}; {take_off}"
     if dispatcher is None:
-        return f"{program.mode}, perhaps libxdp's dispatcher", f"{look}, xdp-loader status; {take_off}"
-    return f"{program.mode}, named {name}" if name else program.mode, f"{look}; {take_off}"
+        return f"{mode}, perhaps libxdp's dispatcher", f"{look}, xdp-loader status; {take_off}"
+    return f"{mode}, named {name}" if name else mode, f"{look}; {take_off}"
 
 
 def _name(program_id: int) -> str | None:

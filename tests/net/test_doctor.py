@@ -301,7 +301,7 @@ def test_a_foreign_program(wired: Node) -> None:
         name, finding = same_cause(daemon)
         assert wired.inside.programs() == {"n0": foreign.id}
     assert name == "interface n0"
-    assert f"program {foreign.id} (native)" in finding["seen"]
+    assert f"program {foreign.id} (native, named foreign)" in finding["seen"]
     assert f"bpftool prog show id {foreign.id}" in finding["remedy"]
 
 
