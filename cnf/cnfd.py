@@ -98,7 +98,7 @@ def _build_and_run(
     build = Build(_blueprint(settings), map_pins.path)
     try:
         # Loaded while the child compiles: most of the start-up time.
-        import structlog  # noqa: PLC0415
+        import structlog  # noqa: PLC0415 - as said above
 
         from cnf import log  # noqa: PLC0415
         from cnf.daemon import Daemon  # noqa: PLC0415

@@ -92,7 +92,11 @@ class Control:
         parameters(environ)
         return reply(start_response, "200 OK", status(self._state))
 
-    def _no_limits(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: ARG002
+    def _no_limits(
+        self,
+        environ: WSGIEnvironment,  # noqa: ARG002 - a handler as the others are
+        start_response: StartResponse,  # noqa: ARG002
+    ) -> Iterable[bytes]:
         problem = Problem("limits", "there is no such table, so that nothing can be limited (add one, and restart)")
         raise ConfigError(self._state.config_source, [problem])
 
