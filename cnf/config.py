@@ -1,10 +1,13 @@
-"""The configuration: TOML in, validated and immutable settings out. Pure: looks at no kernel and at no machine.
+"""The configuration: TOML in, validated and immutable settings out. Pure: looks at no kernel.
+
+Of the machine it knows only what its processor is, by which a default goes.
 
 An option is declared once, as a field of a settings class: its type, its default, what it means and its reader. A
 reader takes a TOML value and its key path, and returns the setting or refuses it with what was expected there.
 """
 
 import ipaddress
+import platform
 import re
 import tomllib
 from collections.abc import Sequence
@@ -17,6 +20,7 @@ from cnf.errors import ConfigError, PrivilegeError, Problem
 from cnf.options import (
     BOOLEAN,
     INTERFACE,
+    Reader,
     RefusedError,
     array,
     choice,
@@ -33,6 +37,7 @@ from cnf.rules import LIMITS, Limits
 
 Mode = Literal["auto", "native", "generic"]
 OnExit = Literal["detach", "keep"]
+FlowTable = Literal["cache", "lru_hash"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 
@@ -84,6 +89,14 @@ class Interface:
     mode: Annotated[Mode, choice(Mode), "auto (native, then generic), native or generic"] = "auto"
 
 
+def default_table(machine: str) -> FlowTable:
+    """Return the kind of flow table for a processor: the cache where it has been measured to be the faster one."""
+    return "cache" if machine in {"x86_64", "AMD64"} else "lru_hash"
+
+
+_TABLE: Final = default_table(platform.machine())
+
+
 @frozen
 class Flows:
     """Table ``[flows]``; times in seconds."""
@@ -94,6 +107,20 @@ class Flows:
     drain_interval: Annotated[float, duration, "from one reading of the tables to the next"] = 5.0
     ipv6: Annotated[bool, BOOLEAN, "false: not compiled in, IPv6 packets count as non_ip"] = True
     vlan: Annotated[bool, BOOLEAN, "false: not compiled in, tagged packets count as non_ip"] = True
+    table: Annotated[FlowTable, choice(FlowTable), "cache (default on x86-64) or lru_hash (on all others)"] = _TABLE
+    evicted_records: Annotated[bool, BOOLEAN, "true: name the flows that a full table evicts; only with cache"] = False
+
+
+def _flows(value: object, path: str) -> Flows:
+    """Read the table, and check what holds between its options."""
+    flows = table(Flows)(value, path)
+    if flows.evicted_records and flows.table == "lru_hash":
+        expected = 'expected only beside table = "cache", got true with "lru_hash" (which tells nobody what it evicts)'
+        raise RefusedError(Problem(f"{path}.evicted_records", expected))
+    return flows
+
+
+FLOWS: Final[Reader] = _flows
 
 
 @frozen
@@ -142,7 +169,7 @@ class Settings:
         default="detach", kw_only=True
     )
     interfaces: Annotated[tuple[Interface, ...], _INTERFACES, "at least one [[interfaces]] table with a name"]
-    flows: Annotated[Flows, table(Flows), "what is counted, and how long it is kept"] = field(factory=Flows)
+    flows: Annotated[Flows, FLOWS, "what is counted, and how long it is kept"] = field(factory=Flows)
     metrics: Annotated[Metrics, table(Metrics), "the Prometheus exporter"] = field(factory=Metrics)
     control: Annotated[Control, table(Control), "how cnfctl reaches the daemon"] = field(factory=Control)
     log: Annotated[Log, table(Log), "the log on stderr"] = field(factory=Log)

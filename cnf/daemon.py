@@ -47,7 +47,7 @@ SETTLING: Final = 0.1
 
 M_MMAP_THRESHOLD: Final = -3  # malloc.h
 FIXED_AT_START: Final = (
-    ("flows", ("max_entries", "ipv6", "vlan")),
+    ("flows", ("max_entries", "ipv6", "vlan", "table", "evicted_records")),
     ("metrics", ("listen",)),
     ("control", ("socket", "group")),
     ("log", ("format",)),

@@ -75,6 +75,8 @@ def test_every_option_is_read() -> None:
         drain_interval = "1.5s"
         ipv6 = false
         vlan = false
+        table = "cache"
+        evicted_records = true
         [metrics]
         listen = "[::1]:80"
         top_flows = 0
@@ -114,7 +116,7 @@ def test_every_option_is_read() -> None:
     assert settings == config.Settings(
         on_exit="keep",
         interfaces=(config.Interface("ens*", "native"), config.Interface('q"x\\y', "generic")),
-        flows=config.Flows(1 << 24, 120.0, 0.5, 1.5, ipv6=False, vlan=False),
+        flows=config.Flows(1 << 24, 120.0, 0.5, 1.5, ipv6=False, vlan=False, table="cache", evicted_records=True),
         metrics=config.Metrics("[::1]:80", 0, 1),
         control=config.Control("/run/s", "netops"),
         log=config.Log("debug", "json"),
@@ -290,6 +292,26 @@ def test_max_entries_is_an_integer_in_its_range(value: str) -> None:
 def test_booleans_are_true_or_false(value: str) -> None:
     """No integer and no text stands for a boolean."""
     assert problem(f"[flows]\nipv6 = {value}").startswith("flows.ipv6: expected true or false, got ")
+
+
+@pytest.mark.parametrize("value", ['"hash"', '"CACHE"', "1", "true"])
+def test_table_is_one_of_two(value: str) -> None:
+    """A flow table of another kind is refused with those that there are."""
+    assert problem(f"[flows]\ntable = {value}").startswith("flows.table: expected cache or lru_hash, got ")
+
+
+def test_evicted_records_need_the_cache() -> None:
+    """An LRU hash tells nobody what it evicts, so that its evicted flows cannot be asked for."""
+    assert problem('[flows]\ntable = "lru_hash"\nevicted_records = true') == (
+        'flows.evicted_records: expected only beside table = "cache", got true with "lru_hash" '
+        "(which tells nobody what it evicts)"
+    )
+
+
+@pytest.mark.parametrize(("machine", "table"), [("x86_64", "cache"), ("AMD64", "cache"), ("aarch64", "lru_hash")])
+def test_default_table_goes_by_the_processor(machine: str, table: str) -> None:
+    """The cache is the default where it has been measured to win."""
+    assert config.default_table(machine) == table
 
 
 @pytest.mark.parametrize("value", ["60", "1.5", '"60"', '"5 s"', '"-5s"', '"1e3s"', '"٣s"', '"s"', '"5d"', "true"])
