@@ -18,7 +18,7 @@ from cnf.flows import FlowColumns
 from cnf.kernel.maps import BATCH, FlowMap
 from cnf.records import FLOW4_KEY, FLOW_VALUE
 from cnf.series import FlowSeries
-from cnf.tracker import SLACK
+from cnf.hash_table import SLACK
 
 SOURCE: Final = Path(__file__).parent / "walk.c"
 CHANGED: Final = FLOWS // 10

@@ -44,7 +44,7 @@ class WallClock:
 
     def ticks(self, seconds: float) -> int:
         """Return a duration in whole ticks, at least one."""
-        return max(1, round(seconds * 1e9 / self.tick_ns))
+        return in_ticks(seconds, self.tick_ns)
 
     def wall_ns(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Return the wall-clock time of each stamp, in ns since the epoch."""
@@ -58,6 +58,11 @@ class WallClock:
         """Return the wall-clock time of each stamp as RFC 3339 has it, in UTC and microseconds."""
         microseconds = (self.wall_ns(stamps) // 1000).astype("datetime64[us]")
         return [f"{text}Z" for text in np.datetime_as_string(microseconds).tolist()]
+
+
+def in_ticks(seconds: float, tick_ns: int) -> int:
+    """Return a duration in whole ticks of ``tick_ns``, at least one."""
+    return max(1, round(seconds * 1e9 / tick_ns))
 
 
 class Clock:

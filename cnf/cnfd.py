@@ -123,7 +123,8 @@ def _build_and_run(
 def _blueprint(settings: config.Settings) -> Blueprint:
     limits = settings.limits
     limiter = LimiterSize(limits.max_sources, *room(limits)) if limits else None
-    return Blueprint(settings.flows.max_entries, ipv6=settings.flows.ipv6, vlan=settings.flows.vlan, limiter=limiter)
+    flows = settings.flows
+    return Blueprint(flows.max_entries, flows.table, ipv6=flows.ipv6, vlan=flows.vlan, limiter=limiter)
 
 
 if __name__ == "__main__":

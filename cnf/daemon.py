@@ -320,7 +320,7 @@ class Daemon:
     def _apply(self, settings: Settings) -> None:
         self._settings = self._state.settings = settings
         log.set_level(settings.log.level)
-        self._tracker.settings = self._settings.flows
+        self._tracker.apply(self._settings.flows)
         self._guard.max_series = settings.metrics.max_series
         self._interfaces.wanted = settings.interfaces
         self._reconcile()

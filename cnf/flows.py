@@ -6,8 +6,9 @@ Pure numpy; nothing is done flow by flow in Python.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,8 @@ _DTYPES: Final[dict[str, Any]] = {
     "byte_rate": np.float32,
 }
 _KEY_FIELDS: Final = ("src_addr", "dst_addr", "src_port", "dst_port", "ifindex", "vlan", "protocol", "flags")
-_VALUE_FIELDS: Final = ("packets", "bytes", "first_seen", "last_seen", "tcp_flags", "dropped_packets", "dropped_bytes")
+_OFTEN_ZERO: Final = {"dropped_packets", "dropped_bytes", "packet_rate", "byte_rate"}
+"""Columns that are zero until they are written."""
 
 # Odd multipliers, drawn at start: nobody outside can make two keys' identities meet.
 _MULTIPLIERS: Final = tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(7))
@@ -78,10 +80,11 @@ class FlowColumns:
 
     @classmethod
     def empty(cls, family: Family, capacity: int) -> FlowColumns:
-        """Return columns of ``capacity`` rows, not filled in; memory that no row touches is not taken."""
+        """Return columns of ``capacity`` rows, not filled in; memory that is not written to is not taken."""
         address = np.empty(capacity, np.uint32) if family == "ipv4" else np.empty((capacity, 2), np.uint64)
-        columns = {name: np.empty(capacity, dtype) for name, dtype in _DTYPES.items()}
-        return cls(family=family, src_addr=address, dst_addr=np.empty_like(address), **columns)
+        columns = {name: np.empty(capacity, _DTYPES[name]) for name in _DTYPES.keys() - _OFTEN_ZERO}
+        zeros = {name: np.zeros(capacity, _DTYPES[name]) for name in _OFTEN_ZERO}
+        return cls(family=family, src_addr=address, dst_addr=np.empty_like(address), **columns, **zeros)
 
     def __len__(self) -> int:
         """Return the number of flows."""
@@ -112,14 +115,12 @@ class FlowColumns:
         return larger
 
     def fill(self, start: int, keys: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
-        """Write records of the kernel's dtypes into the rows from ``start``, rates as zero."""
+        """Write records of the kernel's dtypes into the rows from ``start``, as far as there are columns for them."""
         rows = slice(start, start + len(keys))
         for name in _KEY_FIELDS:
             getattr(self, name)[rows] = keys[name]
-        for name in _VALUE_FIELDS:
+        for name in _DTYPES.keys() & set(values.dtype.names or ()):
             getattr(self, name)[rows] = values[name]
-        self.packet_rate[rows] = 0
-        self.byte_rate[rows] = 0
 
     def keys(self, rows: Rows) -> npt.NDArray[Any]:
         """Return the rows' keys as the kernel's records."""
@@ -140,6 +141,15 @@ def identities(keys: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     total *= _MULTIPLIERS[-1]
     total ^= total >> np.uint64(32)
     return total
+
+
+class Match(NamedTuple):
+    """Flows, and where those of another drain stand that may be the same; arrays of the same length."""
+
+    rows: Rows
+    rows_before: Rows
+    found: Mask
+    """Where it is not set, there is none."""
 
 
 class Index:
@@ -164,22 +174,45 @@ class Index:
         rows: Rows = earlier[flows.keys(earlier) == flows.keys(later)]
         return rows
 
+    def matches(self, before: Index) -> Iterator[Match]:
+        """Find every flow among those ``before``."""
+        for start in range(0, len(self.order), BLOCK):
+            rows, identity = (column[start : start + BLOCK] for column in (self.order, self.identities))
+            where = np.searchsorted(before.identities, identity)
+            where[where == len(before.order)] = 0
+            yield Match(rows, before.order[where], before.identities[where] == identity)
 
-def set_rates(flows: FlowColumns, index: Index, before: FlowColumns, index_before: Index, seconds: float) -> None:
+
+class Places:
+    """Flows in the order of their places in a table that moves none."""
+
+    def __init__(self, places: npt.NDArray[np.uint32]) -> None:
+        """Take the places, ascending, of the rows of a FlowColumns."""
+        self.places = places
+
+    def matches(self, before: Places) -> Iterator[Match]:
+        """Find what stood ``before`` in the place of every flow: the same flow, if it was first seen at the same time.
+
+        A drain within the very tick in which a flow comes and makes room again could take the next for the same.
+        """
+        for start in range(0, len(self.places), BLOCK):
+            places = self.places[start : start + BLOCK]
+            first, end = places[0], int(places[-1]) + 1
+            low, high = np.searchsorted(before.places, (first, end))
+            row_of = np.full(end - int(first), -1, np.int32)
+            row_of[before.places[low:high] - first] = np.arange(low, high)
+            rows_before = row_of[places - first]
+            yield Match(np.arange(start, start + len(places)), rows_before, rows_before >= 0)
+
+
+def set_rates(flows: FlowColumns, before: FlowColumns, matches: Iterable[Match], seconds: float) -> None:
     """Fill in the rates of ``flows`` from the counts that the same flows had ``seconds`` before.
 
     A flow that was not there counts in whole; so does one that has been made anew: its first packet came later.
     """
-    for start in range(0, len(flows), BLOCK):
-        rows, identity = (column[start : start + BLOCK] for column in (index.order, index.identities))
-        same = np.zeros(len(rows), np.bool_)
-        rows_before = np.zeros(len(rows), np.uint32)
-        if len(before):
-            where = np.searchsorted(index_before.identities, identity)
-            where[where == len(before)] = 0
-            rows_before = index_before.order[where]
-            same = index_before.identities[where] == identity
-            same &= flows.first_seen[rows] == before.first_seen[rows_before]
+    for rows, rows_before, found in matches if len(before) else _no_matches(flows):
+        same = found.copy()
+        same[found] = flows.first_seen[rows[found]] == before.first_seen[rows_before[found]]
         for now, then, rate in (
             (flows.packets, before.packets, flows.packet_rate),
             (flows.bytes, before.bytes, flows.byte_rate),
@@ -191,11 +224,18 @@ def set_rates(flows: FlowColumns, index: Index, before: FlowColumns, index_befor
             rate[rows] = increase / seconds
 
 
-def expired(flows: FlowColumns, clock: WallClock, idle: float, ended: float) -> Mask:
+def _no_matches(flows: FlowColumns) -> Iterator[Match]:
+    rows = np.arange(len(flows))
+    yield Match(rows, rows, np.zeros(len(flows), np.bool_))
+
+
+def over(
+    last_seen: npt.NDArray[np.uint64], tcp_flags: npt.NDArray[Any], clock: WallClock, idle: float, ended: float
+) -> Mask:
     """Mark flows without a packet for ``idle`` seconds, or for ``ended`` seconds once FIN or RST was seen."""
-    age = clock.age_ticks(flows.last_seen)
-    over = (flows.tcp_flags & np.uint8(TCP_FIN | TCP_RST)) != 0
-    mask: Mask = (age > clock.ticks(idle)) | (over & (age > clock.ticks(min(idle, ended))))
+    age = clock.age_ticks(last_seen)
+    finished = (tcp_flags & tcp_flags.dtype.type(TCP_FIN | TCP_RST)) != 0
+    mask: Mask = (age > clock.ticks(idle)) | (finished & (age > clock.ticks(min(idle, ended))))
     return mask
 
 

@@ -48,37 +48,39 @@ def total(counts: Iterable[Count]) -> Count:
     return result
 
 
+def count_of(packets: npt.NDArray[np.uint64], octets: npt.NDArray[np.uint64]) -> Count:
+    """Return the sums of two columns."""
+    return Count(int(packets.sum(dtype=np.uint64)), int(octets.sum(dtype=np.uint64)))
+
+
 def settle(
-    interfaces: Iterable[npt.NDArray[Any]], live: Count, expired: Count, insert_error: Count, *, any_evicted: bool
+    interfaces: Iterable[npt.NDArray[Any]], live: Count, expired: Count, insert_error: Count, evicted: Count | None
 ) -> Ledger:
     """Draw up the ledger from the counters of all ``interfaces`` and the sums of the flow tables.
 
     ``interfaces`` are records of INTERFACE_COUNTERS, shape ().
 
-    An LRU table tells nobody what it evicts. What reached the tables, and neither is there nor was read when it was
-    deleted, has been evicted; but only if flows have been (known by their number), so that without evictions a packet
-    that went astray shows as a difference instead of being explained away.
+    An LRU hash tells nobody what it evicts: ``evicted`` is None. What reached the tables then, and neither is there nor
+    was read when it was deleted, has been evicted. Only if flows have been, which their number tells: without evictions
+    a packet that went astray shows as a difference instead of being explained away.
     """
     sums = {label: Count() for label in ("received", "non_ip", "malformed", "dropped")}
     for counters in interfaces:
         packets, octets = counters["packets"], counters["bytes"]
-        sums["received"] = sums["received"].plus(
-            Count(int(packets.sum(dtype=np.uint64)), int(octets.sum(dtype=np.uint64)))
-        )
-        dropped = counters["dropped_packets"], counters["dropped_bytes"]
-        sums["dropped"] = sums["dropped"].plus(Count(*(int(values.sum(dtype=np.uint64)) for values in dropped)))
+        sums["received"] = sums["received"].plus(count_of(packets, octets))
+        sums["dropped"] = sums["dropped"].plus(count_of(counters["dropped_packets"], counters["dropped_bytes"]))
         for label, index in (("non_ip", NON_IP), ("malformed", MALFORMED)):
             sums[label] = sums[label].plus(Count(int(packets[index]), int(octets[index])))
     states = {
         "live": live,
         "expired": expired,
-        "evicted": Count(),
+        "evicted": evicted or Count(),
         "non_ip": sums["non_ip"],
         "malformed": sums["malformed"],
         "dropped": sums["dropped"],
         "insert_error": insert_error,
     }
-    if any_evicted:
+    if evicted is None:
         rest = sums["received"].minus(total(states.values()))
         states["evicted"] = Count(max(rest.packets, 0), max(rest.bytes, 0))
     return Ledger(sums["received"], states)

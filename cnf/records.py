@@ -82,13 +82,25 @@ FLOW_VALUE: Final = np.dtype(
         ("dropped_bytes", "<u8"),
     ]
 )
+WAYS: Final = 8
+"""Slots of a cache's bucket."""
+CACHE_HEAD: Final = np.dtype([("tags", "<u8"), ("sequence", "<u8"), ("stamps", "<u4", (WAYS,)), ("zero", "<u8", (2,))])
+SECRETS: Final = 14
+CACHE_SECRETS: Final = np.dtype([("words", "<u8", (SECRETS,))])
+_SLOT_COUNTS: Final[list[Any]] = [(name, "<u8") for name in (FLOW_VALUE.names or ())[:5]]
+FLOW4_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW4_KEY)])
+FLOW6_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW6_KEY), ("zero", "<u8")])
+SLOT_DROPS: Final = 0x100
+"""Bit of a slot's ``tcp_flags``: its element of FLOW_DROPS holds something."""
+FLOW_DROPS: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
+FLOW_SETTINGS: Final = np.dtype([("idle", "<u8"), ("ended", "<u8")])
 COUNTER: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
 OUTCOMES: Final = len(PROTOCOL_LABELS) - 1 + len(UNPARSED_REASONS)
 """Counters of received packets: the protocol labels, but in place of malformed its reasons."""
 SLOT_COUNTERS: Final = OUTCOMES + len(DROP_REASONS)
 """Counters of an interface: those of received packets, then those of dropped ones."""
-TABLE_COUNTERS: Final = len(INSERT_ERRORS) + 1
-"""Counters of a table: the insert errors, then entries inserted."""
+TABLE_COUNTERS: Final = len(INSERT_ERRORS) + 5
+"""Counters of a table: the insert errors, entries inserted, and what expired and was evicted, each with entries."""
 
 INTERFACE_COUNTERS: Final = np.dtype(
     [

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cnf.clock import WallClock
 from cnf.flows import FlowColumns
-from cnf.ledger import Ledger
+from cnf.ledger import Count, Ledger
 from cnf.records import Family
 
 
@@ -25,6 +25,19 @@ class TableState:
     evicted: int
     insert_errors: Mapping[str, int]
     """Packets that found no place, by cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableDrain:
+    """What one reading of a flow table has found."""
+
+    flows: FlowColumns
+    state: TableState
+    expired: Count
+    """What flows that have expired had counted, since the start."""
+    evicted: Count | None
+    """The same of those that made room early; None where nobody knows, but there were some."""
+    insert_error: Count
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,13 +42,20 @@ enum cnf_drop {
 	CNF_DROP_REASONS,
 };
 
-/* Label `reason` of cnf_flow_insert_errors_total; the order is that of records.INSERT_ERRORS. */
+/*
+ * What a table counts. The first four are the label `reason` of cnf_flow_insert_errors_total, in the order of
+ * records.INSERT_ERRORS; the last four only a cache knows.
+ */
 enum cnf_table_counter {
 	CNF_INSERT_NO_MEMORY, /* -ENOMEM: no element to be had, not even by eviction */
-	CNF_INSERT_BUSY,      /* -EBUSY: the bucket was locked by a program that this one interrupted */
-	CNF_INSERT_RACED,     /* another CPU inserted the flow, and it was gone again before it was found */
+	CNF_INSERT_BUSY, /* -EBUSY: the bucket was locked by a program that this one interrupted, or other CPUs */
+	CNF_INSERT_RACED, /* another CPU inserted the flow, and it was gone again before it was found */
 	CNF_INSERT_OTHER,
 	CNF_INSERT_DONE, /* no error: flows, or sources, that were put into the table */
+	CNF_EXPIRED, /* packets and bytes of flows that made room when they were idle or had ended */
+	CNF_EXPIRED_FLOWS, /* and how many flows, or sources */
+	CNF_EVICTED, /* those of flows that made room before */
+	CNF_EVICTED_FLOWS,
 	CNF_TABLE_COUNTERS,
 };
 
@@ -58,9 +65,9 @@ struct flow4_key {
 	__u16 src_port; /* network byte order; ICMP: the type */
 	__u16 dst_port; /* network byte order; ICMP: the code */
 	__u32 ifindex;
-	__u16 vlan;     /* outer tag: 0 = none, else CNF_VLAN_PRESENT | id */
-	__u8 protocol;  /* IP protocol number */
-	__u8 flags;     /* enum cnf_flow_flags */
+	__u16 vlan; /* outer tag: 0 = none, else CNF_VLAN_PRESENT | id */
+	__u8 protocol; /* IP protocol number */
+	__u8 flags; /* enum cnf_flow_flags */
 	__u32 zero;
 };
 
@@ -78,18 +85,70 @@ struct flow6_key {
 
 struct flow_value {
 	__u64 packets;
-	__u64 bytes;      /* frame lengths as XDP sees them: with Ethernet header, without checksum trailer */
+	__u64 bytes; /* frame lengths as XDP sees them: with Ethernet header, without checksum trailer */
 	__u64 first_seen; /* jiffies */
-	__u64 last_seen;  /* jiffies */
-	__u64 tcp_flags;  /* byte 13 of the TCP header, OR of all packets; 64 bits wide for the atomic OR */
+	__u64 last_seen; /* jiffies */
+	__u64 tcp_flags; /* byte 13 of the TCP header, OR of all packets; 64 bits wide for the atomic OR */
 	__u64 dropped_packets;
 	__u64 dropped_bytes;
+};
+
+/*
+ * A cache: buckets of CNF_WAYS slots, each with a head that says what is where. The slots of bucket n are the elements
+ * of another array from n * CNF_WAYS on. User space only reads.
+ */
+#define CNF_WAYS 8
+
+struct cache_head { /* a cache line */
+	__u64 tags; /* a byte a slot, of its key's hash; 0 = empty */
+	__u64 sequence; /* odd while a slot is given to another key */
+	__u32 stamps[CNF_WAYS]; /* jiffies, the lower half; the slot with the oldest makes room */
+	__u64 zero[2];
+};
+
+/* Multipliers and summands of the hash, drawn when the maps are made. */
+#define CNF_SECRETS 14
+
+struct cache_secrets {
+	__u64 words[CNF_SECRETS];
+};
+
+/* Begins like struct flow_value. */
+struct flow4_slot { /* a cache line */
+	__u64 packets; /* 0 = empty */
+	__u64 bytes;
+	__u64 first_seen;
+	__u64 last_seen;
+	__u64 tcp_flags; /* and CNF_SLOT_DROPS */
+	struct flow4_key key;
+};
+
+struct flow6_slot {
+	__u64 packets;
+	__u64 bytes;
+	__u64 first_seen;
+	__u64 last_seen;
+	__u64 tcp_flags;
+	struct flow6_key key;
+	__u64 zero;
+};
+
+#define CNF_SLOT_DROPS 0x100 /* the flow has packets dropped; its element of flow_drops says how many */
+
+struct flow_drops {
+	__u64 packets;
+	__u64 bytes;
+};
+
+struct flow_settings {
+	__u64 idle; /* jiffies without a packet after which a flow has expired */
+	__u64 ended; /* and of one that has shown FIN or RST */
 };
 
 /* One a CPU. A sum has an element of its own, and is not a field among others: only so is its place a map's key, and
  * not added to a pointer, which the verifier allows with CAP_PERFMON only. */
 struct counter {
-	__u64 packets; /* of CNF_INSERT_DONE: entries */
+	__u64 packets; /* of CNF_INSERT_DONE, CNF_EXPIRED_FLOWS and CNF_EVICTED_FLOWS: entries */
 	__u64 bytes;
 };
 
@@ -148,7 +207,7 @@ struct limit6_prefix {
 enum cnf_match { CNF_MATCH_POLICY, CNF_MATCH_ALLOW, CNF_MATCH_DENY, CNF_MATCHES };
 
 struct limit_match {
-	__u32 match;  /* enum cnf_match */
+	__u32 match; /* enum cnf_match */
 	__u32 policy; /* which, within the bank */
 	__u32 part; /* 0; or the prefix's length, if it is only a part of an IPv6 source: then a source of its own */
 	__u32 zero;
@@ -161,9 +220,9 @@ struct limit_match {
 #define CNF_ENFORCE 0x800000
 
 struct limit_policy { /* at (bank * CNF_MAX_POLICIES + policy) * CNF_LIMIT_GROUPS + group */
-	__u32 rule;   /* number and CNF_ENFORCE; 0 = none */
+	__u32 rule; /* number and CNF_ENFORCE; 0 = none */
 	__u32 shared; /* 1 + index in limit_shared; 0 = a bucket a source */
-	__u32 home;   /* the group whose slot holds the bucket: the first that has the same rule */
+	__u32 home; /* the group whose slot holds the bucket: the first that has the same rule */
 	__u32 zero;
 };
 
@@ -175,9 +234,9 @@ struct limit_policy { /* at (bank * CNF_MAX_POLICIES + policy) * CNF_LIMIT_GROUP
  */
 struct limit_rule {
 	__u64 packet_cost; /* 0 = no limit of packets */
-	__u64 packet_rate;  /* units a tick of the rule's clock */
+	__u64 packet_rate; /* units a tick of the rule's clock */
 	__u64 packet_burst; /* units; at most 2^61, as is byte_burst */
-	__u64 byte_cost;    /* 0 = no limit of bytes */
+	__u64 byte_cost; /* 0 = no limit of bytes */
 	__u64 byte_rate;
 	__u64 byte_burst;
 	/* Jiffies unused after which both limits are full, whatever their words say: a word wraps. More than either
@@ -211,7 +270,7 @@ struct limit6_key {
 struct limit_source {
 	struct limit_bucket bucket;
 	__u64 decision; /* generation << 32 | home group << 24 | rule as in limit_policy; not of a shared bucket */
-	__u64 packets;  /* within the limit */
+	__u64 packets; /* within the limit */
 	__u64 bytes;
 	__u64 over_packets; /* over it: dropped, or in shadow would have been */
 	__u64 over_bytes;
@@ -230,6 +289,9 @@ struct memory_page {
 _Static_assert(sizeof(struct flow4_key) == 24, "flow4_key");
 _Static_assert(sizeof(struct flow6_key) == 48, "flow6_key");
 _Static_assert(sizeof(struct flow_value) == 56, "flow_value");
+_Static_assert(sizeof(struct cache_head) == 64, "cache_head");
+_Static_assert(sizeof(struct flow4_slot) == 64, "flow4_slot");
+_Static_assert(sizeof(struct flow6_slot) == 96, "flow6_slot");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");
 _Static_assert(sizeof(struct limit_rule) == 64, "limit_rule");

@@ -5,6 +5,10 @@
 
 #include "abi.h"
 
+#define ENOMEM 12
+#define EBUSY 16
+#define EEXIST 17
+
 /* One slot more than there are is for interfaces that user space gave none: nothing is lost, and it shows. */
 BPF_ARRAY(interface_slots, __u32, CNF_INTERFACE_SLOTS);
 BPF_PERCPU_ARRAY(interface_counters, struct counter, (CNF_INTERFACE_SLOTS + 1) * CNF_INTERFACE_COUNTERS);
@@ -34,14 +38,29 @@ static __always_inline void count_packet(__u32 slot, __u32 what, __u64 bytes)
 	}
 }
 
-static __always_inline void count_insert(enum cnf_table table, enum cnf_table_counter what, __u64 bytes)
+static __always_inline void count_table(enum cnf_table table, enum cnf_table_counter what, __u64 packets, __u64 bytes)
 {
 	__u32 place = table * CNF_TABLE_COUNTERS + what;
 	struct counter *counter = table_counters.lookup(&place);
 
 	if (counter) { /* always */
-		counter->packets += 1;
+		counter->packets += packets;
 		counter->bytes += bytes;
+	}
+}
+
+/* Return what an insert into a hash map that failed counts as. */
+static __always_inline enum cnf_table_counter insert_error(long error)
+{
+	switch (error) {
+	case -ENOMEM:
+		return CNF_INSERT_NO_MEMORY;
+	case -EBUSY:
+		return CNF_INSERT_BUSY;
+	case -EEXIST:
+		return CNF_INSERT_RACED;
+	default:
+		return CNF_INSERT_OTHER;
 	}
 }
 

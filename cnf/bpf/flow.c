@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Entry points. cnf.kernel.compile builds this file with
+ *   CNF_CACHE        tables of flows and sources: 1 caches of the program's own, 0 LRU hashes of the kernel
  *   CNF_MAX_ENTRIES  flows a table can hold
  *   CNF_IPV6         0: IPv6 packets count as non-IP
  *   CNF_VLAN         0: tagged packets count as non-IP
@@ -35,28 +36,34 @@ int cnf_ingress(struct xdp_md *ctx)
 	if (outcome) {
 		/* not to be parsed any further */
 	} else if (type == be16(ETH_P_IP)) {
-		struct flow4_key key;
+		struct flow4_key key ALIGNED_FOR_WORDS;
+		struct flow_place place;
 
 		outcome = parse_ipv4(&cursor, &key, &transport);
+		if (outcome < CNF_NON_IP) {
+			complete_key(&key.src_port, ctx->ingress_ifindex, vlan, &transport);
+			flow_find(CNF_TABLE_IPV4, &key, &place);
+		}
 		/* Also what cannot be parsed to its end: the stack may take it, and it would pass every limit. */
 		if (transport.addressed)
 			verdict = limit4(&key, slot, outcome, &transport, bytes);
-		if (outcome < CNF_NON_IP) {
-			complete_key(&key.src_port, ctx->ingress_ifindex, vlan, &transport);
-			account(CNF_TABLE_IPV4, &key, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
-		}
+		if (outcome < CNF_NON_IP)
+			account(CNF_TABLE_IPV4, &key, &place, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
 #if CNF_IPV6
 	} else if (type == be16(ETH_P_IPV6)) {
-		struct flow6_key key;
+		struct flow6_key key ALIGNED_FOR_WORDS;
+		struct flow_place place;
 
 		outcome = parse_ipv6(&cursor, &key, &transport);
+		if (outcome < CNF_NON_IP) {
+			complete_key(&key.src_port, ctx->ingress_ifindex, vlan, &transport);
+			flow_find(CNF_TABLE_IPV6, &key, &place);
+		}
 		/* Also what cannot be parsed to its end: the stack may take it, and it would pass every limit. */
 		if (transport.addressed)
 			verdict = limit6(&key, slot, outcome, &transport, bytes);
-		if (outcome < CNF_NON_IP) {
-			complete_key(&key.src_port, ctx->ingress_ifindex, vlan, &transport);
-			account(CNF_TABLE_IPV6, &key, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
-		}
+		if (outcome < CNF_NON_IP)
+			account(CNF_TABLE_IPV6, &key, &place, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
 #endif
 	} else {
 		outcome = CNF_NON_IP;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The flow tables, one a family: account_flow() adds a packet to its flow, making the flow if need be. A table is an
- * LRU hash shared by all CPUs: it never refuses a flow for being full, but lets the longest unused go.
- * Entries are cumulative: user space reads them, and deletes only those that have been idle or have ended.
+ * The flow tables, one a family, shared by all CPUs. A packet's flow is looked for by flow_find(), before the limiter
+ * is asked, and account() adds the packet to it or makes it. A table never refuses a flow for being full, but lets the
+ * longest unused go. Flows only ever count up.
+ *
+ * CNF_CACHE chooses what a table is made of: flow_cache.h or flow_hash.h. Both define struct flow_place, flow_find(),
+ * account_flow() and account_drop().
  */
 #ifndef CNF_FLOW_TABLE_H
 #define CNF_FLOW_TABLE_H
@@ -11,14 +14,7 @@
 #include "counters.h"
 #include "parse.h"
 
-#define ENOMEM 12
-#define EBUSY 16
-#define EEXIST 17
-
-BPF_TABLE("lru_hash", struct flow4_key, struct flow_value, flows4, CNF_MAX_ENTRIES);
-#if CNF_IPV6
-BPF_TABLE("lru_hash", struct flow6_key, struct flow_value, flows6, CNF_MAX_ENTRIES);
-#endif
+#define ALIGNED_FOR_WORDS __attribute__((aligned(sizeof(__u64)))) /* a key, that it can be read in words */
 
 /*
  * Write all that follows the addresses, `src_port` and on, as words of 32 bits. The hash reads a key in such words; one
@@ -34,25 +30,6 @@ static __always_inline void complete_key(__u16 *src_port, __u32 ifindex, __u16 v
 	words[3] = 0;
 }
 
-/* `table` is a constant wherever these are called, so that one branch remains of each. */
-static __always_inline struct flow_value *flow_lookup(enum cnf_table table, void *key)
-{
-#if CNF_IPV6
-	if (table == CNF_TABLE_IPV6)
-		return flows6.lookup((struct flow6_key *)key);
-#endif
-	return flows4.lookup((struct flow4_key *)key);
-}
-
-static __always_inline long flow_insert(enum cnf_table table, void *key, struct flow_value *value)
-{
-#if CNF_IPV6
-	if (table == CNF_TABLE_IPV6)
-		return flows6.insert((struct flow6_key *)key, value);
-#endif
-	return flows4.insert((struct flow4_key *)key, value);
-}
-
 static __always_inline void flow_add(struct flow_value *value, __u64 bytes, __u8 tcp_flags, __u64 now)
 {
 	/* Several CPUs may hold the value at once: sums are atomic; of two times of the same tick either will do. */
@@ -64,63 +41,20 @@ static __always_inline void flow_add(struct flow_value *value, __u64 bytes, __u8
 		__sync_fetch_and_or(&value->tcp_flags, (__u64)tcp_flags);
 }
 
-static __always_inline enum cnf_table_counter insert_error(long error)
-{
-	switch (error) {
-	case -ENOMEM:
-		return CNF_INSERT_NO_MEMORY;
-	case -EBUSY:
-		return CNF_INSERT_BUSY;
-	case -EEXIST:
-		return CNF_INSERT_RACED;
-	default:
-		return CNF_INSERT_OTHER;
-	}
-}
-
-static __always_inline void account_flow(enum cnf_table table, void *key, __u64 bytes, __u8 tcp_flags)
-{
-	/* The one clock read of a packet; jiffies are inlined, and a tick is fine enough for first and last seen. */
-	__u64 now = bpf_jiffies64();
-	struct flow_value *value = flow_lookup(table, key);
-	struct flow_value fresh;
-	long error;
-
-	if (value) {
-		flow_add(value, bytes, tcp_flags, now);
-		return;
-	}
-	fresh = (struct flow_value){
-		.packets = 1, .bytes = bytes, .first_seen = now, .last_seen = now, .tcp_flags = tcp_flags};
-	error = flow_insert(table, key, &fresh);
-	if (!error) {
-		count_insert(table, CNF_INSERT_DONE, bytes);
-		return;
-	}
-	if (error == -EEXIST) { /* another CPU was first */
-		value = flow_lookup(table, key);
-		if (value) {
-			flow_add(value, bytes, tcp_flags, now);
-			return;
-		}
-	}
-	count_insert(table, insert_error(error), bytes);
-}
+#if CNF_CACHE
+#include "flow_cache.h"
+#else
+#include "flow_hash.h"
+#endif
 
 /* Add the packet to its flow; one that is dropped makes no flow, and only one that is there counts it. */
-static __always_inline void account(enum cnf_table table, void *key, __u64 bytes, __u8 tcp_flags, int dropped)
+static __always_inline void account(enum cnf_table table, void *key, struct flow_place *place, __u64 bytes,
+				    __u8 tcp_flags, int dropped)
 {
-	struct flow_value *value;
-
-	if (!dropped) {
-		account_flow(table, key, bytes, tcp_flags);
-		return;
-	}
-	value = flow_lookup(table, key);
-	if (!value)
-		return;
-	__sync_fetch_and_add(&value->dropped_packets, 1);
-	__sync_fetch_and_add(&value->dropped_bytes, bytes);
+	if (dropped)
+		account_drop(table, key, place, bytes);
+	else
+		account_flow(table, key, place, bytes, tcp_flags);
 }
 
 #endif

@@ -246,9 +246,9 @@ static __always_inline struct limit_source *source_slot(enum cnf_table table, vo
 	}
 	error = source_insert(table, key, &fresh);
 	if (!error)
-		count_insert(sources, CNF_INSERT_DONE, 0);
+		count_table(sources, CNF_INSERT_DONE, 1, 0);
 	else if (error != -EEXIST)
-		count_insert(sources, insert_error(error), 0);
+		count_table(sources, insert_error(error), 1, 0);
 	return source_lookup(table, key);
 }
 

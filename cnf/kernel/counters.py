@@ -97,6 +97,12 @@ class TableSums:
     """Flows, or sources."""
     errors: dict[str, Count]
     """Packets and bytes that found no place, by cause."""
+    expired: Count
+    """What those flows had counted that a cache has let go when they were over."""
+    expired_entries: int
+    evicted: Count
+    """And before."""
+    evicted_entries: int
 
 
 class TableCounters:
@@ -116,8 +122,17 @@ class TableCounters:
 
     def _read(self, table: int) -> TableSums:
         first = table * TABLE_COUNTERS
-        *errors, inserted = (self._counters.sum(first + index) for index in range(TABLE_COUNTERS))
-        return TableSums(inserted.packets, dict(zip(INSERT_ERRORS, errors, strict=True)))
+        *errors, inserted, expired, expired_entries, evicted, evicted_entries = (
+            self._counters.sum(first + index) for index in range(TABLE_COUNTERS)
+        )
+        return TableSums(
+            inserted=inserted.packets,
+            errors=dict(zip(INSERT_ERRORS, errors, strict=True)),
+            expired=expired,
+            expired_entries=expired_entries.packets,
+            evicted=evicted,
+            evicted_entries=evicted_entries.packets,
+        )
 
     def reset(self) -> None:
         """Zero them; only while nothing counts."""

@@ -127,7 +127,7 @@ def program_name(program_id: int) -> str:
         OSError: there is none of this id, or CAP_SYS_ADMIN is missing.
 
     """
-    fd = _check(library().bpf_prog_get_fd_by_id(program_id))
+    fd = check(library().bpf_prog_get_fd_by_id(program_id))
     try:
         return bytes(_info(fd, ProgInfo()).name).decode(errors="backslashreplace")
     finally:
@@ -141,12 +141,12 @@ def map_info(fd: int) -> MapInfo:
 
 def pin(fd: int, path: Path) -> None:
     """Give the object behind ``fd`` a name in bpffs."""
-    _check(library().bpf_obj_pin(fd, os.fsencode(path)))
+    check(library().bpf_obj_pin(fd, os.fsencode(path)))
 
 
 def open_pin(path: Path) -> int:
     """Return a new descriptor of what is pinned at ``path``."""
-    return _check(library().bpf_obj_get(os.fsencode(path)))
+    return check(library().bpf_obj_get(os.fsencode(path)))
 
 
 def run(fd: int, frame: bytes, repeat: int) -> tuple[int, bytes, int]:
@@ -162,17 +162,17 @@ def run(fd: int, frame: bytes, repeat: int) -> tuple[int, bytes, int]:
         data_size_out=size,
         repeat=repeat,
     )
-    _check(library().bpf_prog_test_run_opts(fd, ctypes.byref(opts)))
+    check(library().bpf_prog_test_run_opts(fd, ctypes.byref(opts)))
     return int(opts.retval), data_out.raw[: opts.data_size_out], int(opts.duration)
 
 
 def _info(fd: int, info: InfoT) -> InfoT:
     size = _U32(ctypes.sizeof(info))
-    _check(library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)))
+    check(library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)))
     return info
 
 
-def _check(status: int) -> int:
+def check(status: int) -> int:
     """Return a status that is no error; raise OSError for one that is."""
     if status < 0:
         raise OSError(-status, os.strerror(-status))

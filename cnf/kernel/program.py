@@ -5,6 +5,7 @@ Light to import: the child is started before numpy, pyroute2 and the rest of the
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -16,13 +17,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Literal
 
 from cnf.errors import CnfError, CompileError, KernelError, PrivilegeError, UnavailableError, VerifierError
 from cnf.kernel import capabilities, libbpf
 
+Table = Literal["cache", "lru_hash"]
+"""What the tables of flows and sources are made of."""
+
 SOURCE: Final = Path(__file__).parent.parent / "bpf" / "flow.c"
 PROGRAMS: Final = ("cnf_ingress", "cnf_clock")
+SECRETS: Final = "cache_secrets"
+CACHE_MAPS: Final = (SECRETS, "flow_settings")
 LIMITER_MAPS: Final = (
     "limit_generation",
     "limit_settings",
@@ -52,6 +58,7 @@ class Blueprint:
     """What to build: the source, and what of it is compiled in."""
 
     max_entries: int
+    table: Table = "cache"
     ipv6: bool = True
     vlan: bool = True
     limiter: LimiterSize | None = None
@@ -63,6 +70,10 @@ class Blueprint:
         """Return the names of the maps that the program will have."""
         families = ("4", "6") if self.ipv6 else ("4",)
         names = [f"flows{family}" for family in families]
+        if self.table == "cache":
+            nouns = ("flow_heads", "flow_drops") if self.limiter else ("flow_heads",)
+            names += [f"{noun}{family}" for noun in nouns for family in families]
+            names += CACHE_MAPS
         if self.limiter:
             names += [f"limit_{noun}{family}" for noun in ("prefixes", "sources") for family in families]
             names += LIMITER_MAPS
@@ -71,7 +82,8 @@ class Blueprint:
     @property
     def defines(self) -> dict[str, int]:
         """Return the preprocessor's definitions."""
-        defines = {"CNF_MAX_ENTRIES": self.max_entries, "CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan)}
+        defines = {"CNF_CACHE": int(self.table == "cache"), "CNF_MAX_ENTRIES": self.max_entries}
+        defines |= {"CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan)}
         if self.limiter is None:
             return defines | {"CNF_LIMITER": 0}
         return defines | {
@@ -185,12 +197,15 @@ class Build:
         answer = json.loads(message)
         if "error" in answer:
             raise _FAILURES[answer["error"]](answer["message"], log)
+        by_name = dict(zip(maps, fds, strict=False))
+        if SECRETS in by_name:
+            _draw_secrets(by_name[SECRETS])
         return Datapath(
             blueprint=self._blueprint,
             bcc_version=answer["bcc_version"],
             kept=answer["kept"],
             given_up=tuple(answer["given_up"]),
-            maps=dict(zip(maps, fds, strict=False)),
+            maps=by_name,
             programs=dict(zip(programs, fds[len(maps) :], strict=True)),
             program_id=libbpf.program_id(fds[len(maps)]),
         )
@@ -199,6 +214,15 @@ class Build:
 def load(blueprint: Blueprint) -> Datapath:
     """Build and wait."""
     return Build(blueprint).finish()
+
+
+def _draw_secrets(fd: int) -> None:
+    """Fill the words of ``struct cache_secrets``, unless they have been: kept maps have their keys by them."""
+    zero, words = ctypes.c_uint32(), ctypes.create_string_buffer(libbpf.map_info(fd).value_size)
+    libbpf.check(libbpf.library().bpf_map_lookup_elem(fd, ctypes.byref(zero), words))
+    if not any(words.raw):
+        words.raw = os.urandom(len(words))
+        libbpf.check(libbpf.library().bpf_map_update_elem(fd, ctypes.byref(zero), words, 0))
 
 
 def _died(status: int, log: str) -> CnfError:

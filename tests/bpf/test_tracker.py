@@ -157,7 +157,7 @@ def test_an_idle_flow_expires_and_its_counts_are_kept(datapath: Datapath) -> Non
     follower = tracker(datapath, idle=0.02)
     datapath.run(numbered(0), 5)
     expired = drain_until(follower, lambda snapshot: snapshot.tables["ipv4"].expired == 1)
-    follower.settings = Flows()
+    follower.apply(Flows())
     datapath.run(numbered(0), 2)
     again = follower.drain()
 

@@ -118,6 +118,6 @@ def snapshot(
             for family, table in tables.items()
         },
         received=received,
-        ledger=settle(received.values(), live, Count(), Count(), any_evicted=False),
+        ledger=settle(received.values(), live, Count(), Count(), evicted=Count()),
         names=names,
     )

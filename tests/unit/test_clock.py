@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.clock import Clock, Reading, WallClock
-from cnf.flows import expired
+from cnf.flows import over
 from tests.unit.samples import Flow, columns
 
 SECOND = 1_000_000_000
@@ -163,7 +163,10 @@ def test_flows_do_not_expire_by_what_the_clocks_do(happens: str) -> None:
             machine.suspend(8 * HOUR)
     machine.run(5 * SECOND)
 
-    assert expired(flows, clock.observe(machine.read()), idle=60, ended=5).tolist() == [False, True]
+    assert over(flows.last_seen, flows.tcp_flags, clock.observe(machine.read()), idle=60, ended=5).tolist() == [
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(("seconds", "ticks"), [(0, 1), (0.001, 1), (0.004, 1), (1, 250), (60, 15_000)])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.flows import FlowColumns, Index, Mask, expired, identities, largest, set_rates
+from cnf.flows import FlowColumns, Index, Mask, Match, Places, identities, largest, over, set_rates
 from cnf.records import FAMILIES, TCP, UDP, Family
 from tests.unit.samples import CLOCK, JIFFIES, Flow, columns, records
 
@@ -187,7 +187,8 @@ def test_rates_are_what_each_flow_counted_since_the_last_drain(data: st.DataObje
     new = [flow for flow in data.draw(flows_of(family)) if key(flow) not in known]
     increase += [(flow.packets, flow.bytes) for flow in new]
     flows, index = indexed(now + new, family)
-    set_rates(flows, index, *indexed(before, family), seconds)
+    table_before, index_before = indexed(before, family)
+    set_rates(flows, table_before, index.matches(index_before), seconds)
 
     assert flows.packet_rate.tolist() == pytest.approx([packets / seconds for packets, _ in increase], rel=1e-6)
     assert flows.byte_rate.tolist() == pytest.approx([octets / seconds for _, octets in increase], rel=1e-6)
@@ -197,7 +198,7 @@ def test_rates_are_what_each_flow_counted_since_the_last_drain(data: st.DataObje
 
 
 @pytest.mark.parametrize(
-    ("idle_for", "tcp_flags", "over"),
+    ("idle_for", "tcp_flags", "is_over"),
     [
         (0, ACK, False),
         (60, ACK, False),
@@ -210,18 +211,24 @@ def test_rates_are_what_each_flow_counted_since_the_last_drain(data: st.DataObje
         (-5, ACK, False),
     ],
 )
-def test_a_flow_is_over_when_idle_for_longer_than_its_timeout(idle_for: float, tcp_flags: int, *, over: bool) -> None:
+def test_a_flow_is_over_when_idle_for_longer_than_its_timeout(
+    idle_for: float, tcp_flags: int, *, is_over: bool
+) -> None:
     """60 s without a packet end a flow, and 5 s one that has shown FIN or RST."""
     flow = Flow(last_seen=JIFFIES - round(idle_for * TICKS_A_SECOND), tcp_flags=tcp_flags)
 
-    assert expired(columns([flow], "ipv4"), CLOCK, idle=60, ended=5).tolist() == [over]
+    table = columns([flow], "ipv4")
+
+    assert over(table.last_seen, table.tcp_flags, CLOCK, idle=60, ended=5).tolist() == [is_over]
 
 
 def test_a_longer_timeout_for_ended_flows_does_not_keep_them() -> None:
     """FIN makes a flow end earlier, never later."""
     flow = Flow(last_seen=JIFFIES - 61 * TICKS_A_SECOND, tcp_flags=FIN)
 
-    assert expired(columns([flow], "ipv4"), CLOCK, idle=60, ended=600).tolist() == [True]
+    table = columns([flow], "ipv4")
+
+    assert over(table.last_seen, table.tcp_flags, CLOCK, idle=60, ended=600).tolist() == [True]
 
 
 # --- The largest ---

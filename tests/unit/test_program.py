@@ -195,35 +195,46 @@ def test_a_missing_capability_is_named_before_anything_is_started(monkeypatch: p
 
 def test_a_blueprint_names_only_what_is_compiled_in() -> None:
     """Without IPv6 there is no table for it, and the source is told so."""
-    assert Blueprint(10, ipv6=False, vlan=False).maps == (
+    assert Blueprint(10, "lru_hash", ipv6=False, vlan=False).maps == (
         "flows4",
         "table_counters",
         "interface_slots",
         "interface_counters",
         "daemon_memory",
     )
-    assert Blueprint(10, ipv6=False, vlan=False).defines == {
+    assert Blueprint(10, "lru_hash", ipv6=False, vlan=False).defines == {
+        "CNF_CACHE": 0,
         "CNF_MAX_ENTRIES": 10,
         "CNF_IPV6": 0,
         "CNF_VLAN": 0,
         "CNF_LIMITER": 0,
     }
-    assert Blueprint(10).maps == (
+    assert Blueprint(10, "cache").maps == (
         "flows4",
         "flows6",
+        "flow_heads4",
+        "flow_heads6",
+        "cache_secrets",
+        "flow_settings",
         "table_counters",
         "interface_slots",
         "interface_counters",
         "daemon_memory",
     )
-    assert Blueprint(10).defines == {"CNF_MAX_ENTRIES": 10, "CNF_IPV6": 1, "CNF_VLAN": 1, "CNF_LIMITER": 0}
+    assert Blueprint(10, "cache").defines == {
+        "CNF_CACHE": 1,
+        "CNF_MAX_ENTRIES": 10,
+        "CNF_IPV6": 1,
+        "CNF_VLAN": 1,
+        "CNF_LIMITER": 0,
+    }
 
 
 def test_a_limiter_has_maps_of_the_sizes_asked_for() -> None:
     """Its tables are made for so many sources, rules and prefixes, and without IPv6 only for IPv4."""
-    limited = Blueprint(10, ipv6=False, limiter=LimiterSize(sources=100, rules=32, prefixes=50))
+    limited = Blueprint(10, "lru_hash", ipv6=False, limiter=LimiterSize(sources=100, rules=32, prefixes=50))
 
-    assert set(limited.maps) - set(Blueprint(10, ipv6=False).maps) == {
+    assert set(limited.maps) - set(Blueprint(10, "lru_hash", ipv6=False).maps) == {
         "limit_prefixes4",
         "limit_sources4",
         *LIMITER_MAPS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,9 +55,13 @@ class Header:
             assert match, declaration
             kind, name, elements = match.groups()
             if kind in self.structs:
-                assert not members
-                members = {f"{name}.{field}": member for field, member in self.structs[kind].items()}
-                end = size(self.structs[kind])
+                inner = self.structs[kind]
+                end += -end % max(member.width for member in inner.values())
+                members |= {
+                    f"{name}.{field}": Member(member.width, member.elements, end + member.offset)
+                    for field, member in inner.items()
+                }
+                end += size(inner)
                 continue
             width = WIDTHS[kind]
             end += -end % width  # natural alignment
@@ -90,6 +94,12 @@ DTYPES: Final = {
     "flow4_key": records.FLOW4_KEY,
     "flow6_key": records.FLOW6_KEY,
     "flow_value": records.FLOW_VALUE,
+    "cache_head": records.CACHE_HEAD,
+    "cache_secrets": records.CACHE_SECRETS,
+    "flow4_slot": records.FLOW4_SLOT,
+    "flow6_slot": records.FLOW6_SLOT,
+    "flow_drops": records.FLOW_DROPS,
+    "flow_settings": records.FLOW_SETTINGS,
     "counter": records.COUNTER,
     "limit4_prefix": records.LIMIT4_PREFIX,
     "limit6_prefix": records.LIMIT6_PREFIX,
@@ -148,7 +158,14 @@ def test_ports_are_read_in_network_byte_order(key: np.dtype[Any]) -> None:
     ("enum", "prefix", "labels"),
     [
         ("cnf_outcome", "CNF_", (*records.PROTOCOL_LABELS[:-1], *records.UNPARSED_REASONS)),
-        ("cnf_table_counter", "CNF_INSERT_", (*records.INSERT_ERRORS, "done")),
+        (
+            "cnf_table_counter",
+            "CNF_",
+            (
+                *(f"insert_{cause}" for cause in records.INSERT_ERRORS),
+                *("insert_done", "expired", "expired_flows", "evicted", "evicted_flows"),
+            ),
+        ),
         ("cnf_table", "CNF_TABLE_", (*records.FAMILIES, "sources4", "sources6")),
         ("cnf_drop", "CNF_DROP_", records.DROP_REASONS),
         ("cnf_traffic", "CNF_TRAFFIC_", records.TRAFFIC),
@@ -210,8 +227,8 @@ def _members(dtype: np.dtype[Any]) -> dict[str, Member]:
         assert dtype.fields is not None
         element, offset = dtype.fields[name][:2]
         if element.names:
-            assert offset == 0
-            members |= {f"{name}.{field}": member for field, member in _members(element).items()}
+            for field, member in _members(element).items():
+                members[f"{name}.{field}"] = replace(member, offset=offset + member.offset)
         else:
             members[name] = Member(element.base.itemsize, int(np.prod(element.shape, dtype=int)), offset)
     return members

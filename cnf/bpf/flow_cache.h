@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A flow table in a cache of the program's own: see cache.h. Nobody deletes flows. One that has expired starts anew
+ * when its next packet comes, or makes room for another; both are counted, and so are those that make room earlier.
+ *
+ * A packet that finds its flow just while another CPU gives the slot away is counted in the flow that comes: sums stay
+ * exact.
+ */
+#ifndef CNF_FLOW_CACHE_H
+#define CNF_FLOW_CACHE_H
+
+#include "cache.h"
+
+#define FLOW_ENDED 0x05 /* FIN or RST */
+#define FLOW_BUCKETS CACHE_BUCKETS(CNF_MAX_ENTRIES)
+#define FLOW4_WORDS (sizeof(struct flow4_key) / sizeof(__u64))
+#define FLOW6_WORDS (sizeof(struct flow6_key) / sizeof(__u64))
+
+BPF_ARRAY(flow_settings, struct flow_settings, 1);
+BPF_F_TABLE("array", __u32, struct cache_head, flow_heads4, FLOW_BUCKETS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct flow4_slot, flows4, FLOW_BUCKETS *CNF_WAYS, BPF_F_MMAPABLE);
+#if CNF_IPV6
+BPF_F_TABLE("array", __u32, struct cache_head, flow_heads6, FLOW_BUCKETS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct flow6_slot, flows6, FLOW_BUCKETS *CNF_WAYS, BPF_F_MMAPABLE);
+#endif
+#if CNF_LIMITER
+BPF_F_TABLE("array", __u32, struct flow_drops, flow_drops4, FLOW_BUCKETS *CNF_WAYS, BPF_F_MMAPABLE);
+#if CNF_IPV6
+BPF_F_TABLE("array", __u32, struct flow_drops, flow_drops6, FLOW_BUCKETS *CNF_WAYS, BPF_F_MMAPABLE);
+#endif
+#endif
+
+struct flow_place {
+	struct cache_place cache;
+	struct flow_value *flow; /* a slot begins like one; NULL if there is none */
+};
+
+/* `table` is a constant wherever these are called, so that one branch remains of each. */
+static __always_inline struct cache_head *flow_head(enum cnf_table table, __u32 bucket)
+{
+#if CNF_IPV6
+	if (table == CNF_TABLE_IPV6)
+		return flow_heads6.lookup(&bucket);
+#endif
+	return flow_heads4.lookup(&bucket);
+}
+
+static __always_inline struct flow_value *flow_slot(enum cnf_table table, __u32 index)
+{
+#if CNF_IPV6
+	if (table == CNF_TABLE_IPV6)
+		return (void *)flows6.lookup(&index);
+#endif
+	return (void *)flows4.lookup(&index);
+}
+
+static __always_inline __u64 *flow_key(enum cnf_table table, struct flow_value *flow)
+{
+	return table == CNF_TABLE_IPV6 ? (void *)&((struct flow6_slot *)flow)->key
+				       : (void *)&((struct flow4_slot *)flow)->key;
+}
+
+static __always_inline int flow_words(enum cnf_table table)
+{
+	return table == CNF_TABLE_IPV6 ? FLOW6_WORDS : FLOW4_WORDS;
+}
+
+static __always_inline int flow_is(enum cnf_table table, struct flow_value *flow, void *key)
+{
+	__u64 *known = flow_key(table, flow), difference = 0;
+
+#pragma unroll
+	for (int index = 0; index < flow_words(table); index++)
+		difference |= *(volatile __u64 *)&known[index] ^ cache_word(key, index);
+	return !difference;
+}
+
+/* Look in the place's bucket. */
+static __always_inline void flow_look(enum cnf_table table, void *key, struct flow_place *place)
+{
+	struct cache_place *cache = &place->cache;
+	__u64 matches;
+
+	place->flow = 0;
+	cache->sequence = *(volatile __u64 *)&cache->head->sequence;
+	matches = cache_matches(*(volatile __u64 *)&cache->head->tags, cache->tag);
+#pragma clang loop unroll(disable)
+	for (int tries = 0; tries < CNF_WAYS; tries++) {
+		struct flow_value *flow;
+		__u32 way;
+
+		if (!matches)
+			return;
+		way = cache_way(matches);
+		flow = flow_slot(table, cache->bucket * CNF_WAYS + way);
+		if (flow && flow_is(table, flow, key)) {
+			cache->way = way;
+			place->flow = flow;
+			return;
+		}
+		matches &= matches - 1;
+	}
+}
+
+static __always_inline void flow_find(enum cnf_table table, void *key, struct flow_place *place)
+{
+	cache_place(&place->cache, cache_hash(key, flow_words(table)), FLOW_BUCKETS);
+	place->cache.head = flow_head(table, place->cache.bucket);
+	place->flow = 0;
+	if (place->cache.head) /* always: the bucket is below the array's size */
+		flow_look(table, key, place);
+}
+
+/* Return whether the flow has been idle or ended for so long that it is over. */
+static __always_inline int flow_over(struct flow_value *flow, __u64 now)
+{
+	/* Signed: another CPU may have written a later jiffy than this one read. */
+	__s64 age = now - *(volatile __u64 *)&flow->last_seen;
+	struct flow_settings *settings;
+	__u32 zero = 0;
+
+	if (age <= 0)
+		return 0;
+	settings = flow_settings.lookup(&zero);
+	if (!settings)
+		return 0; /* never */
+	return age > (__s64)settings->idle || ((flow->tcp_flags & FLOW_ENDED) && age > (__s64)settings->ended);
+}
+
+static __always_inline void forget_drops(enum cnf_table table, __u32 index)
+{
+#if CNF_LIMITER
+	struct flow_drops *drops;
+
+#if CNF_IPV6
+	if (table == CNF_TABLE_IPV6)
+		drops = flow_drops6.lookup(&index);
+	else
+#endif
+		drops = flow_drops4.lookup(&index);
+	if (drops)
+		*drops = (struct flow_drops){};
+#endif
+}
+
+/* Give a slot of the claimed bucket to the key's flow, whose first packet this is; book what was in it. */
+static __always_inline void flow_begin(enum cnf_table table, void *key, struct flow_place *place, __u64 bytes,
+				       __u8 tcp_flags, __u64 now)
+{
+	struct cache_place *cache = &place->cache;
+	struct flow_value *flow = place->flow;
+	__u64 *words, packets, before;
+	int over;
+
+	if (!flow) {
+		cache->way = cache_victim(cache->head, cache->head->tags, now);
+		flow = flow_slot(table, cache->bucket * CNF_WAYS + cache->way);
+		if (!flow)
+			return; /* never */
+	}
+	over = flow_over(flow, now);
+	cache_tag(cache, 0); /* nobody finds it while the key is written */
+	words = flow_key(table, flow);
+#pragma unroll
+	for (int index = 0; index < flow_words(table); index++)
+		*(volatile __u64 *)&words[index] = cache_word(key, index);
+	packets = __sync_lock_test_and_set(&flow->packets, 1);
+	before = __sync_lock_test_and_set(&flow->bytes, bytes);
+	if (packets) {
+		count_table(table, over ? CNF_EXPIRED : CNF_EVICTED, packets, before);
+		count_table(table, over ? CNF_EXPIRED_FLOWS : CNF_EVICTED_FLOWS, 1, 0);
+	}
+	if (flow->tcp_flags & CNF_SLOT_DROPS)
+		forget_drops(table, cache->bucket * CNF_WAYS + cache->way);
+	flow->first_seen = now;
+	flow->last_seen = now;
+	flow->tcp_flags = tcp_flags;
+	cache_stamp(cache->head, cache->way, now);
+	cache_tag(cache, cache->tag);
+	count_table(table, CNF_INSERT_DONE, 1, bytes);
+}
+
+static __always_inline void account_flow(enum cnf_table table, void *key, struct flow_place *place, __u64 bytes,
+					 __u8 tcp_flags)
+{
+	__u64 now = bpf_jiffies64();
+
+	if (!place->cache.head)
+		return; /* never */
+#pragma clang loop unroll(disable)
+	for (int tries = 0; tries < CACHE_TRIES; tries++) {
+		if (place->flow && !flow_over(place->flow, now)) {
+			flow_add(place->flow, bytes, tcp_flags, now);
+			cache_stamp(place->cache.head, place->cache.way, now);
+			return;
+		}
+		if (cache_claim(&place->cache)) {
+			flow_begin(table, key, place, bytes, tcp_flags, now);
+			cache_release(&place->cache);
+			return;
+		}
+		flow_look(table, key, place);
+	}
+	count_table(table, CNF_INSERT_BUSY, 1, bytes);
+}
+
+static __always_inline void account_drop(enum cnf_table table, void *key, struct flow_place *place, __u64 bytes)
+{
+#if CNF_LIMITER
+	__u32 index = place->cache.bucket * CNF_WAYS + place->cache.way;
+	struct flow_drops *drops;
+
+	if (!place->flow)
+		return;
+#if CNF_IPV6
+	if (table == CNF_TABLE_IPV6)
+		drops = flow_drops6.lookup(&index);
+	else
+#endif
+		drops = flow_drops4.lookup(&index);
+	if (!drops)
+		return; /* never */
+	if (!(place->flow->tcp_flags & CNF_SLOT_DROPS))
+		__sync_fetch_and_or(&place->flow->tcp_flags, (__u64)CNF_SLOT_DROPS);
+	__sync_fetch_and_add(&drops->packets, 1);
+	__sync_fetch_and_add(&drops->bytes, bytes);
+#endif
+}
+
+#endif

@@ -1,0 +1,113 @@
+"""A flow table in a cache of the program's own: nothing is taken out of it, and the program books what makes room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cnf.clock import WallClock, in_ticks
+from cnf.config import Flows
+from cnf.flows import FlowColumns, Places, over, set_rates
+from cnf.kernel.cache import Block, Cache, FlowSettings, Memory
+from cnf.kernel.counters import TableCounters
+from cnf.ledger import Count, count_of, total
+from cnf.records import CACHE_HEAD, FLOW4_SLOT, FLOW6_SLOT, FLOW_DROPS, SLOT_DROPS, Family
+from cnf.snapshot import TableDrain, TableState
+
+SLOTS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_SLOT, "ipv6": FLOW6_SLOT}
+
+
+class CacheTable:
+    """One family's flows, and where each was at the drain before.
+
+    A flow that has expired stays in its slot until its next packet comes or another flow takes it. It counts as expired
+    from when the program would start it anew.
+    """
+
+    def __init__(self, family: Family, maps: Mapping[str, int], counters: TableCounters, capacity: int) -> None:
+        """Take a datapath's maps, descriptors by name; the table is made for ``capacity`` flows."""
+        self.family = family
+        self._memories = {
+            noun: Memory(name, maps[name], value)
+            for noun, value in (("flow_heads", CACHE_HEAD), ("flows", SLOTS[family]), ("flow_drops", FLOW_DROPS))
+            if (name := f"{noun}{family[-1]}") in maps
+        }
+        self._cache = Cache(self._memories["flow_heads"], self._memories["flows"])
+        self._settings = FlowSettings(maps)
+        self._counters = counters
+        self._capacity = capacity
+        self._expired_flows = 0
+        self._last: tuple[FlowColumns, Places] | None = None
+        self._next: tuple[FlowColumns, Places] | None = None
+
+    def memory(self) -> list[int]:
+        """Return what the next daemon has to know."""
+        return [self._expired_flows]
+
+    def remember(self, document: list[int]) -> None:
+        """Go on from what ``memory()`` returned."""
+        (self._expired_flows,) = document
+
+    def apply(self, settings: Flows, tick_ns: int) -> None:
+        """Tell the program when a flow has expired."""
+        self._settings.write(in_ticks(settings.idle_timeout, tick_ns), in_ticks(settings.ended_timeout, tick_ns))
+
+    def drain(self, clock: WallClock, settings: Flows, seconds: float | None) -> TableDrain:
+        """Read the table; ``seconds`` have passed since the drain before, if there was one.
+
+        Raises:
+            MapError: the kernel refused.
+
+        """
+        flows, places, expired, expired_flows = self._walk(clock, settings)
+        # Counters after flows: what makes room meanwhile may count twice until the next drain, but is never missing.
+        counters = self._counters.read(self.family)
+        if seconds is not None and self._last:
+            before, places_before = self._last
+            set_rates(flows, before, places.matches(places_before), seconds)
+        self._next = flows, places
+        # A longer idle_timeout brings flows back that had expired, and yet no counter goes down.
+        self._expired_flows = max(self._expired_flows, counters.expired_entries + expired_flows)
+        state = TableState(
+            entries=len(flows),
+            capacity=self._capacity,
+            created=counters.inserted,
+            expired=self._expired_flows,
+            evicted=counters.evicted_entries,
+            insert_errors={cause: count.packets for cause, count in counters.errors.items()},
+        )
+        insert_error = total(counters.errors.values())
+        return TableDrain(flows, state, counters.expired.plus(expired), counters.evicted, insert_error)
+
+    def settle(self) -> None:
+        """Take the latest drain for the one before, now that all tables have been read."""
+        self._last = self._next
+
+    def _walk(self, clock: WallClock, settings: Flows) -> tuple[FlowColumns, Places, Count, int]:
+        """Return the flows that go on and their places; and what those that have expired had counted, and how many."""
+        flows = FlowColumns.empty(self.family, self._cache.slots.size)
+        places = np.empty(len(flows), np.uint32)
+        count, expired, expired_flows = 0, Count(), 0
+        for block in self._cache.blocks():
+            slots = self._cache.records(block.words)
+            gone = over(slots["last_seen"], slots["tcp_flags"], clock, settings.idle_timeout, settings.ended_timeout)
+            if gone.any():
+                expired = expired.plus(count_of(slots["packets"][gone], slots["bytes"][gone]))
+                expired_flows += int(np.count_nonzero(gone))
+            count += self._fill(flows, places, count, block.where(~gone))
+        return flows.head(count), Places(places[:count]), expired, expired_flows
+
+    def _fill(self, flows: FlowColumns, places: npt.NDArray[np.uint32], start: int, block: Block) -> int:
+        """Write a block's flows into the rows from ``start`` on; return how many."""
+        slots = self._cache.records(block.words)
+        flows.fill(start, slots["key"], slots)
+        places[start : start + len(slots)] = block.places
+        rows = np.flatnonzero(slots["tcp_flags"] & np.uint64(SLOT_DROPS))
+        if len(rows) and (memory := self._memories.get("flow_drops")):
+            drops = memory.at(block.places[rows])
+            flows.dropped_packets[start + rows] = drops["packets"]
+            flows.dropped_bytes[start + rows] = drops["bytes"]
+        return len(slots)

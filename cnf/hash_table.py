@@ -1,0 +1,111 @@
+"""A flow table in an LRU hash of the kernel: what has expired is deleted from here, and evictions are worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from cnf.clock import WallClock
+from cnf.config import Flows
+from cnf.flows import FlowColumns, Index, identities, over, set_rates
+from cnf.kernel.counters import TableCounters
+from cnf.kernel.maps import FlowMap, Records
+from cnf.ledger import Count, count_of, total
+from cnf.records import FLOW4_KEY, FLOW6_KEY, FLOW_VALUE, Family
+from cnf.snapshot import TableDrain, TableState
+
+KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
+
+SLACK: Final = 4096
+"""Rows beyond a table's capacity: while flows come and go, a walk can meet more than it holds at any one time."""
+
+
+class HashTable:
+    """One family's flows, and what has to be known of them from drain to drain."""
+
+    def __init__(self, family: Family, maps: Mapping[str, int], counters: TableCounters, capacity: int) -> None:
+        """Take a datapath's maps, descriptors by name; the table holds ``capacity`` flows."""
+        self.family = family
+        name = f"flows{family[-1]}"
+        self._map = FlowMap(name, maps[name], KEYS[family], FLOW_VALUE)
+        self._counters = counters
+        self._capacity = capacity
+        self._expired = Count()
+        self._expired_flows = 0
+        self._evicted_flows = 0
+        self._last: tuple[FlowColumns, Index] | None = None
+        self._next: tuple[FlowColumns, Index] | None = None
+
+    def memory(self) -> list[int]:
+        """Return what the next daemon has to know: what was taken out of the table."""
+        return [*self._expired, self._expired_flows, self._evicted_flows]
+
+    def remember(self, document: list[int]) -> None:
+        """Go on from what ``memory()`` returned."""
+        packets, octets, self._expired_flows, self._evicted_flows = document
+        self._expired = Count(packets, octets)
+
+    def apply(self, settings: Flows, tick_ns: int) -> None:
+        """Do nothing: when a flow has expired is for the drain to know."""
+
+    def drain(self, clock: WallClock, settings: Flows, seconds: float | None) -> TableDrain:
+        """Read the table and delete what has expired; ``seconds`` have passed since the drain before, if there was one.
+
+        Raises:
+            MapError: the kernel refused; nothing is lost, the next drain reads it again.
+
+        """
+        # Counters before flows: what comes meanwhile can hide an eviction until the next drain, but never feign one.
+        counters = self._counters.read(self.family)
+        flows, index = self._walk()
+        keep = np.ones(len(flows), bool)
+        keep[index.duplicates(flows)] = False
+        present = int(np.count_nonzero(keep))
+        self._evicted_flows = max(self._evicted_flows, counters.inserted - self._expired_flows - present)
+        gone = keep & over(flows.last_seen, flows.tcp_flags, clock, settings.idle_timeout, settings.ended_timeout)
+        if gone.any():
+            self._expire(flows.keys(np.flatnonzero(gone)))
+            keep &= ~gone
+        if not keep.all():
+            flows = flows.compress(keep)
+            index.compress(keep)
+        if seconds is not None and self._last:
+            before, index_before = self._last
+            set_rates(flows, before, index.matches(index_before), seconds)
+        self._next = flows, index
+        state = TableState(
+            entries=len(flows),
+            capacity=self._capacity,
+            created=counters.inserted,
+            expired=self._expired_flows,
+            evicted=self._evicted_flows,
+            insert_errors={cause: count.packets for cause, count in counters.errors.items()},
+        )
+        evicted = None if self._evicted_flows else Count()
+        return TableDrain(flows, state, self._expired, evicted, total(counters.errors.values()))
+
+    def settle(self) -> None:
+        """Take the latest drain for the one before, now that all tables have been read."""
+        self._last = self._next
+
+    def _walk(self) -> tuple[FlowColumns, Index]:
+        """Read the whole table into new columns, and order them by identity."""
+        flows = FlowColumns.empty(self.family, self._capacity + SLACK)
+        identity = np.empty(len(flows), np.uint64)
+        count = 0
+        for keys, values in self._map.batches():
+            if count + len(keys) > len(flows):
+                flows, identity = flows.extended(2 * len(flows)), np.concatenate((identity, np.empty_like(identity)))
+            flows.fill(count, keys, values)
+            identity[count : count + len(keys)] = identities(keys)
+            count += len(keys)
+        return flows.head(count), Index(identity[:count])
+
+    def _expire(self, keys: Records) -> None:
+        taken, error = self._map.take(keys)
+        self._expired = self._expired.plus(count_of(taken["packets"], taken["bytes"]))
+        self._expired_flows += len(taken)
+        if error is not None:
+            raise error
