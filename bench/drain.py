@@ -15,10 +15,10 @@ import numpy as np
 from bench.report import Bar, Section
 from bench.table import FLOWS, LONG_AGO, MAX_ENTRIES, Table
 from cnf.flows import FlowColumns
+from cnf.hash_table import SLACK
 from cnf.kernel.maps import BATCH, FlowMap
 from cnf.records import FLOW4_KEY, FLOW_VALUE
 from cnf.series import FlowSeries
-from cnf.hash_table import SLACK
 
 SOURCE: Final = Path(__file__).parent / "walk.c"
 CHANGED: Final = FLOWS // 10

@@ -146,8 +146,8 @@ def identities(keys: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
 class Match(NamedTuple):
     """Flows, and where those of another drain stand that may be the same; arrays of the same length."""
 
-    rows: Rows
-    rows_before: Rows
+    rows: npt.NDArray[np.integer]
+    rows_before: npt.NDArray[np.integer]
     found: Mask
     """Where it is not set, there is none."""
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.flows import FlowColumns, Index, Mask, Match, Places, identities, largest, over, set_rates
+from cnf.flows import FlowColumns, Index, Mask, identities, largest, over, set_rates
 from cnf.records import FAMILIES, TCP, UDP, Family
 from tests.unit.samples import CLOCK, JIFFIES, Flow, columns, records
 
