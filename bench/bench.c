@@ -22,6 +22,7 @@ static __always_inline void use(void *key, long outcome)
 #define interface_slot(ifindex) (accounting ? interface_slot(ifindex) : 0)
 #define limit4(...) (accounting ? limit4(__VA_ARGS__) : CNF_LIMIT_PASS)
 #define limit6(...) (accounting ? limit6(__VA_ARGS__) : CNF_LIMIT_PASS)
+#define flow_find(...) (accounting ? flow_find(__VA_ARGS__) : (void)0)
 #define account(table, key, ...) (accounting ? account(table, key, __VA_ARGS__) : use(key, 0))
 #define count_packet(slot, outcome, ...)                                                                               \
 	(accounting ? count_packet(slot, outcome, __VA_ARGS__) : use((void *)0, outcome))
@@ -30,6 +31,7 @@ static __always_inline void use(void *key, long outcome)
 #undef interface_slot
 #undef limit4
 #undef limit6
+#undef flow_find
 #undef account
 #undef count_packet
 
@@ -87,9 +89,11 @@ int counters_only(struct xdp_md *ctx)
 
 int table_only(struct xdp_md *ctx)
 {
-	struct flow4_key key = {.ifindex = ctx->ingress_ifindex};
+	struct flow4_key key ALIGNED_FOR_WORDS = {.ifindex = ctx->ingress_ifindex};
+	struct flow_place place;
 
-	account_flow(CNF_TABLE_IPV4, &key, bpf_xdp_get_buff_len(ctx), 0);
+	flow_find(CNF_TABLE_IPV4, &key, &place);
+	account_flow(CNF_TABLE_IPV4, &key, &place, bpf_xdp_get_buff_len(ctx), 0);
 	return XDP_PASS;
 }
 
@@ -140,17 +144,21 @@ int one_more_lookup6(struct xdp_md *ctx)
 /* Count the packet in a flow more: a lookup, and the two atomic adds that keep sums exact. */
 int one_more_flow4(struct xdp_md *ctx)
 {
-	struct flow4_key key = {};
+	struct flow4_key key ALIGNED_FOR_WORDS = {};
+	struct flow_place place;
 
-	account_flow(CNF_TABLE_IPV4, &key, bpf_xdp_get_buff_len(ctx), 0);
+	flow_find(CNF_TABLE_IPV4, &key, &place);
+	account_flow(CNF_TABLE_IPV4, &key, &place, bpf_xdp_get_buff_len(ctx), 0);
 	return ingress(ctx, 1);
 }
 
 int one_more_flow6(struct xdp_md *ctx)
 {
-	struct flow6_key key = {};
+	struct flow6_key key ALIGNED_FOR_WORDS = {};
+	struct flow_place place;
 
-	account_flow(CNF_TABLE_IPV6, &key, bpf_xdp_get_buff_len(ctx), 0);
+	flow_find(CNF_TABLE_IPV6, &key, &place);
+	account_flow(CNF_TABLE_IPV6, &key, &place, bpf_xdp_get_buff_len(ctx), 0);
 	return ingress(ctx, 1);
 }
 

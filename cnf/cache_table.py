@@ -14,10 +14,10 @@ from cnf.flows import FlowColumns, Places, over, set_rates
 from cnf.kernel.cache import Block, Cache, FlowSettings, Memory
 from cnf.kernel.counters import TableCounters
 from cnf.ledger import Count, count_of, total
-from cnf.records import CACHE_HEAD, FLOW4_SLOT, FLOW6_SLOT, FLOW_DROPS, SLOT_DROPS, Family
+from cnf.records import FLOW4_BUCKET, FLOW6_BUCKET, FLOW_DROPS, SLOT_DROPS, Family
 from cnf.snapshot import TableDrain, TableState
 
-SLOTS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_SLOT, "ipv6": FLOW6_SLOT}
+BUCKETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_BUCKET, "ipv6": FLOW6_BUCKET}
 
 
 class CacheTable:
@@ -30,12 +30,9 @@ class CacheTable:
     def __init__(self, family: Family, maps: Mapping[str, int], counters: TableCounters, capacity: int) -> None:
         """Take a datapath's maps, descriptors by name; the table is made for ``capacity`` flows."""
         self.family = family
-        self._memories = {
-            noun: Memory(name, maps[name], value)
-            for noun, value in (("flow_heads", CACHE_HEAD), ("flows", SLOTS[family]), ("flow_drops", FLOW_DROPS))
-            if (name := f"{noun}{family[-1]}") in maps
-        }
-        self._cache = Cache(self._memories["flow_heads"], self._memories["flows"])
+        flows, drops = f"flows{family[-1]}", f"flow_drops{family[-1]}"
+        self._cache = Cache(Memory(flows, maps[flows], BUCKETS[family]))
+        self._drops = Memory(drops, maps[drops], FLOW_DROPS) if drops in maps else None
         self._settings = FlowSettings(maps)
         self._counters = counters
         self._capacity = capacity
@@ -88,7 +85,7 @@ class CacheTable:
 
     def _walk(self, clock: WallClock, settings: Flows) -> tuple[FlowColumns, Places, Count, int]:
         """Return the flows that go on and their places; and what those that have expired had counted, and how many."""
-        flows = FlowColumns.empty(self.family, self._cache.slots.size)
+        flows = FlowColumns.empty(self.family, self._cache.size)
         places = np.empty(len(flows), np.uint32)
         count, expired, expired_flows = 0, Count(), 0
         for block in self._cache.blocks():
@@ -106,8 +103,8 @@ class CacheTable:
         flows.fill(start, slots["key"], slots)
         places[start : start + len(slots)] = block.places
         rows = np.flatnonzero(slots["tcp_flags"] & np.uint64(SLOT_DROPS))
-        if len(rows) and (memory := self._memories.get("flow_drops")):
-            drops = memory.at(block.places[rows])
+        if len(rows) and self._drops:
+            drops = self._drops.at(block.places[rows])
             flows.dropped_packets[start + rows] = drops["packets"]
             flows.dropped_bytes[start + rows] = drops["bytes"]
         return len(slots)

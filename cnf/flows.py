@@ -198,7 +198,7 @@ class Places:
         for start in range(0, len(self.places), BLOCK):
             places = self.places[start : start + BLOCK]
             first, end = places[0], int(places[-1]) + 1
-            low, high = np.searchsorted(before.places, (first, end))
+            low, high = np.searchsorted(before.places, np.array((first, end), before.places.dtype))
             row_of = np.full(end - int(first), -1, np.int32)
             row_of[before.places[low:high] - first] = np.arange(low, high)
             rows_before = row_of[places - first]

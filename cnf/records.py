@@ -90,6 +90,8 @@ CACHE_SECRETS: Final = np.dtype([("words", "<u8", (SECRETS,))])
 _SLOT_COUNTS: Final[list[Any]] = [(name, "<u8") for name in (FLOW_VALUE.names or ())[:5]]
 FLOW4_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW4_KEY)])
 FLOW6_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW6_KEY), ("zero", "<u8")])
+FLOW4_BUCKET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW4_SLOT, (WAYS,))])
+FLOW6_BUCKET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW6_SLOT, (WAYS,))])
 SLOT_DROPS: Final = 0x100
 """Bit of a slot's ``tcp_flags``: its element of FLOW_DROPS holds something."""
 FLOW_DROPS: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])

@@ -94,13 +94,13 @@ struct flow_value {
 };
 
 /*
- * A cache: buckets of CNF_WAYS slots, each with a head that says what is where. The slots of bucket n are the elements
- * of another array from n * CNF_WAYS on. User space only reads.
+ * A cache is an array of buckets: a head, then CNF_WAYS slots. User space only reads. Head and slots are neighbours so
+ * that they share a page, and the processor looks up one address in place of two.
  */
 #define CNF_WAYS 8
 
 struct cache_head { /* a cache line */
-	__u64 tags; /* a byte a slot, of its key's hash; 0 = empty */
+	__u64 tags;     /* a byte a slot, of its key's hash; 0 = empty */
 	__u64 sequence; /* odd while a slot is given to another key */
 	__u32 stamps[CNF_WAYS]; /* jiffies, the lower half; the slot with the oldest makes room */
 	__u64 zero[2];

@@ -12,8 +12,9 @@
 
 #include "abi.h"
 
-#define CACHE_BUCKETS(entries) (((entries) * 2 + CNF_WAYS - 1) / CNF_WAYS) /* with twice the slots, hardly any evicts  \
-									    */
+#define CACHE_BUCKETS(entries)                                                                                         \
+	(((entries) * 2 + CNF_WAYS - 1) / CNF_WAYS) /* with twice the slots, hardly any evicts                         \
+						     */
 #define CACHE_TRIES 8
 #define CACHE_EACH_BYTE 0x0101010101010101ULL
 #define CACHE_HIGH_BITS 0x8080808080808080ULL

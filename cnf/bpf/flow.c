@@ -5,6 +5,7 @@
  *   CNF_MAX_ENTRIES  flows a table can hold
  *   CNF_IPV6         0: IPv6 packets count as non-IP
  *   CNF_VLAN         0: tagged packets count as non-IP
+ *   CNF_PERFMON      1: loaded with CAP_PERFMON
  *   CNF_LIMITER      0: no limits; else
  *   CNF_MAX_SOURCES  sources of a family that can have a bucket
  *   CNF_MAX_RULES    rules, and as many shared buckets, of two rule sets; a power of two
@@ -20,7 +21,7 @@
 /* Account every frame that the interface receives; pass it on, unless a limit says otherwise. */
 int cnf_ingress(struct xdp_md *ctx)
 {
-	__u64 bytes = bpf_xdp_get_buff_len(ctx);
+	__u64 bytes = frame_length(ctx);
 	struct cursor cursor = {
 		.ctx = ctx,
 		.at = (void *)(long)ctx->data,

@@ -16,12 +16,20 @@
 #define FLOW4_WORDS (sizeof(struct flow4_key) / sizeof(__u64))
 #define FLOW6_WORDS (sizeof(struct flow6_key) / sizeof(__u64))
 
+struct flow4_bucket {
+	struct cache_head head;
+	struct flow4_slot slots[CNF_WAYS];
+};
+
+struct flow6_bucket {
+	struct cache_head head;
+	struct flow6_slot slots[CNF_WAYS];
+};
+
 BPF_ARRAY(flow_settings, struct flow_settings, 1);
-BPF_F_TABLE("array", __u32, struct cache_head, flow_heads4, FLOW_BUCKETS, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", __u32, struct flow4_slot, flows4, FLOW_BUCKETS *CNF_WAYS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct flow4_bucket, flows4, FLOW_BUCKETS, BPF_F_MMAPABLE);
 #if CNF_IPV6
-BPF_F_TABLE("array", __u32, struct cache_head, flow_heads6, FLOW_BUCKETS, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", __u32, struct flow6_slot, flows6, FLOW_BUCKETS *CNF_WAYS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct flow6_bucket, flows6, FLOW_BUCKETS, BPF_F_MMAPABLE);
 #endif
 #if CNF_LIMITER
 BPF_F_TABLE("array", __u32, struct flow_drops, flow_drops4, FLOW_BUCKETS *CNF_WAYS, BPF_F_MMAPABLE);
@@ -36,22 +44,21 @@ struct flow_place {
 };
 
 /* `table` is a constant wherever these are called, so that one branch remains of each. */
-static __always_inline struct cache_head *flow_head(enum cnf_table table, __u32 bucket)
+static __always_inline struct cache_head *flow_bucket(enum cnf_table table, __u32 bucket)
 {
 #if CNF_IPV6
 	if (table == CNF_TABLE_IPV6)
-		return flow_heads6.lookup(&bucket);
+		return (void *)flows6.lookup(&bucket);
 #endif
-	return flow_heads4.lookup(&bucket);
+	return (void *)flows4.lookup(&bucket);
 }
 
-static __always_inline struct flow_value *flow_slot(enum cnf_table table, __u32 index)
+static __always_inline struct flow_value *flow_slot(enum cnf_table table, struct cache_place *place, __u32 way)
 {
-#if CNF_IPV6
+	way &= CNF_WAYS - 1; /* as the verifier wants to see it */
 	if (table == CNF_TABLE_IPV6)
-		return (void *)flows6.lookup(&index);
-#endif
-	return (void *)flows4.lookup(&index);
+		return (void *)&((struct flow6_bucket *)place->head)->slots[way];
+	return (void *)&((struct flow4_bucket *)place->head)->slots[way];
 }
 
 static __always_inline __u64 *flow_key(enum cnf_table table, struct flow_value *flow)
@@ -92,8 +99,8 @@ static __always_inline void flow_look(enum cnf_table table, void *key, struct fl
 		if (!matches)
 			return;
 		way = cache_way(matches);
-		flow = flow_slot(table, cache->bucket * CNF_WAYS + way);
-		if (flow && flow_is(table, flow, key)) {
+		flow = flow_slot(table, cache, way);
+		if (flow_is(table, flow, key)) {
 			cache->way = way;
 			place->flow = flow;
 			return;
@@ -105,7 +112,7 @@ static __always_inline void flow_look(enum cnf_table table, void *key, struct fl
 static __always_inline void flow_find(enum cnf_table table, void *key, struct flow_place *place)
 {
 	cache_place(&place->cache, cache_hash(key, flow_words(table)), FLOW_BUCKETS);
-	place->cache.head = flow_head(table, place->cache.bucket);
+	place->cache.head = flow_bucket(table, place->cache.bucket);
 	place->flow = 0;
 	if (place->cache.head) /* always: the bucket is below the array's size */
 		flow_look(table, key, place);
@@ -154,9 +161,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct f
 
 	if (!flow) {
 		cache->way = cache_victim(cache->head, cache->head->tags, now);
-		flow = flow_slot(table, cache->bucket * CNF_WAYS + cache->way);
-		if (!flow)
-			return; /* never */
+		flow = flow_slot(table, cache, cache->way);
 	}
 	over = flow_over(flow, now);
 	cache_tag(cache, 0); /* nobody finds it while the key is written */

@@ -102,6 +102,15 @@ struct icmp_header {
 	__u8 code;
 };
 
+static __always_inline __u64 frame_length(struct xdp_md *ctx)
+{
+#if CNF_PERFMON
+	return (long)ctx->data_end - (long)ctx->data;
+#else
+	return bpf_xdp_get_buff_len(ctx); /* to subtract pointers takes CAP_PERFMON */
+#endif
+}
+
 /*
  * Where parsing stands. Headers behind IPv4 options or IPv6 extension headers are at a place that varies: to add that
  * to a packet pointer takes CAP_PERFMON, so those are copied out by a helper. All others are read in place.

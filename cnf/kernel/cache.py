@@ -1,7 +1,7 @@
 """The program's own caches, read through their memory: no system call an entry, and nothing is ever written.
 
-A cache is two arrays of BPF_F_MMAPABLE: heads (CACHE_HEAD, one a bucket) and slots (WAYS a bucket), see
-``cnf/bpf/cache.h``. They are mapped and copied piece by piece, so that a reader's memory does not grow with the table.
+A cache is an array of BPF_F_MMAPABLE: buckets of a head and WAYS slots, see ``cnf/bpf/cache.h``. It is mapped and
+copied piece by piece, so that a reader's memory does not grow with the table.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ import numpy.typing as npt
 from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, Records
-from cnf.records import FLOW_SETTINGS, WAYS
+from cnf.records import CACHE_HEAD, FLOW_SETTINGS, WAYS
 
 Words = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.intp]
 
-WINDOW: Final = 1 << 16
-"""Slots that are mapped at a time: a whole number of pages of every array."""
-BLOCK: Final = 1 << 12
-"""Slots that are copied at a time: they stay in the processor's cache until they have been worked on."""
+WINDOW: Final = 1 << 13
+"""Elements that are mapped at a time: a whole number of pages, whatever their size and the pages'."""
+BLOCK: Final = 1 << 9
+"""Buckets that are copied at a time: they stay in the processor's cache until they have been worked on."""
 TRIES: Final = 4
 """Times that a bucket is copied again which changes meanwhile; then its slots are left for the next drain."""
 
 _SEQUENCE: Final = 1
-"""Index of the sequence among the words of a head."""
+"""Index of the sequence among the words of a bucket."""
+_HEAD: Final = CACHE_HEAD.itemsize // 8
+"""Index of its first slot's."""
 
 
 class Memory:
@@ -43,7 +45,7 @@ class Memory:
         self._fd = fd
 
     def window(self, first: int, count: int) -> Words:
-        """Map ``count`` elements from ``first`` on, a multiple of WINDOW / WAYS; shape (count, words of a value).
+        """Map ``count`` elements from ``first`` on, a multiple of WINDOW; shape (count, words of a value).
 
         They are mapped for as long as the array, or a view of it, is there.
 
@@ -61,10 +63,10 @@ class Memory:
         return np.frombuffer(memory, np.uint64, count * size // 8).reshape(count, size // 8)
 
     def at(self, places: Places) -> Records:
-        """Return the elements at ``places``, ascending and not further apart than a window: shape (N,)."""
+        """Return the elements at ``places``, ascending: shape (N,)."""
         first = int(places[0]) // WINDOW * WINDOW
-        window = self.window(first, min(WINDOW, self.size - first))
-        return window[places - first].view(self.value).reshape(len(places))
+        end = min(-(-(int(places[-1]) + 1) // WINDOW) * WINDOW, self.size)
+        return self.window(first, end - first)[places - first].view(self.value).reshape(len(places))
 
 
 class Block(NamedTuple):
@@ -83,11 +85,12 @@ class Block(NamedTuple):
 class Cache:
     """A cache's slots; the first word of an empty one is 0."""
 
-    def __init__(self, heads: Memory, slots: Memory) -> None:
-        """Take both arrays."""
-        self.slots = slots
-        self._heads = heads
-        self._staging = np.empty((BLOCK, slots.value.itemsize // 8), np.uint64)
+    def __init__(self, buckets: Memory) -> None:
+        """Take the array of buckets, whose dtype has the fields ``head`` and ``slots``."""
+        self._buckets = buckets
+        self._slot = buckets.value["slots"].base
+        self.size = buckets.size * WAYS
+        self._staging = np.empty((BLOCK * WAYS, self._slot.itemsize // 8), np.uint64)
 
     def blocks(self) -> Iterator[Block]:
         """Yield the whole table, piece by piece.
@@ -98,21 +101,19 @@ class Cache:
             MapError: the kernel refused to map it.
 
         """
-        for first in range(0, self.slots.size, WINDOW):
-            count = min(WINDOW, self.slots.size - first)
-            sequences = self._heads.window(first // WAYS, count // WAYS)[:, _SEQUENCE]
-            slots = self.slots.window(first, count)
-            for start in range(0, count, BLOCK):
-                stop = min(start + BLOCK, count)
-                staging = self._staging[: stop - start]
-                steady = _copy(staging, slots[start:stop], sequences[start // WAYS : stop // WAYS])
-                used = (staging[:, 0] != 0) & steady
+        for first in range(0, self._buckets.size, WINDOW):
+            window = self._buckets.window(first, min(WINDOW, self._buckets.size - first))
+            for start in range(0, len(window), BLOCK):
+                buckets = window[start : start + BLOCK]
+                slots = self._staging[: len(buckets) * WAYS]
+                used = _copy(slots, buckets) & (slots[:, 0] != 0)
                 if used.any():
-                    yield Block(np.arange(first + start, first + stop), staging).where(used)
+                    place = (first + start) * WAYS
+                    yield Block(np.arange(place, place + len(slots)), slots).where(used)
 
     def records(self, words: Words) -> Records:
         """Return a block's words as what they are: shape (N,) of the slots' dtype."""
-        return words.view(self.slots.value).reshape(len(words))
+        return words.view(self._slot).reshape(len(words))
 
 
 class FlowSettings:
@@ -127,19 +128,19 @@ class FlowSettings:
         self._array.write(0, np.array((idle, ended), FLOW_SETTINGS))
 
 
-def _copy(copy: Words, slots: Words, sequences: Words) -> npt.NDArray[np.bool_]:
-    """Copy the slots, again where their bucket changes meanwhile; return which have been got whole."""
+def _copy(slots: Words, buckets: Words) -> npt.NDArray[np.bool_]:
+    """Copy the buckets' slots, again where a bucket changes meanwhile; return which have been got whole."""
+    copies, sequences = slots.reshape(len(buckets), -1), buckets[:, _SEQUENCE]
     before = sequences.copy()
-    np.copyto(copy, slots)
+    np.copyto(copies, buckets[:, _HEAD:])
     moved = np.flatnonzero(_changed(before, sequences))
     for _ in range(TRIES):
         if not len(moved):
             break
         before = sequences[moved]
-        rows = (moved[:, np.newaxis] * WAYS + np.arange(WAYS)).ravel()
-        copy[rows] = slots[rows]
+        copies[moved] = buckets[moved, _HEAD:]
         moved = moved[_changed(before, sequences[moved])]
-    steady = np.ones((len(sequences), WAYS), np.bool_)
+    steady = np.ones((len(buckets), WAYS), np.bool_)
     steady[moved] = False
     return steady.ravel()
 

@@ -71,8 +71,7 @@ class Blueprint:
         families = ("4", "6") if self.ipv6 else ("4",)
         names = [f"flows{family}" for family in families]
         if self.table == "cache":
-            nouns = ("flow_heads", "flow_drops") if self.limiter else ("flow_heads",)
-            names += [f"{noun}{family}" for noun in nouns for family in families]
+            names += [f"flow_drops{family}" for family in families if self.limiter]
             names += CACHE_MAPS
         if self.limiter:
             names += [f"limit_{noun}{family}" for noun in ("prefixes", "sources") for family in families]
@@ -150,7 +149,7 @@ class Build:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = {
             "source": str(blueprint.source),
-            "defines": blueprint.defines,
+            "defines": blueprint.defines | {"CNF_PERFMON": int(not capabilities.missing(capabilities.SPEED))},
             "maps": blueprint.maps,
             "programs": blueprint.programs,
             "pins": str(pins) if pins else None,

@@ -212,8 +212,6 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
     assert Blueprint(10, "cache").maps == (
         "flows4",
         "flows6",
-        "flow_heads4",
-        "flow_heads6",
         "cache_secrets",
         "flow_settings",
         "table_counters",
