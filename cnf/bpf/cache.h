@@ -15,9 +15,10 @@
 #define CACHE_BUCKETS(entries)                                                                                         \
 	(((entries) * 2 + CNF_WAYS - 1) / CNF_WAYS) /* with twice the slots, hardly any evicts                         \
 						     */
-#define CACHE_TRIES 8
+#define CACHE_MATCHES 2 /* slots of a bucket that can have the same tag */
+#define CACHE_TRIES 2   /* to have a bucket that another CPU claims, too */
+#define CACHE_WAITS 8   /* looks at its sequence between them */
 #define CACHE_EACH_BYTE 0x0101010101010101ULL
-#define CACHE_HIGH_BITS 0x8080808080808080ULL
 
 BPF_ARRAY(cache_secrets, struct cache_secrets, 1);
 
@@ -26,8 +27,9 @@ struct cache_place {
 	struct cache_head *head;
 	__u64 sequence;
 	__u64 tag;
+	__u64 found; /* 1 or 0 */
 	__u32 bucket;
-	__u32 way;
+	__u32 way; /* where it was found */
 };
 
 /* Read word `index` of a key, of whatever fields it is made. */
@@ -51,7 +53,7 @@ static __always_inline __u64 cache_hash(const void *key, int words)
 
 	if (!secrets)
 		return 0;
-#pragma unroll
+#pragma clang loop unroll(full)
 	for (int index = 0; index < words; index++) {
 		__u64 word = cache_word(key, index);
 
@@ -70,20 +72,35 @@ static __always_inline void cache_place(struct cache_place *place, __u64 hash, _
 	place->tag = tag + !tag;
 }
 
-/* Return a mask of the slots with this tag: the highest bit of a byte. The lowest is right, others may be wrong. */
+/* Return a mask of the slots with this tag: the highest bit of each one's byte. */
 static __always_inline __u64 cache_matches(__u64 tags, __u64 tag)
 {
-	__u64 other = tags ^ tag * CACHE_EACH_BYTE;
+	__u64 other = tags ^ tag * CACHE_EACH_BYTE, low = CACHE_EACH_BYTE * 0x7f;
 
-	return (other - CACHE_EACH_BYTE) & ~other & CACHE_HIGH_BITS;
+	return ~(((other & low) + low) | other | low);
 }
 
-/* Return the slot of the lowest bit of a mask, which is not 0. */
+/* Return the slot of the lowest bit of a mask; of none, the first. */
 static __always_inline __u32 cache_way(__u64 matches)
 {
 	__u64 lowest = matches & -matches;
 
 	return ((lowest >> 7) * 0x0001020304050607ULL) >> 56 & (CNF_WAYS - 1);
+}
+
+/* Return 1 for 0, and 0 for all else, without a branch: the verifier would follow both, with all that comes behind. */
+static __always_inline __u64 cache_is_zero(__u64 number)
+{
+	__u64 sign = number | -number;
+
+	asm volatile("" : "+r"(sign)); /* or the compiler makes it a branch again */
+	return ~sign >> 63;
+}
+
+/* Return one or the other, by a choice of 1 or 0. */
+static __always_inline __u64 cache_choose(__u64 choice, __u64 one, __u64 other)
+{
+	return other ^ ((one ^ other) & -choice);
 }
 
 /* Return the greater of two numbers below 2^63, without a branch: it would be taken or not at random. */
@@ -95,11 +112,18 @@ static __always_inline __u64 cache_greater(__u64 one, __u64 other)
 	return one - (difference & difference >> 63);
 }
 
-/* Return an empty slot, or else the one with the oldest stamp, before or after now by less than 2^31 jiffies. */
-static __always_inline __u32 cache_victim(struct cache_head *head, __u64 tags, __u64 now)
+/*
+ * Return the slot that the place's key is to have: an empty one, or else the one with the oldest stamp, before or after
+ * now by less than 2^31 jiffies. But where CACHE_MATCHES have its tag, one of those, so that no more need be looked at.
+ */
+static __always_inline __u32 cache_victim(struct cache_place *place, __u64 now)
 {
-	__u64 empty = cache_matches(tags, 0), oldest = 0;
+	struct cache_head *head = place->head;
+	__u64 tags = *(volatile __u64 *)&head->tags, oldest = 0;
+	__u64 same = cache_matches(tags, place->tag), empty = cache_matches(tags, 0);
 
+	if (same & (same - 1))
+		return cache_way(same);
 	if (empty)
 		return cache_way(empty);
 #pragma unroll
@@ -126,6 +150,15 @@ static __always_inline int cache_claim(struct cache_place *place)
 
 	return !(sequence & 1) &&
 	       __sync_val_compare_and_swap(&place->head->sequence, sequence, sequence + 1) == sequence;
+}
+
+/* Give the CPU that has claimed the bucket the time to release it: some hundred nanoseconds. */
+static __always_inline void cache_wait(struct cache_place *place)
+{
+#pragma unroll
+	for (int waits = 0; waits < CACHE_WAITS; waits++)
+		if (!(*(volatile __u64 *)&place->head->sequence & 1))
+			break;
 }
 
 /* Have the claimed bucket's slot found by nobody, or by the place's tag. */

@@ -40,7 +40,6 @@ BPF_F_TABLE("array", __u32, struct flow_drops, flow_drops6, FLOW_BUCKETS *CNF_WA
 
 struct flow_place {
 	struct cache_place cache;
-	struct flow_value *flow; /* a slot begins like one; NULL if there is none */
 };
 
 /* `table` is a constant wherever these are called, so that one branch remains of each. */
@@ -53,6 +52,7 @@ static __always_inline struct cache_head *flow_bucket(enum cnf_table table, __u3
 	return (void *)flows4.lookup(&bucket);
 }
 
+/* A slot begins like a flow_value. */
 static __always_inline struct flow_value *flow_slot(enum cnf_table table, struct cache_place *place, __u32 way)
 {
 	way &= CNF_WAYS - 1; /* as the verifier wants to see it */
@@ -61,7 +61,7 @@ static __always_inline struct flow_value *flow_slot(enum cnf_table table, struct
 	return (void *)&((struct flow4_bucket *)place->head)->slots[way];
 }
 
-static __always_inline __u64 *flow_key(enum cnf_table table, struct flow_value *flow)
+static __always_inline volatile __u64 *flow_key(enum cnf_table table, struct flow_value *flow)
 {
 	return table == CNF_TABLE_IPV6 ? (void *)&((struct flow6_slot *)flow)->key
 				       : (void *)&((struct flow4_slot *)flow)->key;
@@ -72,40 +72,33 @@ static __always_inline int flow_words(enum cnf_table table)
 	return table == CNF_TABLE_IPV6 ? FLOW6_WORDS : FLOW4_WORDS;
 }
 
-static __always_inline int flow_is(enum cnf_table table, struct flow_value *flow, void *key)
+static __always_inline int flow_has(enum cnf_table table, struct cache_place *place, __u32 way, void *key)
 {
-	__u64 *known = flow_key(table, flow), difference = 0;
+	volatile __u64 *known = flow_key(table, flow_slot(table, place, way));
+	__u64 difference = 0;
 
-#pragma unroll
+#pragma clang loop unroll(full)
 	for (int index = 0; index < flow_words(table); index++)
-		difference |= *(volatile __u64 *)&known[index] ^ cache_word(key, index);
+		difference |= known[index] ^ cache_word(key, index);
 	return !difference;
 }
 
 /* Look in the place's bucket. */
-static __always_inline void flow_look(enum cnf_table table, void *key, struct flow_place *place)
+static __always_inline void flow_look(enum cnf_table table, void *key, struct cache_place *place)
 {
-	struct cache_place *cache = &place->cache;
 	__u64 matches;
 
-	place->flow = 0;
-	cache->sequence = *(volatile __u64 *)&cache->head->sequence;
-	matches = cache_matches(*(volatile __u64 *)&cache->head->tags, cache->tag);
-#pragma clang loop unroll(disable)
-	for (int tries = 0; tries < CNF_WAYS; tries++) {
-		struct flow_value *flow;
-		__u32 way;
-
-		if (!matches)
-			return;
-		way = cache_way(matches);
-		flow = flow_slot(table, cache, way);
-		if (flow_is(table, flow, key)) {
-			cache->way = way;
-			place->flow = flow;
-			return;
-		}
-		matches &= matches - 1;
+	place->sequence = *(volatile __u64 *)&place->head->sequence;
+	matches = cache_matches(*(volatile __u64 *)&place->head->tags, place->tag);
+	place->way = cache_way(matches);
+	place->found = 0;
+	if (!matches)
+		return;
+	place->found = flow_has(table, place, place->way, key);
+	matches &= matches - 1;
+	if (!place->found && matches) {
+		place->way = cache_way(matches);
+		place->found = flow_has(table, place, place->way, key);
 	}
 }
 
@@ -113,9 +106,9 @@ static __always_inline void flow_find(enum cnf_table table, void *key, struct fl
 {
 	cache_place(&place->cache, cache_hash(key, flow_words(table)), FLOW_BUCKETS);
 	place->cache.head = flow_bucket(table, place->cache.bucket);
-	place->flow = 0;
+	place->cache.found = 0;
 	if (place->cache.head) /* always: the bucket is below the array's size */
-		flow_look(table, key, place);
+		flow_look(table, key, &place->cache);
 }
 
 /* Return whether the flow has been idle or ended for so long that it is over. */
@@ -131,7 +124,7 @@ static __always_inline int flow_over(struct flow_value *flow, __u64 now)
 	settings = flow_settings.lookup(&zero);
 	if (!settings)
 		return 0; /* never */
-	return age > (__s64)settings->idle || ((flow->tcp_flags & FLOW_ENDED) && age > (__s64)settings->ended);
+	return (age > (__s64)settings->idle) | (!!(flow->tcp_flags & FLOW_ENDED) & (age > (__s64)settings->ended));
 }
 
 static __always_inline void forget_drops(enum cnf_table table, __u32 index)
@@ -151,24 +144,23 @@ static __always_inline void forget_drops(enum cnf_table table, __u32 index)
 }
 
 /* Give a slot of the claimed bucket to the key's flow, whose first packet this is; book what was in it. */
-static __always_inline void flow_begin(enum cnf_table table, void *key, struct flow_place *place, __u64 bytes,
+static __always_inline void flow_begin(enum cnf_table table, void *key, struct cache_place *cache, __u64 bytes,
 				       __u8 tcp_flags, __u64 now)
 {
-	struct cache_place *cache = &place->cache;
-	struct flow_value *flow = place->flow;
-	__u64 *words, packets, before;
+	struct flow_value *flow;
+	volatile __u64 *words;
+	__u64 packets, before;
 	int over;
 
-	if (!flow) {
-		cache->way = cache_victim(cache->head, cache->head->tags, now);
-		flow = flow_slot(table, cache, cache->way);
-	}
+	if (!cache->found)
+		cache->way = cache_victim(cache, now);
+	flow = flow_slot(table, cache, cache->way);
 	over = flow_over(flow, now);
 	cache_tag(cache, 0); /* nobody finds it while the key is written */
 	words = flow_key(table, flow);
-#pragma unroll
+#pragma clang loop unroll(full)
 	for (int index = 0; index < flow_words(table); index++)
-		*(volatile __u64 *)&words[index] = cache_word(key, index);
+		words[index] = cache_word(key, index);
 	packets = __sync_lock_test_and_set(&flow->packets, 1);
 	before = __sync_lock_test_and_set(&flow->bytes, bytes);
 	if (packets) {
@@ -188,35 +180,43 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct f
 static __always_inline void account_flow(enum cnf_table table, void *key, struct flow_place *place, __u64 bytes,
 					 __u8 tcp_flags)
 {
+	struct cache_place *cache = &place->cache;
 	__u64 now = bpf_jiffies64();
 
-	if (!place->cache.head)
+	if (!cache->head)
 		return; /* never */
-#pragma clang loop unroll(disable)
+#pragma unroll
 	for (int tries = 0; tries < CACHE_TRIES; tries++) {
-		if (place->flow && !flow_over(place->flow, now)) {
-			flow_add(place->flow, bytes, tcp_flags, now);
-			cache_stamp(place->cache.head, place->cache.way, now);
+		struct flow_value *flow = flow_slot(table, cache, cache->way);
+
+		if (cache->found && !flow_over(flow, now)) {
+			flow_add(flow, bytes, tcp_flags, now);
+			cache_stamp(cache->head, cache->way, now);
 			return;
 		}
-		if (cache_claim(&place->cache)) {
-			flow_begin(table, key, place, bytes, tcp_flags, now);
-			cache_release(&place->cache);
-			return;
-		}
-		flow_look(table, key, place);
+		if (cache_claim(cache))
+			goto claimed;
+		cache_wait(cache);
+		flow_look(table, key, cache);
 	}
 	count_table(table, CNF_INSERT_BUSY, 1, bytes);
+	return;
+claimed: /* once, however many tries: it is long */
+	flow_begin(table, key, cache, bytes, tcp_flags, now);
+	cache_release(cache);
 }
 
 static __always_inline void account_drop(enum cnf_table table, void *key, struct flow_place *place, __u64 bytes)
 {
 #if CNF_LIMITER
-	__u32 index = place->cache.bucket * CNF_WAYS + place->cache.way;
+	struct flow_value *flow;
 	struct flow_drops *drops;
+	__u32 index;
 
-	if (!place->flow)
+	if (!place->cache.head || !place->cache.found)
 		return;
+	flow = flow_slot(table, &place->cache, place->cache.way);
+	index = place->cache.bucket * CNF_WAYS + place->cache.way;
 #if CNF_IPV6
 	if (table == CNF_TABLE_IPV6)
 		drops = flow_drops6.lookup(&index);
@@ -225,8 +225,8 @@ static __always_inline void account_drop(enum cnf_table table, void *key, struct
 		drops = flow_drops4.lookup(&index);
 	if (!drops)
 		return; /* never */
-	if (!(place->flow->tcp_flags & CNF_SLOT_DROPS))
-		__sync_fetch_and_or(&place->flow->tcp_flags, (__u64)CNF_SLOT_DROPS);
+	if (!(flow->tcp_flags & CNF_SLOT_DROPS))
+		__sync_fetch_and_or(&flow->tcp_flags, (__u64)CNF_SLOT_DROPS);
 	__sync_fetch_and_add(&drops->packets, 1);
 	__sync_fetch_and_add(&drops->bytes, bytes);
 #endif

@@ -134,6 +134,14 @@ struct transport {
 	__u8 addressed;          /* 1 = the key has its addresses, even if the rest cannot be parsed */
 };
 
+static __always_inline void transport_add(struct transport *transport, __u64 zero)
+{
+	transport->ports += zero;
+	transport->protocol += zero;
+	transport->flow_flags += zero;
+	transport->tcp_flags += zero;
+}
+
 /* Step over a header of a constant `size`; return -1 if it is not all there. It starts where the cursor was before. */
 static __always_inline int cursor_step(struct cursor *cursor, __u32 size)
 {

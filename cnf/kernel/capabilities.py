@@ -12,7 +12,10 @@ SPEED: Final = {"CAP_PERFMON": 38}
 """Without it the kernel guards a program against speculative execution, which costs more than the program itself."""
 SYS_ADMIN: Final = 21
 
-SLOW: Final = "without CAP_PERFMON the kernel guards the program against speculation: it takes about four times as long"
+SLOW: Final = (
+    "without CAP_PERFMON the kernel guards the program against speculation: it takes about four times as long,"
+    " and its tables are LRU hashes, whatever flows.table says"
+)
 SLOW_REMEDY: Final = "add CAP_PERFMON to the service's AmbientCapabilities"
 
 
