@@ -152,7 +152,7 @@ class Daemon:
                 self._reconcile()
                 next_reconcile = now + RECONCILE_INTERVAL
             if now >= next_drain:
-                self._drain()
+                self._drain(late=time.monotonic() - next_drain)
                 # From the planned time, so that drains keep their beat; from now, when one took longer than that.
                 next_drain = max(next_drain + self._settings.flows.drain_interval, now)
             systemd.notify(WATCHDOG=1, STATUS=self._status())
@@ -250,7 +250,8 @@ class Daemon:
         self._state.interfaces = self._interfaces.states
         self._state.lost_notifications = self._links.lost
 
-    def _drain(self) -> None:
+    def _drain(self, late: float = 0.0) -> None:
+        """Drain, ``late`` seconds after it was due."""
         try:
             snapshot = self._tracker.drain()
             if self._limiter:
@@ -265,7 +266,12 @@ class Daemon:
         self._series.update(snapshot, self._settings.metrics.top_flows)
         self._note()  # first: nobody sees a count that the next daemon would not know of
         self._publish(snapshot)
-        self._log.debug("drained", flows=sum(map(len, snapshot.flows.values())), seconds=round(snapshot.duration, 4))
+        self._log.debug(
+            "drained",
+            flows=sum(map(len, snapshot.flows.values())),
+            seconds=round(snapshot.duration, 4),
+            late=round(late, 4),
+        )
 
     def _note(self) -> None:
         """Write down what the next daemon has to know."""
