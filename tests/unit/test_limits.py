@@ -228,7 +228,8 @@ def reference(
             return verdict, prefix, None
     best: tuple[tuple[int, bool, bool, bool, bool, int], Network, Rule] | None = None
     for index, each in enumerate(limits.rules):
-        about = traffic in each.protocols, traffic == "tcp_syn" and "tcp" in each.protocols, not each.protocols
+        named = traffic in each.protocols
+        about = named, not named and traffic == "tcp_syn" and "tcp" in each.protocols, not each.protocols
         on = {"eth*": interface.startswith("eth"), interface: True}
         if any(about) and (not each.interfaces or on.get(each.interfaces[0])) and limits.mode_of(each) != "off":
             for prefix in each.prefixes:
