@@ -102,7 +102,8 @@ class Daemon:
             metrics_socket = stack.enter_context(listen_tcp(self._settings.metrics.host, self._settings.metrics.port))
 
             folder = pins.folder()
-            left_behind = stack.enter_context(pins.left_behind(folder))
+            to_replace = stack.enter_context(contextlib.ExitStack())
+            left_behind = to_replace.enter_context(pins.left_behind(folder))
             program_fd, program_id = self._datapath.programs["cnf_ingress"], self._datapath.program_id
             attacher = stack.enter_context(Attacher(program_fd, program_id, left_behind))
             self._links = stack.enter_context(Links())
@@ -128,6 +129,7 @@ class Daemon:
             map_pins.stay = True
             stack.callback(self._leave, folder)
             self._interfaces.clean_up()
+            to_replace.close()  # no interface has one any more, and the kernel frees them
             self._give_up(pins.unpin(folder, str(program_id), map_pins.path.name if map_pins.path else ""))
             self._drain()
             serve(MetricsServer, metrics_socket, application(self._state, self._registry), "metrics")

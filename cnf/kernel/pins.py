@@ -95,7 +95,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def left_behind(path: Path) -> Iterator[dict[int, int]]:
-    """Open the programs that a daemon has left: descriptors by program id, closed in the end."""
+    """Open the programs that a daemon has left: descriptors by program id; closed, and none of them, in the end."""
     programs: dict[int, int] = {}
     try:
         for pin in path.glob("[0-9]*"):
@@ -104,8 +104,8 @@ def left_behind(path: Path) -> Iterator[dict[int, int]]:
                 programs[libbpf.program_id(fd)] = fd
         yield programs
     finally:
-        for fd in programs.values():
-            os.close(fd)
+        while programs:  # nobody may take the numbers, which are others' soon, for these programs
+            os.close(programs.popitem()[1])
 
 
 def pin(path: Path, program_fd: int, program_id: int) -> None:

@@ -23,6 +23,7 @@ from cnf.kernel.memory import Memory
 from cnf.limiter_memory import from_json, to_json
 from cnf.records import FLOW4_KEY, FLOW_VALUE, MEMORY_PAGE
 from cnf.rules import LIMITS, Limits
+from tests.leaks import bpf_objects
 from tests.net.arrivals import arrivals
 from tests.net.conftest import Node
 from tests.net.daemon import CNFD, Daemon
@@ -137,6 +138,19 @@ def test_a_spent_bucket_stays_spent(node: Node, bucket: str) -> None:
         assert through.by_source(20) == {OTHERS[0]: 20}
 
     assert verdicts(daemon.limits(), "few") == (10, 22, 0)
+
+
+def test_a_program_that_was_replaced_is_freed(node: Node) -> None:
+    """The daemon holds on to no program of the one before: the kernel has it no longer than an interface does."""
+    node.wire("n0")
+    daemon = node.daemon("n0").start()
+    (replaced,) = node.inside.programs().values()
+    _kill(daemon)
+
+    daemon.start()
+
+    assert replaced not in node.inside.programs().values()
+    wait_for(lambda: replaced not in dict(bpf_objects("prog")), "the kernel to free the program")
 
 
 def test_left_on_purpose(node: Node, folder: Path) -> None:
