@@ -125,13 +125,17 @@ class SourceReader:
         self._before = 0
 
     def memory(self) -> Document:
-        """Return what the next daemon has to know: how many were deleted and evicted, by family."""
-        return {family: [self._deleted[family], self._evicted[family]] for family in self._maps}
+        """Return what the next daemon has to know: how many were deleted and evicted, by family, and up to when."""
+        document: Document = {"before": self._before}
+        for family in self._maps:
+            document[family] = [self._deleted[family], self._evicted[family]]
+        return document
 
     def remember(self, document: Document) -> None:
         """Go on from what ``memory()`` returned."""
         for family in self._maps.keys() & document.keys():
             self._deleted[family], self._evicted[family] = document[family]
+        self._before = document.get("before", 0)
 
     def drain(self, clock: WallClock, rule_of: RuleOf, source_bits: int) -> Sources:
         """Read every table, and forget the sources that are idle.

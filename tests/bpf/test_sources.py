@@ -123,3 +123,15 @@ def test_what_was_inserted_and_is_gone_was_evicted(limited: Limited) -> None:
     assert drain(limited, reading).tables["ipv4"].evicted == 3
     remember(limited, "192.0.2.9")
     assert drain(limited, reading).tables["ipv4"].evicted == 3
+
+
+def test_the_next_daemon_knows_the_drain_before(limited: Limited) -> None:
+    """What was held back before the latest drain of a daemon that is gone is not held back now; what was since, is."""
+    first = reader(limited)
+    drained = drain(limited, first)
+    assert drained.before == 0  # nobody drained before: whoever was held back was so since
+
+    following = reader(limited)
+    following.remember(first.memory())
+
+    assert drain(limited, following).before == drained.clock.now.jiffies
