@@ -81,6 +81,7 @@ class Daemon:
         self._signals = signals
         self._log = structlog.get_logger()
         self._registry = CollectorRegistry()
+        self._limiter: Limiter | None = None
 
     def run(self, map_pins: pins.MapPins) -> None:
         """Attach, serve, and drain until a signal asks to stop; take everything back whatever happens.
@@ -114,18 +115,20 @@ class Daemon:
             self._series = FlowSeries()
             map_pins.stay = self._datapath.kept
             self._remember()
-            self._limiter = self._limits(stack)
-            self._interfaces.seating = self._limiter
-            self._state = State(
-                self._settings, self._source, self._build_info(), self._interfaces.totals, self._limiter
-            )
+            self._state = State(self._settings, self._source, self._build_info(), self._interfaces.totals)
             self._guard = Guard(self._state, self._settings.metrics.max_series, self._log)
             self._registry.register(self._guard)
             self._instruments = Instruments(self._registry)
 
             systemd.notify(STATUS="attaching the program")
             with self._trial(folder, program_fd, program_id):
+                # Before the first packet; but where the rules of the daemon before hold, only when no interface can
+                # make the start fail any more. Until then, an interface that is new has those that name none.
+                if not self._datapath.kept:
+                    self._limit(stack)
                 self._attach()
+                if self._datapath.kept:
+                    self._limit(stack)
             map_pins.stay = True
             stack.callback(self._leave, folder)
             self._interfaces.clean_up()
@@ -161,15 +164,16 @@ class Daemon:
             self._signals.wait(min(next_drain, next_reconcile, now + watchdog) - time.monotonic(), self._links)
         self._log.info("stopping", signal=self._signals.stop.name)
 
-    def _limits(self, stack: contextlib.ExitStack) -> Limiter | None:
+    def _limit(self, stack: contextlib.ExitStack) -> None:
+        """Put the limits in force, if there are any."""
         limits = self._settings.limits
         if limits is None:
-            return None
+            return
         from cnf.limiter import Limiter  # noqa: PLC0415 - half a megabyte that others need not have
 
         limiter = Limiter(self._datapath, limits, ssh.clients(), self._memory, self._interfaces.seats())
         stack.callback(limiter.close)
-        return limiter
+        self._limiter = self._state.limiter = self._interfaces.seating = limiter
 
     def _remember(self) -> None:
         """Go on from where the daemon before has left the maps, if it has."""
@@ -214,12 +218,12 @@ class Daemon:
 
     @contextlib.contextmanager
     def _trial(self, folder: Path, program_fd: int, program_id: int) -> Iterator[None]:
-        """Have the program pinned; if it is attached nowhere in the end, leave what was there before."""
+        """Have the program pinned; if the start comes to nothing, leave what was there before."""
         self._pin(folder, program_fd, program_id)
         try:
             yield
         except BaseException:
-            self._interfaces.detach_all()
+            self._interfaces.give_back()
             pins.unpin_program(folder, program_id)
             if self._datapath.kept:
                 self._note()

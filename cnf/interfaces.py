@@ -122,6 +122,19 @@ class Interfaces:
         for index in self._counters.assigned().keys() - self._owned.keys() - self._members.keys():
             self._unseat(index)
 
+    def give_back(self) -> None:
+        """Leave every interface as it was before: with the program that ours has replaced there, or with none."""
+        for index, link in tuple(self._owned.items()):
+            try:
+                there = self._attacher.put_back(link)
+            except CnfError as error:
+                there = False
+                self._log.error("the program before is not put back", interface=link.name, error=str(error))
+            if there:
+                self._log.info("the program before is back", interface=link.name)
+            else:
+                self._let_go(index)
+
     def detach_all(self) -> None:
         """Take the program off every interface that it was put on, or was about to be; log what refuses."""
         for index in tuple(self._owned):

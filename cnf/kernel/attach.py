@@ -46,6 +46,8 @@ class Attacher:
         self.program_id = program_id
         self._fd = program_fd
         self._left_behind = left_behind
+        self._replaced: dict[int, int] = {}
+        """Ids of programs that ours has replaced, by ifindex."""
         self._netlink = IPRoute(ext_ack=True)
 
     def __enter__(self) -> Self:
@@ -101,6 +103,22 @@ class Attacher:
             raise AttachError(f"interface {link.shown}: program {self.program_id} is still there after detaching it")
         return True
 
+    def put_back(self, link: Link) -> bool:
+        """Put the program that ours has replaced back on ``link``, in one step; return False if there is none.
+
+        Raises:
+            AttachError: the kernel refused.
+
+        """
+        before, mode = self._left_behind.get(self._replaced.pop(link.index, 0)), self.ours(link.index)
+        if before is None or mode is None:
+            return False
+        try:
+            self._set(link.index, before, MODE_FLAGS[mode] | XDP_FLAGS_REPLACE, expected=self._fd)
+        except NetlinkError as error:
+            raise AttachError(f"interface {link.shown}: putting back was refused: {_words(error)}") from error
+        return True
+
     def clean(self, link: Link) -> bool:
         """Take a crashed daemon's program off ``link``, where it is not wanted any more; tell whether one was there."""
         there = self.query(link.index)
@@ -148,6 +166,7 @@ class Attacher:
             )
         except NetlinkError as refusal:
             raise _occupied(link, there, refusal) from refusal
+        self._replaced[link.index] = there.id
         return Attached(there.mode, "")
 
 

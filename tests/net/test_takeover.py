@@ -410,6 +410,43 @@ def test_a_start_that_fails_leaves_what_was_there(node: Node, folder: Path, tmp_
     assert (ledger["dropped"], ledger["difference"]) == (5, 0)
 
 
+@pytest.mark.parametrize("failing", ["every interface refused", "limits refused"])
+def test_a_start_that_fails_leaves_the_limits(node: Node, folder: Path, failing: str) -> None:
+    """A start with other limits that comes to nothing, however late, has them in force for no packet."""
+    wire = node.wire("n0")
+    node.wire("n1")
+    daemon = node.daemon("n0", limits=RATION, flows=QUICK).start()
+    wire.send([packet(LIMITED)] * 12)
+    daemon.settle(12)
+    _kill(daemon)
+    left, carrier = (_pinned(folder), node.inside.programs()), _carrier_changes(node, "n0")
+
+    more = enforce(ration("few", 50, ["10.0.0.0/8"], interfaces=["n*"]), deny=[f"{OTHERS[0]}/32"])
+    with arrivals(node.inside, "n0") as through, foreign_program() as foreign:
+        foreign.attach(node.inside, "n1")
+        if failing == "every interface refused":
+            daemon.configure([{"name": "n1"}], limits=more, flows=QUICK)
+            assert daemon.refused()[0] == 71
+        else:
+            daemon.configure([{"name": "n0"}], limits=more, flows=QUICK)
+            daemon.state_file.parent.mkdir(exist_ok=True)
+            daemon.state_file.write_text("{", encoding="utf-8")
+            assert daemon.refused()[0] == 78
+            assert daemon.events("the program before is back")
+            daemon.state_file.unlink()
+        foreign.detach(node.inside, "n1")
+        assert (_pinned(folder), node.inside.programs()) == left
+        wire.send([packet(LIMITED), packet(OTHERS[0])] * 3)
+        assert through.by_source(3) == {OTHERS[0]: 3}
+
+    assert _carrier_changes(node, "n0") == carrier
+    daemon.configure([{"name": "n0"}], limits=RATION, flows=QUICK)
+    daemon.start()
+    ledger = daemon.settle(18)["ledger"]["packets"]
+    assert (ledger["received"], ledger["dropped"], ledger["difference"]) == (18, 5, 0)
+    assert verdicts(daemon.limits(), "few") == (10, 5, 0)
+
+
 def test_a_first_start_that_fails_leaves_no_pins(node: Node, folder: Path, tmp_path: Path) -> None:
     """Where nothing was before, nothing is after a start that came to nothing, however far it came."""
     node.wire("n0")
