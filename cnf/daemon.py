@@ -134,6 +134,7 @@ class Daemon:
             self._interfaces.clean_up()
             to_replace.close()  # no interface has one any more, and the kernel frees them
             self._give_up(pins.unpin(folder, str(program_id), map_pins.path.name if map_pins.path else ""))
+            self._drop_capabilities()  # before there are other threads: each has its own
             self._drain()
             serve(MetricsServer, metrics_socket, application(self._state, self._registry), "metrics")
             serve(
@@ -198,6 +199,16 @@ class Daemon:
                 "flows and counters of the daemon before given up",
                 reasons=["their maps were made by another version, or for another configuration or namespace"],
             )
+
+    def _drop_capabilities(self) -> None:
+        """Drop what only loading takes; no reload loads anything."""
+        try:
+            dropped = capabilities.drop(capabilities.LOADING, self._datapath.read_clock)
+        except OSError as error:
+            remedy = "add capset to the service's SystemCallFilter"
+            self._log.warning("capabilities not dropped", error=error.strerror, remedy=remedy)
+        else:
+            self._log.debug("capabilities dropped", names=dropped)
 
     def _leave(self, folder: Path) -> None:
         """Take everything back, or leave all as it is, as the configuration has it."""

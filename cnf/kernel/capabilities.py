@@ -1,8 +1,13 @@
-"""The capabilities of this process, read before anything is tried: two are needed, a third is worth having."""
+"""The capabilities of this process, read before anything is tried: two are needed, a third is worth having.
+
+Once the program is attached, one is enough, and the others are dropped.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ctypes
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +15,8 @@ from typing import Final
 NEEDED: Final = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}
 SPEED: Final = {"CAP_PERFMON": 38}
 """Without it the kernel guards a program against speculative execution, which costs more than the program itself."""
+LOADING: Final = SPEED | {"CAP_BPF": NEEDED["CAP_BPF"]}
+"""What is for loading. To attach takes CAP_NET_ADMIN, to read maps a descriptor, and before Linux 5.19 CAP_BPF."""
 SYS_ADMIN: Final = 21
 
 SLOW: Final = (
@@ -17,6 +24,10 @@ SLOW: Final = (
     " and its tables are LRU hashes, whatever flows.table says"
 )
 SLOW_REMEDY: Final = "add CAP_PERFMON to the service's AmbientCapabilities"
+
+# linux/capability.h: the version with sets of 64 bits, which are in two halves: of each set the lower, then the higher.
+_VERSION: Final = 0x20080522
+_HALVES: Final = ctypes.c_uint32 * 6
 
 
 def missing(wanted: Mapping[str, int] = NEEDED) -> tuple[str, ...]:
@@ -34,3 +45,46 @@ def explain(names: tuple[str, ...]) -> str:
         f"{' and '.join(names)} missing: without it no program can be loaded and attached"
         " (run as root, or give the service AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_PERFMON)"
     )
+
+
+def drop(unwanted: Mapping[str, int], attempt: Callable[[], object]) -> tuple[str, ...]:
+    """Drop each of the ``unwanted`` without which ``attempt`` raises no OSError; return the names of those.
+
+    That is for good, for the calling thread and all that it starts from then on. What is not permitted any more is not
+    ambient either: capabilities(7).
+
+    Raises:
+        OSError: a filter of system calls refuses capset.
+
+    """
+    dropped = []
+    for name, bit in unwanted.items():
+        effective, permitted, inheritable = _get()
+        others = ~(1 << bit)
+        _set(effective & others, permitted, inheritable)
+        try:
+            attempt()
+        except OSError:
+            _set(effective, permitted, inheritable)
+        else:
+            _set(effective & others, permitted & others, inheritable & others)
+            dropped.append(name)
+    return tuple(dropped)
+
+
+def _get() -> tuple[int, int, int]:
+    """Return this thread's sets: effective, permitted, inheritable."""
+    halves = _HALVES()
+    _call("capget", halves)
+    effective, permitted, inheritable = (halves[place] | halves[place + 3] << 32 for place in range(3))
+    return effective, permitted, inheritable
+
+
+def _set(*sets: int) -> None:
+    _call("capset", _HALVES(*(each & 0xFFFFFFFF for each in sets), *(each >> 32 for each in sets)))
+
+
+def _call(name: str, halves: ctypes.Array[ctypes.c_uint32]) -> None:
+    this_thread = (ctypes.c_uint32 * 2)(_VERSION, 0)
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(this_thread, halves):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -23,6 +23,9 @@ from tests.net.users import NOBODY, Stage, as_user, stage, without
 
 PACKAGE: Final = Path(cnf.__file__).parent
 NEEDED: Final = ("CAP_NET_ADMIN", "CAP_BPF")
+SETS: Final = ("CapInh", "CapPrm", "CapEff", "CapAmb")
+NET_ADMIN: Final = f"{1 << 12:016x}"
+"""What /proc shows of a thread that has CAP_NET_ADMIN and no other."""
 
 
 @pytest.fixture
@@ -163,6 +166,32 @@ def test_the_needed_capabilities_are_enough(wired: Node, everyones: Stage) -> No
     assert 3 <= ledger["live"] < 20
     daemon.signal(SIGTERM)
     assert daemon.ended() == 0
+    _check_untouched(wired, daemon)
+
+
+def test_what_only_loading_takes_is_dropped(wired: Node, everyones: Stage) -> None:
+    """With CAP_NET_ADMIN alone, a running daemon counts, limits, changes limits, reloads, attaches, and detaches."""
+    rule = {"name": "all", "prefixes": ["0.0.0.0/0", "::/0"], "packets_per_second": 1, "burst_packets": 3}
+    daemon = wired.daemon("n0", limits={"mode": "enforce", "rules": [rule]})
+    os.chown(daemon.socket.parent, NOBODY, NOBODY)
+    daemon.command = everyones.command("cnf.cnfd", *as_user(capabilities=("bpf", "net_admin", "perfmon")))
+    daemon.start()
+
+    (dropped,) = daemon.events("capabilities dropped")
+    assert set(dropped["names"]) == {"CAP_BPF", "CAP_PERFMON"}
+    threads = [path.read_text(encoding="ascii") for path in Path(f"/proc/{daemon.pid}/task").glob("*/status")]
+    assert len(threads) > 1
+    for status in threads:
+        assert dict(re.findall(r"(Cap(?:Inh|Prm|Eff|Amb)):\t(\w+)", status)) == dict.fromkeys(SETS, NET_ADMIN)
+
+    wire = wired.wire("n1")
+    daemon.reload([{"name": "n*"}], limits={"mode": "enforce", "rules": [rule | {"burst_packets": 5}]})
+    daemon.attached("n0", "n1")
+    daemon.limits("deny", "add", "192.0.2.0/24")
+    wire.send([frame(IPv4("192.0.2.1"), UDP())] * 4 + [frame(IPv4("10.0.0.1"), UDP())] * 3)
+    ledger = daemon.settle(7)["ledger"]["packets"]
+    assert (ledger["live"], ledger["dropped"], ledger["difference"]) == (3, 4, 0)
+    daemon.stop()
     _check_untouched(wired, daemon)
 
 

@@ -8,8 +8,9 @@ from tests.system.service import NODE, Service
 
 IN_FAR = ("ip", "netns", "exec", "far")
 CNFCTL, CNFD = f"{HOME}/.venv/bin/cnfctl", f"{HOME}/.venv/bin/cnfd"
-CAPABILITIES = 1 << 12 | 1 << 38 | 1 << 39
-"""CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF, linux/capability.h."""
+NET_ADMIN = 1 << 12
+LOADING = 1 << 38 | 1 << 39
+"""CAP_PERFMON and CAP_BPF, linux/capability.h."""
 SCRAPE = f"from urllib.request import urlopen; urlopen('http://{NODE}:9995/metrics', timeout=1)"
 LIMITS = """
 [limits]
@@ -29,14 +30,37 @@ def test_exposure(service: Service) -> None:
 
 
 def test_privileges(service: Service) -> None:
-    """The daemon runs as cnf with three capabilities, can get no others, and its system calls are filtered."""
+    """The daemon runs as cnf, with CAP_NET_ADMIN alone in every thread, and its system calls are filtered."""
+    service.configure(service.example("nic0") + LIMITS)
     service.start()
-    status = dict(line.split(":\t") for line in _of_process(service, "cat", "status").splitlines())
     cnf = service.machine.run("id", "-u", "cnf").strip()
-    assert set(status["Uid"].split()) == {cnf}
-    for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-        assert int(status[kind], 16) == CAPABILITIES, kind
-    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    threads = _of_process(service, "ls", "task").split()
+    assert len(threads) > 1
+    for thread in threads:
+        status = dict(line.split(":\t") for line in _of_process(service, "cat", f"task/{thread}/status").splitlines())
+        assert set(status["Uid"].split()) == {cnf}
+        for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            assert int(status[kind], 16) == NET_ADMIN, kind
+        assert int(status["CapBnd"], 16) == NET_ADMIN | LOADING
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_a_restart_loads_as_fast_a_program(service: Service) -> None:
+    """What the daemon before has dropped is there for the next one, which is not warned of a slow program."""
+    service.start()
+    service.signal("KILL")
+    service.wait_for_restart()
+    assert [line for line in service.journal() if "CAP_PERFMON" in line] == []
+
+
+def test_where_capset_is_refused(service: Service) -> None:
+    """Where the unit's filter has no capset, the daemon warns of what it keeps, and works."""
+    service.override("SystemCallFilter=~capset")
+    service.start()
+    (warning,) = service.events("capabilities not dropped")
+    assert (warning["level"], warning["error"]) == ("warning", "Operation not permitted")
+    assert "SystemCallFilter" in warning["remedy"]
+    assert service.program("nic0") is not None
 
 
 def test_nothing_is_lacking(service: Service) -> None:
