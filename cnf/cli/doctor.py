@@ -35,6 +35,7 @@ try:
     from cnf import config
     from cnf.cli.judgement import judge_interfaces
     from cnf.kernel import capabilities, pins, probe
+    from cnf.kernel.nics import nics
     from cnf.kernel.program import Blueprint, LimiterSize, load
     from cnf.override_file import load as load_overrides
     from cnf.records import LIMIT6_KEY, LIMIT_SOURCE
@@ -113,7 +114,7 @@ def _examine_for(settings: config.Settings) -> list[Finding]:
         *(unread or _checked("daemon", lambda: _daemon(daemon, locked=bool(locked)))),
         *(refused or _checked("control.socket", lambda: _control(settings.control, answering, daemon), os.EX_CONFIG)),
         *_checked("metrics.listen", lambda: _metrics(settings.metrics, daemon), os.EX_UNAVAILABLE),
-        *_checked("interfaces", lambda: judge_interfaces(probe.nics(), settings, _ours(daemon)), os.EX_OSERR),
+        *_checked("interfaces", lambda: judge_interfaces(nics(), settings, _ours(daemon)), os.EX_OSERR),
     ]
 
 

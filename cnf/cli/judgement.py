@@ -10,16 +10,15 @@ from typing import Final
 
 from cnf import config
 from cnf.cli.findings import Finding
-from cnf.kernel import foreign, probe
+from cnf.kernel import foreign
 from cnf.kernel.links import ARPHRD_LOOPBACK
+from cnf.kernel.nics import Nic
 
 VETH_RESERVE: Final = 590
 """What native XDP on veth keeps of a page beside the payload (veth_xdp_set() of drivers/net/veth.c)."""
 
 
-def judge_interfaces(
-    nics: Iterable[probe.Nic], settings: config.Settings, ours: Collection[int | None]
-) -> Iterator[Finding]:
+def judge_interfaces(nics: Iterable[Nic], settings: config.Settings, ours: Collection[int | None]) -> Iterator[Finding]:
     """Say what cnfd would make of the interfaces; ``ours`` are the ids of a running cnfd's programs."""
     chosen = {nic.link.index: (nic, request) for nic in nics if (request := _request(nic, settings.interfaces))}
     refusals = {index: refusal for index, (nic, request) in chosen.items() if (refusal := _refusal(nic, request, ours))}
@@ -42,7 +41,7 @@ def judge_interfaces(
         yield Finding(f"interface {name}", "warning", seen, "see the names: ip link")
 
 
-def _request(nic: probe.Nic, wanted: Iterable[config.Interface]) -> config.Interface | None:
+def _request(nic: Nic, wanted: Iterable[config.Interface]) -> config.Interface | None:
     """Return the entry of the configuration that means ``nic``, as cnfd does."""
     for request in wanted:
         if request.name == nic.link.name:
@@ -52,7 +51,7 @@ def _request(nic: probe.Nic, wanted: Iterable[config.Interface]) -> config.Inter
     return None
 
 
-def _refusal(nic: probe.Nic, request: config.Interface, ours: Collection[int | None]) -> tuple[str, str | None] | None:
+def _refusal(nic: Nic, request: config.Interface, ours: Collection[int | None]) -> tuple[str, str | None] | None:
     """Return why the program will not get onto ``nic``, and the remedy; None if it will."""
     if not nic.link.is_ethernet:
         return f"its frames have no Ethernet header (ARP type {nic.link.hardware})", None
@@ -66,7 +65,7 @@ def _refusal(nic: probe.Nic, request: config.Interface, ours: Collection[int | N
     return None
 
 
-def _not_native(nic: probe.Nic) -> tuple[str, str | None] | None:
+def _not_native(nic: Nic) -> tuple[str, str | None] | None:
     """Return why native XDP is not to be had on ``nic`` as far as is known, and the remedy; None if it may be."""
     if nic.native is False:
         return "its driver has none", None
@@ -78,7 +77,7 @@ def _not_native(nic: probe.Nic) -> tuple[str, str | None] | None:
     return None
 
 
-def _expected(name: str, nic: probe.Nic, request: config.Interface) -> Finding:
+def _expected(name: str, nic: Nic, request: config.Interface) -> Finding:
     """Say in which mode the program will be on ``nic``."""
     about = f"{nic.driver or 'no driver'}, MTU {nic.link.mtu}"
     if nic.program:
@@ -93,7 +92,7 @@ def _expected(name: str, nic: probe.Nic, request: config.Interface) -> Finding:
     return Finding(name, "warning" if remedy else "ok", f"{about}: generic XDP, no native: {reason}", remedy)
 
 
-def _advice(name: str, nic: probe.Nic, flows: config.Flows, chosen: dict[int, str]) -> Iterator[Finding]:
+def _advice(name: str, nic: Nic, flows: config.Flows, chosen: dict[int, str]) -> Iterator[Finding]:
     """Name what does not stop cnfd and makes its numbers wrong."""
     quoted = shlex.quote(nic.link.shown)
     # The tags of a veth are those that its other end sends; its own setting changes nothing.

@@ -19,6 +19,7 @@ import pytest
 import cnf
 from cnf.cli.judgement import VETH_RESERVE
 from cnf.kernel import probe
+from cnf.kernel.nics import nics
 from cnf.kernel.program import Blueprint, load
 from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, CNFD, Daemon
@@ -385,11 +386,11 @@ def test_a_bridge_and_its_member(wired: Node) -> None:
     wired.inside.ip("link", "add", "br0", "type", "bridge")
     wired.inside.ip("link", "set", "n0", "master", "br0")
     with wired.inside.entered():
-        nics = {nic.link.name: nic for nic in probe.nics()}
-    assert (nics["n0"].driver, nics["br0"].driver) == ("veth", "bridge")
-    assert nics["n0"].master == nics["br0"].link.index
-    assert (nics["n0"].rx_vlan, nics["br0"].rx_vlan) == (True, False)
-    assert (nics["n0"].lro, nics["n0"].peer_mtu) == (False, None)
+        seen = {nic.link.name: nic for nic in nics()}
+    assert (seen["n0"].driver, seen["br0"].driver) == ("veth", "bridge")
+    assert seen["n0"].master == seen["br0"].link.index
+    assert (seen["n0"].rx_vlan, seen["br0"].rx_vlan) == (True, False)
+    assert (seen["n0"].lro, seen["n0"].peer_mtu) == (False, None)
     report = examined(wired.daemon("n0", "br0"))
     assert report.status == 0
     assert "count twice" in report.found["interface n0"]["seen"]

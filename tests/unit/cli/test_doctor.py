@@ -19,7 +19,8 @@ from cnf.cli.judgement import judge_interfaces
 from cnf.cli.table import Style
 from cnf.kernel import probe
 from cnf.kernel.links import Link
-from cnf.kernel.probe import Answer, Nic
+from cnf.kernel.nics import Nic
+from cnf.kernel.probe import Answer
 from cnf.rules import Limits
 from tests.unit.cli.terminal import on_terminal
 

@@ -1,0 +1,120 @@
+"""The interfaces as ``cnfctl doctor`` looks at them: what decides how the program would fare on each."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+from pyroute2 import IPRoute, NetlinkError
+from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST, genlmsg, nlmsg
+from pyroute2.netlink.generic import GenericNetlinkSocket
+
+from cnf.kernel.links import ATTACHED_AS, Link, Links
+
+# linux/ethtool.h, linux/sockios.h
+SIOCETHTOOL: Final = 0x8946
+ETHTOOL_GDRVINFO: Final = 3
+ETHTOOL_GFLAGS: Final = 0x25
+ETH_FLAG_RXVLAN: Final = 1 << 8
+ETH_FLAG_LRO: Final = 1 << 15
+DRIVER_NAME: Final = slice(4, 36)
+ETHTOOL_ANSWER_BYTES: Final = 256
+
+NETDEV_CMD_DEV_GET: Final = 1  # linux/netdev.h
+NETDEV_XDP_ACT_BASIC: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """An interface, and what decides how the program would fare on it. None: could not be told."""
+
+    link: Link
+    driver: str | None = None
+    master: int | None = None
+    """ifindex of the bond or bridge that it is a member of."""
+    peer_mtu: int | None = None
+    """MTU of the interface that it is paired with or stands on, if that is in this network namespace."""
+    program: tuple[str, int] | None = None
+    """Mode and id of the XDP program that is there already."""
+    native: bool | None = None
+    """Whether its driver takes native XDP; kernels before 6.3 do not tell."""
+    rx_vlan: bool | None = None
+    """Whether it takes VLAN tags off before the program sees the frame."""
+    lro: bool | None = None
+    """Whether it joins received packets (large receive offload)."""
+
+
+def nics() -> tuple[Nic, ...]:
+    """Return every interface of this network namespace."""
+    with Links() as links, IPRoute() as netlink, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        found = {link.index: link for link in links.read()}
+        native = _native()
+        return tuple(
+            _nic(message, found, native, any_socket) for message in netlink.get_links() if message["index"] in found
+        )
+
+
+def _nic(message: nlmsg, found: dict[int, Link], native: dict[int, bool], any_socket: socket.socket) -> Nic:
+    link = found[int(message["index"])]
+    driver = _ethtool(any_socket, link.name, ETHTOOL_GDRVINFO)
+    offloads = _ethtool(any_socket, link.name, ETHTOOL_GFLAGS)
+    flags = int.from_bytes(offloads[4:8], sys.byteorder) if offloads else None
+    xdp = message.get_attr("IFLA_XDP")
+    program_id = xdp.get_attr("IFLA_XDP_PROG_ID") if xdp else None
+    # An index of another namespace (IFLA_LINK_NETNSID is there) may be that of a stranger here.
+    here = message.get_attr("IFLA_LINK_NETNSID") is None
+    peer = found.get(message.get_attr("IFLA_LINK") or 0) if here else None
+    return Nic(
+        link=link,
+        driver=driver[DRIVER_NAME].split(b"\0")[0].decode(errors="backslashreplace") if driver else None,
+        master=message.get_attr("IFLA_MASTER"),
+        peer_mtu=peer.mtu if peer else None,
+        program=(ATTACHED_AS.get(xdp.get_attr("IFLA_XDP_ATTACHED"), "offloaded"), program_id) if program_id else None,
+        native=native.get(link.index),
+        rx_vlan=None if flags is None else bool(flags & ETH_FLAG_RXVLAN),
+        lro=None if flags is None else bool(flags & ETH_FLAG_LRO),
+    )
+
+
+def _ethtool(any_socket: socket.socket, name: str, command: int) -> bytes | None:
+    """Return the answer to an ethtool command; None where the driver has none."""
+    answer = ctypes.create_string_buffer(struct.pack("=I", command), ETHTOOL_ANSWER_BYTES)
+    request = struct.pack("16sP16x", name.encode()[:15], ctypes.addressof(answer))
+    try:
+        fcntl.ioctl(any_socket, SIOCETHTOOL, request)
+    except OSError:
+        return None
+    return answer.raw
+
+
+class _NetdevMessage(genlmsg):  # type: ignore[misc]  # pyroute2 comes without types
+    nla_map = (
+        ("NETDEV_A_DEV_UNSPEC", "none"),
+        ("NETDEV_A_DEV_IFINDEX", "uint32"),
+        ("NETDEV_A_DEV_PAD", "none"),
+        ("NETDEV_A_DEV_XDP_FEATURES", "uint64"),
+    )
+
+
+def _native() -> dict[int, bool]:
+    """Return, by ifindex, whether a driver takes native XDP (linux/netdev.h); nothing on a kernel without that."""
+    message = _NetdevMessage()
+    message["cmd"] = NETDEV_CMD_DEV_GET
+    message["version"] = 1
+    with GenericNetlinkSocket() as netlink:
+        try:
+            netlink.bind("netdev", _NetdevMessage)
+        except NetlinkError:
+            return {}
+        replies = netlink.nlm_request(message, msg_type=netlink.prid, msg_flags=NLM_F_REQUEST | NLM_F_DUMP)
+        return {
+            int(reply.get_attr("NETDEV_A_DEV_IFINDEX")): bool(
+                reply.get_attr("NETDEV_A_DEV_XDP_FEATURES") & NETDEV_XDP_ACT_BASIC
+            )
+            for reply in replies
+        }
