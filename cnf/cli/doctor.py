@@ -6,16 +6,11 @@ It takes cnfd's options and says what cnfd would do with them. Nothing is attach
 from __future__ import annotations
 
 import contextlib
-import errno
-import grp
-import http.client
 import json
 import os
 import platform
 import re
 import shutil
-import socket
-import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -27,12 +22,13 @@ from cnf.cli.findings import Finding, exit_status_of, page
 from cnf.cli.replies import Status
 from cnf.cli.table import print_lines, style_for
 from cnf.cli.units import size
-from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UnavailableError
+from cnf.errors import CnfError, ConfigError, PrivilegeError, UnavailableError
 
 try:
     import attrs
 
     from cnf import config
+    from cnf.cli.endpoints import PATIENCE, judge_control, judge_metrics
     from cnf.cli.judgement import judge_interfaces
     from cnf.kernel import capabilities, pins, probe
     from cnf.kernel.nics import nics
@@ -47,8 +43,6 @@ except ImportError as error:
 DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
 UNIT_FOLDERS: Final = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 OLDEST_KERNEL: Final = (5, 18)
-PATIENCE: Final = 2.0
-"""Seconds to wait for the answer of a daemon that may be running."""
 TRIAL_ENTRIES: Final = 1024
 """The program is tried with small tables: an examination must not take a busy node's memory."""
 DAEMON_BYTES: Final = 60_000_000
@@ -108,12 +102,13 @@ def _examine_for(settings: config.Settings) -> list[Finding]:
     refused = [finding for finding in failed if finding.exit_status == os.EX_NOPERM]
     locked, unread = _tried("daemon", probe.lock_is_held, os.EX_UNAVAILABLE)
     daemon = answering if locked else None
+    control = partial(judge_control, settings.control, answering, daemon)
     return [
         *_checked("memory", lambda: judge_memory(settings.flows, limits, probe.available_memory())),
         *(_checked("limits.state_file", partial(_state_file, limits)) if limits else ()),
         *(unread or _checked("daemon", lambda: _daemon(daemon, locked=bool(locked)))),
-        *(refused or _checked("control.socket", lambda: _control(settings.control, answering, daemon), os.EX_CONFIG)),
-        *_checked("metrics.listen", lambda: _metrics(settings.metrics, daemon), os.EX_UNAVAILABLE),
+        *(refused or _checked("control.socket", control, os.EX_CONFIG)),
+        *_checked("metrics.listen", lambda: judge_metrics(settings.metrics, daemon), os.EX_UNAVAILABLE),
         *_checked("interfaces", lambda: judge_interfaces(nics(), settings, _ours(daemon)), os.EX_OSERR),
     ]
 
@@ -264,60 +259,6 @@ def _ours(daemon: Status | None) -> set[int | None]:
     with contextlib.suppress(OSError, CnfError), pins.left_behind(pins.folder()) as left_behind:
         attached |= left_behind.keys()
     return attached
-
-
-def _control(control: config.Control, answering: Status | None, daemon: Status | None) -> str:
-    path = Path(control.socket)
-    if control.group:
-        try:
-            grp.getgrnam(control.group)
-        except KeyError:
-            hint = f"groupadd {control.group}, or leave it empty"
-            problem = Problem("control.group", f"there is no group {control.group!r} here ({hint})")
-            raise ConfigError("control", [problem]) from None
-    if daemon:
-        return f"{path}: held by the cnfd that runs"
-    if answering:  # from another network namespace
-        raise UnavailableError(f"another cnfd (pid {answering['daemon']['pid']}) answers at {path} (stop it first)")
-    if os.path.lexists(path):
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            message = f"{path} is there and is no socket: move it away, or choose another path"
-            raise ConfigError("control", [Problem("control.socket", message)])
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(PATIENCE)
-            if client.connect_ex(str(path)) != errno.ECONNREFUSED:
-                raise UnavailableError(f"control.socket {path}: something else answers there (stop it first)")
-    folder = next(folder for folder in path.parents if os.path.lexists(folder))
-    if not folder.is_dir():
-        raise ConfigError("control", [Problem("control.socket", f"{path}: {os.strerror(errno.ENOTDIR)}")])
-    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-        denied = os.strerror(errno.EACCES)
-        raise PrivilegeError(f"control.socket {path}: {denied} (run as root, or choose another path)")
-    return f"{path} is free"
-
-
-def _metrics(metrics: config.Metrics, daemon: Status | None) -> str:
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(metrics.host, metrics.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-    except OSError as error:
-        if daemon and error.errno == errno.EADDRINUSE and _is_cnfd(metrics):
-            return f"{metrics.listen}: held by the cnfd that runs"
-        message = f"metrics.listen {metrics.host}:{metrics.port}: {error.strerror}"
-        raise UnavailableError(f"{message} (see who uses the port: ss -ltnp; or change it)") from error
-    return f"{metrics.listen} is free"
-
-
-def _is_cnfd(metrics: config.Metrics) -> bool:
-    """Tell whether the page at the metrics' address is cnfd's."""
-    with contextlib.closing(http.client.HTTPConnection(metrics.host, metrics.port, timeout=PATIENCE)) as connection:
-        try:
-            connection.request("GET", "/")
-            return b"<h1>cnfd " in connection.getresponse().read()
-        except (OSError, http.client.HTTPException):
-            return False
 
 
 def _service() -> Iterator[Finding]:
