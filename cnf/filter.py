@@ -27,16 +27,15 @@ a misspelt keyword too, would be an interface's name. Host names are not looked 
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import re
 import reprlib
-import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from cnf.errors import UsageError
-from cnf.records import ICMP, ICMPV6, PROTOCOL_NAMES, VLAN_PRESENT
+from cnf.filter_values import ADDRESS, KINDS, PROTOCOL_NUMBERS, Kind, prefix_of
+from cnf.records import ICMP, ICMPV6
 from cnf.terms import (
     EITHER_END,
     WITH_PORTS,
@@ -49,7 +48,6 @@ from cnf.terms import (
     IpProtocol,
     IsFragment,
     Not,
-    OnInterface,
     Operator,
 )
 
@@ -69,11 +67,10 @@ def compile_filter(expression: str) -> Filter:
     return _Parser(expression).parse()
 
 
-_PROTOCOL_NUMBERS: Final = {name: number for number, name in PROTOCOL_NAMES.items()} | {"icmp6": ICMPV6}
 _PROTOCOLS: Final = {
     "ip": IpProtocol("ipv4"),
     "ip6": IpProtocol("ipv6"),
-    **{name: IpProtocol(number=number) for name, number in _PROTOCOL_NUMBERS.items()},
+    **{name: IpProtocol(number=number) for name, number in PROTOCOL_NUMBERS.items()},
     # As in pcap-filter(7), each belongs to its IP version; "proto icmp" is the number under both.
     "icmp": IpProtocol("ipv4", ICMP),
     "icmp6": IpProtocol("ipv6", ICMPV6),
@@ -81,103 +78,8 @@ _PROTOCOLS: Final = {
 }
 
 
-# --- Values: a reader returns None for a word that it cannot read ---
-
-
-def _number(word: str, largest: int) -> int | None:
-    return int(word) if word.isascii() and word.isdigit() and int(word) <= largest else None
-
-
-def _prefix(word: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface | None:
-    """Read an address with or without a length, host bits allowed; ``10.1`` is 10.1.0.0/16."""
-    address, slash, length = word.partition("/")
-    if "%" in word or (slash and _number(length, ipaddress.IPV6LENGTH) is None):
-        return None
-    if re.fullmatch(r"[0-9]+(\.[0-9]+){0,2}", address):
-        octets = address.split(".")
-        address, length = ".".join([*octets, "0", "0", "0"][:4]), length or str(8 * len(octets))
-    try:
-        return ipaddress.ip_interface(f"{address}/{length}" if length else address)
-    except ValueError:
-        return None
-
-
-def _read_net(word: str, direction: Direction) -> Filter | None:
-    prefix = _prefix(word)
-    if prefix is None or prefix.ip != prefix.network.network_address:
-        return None
-    return InNetwork(prefix.network, direction)
-
-
-def _read_host(word: str, direction: Direction) -> Filter | None:
-    prefix = None if "/" in word else _prefix(word)
-    if prefix is None or prefix.network.num_addresses > 1:
-        return None
-    return InNetwork(prefix.network, direction)
-
-
-def _read_address(word: str, direction: Direction) -> Filter | None:
-    return _read_net(word, direction) if "/" in word else _read_host(word, direction)
-
-
-def _read_port(word: str, direction: Direction) -> Filter | None:
-    number = _number(word, 0xFFFF)
-    if number is None:
-        try:
-            number = socket.getservbyname(word)
-        except (OSError, ValueError):  # ValueError: a word that is no C string
-            return None
-    return HasPort(number, number, direction)
-
-
-def _read_portrange(word: str, direction: Direction) -> Filter | None:
-    low, high = (_number(end, 0xFFFF) for end in word.partition("-")[::2])
-    if low is None or high is None or low > high:
-        return None
-    return HasPort(low, high, direction)
-
-
-def _read_proto(word: str, _direction: Direction) -> Filter | None:
-    # tcpdump wants names that are keywords as "\tcp".
-    number = _PROTOCOL_NUMBERS.get(word.removeprefix("\\"), _number(word, 0xFF))
-    return None if number is None else IpProtocol(number=number)
-
-
-def _read_iface(word: str, _direction: Direction) -> Filter | None:
-    return OnInterface(word)
-
-
-def _read_vlan(word: str, _direction: Direction) -> Filter | None:
-    number = _number(word, VLAN_PRESENT - 1)
-    return None if number is None else InVlan(number)
-
-
-class _Kind(NamedTuple):
-    """What the values after a keyword are; ``near`` are words that are often missing, or misspelt, before or in one."""
-
-    expected: str
-    read: Callable[[str, Direction], Filter | None]
-    near: tuple[str, ...] = ()
-
-
-_ADDRESS: Final = ""  # the kind of a value without a keyword
-_KINDS: Final = {
-    _ADDRESS: _Kind("an IPv4 or IPv6 address or prefix", _read_address, ("port", "portrange", "net", "host")),
-    "host": _Kind("a numeric IPv4 or IPv6 address", _read_host, ("net",)),
-    "net": _Kind("an IPv4 or IPv6 prefix", _read_net, ("port", "portrange")),
-    "port": _Kind("a port number (0-65535) or a name of /etc/services", _read_port, ("portrange", "host", "net")),
-    "portrange": _Kind("a port range such as 1000-2000, the lower first", _read_portrange, ("port",)),
-    "proto": _Kind(
-        f"a protocol number (0-255) or {', '.join(_PROTOCOL_NUMBERS)}", _read_proto, tuple(_PROTOCOL_NUMBERS)
-    ),
-    "iface": _Kind("an interface's name or a shell pattern", _read_iface),
-    "vlan": _Kind("a VLAN id (0-4095)", _read_vlan),
-}
 _SYMBOLS: Final = ("", "(", ")", "and", "or", "not")
-_KEYWORDS: Final = (*_PROTOCOLS, *_KINDS, "src", "dst", "fragment", "and", "or", "not")
-
-
-# --- Grammar ---
+_KEYWORDS: Final = (*_PROTOCOLS, *KINDS, "src", "dst", "fragment", "and", "or", "not")
 
 
 _SHORT: Final = reprlib.Repr()
@@ -197,7 +99,7 @@ class _Token(NamedTuple):
 class _Qualifiers(NamedTuple):
     protocol: IpProtocol = IpProtocol()
     direction: Direction = EITHER_END
-    kind: str = _ADDRESS
+    kind: str = ADDRESS
 
 
 def _tokens(expression: str) -> list[_Token]:
@@ -291,7 +193,7 @@ class _Parser:
         return self._operand(lambda: self._value(qualifiers))
 
     def _value(self, qualifiers: _Qualifiers, instead: str = "") -> Filter:
-        token, kind, protocol = self._tokens[0], _KINDS[qualifiers.kind], qualifiers.protocol
+        token, kind, protocol = self._tokens[0], KINDS[qualifiers.kind], qualifiers.protocol
         result = None if token.word in _SYMBOLS else kind.read(token.text, qualifiers.direction)
         if result is None:
             raise _unread(token, kind, instead)
@@ -312,14 +214,14 @@ class _Parser:
         return _refusal(token, f"expected 'and', 'or' or {end}", _nearest(token.text, ("and", "or", "&&", "||")))
 
 
-def _unread(token: _Token, kind: _Kind, instead: str) -> UsageError:
+def _unread(token: _Token, kind: Kind, instead: str) -> UsageError:
     """Explain why ``token`` is not a value of ``kind``, and what could stand there ``instead``."""
-    prefix = _prefix(token.text) if "/" in token.text else None
+    prefix = prefix_of(token.text) if "/" in token.text else None
     if prefix and prefix.ip != prefix.network.network_address:
         return _refusal(token, "host bits set", f"{prefix.network} or host {prefix.ip}")
     hint = ""
     if token.word not in _SYMBOLS:
-        kinds = (word for word in kind.near if word in _KINDS and _KINDS[word].read(token.text, EITHER_END))
+        kinds = (word for word in kind.near if word in KINDS and KINDS[word].read(token.text, EITHER_END))
         hint = next((f"{word} {token.text}" for word in kinds), "")
         hint = hint or _nearest(token.text, _KEYWORDS if instead else kind.near)
     return _refusal(token, f"expected {instead}{kind.expected}", hint)
