@@ -172,7 +172,7 @@ class Daemon:
             return
         from cnf.limiter import Limiter  # noqa: PLC0415 - half a megabyte that others need not have
 
-        limiter = Limiter(self._datapath, limits, ssh.clients(), self._memory, self._interfaces.seats())
+        limiter = Limiter(self._datapath, limits, ssh.clients(), self._memory, self._interfaces.tallies.seats())
         stack.callback(limiter.close)
         self._limiter = self._state.limiter = self._interfaces.seating = limiter
 
@@ -190,7 +190,7 @@ class Daemon:
         self._log.info("going on with the flows and counters of the daemon before")
 
     def _owners(self) -> dict[str, Remembering]:
-        return {"tracker": self._tracker, "interfaces": self._interfaces, "series": self._series}
+        return {"tracker": self._tracker, "interfaces": self._interfaces.tallies, "series": self._series}
 
     def _give_up(self, removed: list[str]) -> None:
         layouts = [name for name in removed if not name.isdecimal()]

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-import numpy as np
 import numpy.typing as npt
 from structlog.typing import FilteringBoundLogger
 
 from cnf.config import Interface
 from cnf.errors import AttachError, CnfError
 from cnf.kernel.attach import Attacher
-from cnf.kernel.counters import UNASSIGNED, InterfaceCounters
+from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import ARPHRD_LOOPBACK, Link, Links, Mode
-from cnf.kernel.memory import Document
-from cnf.records import INTERFACE_COUNTERS, UNASSIGNED_INTERFACE
+from cnf.records import UNASSIGNED_INTERFACE
 from cnf.stacking import Stacks
-
-REMEMBERED_NAMES: Final = 4096
-"""Departed interfaces whose names are kept for the flows that they leave behind."""
-REMEMBERED_COUNTERS: Final = 64
-"""Names of departed interfaces that keep counters of their own; those of earlier ones are one sum."""
-DEPARTED: Final = "departed"
-"""The interface name of that sum."""
+from cnf.tallies import Tallies
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +62,11 @@ class Interfaces:
     ) -> None:
         """Start with the program on no interface."""
         self.wanted = tuple(wanted)
+        self.tallies = Tallies(counters)
         self.states: tuple[InterfaceState, ...] = ()
-        self.names: dict[int, str] = {}
         self.seating: Seating | None = None
         self._attacher = attacher
         self._links = links
-        self._counters = counters
         self._log = log
         self._owned: dict[int, Link] = {}
         self._members: dict[int, str] = {}
@@ -84,8 +74,6 @@ class Interfaces:
         self._denied: dict[int, tuple[str, str]] = {}
         """A mode that a reload asked for and the kernel refused, with the error."""
         self._lost = 0
-        self._retired: dict[str, npt.NDArray[Any]] = {}
-        self._lock = threading.Lock()
 
     def reconcile(self) -> None:
         """Look at what is there, and attach and detach until it is what the configuration wants."""
@@ -119,8 +107,7 @@ class Interfaces:
                     self._log.info("left-behind program detached", interface=link.name)
             except CnfError as error:
                 self._log.error("left-behind program stays", interface=link.name, error=str(error))
-        for index in self._counters.assigned().keys() - self._owned.keys() - self._members.keys():
-            self._unseat(index)
+        self.tallies.unseat_others()
 
     def give_back(self) -> None:
         """Leave every interface as it was before: with the program that ours has replaced there, or with none."""
@@ -142,33 +129,14 @@ class Interfaces:
         self._seat_members({})
         self.states = ()
 
-    def memory(self) -> Document:
-        """Return what the next daemon has to know: names by ifindex, and the counters of departed interfaces."""
-        return {
-            "names": list(self.names.items()),
-            "retired": [[name, counters.tobytes().hex()] for name, counters in self._retired.items()],
-        }
-
-    def remember(self, document: Document) -> None:
-        """Go on from what ``memory()`` returned, with the slots that the maps have already."""
-        self.names = dict.fromkeys(self._counters.assigned(), UNASSIGNED_INTERFACE)
-        self.names |= dict(document.get("names", ()))
-        for name, counters in document.get("retired", ()):
-            self._retired[name] = np.frombuffer(bytes.fromhex(counters), INTERFACE_COUNTERS)[0].copy()
-
-    def seats(self) -> dict[int, str]:
-        """Return the interfaces that have a counter slot, by slot."""
-        return {slot: self.names[index] for index, slot in self._counters.assigned().items()}
+    @property
+    def names(self) -> Mapping[int, str]:
+        """The names of the interfaces, by ifindex; replaced whole, so that a snapshot keeps its own."""
+        return self.tallies.names
 
     def totals(self) -> dict[str, npt.NDArray[Any]]:
         """Return the counters as they stand now: INTERFACE_COUNTERS, shape (), by interface name."""
-        with self._lock:
-            totals = {name: counters.copy() for name, counters in self._retired.items()}
-            for index, counters in self._counters.read().items():
-                if index == UNASSIGNED and not counters["packets"].any():
-                    continue
-                _add(totals, UNASSIGNED_INTERFACE if index == UNASSIGNED else self.names[index], counters)
-        return totals
+        return self.tallies.totals()
 
     def _request(self, link: Link) -> Interface | None:
         """Return the entry that wants ``link``; a pattern does not mean the loopback interface."""
@@ -264,12 +232,12 @@ class Interfaces:
                 self._log.info("xdp detached", interface=link.name)
         except CnfError as error:
             self._log.error("detaching failed", interface=link.name, error=str(error))
-        self._unseat(index)
+        self.tallies.unseat(index)
 
     def _seat_members(self, members: dict[int, str]) -> None:
         for index in [index for index, bond in self._members.items() if members.get(index) != bond]:
             del self._members[index]
-            self._unseat(index)
+            self.tallies.unseat(index)
         for index, bond in members.items():
             if index in self._members:
                 continue
@@ -282,44 +250,12 @@ class Interfaces:
                 self._log.info("member counts as its bond", interface=bond, member_ifindex=index)
 
     def _seat(self, index: int, name: str) -> None:
-        self._remember(index, name)
-        with self._lock:
-            slot = self._counters.assign(index)
+        slot = self.tallies.seat(index, name)
         if self.seating:
             self.seating.seat(name, slot)
-
-    def _unseat(self, index: int) -> None:
-        with self._lock:
-            final = self._counters.release(index)
-            if final["packets"].any():
-                self._retire(self.names[index], final)
-
-    def _retire(self, name: str, final: npt.NDArray[Any]) -> None:
-        """Keep the counters of a departed interface; those of the one that departed first become part of a sum."""
-        _add(self._retired, name, final)
-        self._retired[name] = self._retired.pop(name)  # the latest stands last
-        here = {link.name for link in self._owned.values()} | {*self._members.values(), DEPARTED}
-        departed = [name for name in self._retired if name not in here]
-        for earliest in departed[: max(0, len(departed) - REMEMBERED_COUNTERS)]:
-            _add(self._retired, DEPARTED, self._retired.pop(earliest))
-
-    def _remember(self, index: int, name: str) -> None:
-        names = self.names | {index: name}
-        departed = [each for each in names if each not in self._owned and each not in self._members and each != index]
-        for each in departed[: max(0, len(departed) - REMEMBERED_NAMES)]:
-            del names[each]
-        self.names = names
 
     def _publish(self, states: tuple[InterfaceState, ...]) -> None:
         for state in states:
             if state.state == "missing" and state not in self.states:
                 self._log.warning("interface missing, waiting for it", interface=state.name)
         self.states = states
-
-
-def _add(totals: dict[str, npt.NDArray[Any]], name: str, counters: npt.NDArray[Any]) -> None:
-    if name not in totals:
-        totals[name] = counters.copy()
-        return
-    for field in ("packets", "bytes", "unparsed", "dropped_packets", "dropped_bytes"):
-        totals[name][field] += counters[field]

@@ -8,12 +8,13 @@ import numpy as np
 import structlog
 
 from cnf.config import Interface
-from cnf.interfaces import DEPARTED, REMEMBERED_COUNTERS, Interfaces
+from cnf.interfaces import Interfaces
 from cnf.kernel.attach import Attached, Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import ARPHRD_ETHER, Link, Links
 from cnf.kernel.maps import Records
 from cnf.records import INTERFACE_COUNTERS
+from cnf.tallies import DEPARTED, REMEMBERED_COUNTERS
 
 BOND = Link(9, "bond0", ARPHRD_ETHER, 1500, "bond")
 
