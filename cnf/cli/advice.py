@@ -13,6 +13,9 @@ from cnf.cli.units import printable
 NEARLY_FULL: Final = 0.9
 """Fill from which on a warning stands: the kernel evicts in batches, before the last entry is taken."""
 
+FEW: Final = 1000
+"""One flow evicted of so many is what a cache of ample size comes to, too: chance fills a bucket early."""
+
 _BAR: Final = 10
 
 
@@ -26,10 +29,10 @@ def fold(text: str, width: int | None) -> list[str]:
     return [text] if width is None else textwrap.wrap(text, width, subsequent_indent="  ")
 
 
-def troubles(family: str, table: FlowTable | SourceTable, noun: str, option: str) -> Iterator[str]:
+def troubles(family: str, table: FlowTable | SourceTable, noun: str, option: str, created: int = 0) -> Iterator[str]:
     """Yield what a table of ``noun`` (flows, sources) has lost or is about to, and what to set ``option`` to."""
     advice = f"set {option} = {_ample(table['capacity'])}"
-    if table["evicted"]:
+    if table["evicted"] * FEW > created:
         yield f"{family}: {table['evicted']:,} {noun} were evicted ({advice})"
     elif _fill(table) >= NEARLY_FULL:
         yield f"{family}: nearly full, {noun} will be evicted ({advice})"

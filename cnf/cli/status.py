@@ -97,7 +97,7 @@ def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) 
     )
     yield from render(columns, list(tables.items()), width, style)
     for family, table in tables.items():
-        for trouble in troubles(family, table, "flows", "flows.max_entries"):
+        for trouble in troubles(family, table, "flows", "flows.max_entries", table["created"]):
             yield from warning(trouble, width, style)
 
 

@@ -78,10 +78,12 @@ def test_what_is_wrong_with_an_attached_interface() -> None:
         (235_929, 0, None),
         (235_930, 0, "! ipv4: nearly full, flows will be evicted (set flows.max_entries = 524288)"),
         (10, 1_234, "! ipv4: 1,234 flows were evicted (set flows.max_entries = 524288)"),
+        (10, 2, "! ipv4: 2 flows were evicted (set flows.max_entries = 524288)"),
+        (10, 1, None),
     ],
 )
 def test_full_table(entries: int, evicted: int, warning: str | None) -> None:
-    """From 90 % on, or once flows were evicted, the page says which size to set."""
+    """From 90 % on, or once more flows than one of 1,000 were evicted, the page says which size to set."""
     text = text_of({**STATUS, "flow_table": {"ipv4": table(entries, evicted=evicted)}})
     assert "ipv6" not in text
     assert warning in text.splitlines() if warning else "!" not in text
