@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.flows import FlowColumns, Index, Mask, identities, largest, over, set_rates
+from cnf.flows import FlowColumns, Index, Mask, Places, identities, largest, over, set_rates
 from cnf.records import FAMILIES, TCP, UDP, Family
 from tests.unit.samples import CLOCK, JIFFIES, Flow, columns, records
 
@@ -192,6 +192,28 @@ def test_rates_are_what_each_flow_counted_since_the_last_drain(data: st.DataObje
 
     assert flows.packet_rate.tolist() == pytest.approx([packets / seconds for packets, _ in increase], rel=1e-6)
     assert flows.byte_rate.tolist() == pytest.approx([octets / seconds for _, octets in increase], rel=1e-6)
+
+
+@given(st.data(), st.sampled_from([0.5, 1.0, 3.0]))
+def test_a_rate_is_of_the_flow_that_stood_in_the_same_place(data: st.DataObject, seconds: float) -> None:
+    """In a table that moves no flow, a place and the time of the first packet tell whose the earlier counts are."""
+    size = 200_000  # more than one block, and places far from each other
+    places = st.lists(st.integers(0, size - 1), max_size=20, unique=True).map(sorted)
+    before, now = data.draw(places), data.draw(places)
+    flows, table_before = columns([Flow()] * len(now), "ipv4"), columns([Flow()] * len(before), "ipv4")
+    table_before.packets[:] = [data.draw(st.integers(1, 1000)) for _ in before]
+    flows.packets[:] = [data.draw(st.integers(1000, 2000)) for _ in now]
+    flows.first_seen[:] = [JIFFIES + data.draw(st.booleans()) for _ in now]
+    table_before.first_seen[:] = JIFFIES
+    known = dict(zip(before, table_before.packets.tolist(), strict=True))
+    expected = [
+        packets - (known.get(place, 0) if first == JIFFIES else 0)
+        for place, packets, first in zip(now, flows.packets.tolist(), flows.first_seen.tolist(), strict=True)
+    ]
+    matches = Places(np.array(now, np.uint32)).matches(Places(np.array(before, np.uint32)))
+    set_rates(flows, table_before, matches, seconds)
+
+    assert (flows.packet_rate * seconds).tolist() == pytest.approx(expected, rel=1e-6)
 
 
 # --- Expiry ---
