@@ -103,13 +103,14 @@ class Cache:
         """
         for first in range(0, self._buckets.size, WINDOW):
             window = self._buckets.window(first, min(WINDOW, self._buckets.size - first))
-            for start in range(0, len(window), BLOCK):
-                buckets = window[start : start + BLOCK]
+            touched = np.flatnonzero(window[:, _SEQUENCE])  # in all others there has never been anything
+            for start in range(0, len(touched), BLOCK):
+                buckets = touched[start : start + BLOCK]
                 slots = self._staging[: len(buckets) * WAYS]
-                used = _copy(slots, buckets) & (slots[:, 0] != 0)
+                used = _copy(slots, window, buckets) & (slots[:, 0] != 0)
                 if used.any():
-                    place = (first + start) * WAYS
-                    yield Block(np.arange(place, place + len(slots)), slots).where(used)
+                    places = (first + buckets)[:, np.newaxis] * WAYS + np.arange(WAYS)
+                    yield Block(places.ravel(), slots).where(used)
 
     def records(self, words: Words) -> Records:
         """Return a block's words as what they are: shape (N,) of the slots' dtype."""
@@ -128,18 +129,21 @@ class FlowSettings:
         self._array.write(0, np.array((idle, ended), FLOW_SETTINGS))
 
 
-def _copy(slots: Words, buckets: Words) -> npt.NDArray[np.bool_]:
-    """Copy the buckets' slots, again where a bucket changes meanwhile; return which have been got whole."""
-    copies, sequences = slots.reshape(len(buckets), -1), buckets[:, _SEQUENCE]
-    before = sequences.copy()
-    np.copyto(copies, buckets[:, _HEAD:])
-    moved = np.flatnonzero(_changed(before, sequences))
+def _copy(slots: Words, window: Words, buckets: Places) -> npt.NDArray[np.bool_]:
+    """Copy the slots of ``buckets``, again where one changes meanwhile; return which have been got whole."""
+    first, end = int(buckets[0]), int(buckets[-1]) + 1
+    which = slice(first, end) if end - first == len(buckets) else buckets  # a slice is copied faster
+    copies = slots.reshape(len(buckets), -1)
+    before = window[buckets, _SEQUENCE]
+    copies[:] = window[which, _HEAD:]
+    moved = np.flatnonzero(_changed(before, window[buckets, _SEQUENCE]))
     for _ in range(TRIES):
         if not len(moved):
             break
-        before = sequences[moved]
-        copies[moved] = buckets[moved, _HEAD:]
-        moved = moved[_changed(before, sequences[moved])]
+        again = buckets[moved]
+        before = window[again, _SEQUENCE]
+        copies[moved] = window[again, _HEAD:]
+        moved = moved[_changed(before, window[again, _SEQUENCE])]
     steady = np.ones((len(buckets), WAYS), np.bool_)
     steady[moved] = False
     return steady.ravel()
