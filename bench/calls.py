@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Any, Final
-
-import numpy.typing as npt
+from typing import Final
 
 from cnf.kernel import libbpf
 
@@ -26,20 +24,6 @@ class XdpMd(ctypes.Structure):
         ("rx_queue_index", ctypes.c_uint32),
         ("egress_ifindex", ctypes.c_uint32),
     )
-
-
-def update(fd: int, keys: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
-    """Write entries into the map behind ``fd``, both arrays of shape (N,) and contiguous."""
-    count = ctypes.c_uint32(len(keys))
-    opts = libbpf.BatchOpts(sz=ctypes.sizeof(libbpf.BatchOpts))
-    call = ctypes.CDLL(libbpf.LIBRARY).bpf_map_update_batch
-    call.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 3, ctypes.POINTER(libbpf.BatchOpts)]
-    _check(call(fd, keys.ctypes.data, values.ctypes.data, ctypes.addressof(count), ctypes.byref(opts)))
-
-
-def map_by_id(number: int) -> int:
-    """Return a new descriptor of the map with this id."""
-    return _check(ctypes.CDLL(libbpf.LIBRARY).bpf_map_get_fd_by_id(ctypes.c_uint32(number)))
 
 
 def send_live(fd: int, frame: bytes, count: int) -> None:

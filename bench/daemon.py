@@ -1,4 +1,4 @@
-"""The real cnfd as a process: how long it takes to start, and the memory that it holds."""
+"""The real cnfd as a process."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from bench import calls, wire
-from bench.report import Bar, Section
-from bench.table import FLOWS, MAX_ENTRIES, made_up
-from cnf.records import FLOW4_KEY
+from bench import wire
+from cnf.kernel.program import Table
 
 PATIENCE: Final = 60.0
-DRAINS: Final = 4
 
 
 class Daemon:
@@ -48,13 +45,25 @@ class Daemon:
 
     def wait(self, text: str) -> float:
         """Wait for a notification with ``text`` in it; return the seconds since the start."""
+        while text not in self._notification():
+            pass
+        return time.monotonic() - self._started
+
+    def wait_for_flows(self, least: int) -> int:
+        """Wait for the status after a drain that has found so many flows; return how many it has found."""
+        while True:
+            found = re.search(r"(\d+) flows", self._notification())
+            if found and int(found[1]) >= least:
+                return int(found[1])
+
+    def _notification(self) -> str:
+        """Return the next one."""
         while True:
             try:
-                if text in self._notifications.recv(4096).decode():
-                    return time.monotonic() - self._started
+                return self._notifications.recv(4096).decode()
             except TimeoutError:
                 if self._process.poll() is not None or time.monotonic() - self._started > PATIENCE:
-                    raise RuntimeError(f"cnfd did not say {text}") from None
+                    raise RuntimeError("cnfd has died, or does not say what it is waited for") from None
 
     def stop(self) -> None:
         """End it, and wait for that."""
@@ -67,49 +76,12 @@ class Daemon:
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
         return {name: int(kibibytes) * 1024 / 1e6 for name, kibibytes in re.findall(r"(Vm\w+):\s+(\d+) kB", status)}
 
-    def fill(self) -> None:
-        """Put FLOWS flows into its IPv4 table, behind its back."""
-        for info in Path(f"/proc/{self._process.pid}/fdinfo").iterdir():
-            fields = dict(line.split(":", 1) for line in info.read_text(encoding="ascii").splitlines())
-            if int(fields.get("max_entries", 0)) == MAX_ENTRIES and int(fields["key_size"]) == FLOW4_KEY.itemsize:
-                fd = calls.map_by_id(int(fields["map_id"]))
-                try:
-                    calls.update(fd, *made_up(FLOWS))
-                finally:
-                    os.close(fd)
-                return
-        raise LookupError("the daemon has no map of that size")
-
-
-def measure(rounds: int) -> Section:
-    """Start the daemon ``rounds`` times with its defaults, and once with a million flows."""
-    section = Section("the daemon")
-    starts, empty = [], []
-    for _ in range(rounds):
-        with _daemon() as daemon:
-            starts.append(daemon.wait("READY=1"))
-            daemon.wait("WATCHDOG=1")
-            empty.append(daemon.memory()["VmRSS"])
-    with _daemon(f'max_entries = {MAX_ENTRIES}, drain_interval = "1s"') as daemon:
-        daemon.wait("READY=1")
-        before = daemon.memory()["VmRSS"]
-        daemon.fill()
-        full = []
-        for _ in range(DRAINS):
-            daemon.wait(f" {FLOWS} flows")
-            full.append(daemon.memory()["VmRSS"] - before)
-        peak = daemon.memory()["VmHWM"] - before
-    section.add("from exec to READY", starts, "s", Bar(0.8))
-    section.add("resident memory, empty table", empty, "MB", Bar(60))
-    section.add(f"{FLOWS:,} flows add, between drains", full, "MB", Bar(130))
-    section.add(f"{FLOWS:,} flows add, at the peak of a drain", [peak], "MB")
-    return section
-
 
 @contextmanager
-def _daemon(flows: str = "") -> Iterator[Daemon]:
+def running(table: Table, flows: str = "") -> Iterator[Daemon]:
+    """Start a daemon with this flow table, and with ``flows`` besides in that table of its configuration; end it."""
     with tempfile.TemporaryDirectory(prefix="cnf-bench-") as folder:
-        daemon = Daemon(Path(folder), flows)
+        daemon = Daemon(Path(folder), f'table = "{table}"{flows}')
         try:
             yield daemon
         finally:

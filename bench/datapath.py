@@ -1,77 +1,85 @@
-"""The program under BPF_PROG_TEST_RUN: a bare pass, parts, and the whole, in nanoseconds a packet."""
+"""The programs under BPF_PROG_TEST_RUN, in nanoseconds a packet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from bench.report import Bar, Section
-from bench.turns import Run, take_turns
-from cnf.kernel.counters import InterfaceCounters
-from cnf.kernel.program import Blueprint, Datapath, LimiterSize, load
-from tests.bpf.packets import TCP, IPv4, IPv6, frame
-
-SOURCE: Final = Path(__file__).parent / "bench.c"
-LOOPBACK: Final = 1  # where test runs come in
-FRAME4: Final = frame(IPv4(), TCP(), bytes(10))
-FRAME6: Final = frame(IPv6(), TCP(), bytes(10))
-
-
-class Variant(NamedTuple):
-    """A program of bench.c and the frame that it runs on."""
-
-    name: str
-    program: str
-    frame: bytes
-    bar: Bar | None = None
-
-
-VARIANTS: Final = (
-    Variant("bare pass", "bare_pass", FRAME4),
-    Variant("IPv4: parse only", "parse_only", FRAME4),
-    Variant("IPv4: interface counters only", "counters_only", FRAME4),
-    Variant("IPv4: flow table only", "table_only", FRAME4),
-    Variant("IPv4: whole program, one flow", "whole", FRAME4, Bar(3.3, "ratio")),
-    Variant("IPv6: parse only", "parse_only", FRAME6),
-    Variant("IPv6: whole program, one flow", "whole", FRAME6),
-    Variant("changing the source address only", "change_only", FRAME4),
-    Variant("IPv4: whole program, 16 k flows", "whole_many4", FRAME4),
-    Variant("IPv6: whole program, 16 k flows", "whole_many6", FRAME6),
-    Variant("IPv4: whole program, every packet a new flow", "whole_new4", FRAME4),
-    Variant("IPv6: whole program, every packet a new flow", "whole_new6", FRAME6),
+from bench.subjects import MAX_ENTRIES, Subject
+from bench.turns import Run, Workers
+from bench.workloads import (
+    ESTABLISHED,
+    ESTABLISHED_CASES,
+    FLOWS_512K,
+    IN_TURN,
+    NEVER_TWICE,
+    NEW,
+    NEW_CASES,
+    ONE_FLOW,
+    Case,
+    course,
+    frames,
 )
-PROGRAMS: Final = (
-    *dict.fromkeys(variant.program for variant in VARIANTS),
-    "one_more_lookup4",
-    "one_more_lookup6",
-    "one_more_flow4",
-    "one_more_flow6",
-    "send_one",
-    "send_many",
-)
+from cnf.kernel.program import Table
+from cnf.records import FAMILIES, Family
+
+UNTIL_FULL: Final[Mapping[Table | None, int]] = {
+    None: MAX_ENTRIES // 2,
+    "lru_hash": MAX_ENTRIES // 2,
+    "cache": 2 * MAX_ENTRIES,  # it has twice the slots, and its buckets do not fill alike
+}
+"""New flows that fill a table up which holds FLOWS_512K."""
 
 
-def build(max_entries: int, programs: Sequence[str] = PROGRAMS, limiter: LimiterSize | None = None) -> Datapath:
-    """Load ``programs`` of bench.c, with a counter slot for test runs."""
-    names = (*programs, "cnf_clock")
-    datapath = load(Blueprint(max_entries, limiter=limiter, source=SOURCE, programs=names))
-    InterfaceCounters(datapath.maps).assign(LOOPBACK)
-    return datapath
+class Cell(NamedTuple):
+    """A subject in a case."""
+
+    case: Case
+    family: Family
+    subject: Subject
 
 
-def measure(datapath: Datapath, cpus: Sequence[int], rounds: int) -> Section:
-    """Run every variant in turn, on all ``cpus`` at once, ``rounds`` times."""
-    section = Section(f"datapath, {where(cpus)}", reference="bare pass")
-    runs = {variant.name: Run(datapath.programs[variant.program], variant.frame) for variant in VARIANTS}
-    taken = take_turns(runs, cpus, rounds)
-    for variant in VARIANTS:
-        section.add(variant.name, taken[variant.name], "ns", variant.bar if len(cpus) == 1 else None)
-    bare = taken[section.reference]
-    section.notes.append(f"noise: bare passes took {min(bare):.1f} to {max(bare):.1f} ns")
-    return section
+Taken = Mapping[Cell, Sequence[float]]
 
 
-def where(cpus: Sequence[int]) -> str:
-    """Return in words what runs on ``cpus``."""
-    return "one CPU" if len(cpus) == 1 else f"{len(cpus)} CPUs at once (the slower)"
+def measure(subjects: Sequence[Subject], workers: Workers, rounds: int) -> Taken:
+    """Run every subject in every case, by turns; return the ns a packet, round by round."""
+    for subject in subjects:
+        _send(subject, workers, FLOWS_512K.flows, ESTABLISHED, FLOWS_512K.flows)
+    established = _take_turns(subjects, workers, ESTABLISHED_CASES, rounds)
+    for subject in subjects:
+        _send(subject, workers, NEVER_TWICE, NEW, UNTIL_FULL[subject.table])
+    return established | _take_turns(subjects, workers, NEW_CASES, rounds)
+
+
+def _send(subject: Subject, workers: Workers, flows: int, first: int, packets: int) -> None:
+    """Send packets of ``flows`` in turn, of both families, on all CPUs, if that makes flows in a table.
+
+    Both naive programs have the same tables of flows: what the one with buckets makes is there for the other.
+    """
+    if subject.program in ("bare", "parse") or (subject.program == "naive" and not subject.limiter):
+        return
+    cpus = len(workers.cpus)
+    share = flows // cpus
+    for family in FAMILIES:
+        parts = [course(family, share, first + index * share, IN_TURN) for index in range(cpus)]
+        workers.run(Run(subject.fd, parts), packets // cpus)
+
+
+def _take_turns(
+    subjects: Iterable[Subject], workers: Workers, cases: Iterable[Case], rounds: int
+) -> dict[Cell, list[float]]:
+    taken: dict[Cell, list[float]] = {
+        Cell(case, family, subject): []
+        for case in cases
+        if case.cpus <= len(workers.cpus)
+        for family in FAMILIES
+        for subject in subjects
+    }
+    for case, family, subject in taken:
+        if case.workload is ONE_FLOW:  # the flow is made
+            workers.run(Run(subject.fd, frames(case, family)), case.workload.packets)
+    for _ in range(rounds):
+        for (case, family, subject), values in taken.items():
+            values.append(workers.run(Run(subject.fd, frames(case, family)), case.workload.packets))
+    return taken

@@ -1,17 +1,13 @@
-"""The program with limits in force, for benchmarks to send packets to."""
+"""A program with limits in force, for benchmarks to send packets to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from bench import datapath
 from bench.turns import Run
 from cnf import config
 from cnf.bank import Numbering, lay_out, no_rules
-from cnf.config import Flows
 from cnf.kernel.limiter import LimiterMaps
 from cnf.kernel.program import Datapath, LimiterSize, tick_ns
 from cnf.limits import OVERFLOW, work_out
@@ -29,7 +25,18 @@ name = "default"
 prefixes = ["0.0.0.0/0", "::/0"]
 packets_per_second = 1_000_000_000
 """
-PROGRAMS: Final = ("whole", "whole_new4")
+DROPPED: Final = 0xAC100000
+"""172.16.0.0, from where on RULES lets 1514 bytes pass, and then a byte a second."""
+RULES: Final = (
+    ONE_RULE.replace("[limits]", "[limits]\nmax_sources = 1048576")
+    + """
+[[limits.rules]]
+name = "slow"
+prefixes = ["172.16.0.0/12"]
+bits_per_second = 8
+burst_bytes = 1514
+"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +48,9 @@ class Limited:
     maps: LimiterMaps
     numbering: Numbering
 
-    def run(self, frame: bytes, program: str = "whole") -> Run:
-        """Return what runs ``program`` on ``frame``."""
-        return Run(self.datapath.programs[program], frame)
+    def run(self, frame: bytes) -> Run:
+        """Return what runs the whole program on ``frame``, on one CPU."""
+        return Run(self.datapath.programs["whole"], [frame])
 
 
 def read(text: str) -> Limits:
@@ -54,20 +61,16 @@ def read(text: str) -> Limits:
     return limits
 
 
-def build(limits: Limits, programs: Sequence[str] = PROGRAMS) -> Datapath:
-    """Load ``programs`` of bench.c with room for ``limits``, which are not yet in force: every packet passes."""
+def size(limits: Limits) -> LimiterSize:
+    """Return the room that ``limits`` take."""
     places = room(limits)
-    size = LimiterSize(limits.max_sources, places.rules, places.prefixes)
-    return datapath.build(Flows().max_entries, programs, size)
+    return LimiterSize(limits.max_sources, places.rules, places.prefixes)
 
 
-@contextmanager
-def in_force(text: str) -> Iterator[Limited]:
-    """Load the program and put the ``[limits]`` table of ``text`` in force."""
-    limits = read(text)
+def enforce(datapath: Datapath, limits: Limits) -> Limited:
+    """Put ``limits`` in force in a program built with their size."""
     places = room(limits)
-    with closing(build(limits)) as loaded:
-        maps = LimiterMaps(loaded.maps, places.rules)
-        bank = lay_out(work_out(limits, (OVERFLOW,)), no_rules(places.rules), places.prefixes, tick_ns())
-        maps.install(bank, {})
-        yield Limited(loaded, limits, maps, bank.numbering)
+    maps = LimiterMaps(datapath.maps, places.rules)
+    bank = lay_out(work_out(limits, (OVERFLOW,)), no_rules(places.rules), places.prefixes, tick_ns())
+    maps.install(bank, {})
+    return Limited(datapath, limits, maps, bank.numbering)

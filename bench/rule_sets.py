@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import ExitStack
 from typing import Final
 
 from bench import limited
-from bench.report import Bar, Section
+from bench.report import Section
+from bench.subjects import TABLES, build, whole
 from cnf.bank import lay_out, no_rules
 from cnf.kernel.limiter import LimiterMaps
 from cnf.kernel.program import tick_ns
 from cnf.limits import OVERFLOW, work_out
 from cnf.rules import room
 
+ENTRIES: Final = 1 << 10
 RULES: Final = 10_000
 
 
@@ -52,8 +54,9 @@ def measure(rounds: int) -> Section:
     texts = [many_rules(turn) for turn in range(rounds + 1)]
     places = room(limited.read(texts[0]))
     laps = Laps()
-    with closing(limited.build(limited.read(texts[0]))) as loaded:
-        maps, numbering, ruleset = LimiterMaps(loaded.maps, places.rules), no_rules(places.rules), None
+    with ExitStack() as stack:
+        (datapath,) = build([whole(TABLES[0], limited.size(limited.read(texts[0])), ENTRIES)], stack)
+        maps, numbering, ruleset = LimiterMaps(datapath.maps, places.rules), no_rules(places.rules), None
         for text in texts:
             maps.wait()
             laps.restart()
@@ -67,12 +70,8 @@ def measure(rounds: int) -> Section:
             laps.lap("install them")
             numbering = bank.numbering
     totals = [sum(parts) for parts in zip(*laps.taken.values(), strict=True)]
-    section.add("at the start", totals[:1], "s", Bar(1.0))
-    section.add("reload, every rate changed", totals[1:], "s", Bar(1.0))
+    section.add("at the start", "s", totals[:1])
+    reload = section.add("reload, every rate changed", "s", totals[1:])
     for part, values in laps.taken.items():
-        share = sum(values[1:]) / sum(totals[1:])
-        section.add(f"  {part}: {share:.0%}", values[1:], "s")
-    section.notes.append(
-        "less than 0.1 s after the reload before, it waits: some packet may still see what it replaces"
-    )
+        section.add(part, "s", values[1:], {"reload": reload})
     return section

@@ -9,8 +9,8 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 
-from bench.report import Bar, Section
-from bench.table import FLOWS, Table
+from bench.report import Section
+from bench.table import FLOWS, Filled
 from cnf.listing import select
 from cnf.metrics import Guard, Instruments
 from cnf.series import FlowSeries
@@ -21,29 +21,31 @@ FILTER: Final = "src net 10.0.0.0/9 and dst port 443 and not udp"
 TOP: Final = 20
 
 
-def measure(table: Table, rounds: int) -> tuple[Section, Section]:
+def measure(table: Filled, rounds: int) -> Section:
     """Time scrapes, at rest and during drains, and queries of one snapshot."""
-    series = FlowSeries()
-    snapshot = table.tracker.drain()
-    series.update(snapshot, table.settings.metrics.top_flows)
-    state = State(table.settings, "bench", {"bcc_version": table.bcc_version}, table.interfaces.totals)
-    state.interfaces, state.snapshot, state.series = table.interfaces.states, snapshot, series.values
-    registry = CollectorRegistry()
-    registry.register(Guard(state, table.settings.metrics.max_series, structlog.get_logger()))
-    Instruments(registry)
-
-    scrape = Section("scrape, default settings")
-    scrape.add("at rest", _scrapes(registry, rounds), "ms")
-    enough = threading.Event()
-    drains = threading.Thread(target=_drain_until, args=(table, enough))
-    drains.start()
-    try:
-        scrape.add(f"while {FLOWS:,} flows are drained", _scrapes(registry, 5 * rounds, pause=0.02), "ms", Bar(20))
-    finally:
-        enough.set()
-        drains.join()
-    scrape.notes.append(f"{len(generate_latest(registry).splitlines())} lines")
-    return scrape, _queries(snapshot, rounds)
+    section = Section(f"scrape with default settings, and the {TOP} largest of {FLOWS:,} flows")
+    with table.on_the_wire():
+        table.touch_at_random(FLOWS)
+        series = FlowSeries()
+        snapshot = table.tracker.drain()
+        series.update(snapshot, table.settings.metrics.top_flows)
+        state = State(table.settings, "bench", {"bcc_version": table.datapath.bcc_version}, table.interfaces.totals)
+        state.interfaces, state.snapshot, state.series = table.interfaces.states, snapshot, series.values
+        registry = CollectorRegistry()
+        registry.register(Guard(state, table.settings.metrics.max_series, structlog.get_logger()))
+        Instruments(registry)
+        section.add("scrape at rest", "ms", _scrapes(registry, rounds))
+        enough = threading.Event()
+        drains = threading.Thread(target=_drain_until, args=(table, enough))
+        drains.start()
+        try:
+            section.add("scrape while the table is drained", "ms", _scrapes(registry, 5 * rounds, pause=0.02))
+        finally:
+            enough.set()
+            drains.join()
+    for name, expression in (("query without a filter", ""), (f"query {FILTER}", FILTER)):
+        section.add(name, "ms", _queries(snapshot, expression, rounds))
+    return section
 
 
 def _scrapes(registry: CollectorRegistry, count: int, pause: float = 0.0) -> list[float]:
@@ -57,18 +59,15 @@ def _scrapes(registry: CollectorRegistry, count: int, pause: float = 0.0) -> lis
     return taken
 
 
-def _drain_until(table: Table, enough: threading.Event) -> None:
+def _drain_until(table: Filled, enough: threading.Event) -> None:
     while not enough.is_set():
         table.tracker.drain()
 
 
-def _queries(snapshot: Snapshot, rounds: int) -> Section:
-    section = Section(f"query of {FLOWS:,} flows, the {TOP} largest")
-    for name, expression in (("no filter", ""), (FILTER, FILTER)):
-        taken = []
-        for _ in range(rounds):
-            started = time.monotonic()
-            list(select(snapshot, expression, "bytes", TOP).flows())
-            taken.append(1000 * (time.monotonic() - started))
-        section.add(name, taken, "ms", Bar(50))
-    return section
+def _queries(snapshot: Snapshot, expression: str, rounds: int) -> list[float]:
+    taken = []
+    for _ in range(rounds):
+        started = time.monotonic()
+        list(select(snapshot, expression, "bytes", TOP).flows())
+        taken.append(1000 * (time.monotonic() - started))
+    return taken

@@ -1,93 +1,82 @@
-"""A flow table full of made-up flows, written from user space, and what the daemon reads it with."""
+"""A flow table of a million flows, as packets have made them, and what the daemon reads it with."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
-import numpy.typing as npt
 import structlog
 
-from bench import calls, wire
+from bench import wire
+from bench.subjects import BARE, MAX_ENTRIES, TABLES, build
+from bench.workloads import AT_RANDOM, ESTABLISHED, IN_TURN, course
 from cnf import config
+from cnf.config import Settings
 from cnf.daemon import M_MMAP_THRESHOLD
 from cnf.interfaces import Interfaces
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
-from cnf.kernel.program import Blueprint, load
-from cnf.records import FLOW4_KEY, FLOW_VALUE, TCP, UDP
+from cnf.kernel.program import Blueprint, Datapath, Table
 from cnf.tracker import Tracker
 
-Records = npt.NDArray[Any]
-
-MAX_ENTRIES: Final = 1 << 20
 FLOWS: Final = 1_000_000
-"""A little below the table's size: a full one evicts."""
-LONG_AGO: Final = 0
-YET_TO_COME: Final = 1 << 36
-"""Jiffies that flows are stamped with, to expire at the next drain or never."""
+"""A little below MAX_ENTRIES: a full table evicts."""
+SETTINGS: Final = f"""
+interfaces = [{{name = "{wire.RECEIVER.name}"}}]
+flows = {{idle_timeout = "1h"}}
+"""
+FRAME: Final = course("ipv4", FLOWS, ESTABLISHED, IN_TURN)
 
 
-def made_up(count: int) -> tuple[Records, Records]:
-    """Return keys and values of ``count`` flows of the receiver that do not expire."""
-    random = np.random.default_rng(1)
-    keys, values = np.zeros(count, FLOW4_KEY), np.zeros(count, FLOW_VALUE)
-    keys["src_addr"] = (np.arange(count, dtype=">u4") + (10 << 24)).view("<u4")
-    keys["dst_addr"] = random.integers(0, 1 << 32, count)
-    keys["src_port"] = random.integers(1024, 1 << 16, count)
-    keys["dst_port"] = random.choice((53, 80, 123, 443, 8080), count)
-    keys["ifindex"] = wire.RECEIVER.index
-    keys["protocol"] = random.choice((TCP, UDP), count)
-    values["packets"] = random.geometric(0.1, count)
-    values["bytes"] = values["packets"] * random.integers(60, 1515, count)
-    values["first_seen"] = values["last_seen"] = YET_TO_COME
-    values["tcp_flags"] = 0x10
-    return keys, values
-
-
-@dataclass(slots=True)
-class Table:
+@dataclass(frozen=True, slots=True)
+class Filled:
     """The daemon's parts around a table of FLOWS flows."""
 
-    fd: int
-    bcc_version: str
-    keys: Records
-    values: Records
-    settings: config.Settings
+    datapath: Datapath
+    settings: Settings
     interfaces: Interfaces
     tracker: Tracker
+    sender: int
 
-    def change(self, part: slice, seen: int = YET_TO_COME) -> None:
-        """Count another packet in the flows ``part``, as of ``seen``."""
-        values = self.values[part]
-        values["packets"] += 1
-        values["bytes"] += 1000
-        values["last_seen"] = seen
-        calls.update(self.fd, self.keys[part], values)
+    def touch(self, flows: int) -> None:
+        """Send a packet of each of the next ``flows`` flows."""
+        wire.send(self.sender, FRAME, flows)
+
+    def touch_at_random(self, packets: int) -> None:
+        """Send so many packets, so that flows come to differ in size."""
+        wire.send(self.sender, course("ipv4", FLOWS, ESTABLISHED, AT_RANDOM), packets)
+
+    @contextmanager
+    def on_the_wire(self) -> Iterator[None]:
+        """Attach the program."""
+        self.interfaces.reconcile()
+        try:
+            yield
+        finally:
+            self.interfaces.detach_all()
 
 
 @contextmanager
-def filled() -> Iterator[Table]:
-    """Load the program, attach it to the wire, and fill its IPv4 table."""
-    settings = config.for_interfaces([wire.RECEIVER.name])
+def filled() -> Iterator[Mapping[Table, Filled]]:
+    """Load the program with each table, and send it a packet of every flow."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)  # as the daemon does
-    datapath = load(Blueprint(MAX_ENTRIES))
-    try:
-        with Attacher(datapath.programs["cnf_ingress"], datapath.program_id, {}) as attacher, Links() as links:
-            counters = InterfaceCounters(datapath.maps)
-            interfaces = Interfaces(settings.interfaces, attacher, links, counters, structlog.get_logger())
-            interfaces.reconcile()
-            fd, (keys, values) = datapath.maps["flows4"], made_up(FLOWS)
-            calls.update(fd, keys, values)
-            tracker = Tracker(datapath, interfaces, settings.flows)
-            try:
-                yield Table(fd, datapath.bcc_version, keys, values, settings, interfaces, tracker)
-            finally:
-                interfaces.detach_all()
-    finally:
-        datapath.close()
+    with ExitStack() as stack:
+        bare, *datapaths = build([BARE, *(Blueprint(MAX_ENTRIES, table) for table in TABLES)], stack)
+        tables = {}
+        for table, datapath in zip(TABLES, datapaths, strict=True):
+            tables[table] = _around(datapath, bare.programs["send"], stack)
+            with tables[table].on_the_wire():
+                tables[table].touch(FLOWS)
+        yield tables
+
+
+def _around(datapath: Datapath, sender: int, stack: ExitStack) -> Filled:
+    settings = config.parse(SETTINGS, "bench")
+    attacher = stack.enter_context(Attacher(datapath.programs["cnf_ingress"], datapath.program_id, {}))
+    links, counters = stack.enter_context(Links()), InterfaceCounters(datapath.maps)
+    interfaces = Interfaces(settings.interfaces, attacher, links, counters, structlog.get_logger())
+    return Filled(datapath, settings, interfaces, Tracker(datapath, interfaces, settings.flows), sender)

@@ -4,45 +4,70 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
-from typing import Final, NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
 from cnf.kernel import libbpf
 
-REPEAT: Final = 100_000
-
 
 class Run(NamedTuple):
-    """A program, by its descriptor, and the frame that it runs on."""
+    """A program, by its descriptor, and the frame that it runs on, one a CPU."""
 
     program: int
-    frame: bytes
+    frames: Sequence[bytes]
 
 
-def take_turns(
-    runs: Mapping[str, Run], cpus: Sequence[int], rounds: int, repeat: int = REPEAT
-) -> dict[str, list[float]]:
-    """Run each on all ``cpus`` at once, ``rounds`` times; return the ns a packet of the slowest CPU, by name.
+class Workers:
+    """Threads, one a CPU, that run programs side by side."""
 
-    CPU time of the thread, so that a round in which somebody else had the CPU for a while does not count it.
-    """
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    with ThreadPoolExecutor(len(cpus)) as pool:
-        barrier = Barrier(len(cpus))
-        for turn in range(rounds + 1):
-            for name, run in runs.items():
-                threads = [pool.submit(_run, run, repeat, cpu, barrier) for cpu in cpus]
-                slowest = max(thread.result() for thread in threads)
-                if turn:  # the first one makes the flows
-                    taken[name].append(slowest)
-    return taken
+    def __init__(self, cpus: Sequence[int]) -> None:
+        """Start them on ``cpus``."""
+        self.cpus = cpus
+        self.together: list[float] = []
+        """Of each run on several CPUs, the share of its time in which all of them ran."""
+        self._pool = ThreadPoolExecutor(len(cpus))
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End them."""
+        self._pool.shutdown()
+
+    def run(self, run: Run, packets: int) -> float:
+        """Run on as many CPUs as there are frames, ``packets`` on each; return the ns a packet of the slowest CPU.
+
+        It is the CPU time of the thread, so that a while in which somebody else had the CPU does not count.
+        """
+        barrier = Barrier(len(run.frames))
+        threads = [
+            self._pool.submit(_run, run.program, frame, packets, cpu, barrier)
+            for cpu, frame in zip(self.cpus, run.frames, strict=False)
+        ]
+        spans = [thread.result() for thread in threads]
+        if len(spans) > 1:
+            starts, ends = [span.started for span in spans], [span.ended for span in spans]
+            self.together.append(max(0, min(ends) - max(starts)) / (max(ends) - min(starts)))
+        return max(span.cpu_time for span in spans) / packets
 
 
-def _run(run: Run, repeat: int, cpu: int, barrier: Barrier) -> float:
+class Span(NamedTuple):
+    """A thread's run, in ns: CLOCK_MONOTONIC, and the CPU time that it took."""
+
+    started: int
+    ended: int
+    cpu_time: int
+
+
+def _run(program: int, frame: bytes, packets: int, cpu: int, barrier: Barrier) -> Span:
     os.sched_setaffinity(0, {cpu})  # of this thread
     barrier.wait()
-    started = time.thread_time_ns()
-    libbpf.run(run.program, run.frame, repeat)
-    return (time.thread_time_ns() - started) / repeat
+    started, cpu_time = time.monotonic_ns(), time.thread_time_ns()
+    libbpf.run(program, frame, packets)
+    return Span(started, time.monotonic_ns(), time.thread_time_ns() - cpu_time)

@@ -3,39 +3,66 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from bench import calls, wire
-from bench.datapath import FRAME4
-from bench.report import Section
+from bench import wire
+from bench.limited import DROPPED
+from bench.report import Bar, Figure, Section
+from bench.subjects import Subjects
+from bench.workloads import AT_RANDOM, ESTABLISHED, FLOWS_512K, IN_TURN, course
 from cnf.kernel import libbpf
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
-from cnf.kernel.program import Datapath
+from cnf.kernel.program import Table
 
-FRAMES: Final = 1 << 18
-SENDERS: Final = {"one flow": "send_one", "16 k flows": "send_many"}
-RECEIVERS: Final = {"bare pass": "bare_pass", "whole program": "whole"}
+FRAMES: Final = 1 << 16
+BARE: Final = "bare pass"
+BARE_DROP: Final = "bare drop"
+FLOWS: Final = {"one flow": 1, "512 k flows": FLOWS_512K.flows}
+PASS_BARS: Final = {"one flow": (0.85, 0.92), "512 k flows": (0.70, 0.80)}
+EMPTYING: Final = bytes(1460)
+"""A payload that leaves nothing in a bucket of 1514 bytes."""
 
 
-def measure(datapath: Datapath, rounds: int) -> Iterator[Section]:
-    """Send in turns to a bare pass and to the whole program, one flow and many."""
-    InterfaceCounters(datapath.maps).assign(wire.RECEIVER.index)
-    taken: dict[tuple[str, str], list[float]] = {(flows, what): [] for flows in SENDERS for what in RECEIVERS}
+def measure(subjects: Subjects, rounds: int) -> Section:
+    """Send by turns to bare programs and to the whole one with limiter, what passes and then what is dropped."""
+    section = Section("veth, packets a second on one CPU")
+    for verdict, first in (("pass", ESTABLISHED), ("drop", DROPPED)):
+        taken = _measure(subjects, first, rounds)
+        for flows in FLOWS:
+            figures: dict[str, Figure] = {}
+            for receiver in (BARE, BARE_DROP):
+                others = {BARE: figures[BARE]} if figures else {}
+                figures[receiver] = section.add(
+                    f"{verdict}, {flows}: {receiver}", "Mpps", taken[flows, receiver], others
+                )
+            for table in subjects.limited:
+                bars = [Bar(f"veth, {flows}", *PASS_BARS[flows], BARE, least=True)] if verdict == "pass" else []
+                section.add(f"{verdict}, {flows}: cnf {table}", "Mpps", taken[flows, table], figures, *bars)
+    return section
+
+
+def _measure(subjects: Subjects, first: int, rounds: int) -> Mapping[tuple[str, str | Table], list[float]]:
+    """Return millions of packets a second by flows and receiver, of sources from ``first`` on."""
+    sender = subjects.bare.programs["send"]
+    receivers: dict[str | Table, int] = {
+        BARE: subjects.bare.programs["bare"],
+        BARE_DROP: subjects.bare.programs["bare_drop"],
+    }
+    for table, one in subjects.limited.items():
+        receivers[table] = one.datapath.programs["whole"]
+        InterfaceCounters(one.datapath.maps).assign(wire.RECEIVER.index)
+        with _attached(receivers[table]):
+            wire.send(sender, course("ipv4", FLOWS_512K.flows, first, IN_TURN, EMPTYING), FLOWS_512K.flows)
+    taken: dict[tuple[str, str | Table], list[float]] = {(flows, name): [] for flows in FLOWS for name in receivers}
     for _ in range(rounds):
-        for what, receiver in RECEIVERS.items():
-            with _attached(datapath.programs[receiver]):
-                for flows, sender in SENDERS.items():
-                    taken[flows, what].append(_nanoseconds(datapath.programs[sender]))
-    for flows in SENDERS:
-        section = Section(f"a packet through a veth pair, {flows}", reference="bare pass")
-        for what in RECEIVERS:
-            values = taken[flows, what]
-            section.add(what, values, "ns")
-            section.notes.append(f"{what}: {1000 / min(values):.2f} million packets a second on one CPU")
-        yield section
+        for name, program in receivers.items():
+            with _attached(program):
+                for flows, number in FLOWS.items():
+                    taken[flows, name].append(_rate(sender, course("ipv4", number, first, AT_RANDOM)))
+    return taken
 
 
 @contextmanager
@@ -48,8 +75,8 @@ def _attached(fd: int) -> Iterator[None]:
             attacher.detach(wire.RECEIVER)
 
 
-def _nanoseconds(sender: int) -> float:
+def _rate(sender: int, frame: bytes) -> float:
     before, started = wire.received(), time.monotonic_ns()
-    calls.send_live(sender, FRAME4, FRAMES)
+    wire.send(sender, frame, FRAMES)
     taken = time.monotonic_ns() - started
-    return taken / (wire.received() - before)
+    return 1000 * (wire.received() - before) / taken
