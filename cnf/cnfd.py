@@ -126,7 +126,14 @@ def _blueprint(settings: config.Settings) -> Blueprint:
     flows = settings.flows
     # The verifier would follow a cache's code in far too many ways.
     table: Table = "lru_hash" if capabilities.missing(capabilities.SPEED) else flows.table
-    return Blueprint(flows.max_entries, table, ipv6=flows.ipv6, vlan=flows.vlan, limiter=limiter)
+    return Blueprint(
+        flows.max_entries,
+        table,
+        ipv6=flows.ipv6,
+        vlan=flows.vlan,
+        limiter=limiter,
+        evicted_records=flows.evicted_records and table == "cache",
+    )
 
 
 if __name__ == "__main__":

@@ -15,11 +15,13 @@ from structlog.typing import FilteringBoundLogger
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
 from cnf.ledger import Ledger
 from cnf.listing import FIELDS, select
-from cnf.requests import Handler, count, output, parameters, stream
+from cnf.requests import Handler, count, number, output, parameters, stream
 from cnf.state import State
 from cnf.web import Peer, reply
 
 STATUS_LINES: Final = {64: "400 Bad Request", 78: "409 Conflict", 69: "503 Service Unavailable", 77: "403 Forbidden"}
+MOST_EVENTS: Final = 1000
+"""In one answer; whoever follows them asks again."""
 LIMIT_PATHS: Final = ("/v1/limits", "/v1/limits/sources", "/v1/limits/explain")
 
 
@@ -43,6 +45,7 @@ class Control:
         self._paths: dict[str, Mapping[str, Handler]] = {
             "/v1/flows": {"GET": self._flows},
             "/v1/status": {"GET": self._status},
+            "/v1/events": {"GET": self._events},
             **(limits or {path: {"GET": self._no_limits, "POST": self._no_limits} for path in LIMIT_PATHS}),
         }
 
@@ -81,7 +84,7 @@ class Control:
         answer = {
             "flows": list(selection.flows()),
             "matched": selection.matched,
-            "total": sum(len(flows) for flows in snapshot.flows.values()),
+            "total": sum(len(part.flows) for part in snapshot.parts()),
             "totals": selection.totals._asdict(),
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
@@ -91,6 +94,22 @@ class Control:
     def _status(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         parameters(environ)
         return reply(start_response, "200 OK", status(self._state))
+
+    def _events(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        asked, reader = parameters(environ, "after", "top"), self._state.events
+        if reader is None:
+            problem = "nothing has events (add a table [limits], or flows.evicted_records = true, and restart)"
+            raise ConfigError(self._state.config_source, [Problem("limits", problem)])
+        top, after, last = count(asked), number(asked, "after"), reader.log.last
+        most = MOST_EVENTS if top is None else min(top, MOST_EVENTS)
+        answer = {
+            "events": reader.log.after(last - most if after is None else after, most),
+            "last": last,
+            "ring": reader.ring_id,
+            "lost": reader.lost(),
+            "started": _started(self._state),
+        }
+        return reply(start_response, "200 OK", answer)
 
     def _no_limits(
         self,
@@ -109,9 +128,7 @@ def status(state: State) -> dict[str, Any]:
         "daemon": {
             **state.build_info,
             "pid": os.getpid(),
-            "started": datetime.fromtimestamp(state.started, UTC)
-            .isoformat(timespec="microseconds")
-            .replace("+00:00", "Z"),
+            "started": _started(state),
             "uptime_seconds": round(time.monotonic() - state.started_monotonic, 3),
             "config": state.config_source,
         },
@@ -138,6 +155,10 @@ def status(state: State) -> dict[str, Any]:
         "limiter": state.limiter.summary() if state.limiter else None,
         "rates": {"packets_per_second": round(state.rates[0], 3), "bits_per_second": round(8 * state.rates[1], 3)},
     }
+
+
+def _started(state: State) -> str:
+    return datetime.fromtimestamp(state.started, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _ledger(ledger: Ledger) -> dict[str, dict[str, int]]:

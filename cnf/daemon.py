@@ -8,6 +8,7 @@ import grp
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -19,6 +20,8 @@ from cnf import __version__, log, ssh, systemd
 from cnf.config import Settings
 from cnf.control import Control
 from cnf.errors import AttachError, CnfError, ConfigError, MapError, Problem
+from cnf.event_reader import EventReader
+from cnf.events import Context
 from cnf.exposition import application
 from cnf.interfaces import Interfaces
 from cnf.kernel import capabilities, pins
@@ -115,7 +118,10 @@ class Daemon:
             self._series = FlowSeries()
             map_pins.stay = self._datapath.kept
             self._remember()
-            self._state = State(self._settings, self._source, self._build_info(), self._interfaces.totals)
+            self._events = self._event_reader(stack)
+            self._state = State(
+                self._settings, self._source, self._build_info(), self._interfaces.totals, events=self._events
+            )
             self._guard = Guard(self._state, self._settings.metrics.max_series, self._log)
             self._registry.register(self._guard)
             self._instruments = Instruments(self._registry)
@@ -136,6 +142,8 @@ class Daemon:
             self._give_up(pins.unpin(folder, str(program_id), map_pins.path.name if map_pins.path else ""))
             self._drop_capabilities()  # before there are other threads: each has its own
             self._drain()
+            if self._events:
+                self._events.start()
             serve(MetricsServer, metrics_socket, application(self._state, self._registry), "metrics")
             serve(
                 ControlServer, control_socket, Control(self._state, group, self._limit_handlers(), self._log), "control"
@@ -175,6 +183,19 @@ class Daemon:
         limiter = Limiter(self._datapath, limits, ssh.clients(), self._memory, self._interfaces.tallies.seats())
         stack.callback(limiter.close)
         self._limiter = self._state.limiter = self._interfaces.seating = limiter
+
+    def _event_reader(self, stack: contextlib.ExitStack) -> EventReader | None:
+        if "events" not in self._datapath.maps:
+            return None
+        reader = EventReader(self._datapath, self._event_context)
+        stack.callback(reader.close)
+        return reader
+
+    def _event_context(self) -> Context | None:
+        snapshot = self._state.snapshot
+        if snapshot is None:
+            return None
+        return Context(snapshot.clock, snapshot.names, self._limiter.in_force.dropper if self._limiter else None)
 
     def _remember(self) -> None:
         """Go on from where the daemon before has left the maps, if it has."""
@@ -273,6 +294,9 @@ class Daemon:
             snapshot = self._tracker.drain()
             if self._limiter:
                 self._limiter.drain(snapshot.clock)
+            if self._events:
+                evicted = self._events.ended.shown(snapshot.clock, self._settings.flows.idle_timeout)
+                snapshot = replace(snapshot, evicted=evicted)
         except CnfError as error:
             self._instruments.drain_errors.inc()
             self._state.drain_errors += 1

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from attrs import evolve
 
 from cnf.bank import Parameters, parameters
+from cnf.events import Dropper
 from cnf.ledger import Count
 from cnf.limiter_memory import Known
 from cnf.limits import OVERFLOW, Address, Explanation, RuleSet, explain
@@ -39,6 +40,16 @@ class InForce:
         """Say what happens to ``traffic`` from ``address`` on ``interface``."""
         known = interface if (interface, traffic) in self.ruleset.groups else OVERFLOW
         return explain(self.ruleset, address, known, traffic)
+
+    def dropper(self, number: int, address: Address) -> Dropper:
+        """Return who was limited when the rule of this number dropped a packet from ``address``."""
+        name = self.buckets[number].name if number in self.buckets else None
+        rule = next((rule for rule in self.effective.limits.rules if rule.name == name), None)
+        if rule and rule.bucket == "prefix":
+            prefixes = (prefix for prefix in rule.prefixes if address in prefix)
+            return Dropper(max(prefixes, key=lambda prefix: prefix.prefixlen), name)
+        match = self.ruleset.find(address)
+        return Dropper(self.ruleset.source(address, match.part if match else 0), name)
 
     def word(self, rule: Rule) -> int:
         """Return the rule as it stands in a source's decision: its number, and whether it drops."""

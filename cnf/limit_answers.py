@@ -94,8 +94,8 @@ def explanation(limiter: Limiter, snapshot: Snapshot, address: str, protocol: st
             cases.setdefault(look.in_force.explain(source, name, each), []).append((name, each))
     flows = select(snapshot, f"src host {source}", "bytes", None)
     dropped = Count()
-    for family, rows in flows.order:
-        columns = snapshot.flows[family]
+    for part, rows in flows.order:
+        columns = part.flows
         dropped = dropped.plus(
             Count(*(int(each[rows].sum()) for each in (columns.dropped_packets, columns.dropped_bytes)))
         )

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from cnf.clock import WallClock
 from cnf.errors import UsageError
 from cnf.filter import compile_filter
 from cnf.flows import FlowColumns, Mask, Rows, largest
@@ -27,9 +28,8 @@ from cnf.records import (
     UDP,
     UNASSIGNED_INTERFACE,
     VLAN_PRESENT,
-    Family,
 )
-from cnf.snapshot import Snapshot
+from cnf.snapshot import Part, Snapshot
 
 SORT_COLUMNS: Final = {
     "bytes": "bytes",
@@ -64,6 +64,7 @@ FIELDS: Final = (
     "tcp_flags",
     "first_seen",
     "last_seen",
+    "ended",
 )
 TCP_FLAG_LETTERS: Final = (
     (0x02, "S"),
@@ -85,17 +86,17 @@ class Selection:
     """Rows of a snapshot's columns, in the order to show them, and what they were chosen from."""
 
     snapshot: Snapshot
-    order: tuple[tuple[Family, Rows], ...]
-    """Runs of rows of one family, in order."""
+    order: tuple[tuple[Part, Rows], ...]
+    """Runs of rows of one part, in order."""
     matched: int
     totals: Count
     """Packets and bytes of all that matched."""
 
     def flows(self) -> Iterator[dict[str, Any]]:
         """Yield the flows as JSON objects."""
-        for family, rows in self.order:
+        for part, rows in self.order:
             for start in range(0, len(rows), CHUNK):
-                yield from describe(self.snapshot, family, rows[start : start + CHUNK])
+                yield from describe(part, rows[start : start + CHUNK], self.snapshot.clock, self.snapshot.names)
 
 
 def select(snapshot: Snapshot, expression: str, sort: str, count: int | None) -> Selection:
@@ -108,22 +109,24 @@ def select(snapshot: Snapshot, expression: str, sort: str, count: int | None) ->
     if sort not in SORT_COLUMNS:
         raise UsageError(f"flows cannot be sorted by {sort!r}: expected one of {', '.join(SORT_COLUMNS)}")
     matches = compile_filter(expression)
-    chosen: dict[Family, Rows] = {}
+    chosen: list[tuple[Part, Rows]] = []
     matched, totals = 0, Count()
-    for family, flows in snapshot.flows.items():
+    for part in snapshot.parts():
+        flows = part.flows
         mask = matches.mask(flows, snapshot.names) if expression.strip() else None
         matched += len(flows) if mask is None else int(np.count_nonzero(mask))
         totals = totals.plus(Count(*(_sum(column, mask) for column in (flows.packets, flows.bytes))))
-        chosen[family] = largest(getattr(flows, SORT_COLUMNS[sort]), count, mask)
-    return Selection(snapshot, _merge(snapshot, chosen, SORT_COLUMNS[sort], count), matched, totals)
+        chosen.append((part, largest(getattr(flows, SORT_COLUMNS[sort]), count, mask)))
+    return Selection(snapshot, _merge(chosen, SORT_COLUMNS[sort], count), matched, totals)
 
 
-def describe(snapshot: Snapshot, family: Family, rows: Rows) -> Iterator[dict[str, Any]]:
+def describe(part: Part, rows: Rows, clock: WallClock, names: Mapping[int, str]) -> Iterator[dict[str, Any]]:
     """Yield the flows in ``rows`` as JSON objects with the keys of FIELDS."""
-    flows = snapshot.flows[family]
-    first, last = (snapshot.clock.texts(column[rows]) for column in (flows.first_seen, flows.last_seen))
+    flows = part.flows
+    first, last = (clock.texts(column[rows]) for column in (flows.first_seen, flows.last_seen))
     for row, first_seen, last_seen in zip(rows.tolist(), first, last, strict=True):
-        yield _describe(flows, row, snapshot.names) | {"first_seen": first_seen, "last_seen": last_seen}
+        times = {"first_seen": first_seen, "last_seen": last_seen}
+        yield _describe(flows, row, names) | times | {"ended": part.ended}
 
 
 def to_csv(objects: Iterator[dict[str, Any]], fields: Sequence[str]) -> Iterator[str]:
@@ -184,18 +187,15 @@ def _describe(flows: FlowColumns, row: int, names: Mapping[int, str]) -> dict[st
     }
 
 
-def _merge(
-    snapshot: Snapshot, chosen: dict[Family, Rows], column: str, count: int | None
-) -> tuple[tuple[Family, Rows], ...]:
-    """Merge the families' rows, each in order, into runs in the order of all."""
-    families = list(chosen)
-    keys = np.concatenate([getattr(snapshot.flows[family], column)[chosen[family]] for family in families])
-    which = np.repeat(np.arange(len(families)), [len(chosen[family]) for family in families])
-    rows = np.concatenate([chosen[family] for family in families])
+def _merge(chosen: list[tuple[Part, Rows]], column: str, count: int | None) -> tuple[tuple[Part, Rows], ...]:
+    """Merge the parts' rows, each in order, into runs in the order of all."""
+    keys = np.concatenate([getattr(part.flows, column)[rows] for part, rows in chosen])
+    which = np.repeat(np.arange(len(chosen)), [len(rows) for _part, rows in chosen])
+    all_rows = np.concatenate([rows for _part, rows in chosen])
     order = np.argsort(keys, kind="stable")[::-1][:count]
-    which, rows = which[order], rows[order]
+    which, all_rows = which[order], all_rows[order]
     runs = np.split(np.arange(len(order)), np.flatnonzero(np.diff(which)) + 1)
-    return tuple((families[which[run[0]]], rows[run]) for run in runs if len(run))
+    return tuple((chosen[which[run[0]]][0], all_rows[run]) for run in runs if len(run))
 
 
 def _sum(column: npt.NDArray[np.uint64], mask: Mask | None) -> int:

@@ -148,6 +148,16 @@ def limiter(state: State) -> Iterator[Metric]:
     yield GaugeMetricFamily("cnf_limiter_generation", "Rule sets put in force.", state.limiter.in_force.generation)
 
 
+def events(state: State) -> Iterator[Metric]:
+    """Yield what the ring of events had no room for, live."""
+    if state.events is None:
+        return
+    lost = CounterMetricFamily("cnf_events_lost", "Events that found the ring buffer full.", labels=("kind",))
+    for kind, count in state.events.lost().items():
+        lost.add_metric((kind,), count)
+    yield lost
+
+
 def daemon(state: State) -> Iterator[Metric]:
     """Yield what describes the daemon itself."""
     yield GaugeMetricFamily("cnf_drain_age_seconds", "Time since the latest drain.", state.drain_age())
@@ -157,7 +167,7 @@ def daemon(state: State) -> Iterator[Metric]:
     yield CounterMetricFamily("cnf_log_lines_lost", "Log lines that could not be written.", lost_lines())
 
 
-COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, limiter, top_flows)
+COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, limiter, events, top_flows)
 """In order of importance: what ``max_series`` leaves out is at the end."""
 
 

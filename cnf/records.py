@@ -23,6 +23,7 @@ INSERT_ERRORS: Final = ("no_memory", "busy", "raced", "other")
 DROP_REASONS: Final = ("limited", "denied")
 TRAFFIC: Final = ("tcp", "tcp_syn", "udp", "icmp", "icmpv6", "other", "fragment")
 VERDICTS: Final = ("passed", "limited", "would_limit")
+EVENT_KINDS: Final = ("first_drop", "rule_generation", "flow_evicted")
 LIMIT_GROUPS: Final = 16
 ENFORCE: Final = 0x800000
 """Bit beside a rule's number in a policy or decision."""
@@ -146,6 +147,10 @@ LIMIT_SOURCE: Final = np.dtype(
         ("last_over", "<u8"),
         ("last_seen", "<u8"),
     ]
+)
+
+EVENT: Final = np.dtype(
+    [("kind", "<u4"), ("family", "<u4"), ("jiffies", "<u8"), ("key", "<u8", (6,)), ("value", FLOW_VALUE)]
 )
 
 MEMORY_PAGES: Final = 513

@@ -27,10 +27,15 @@ def parameters(environ: WSGIEnvironment, *known: str) -> dict[str, str]:
 
 def count(asked: Mapping[str, str]) -> int | None:
     """Return the parameter ``top``; None for all. Raises UsageError."""
-    top = asked.get("top", "")
-    if top and not (top.isascii() and top.isdecimal()):
-        raise UsageError(f"top is {top!r}: expected a whole number")
-    return int(top) if top else None
+    return number(asked, "top")
+
+
+def number(asked: Mapping[str, str], name: str) -> int | None:
+    """Return the parameter ``name``, a whole number; None if it is not there, or empty. Raises UsageError."""
+    text = asked.get(name, "")
+    if text and not (text.isascii() and text.isdecimal()):
+        raise UsageError(f"{name} is {text!r}: expected a whole number")
+    return int(text) if text else None
 
 
 def output(asked: Mapping[str, str]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
@@ -25,6 +25,14 @@ class TableState:
     evicted: int
     insert_errors: Mapping[str, int]
     """Packets that found no place, by cause."""
+
+
+class Part(NamedTuple):
+    """Flows of one family that are alike in this, too."""
+
+    flows: FlowColumns
+    ended: str | None
+    """How they have ended: "evicted"; None if they live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +62,10 @@ class Snapshot:
     ledger: Ledger
     names: Mapping[int, str]
     """Interface name by ifindex, of departed interfaces too."""
+    evicted: Mapping[Family, FlowColumns] = field(default_factory=dict)
+    """Flows that were let go early and are still to be shown; no sum here counts them."""
+
+    def parts(self) -> tuple[Part, ...]:
+        """Return all flows that there are to show."""
+        live = (Part(flows, None) for flows in self.flows.values())
+        return (*live, *(Part(flows, "evicted") for flows in self.evicted.values()))

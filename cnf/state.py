@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from cnf.config import Settings
 from cnf.errors import UnavailableError
+from cnf.event_reader import EventReader
 from cnf.interfaces import InterfaceState
 from cnf.ledger import Count
 from cnf.series import FlowLabels
@@ -35,6 +36,8 @@ class State:
     """Read the live counters: INTERFACE_COUNTERS, shape (), by interface name."""
     limiter: Limiter | None = None
     """None if the configuration had no limits at the start."""
+    events: EventReader | None = None
+    """None if there is nothing to tell."""
     started: float = field(default_factory=time.time)
     started_monotonic: float = field(default_factory=time.monotonic)
     interfaces: tuple[InterfaceState, ...] = ()

@@ -23,7 +23,9 @@ Kind = Literal["prog", "map"]
 NAME_OFFSETS: Final[dict[Kind, int]] = {"prog": 64, "map": 24}
 PROGRAM_PREFIX: Final = "cnf_"
 # Names are cut to 15 bytes.
-MAP_NAMES: Final = re.compile("flows[46]|table_counters|daemon_memory|interface_(count|slots)|limit_.*")
+MAP_NAMES: Final = re.compile(
+    "flows[46]|table_counters|events|events_lost|daemon_memory|interface_(count|slots)|limit_.*"
+)
 
 
 class Inventory(NamedTuple):

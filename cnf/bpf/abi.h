@@ -278,6 +278,26 @@ struct limit_source {
 	__u64 last_seen; /* jiffies */
 };
 
+/* What the program tells the daemon as it happens. Label `kind` of cnf_events_lost_total; the order is that of
+ * records.EVENT_KINDS. */
+enum cnf_event {
+	CNF_EVENT_FIRST_DROP,      /* of a source, or of all that share a bucket */
+	CNF_EVENT_RULE_GENERATION, /* a packet has seen a rule set for the first time */
+	CNF_EVENT_FLOW_EVICTED,    /* a flow had to make room before it was idle */
+	CNF_EVENT_KINDS,
+};
+
+/* With the 8 bytes that the kernel puts before each, a record of 128: the ring is a matrix to user space. */
+struct event {
+	__u32 kind;   /* enum cnf_event */
+	__u32 family; /* CNF_TABLE_IPV4 or CNF_TABLE_IPV6 */
+	__u64 jiffies;
+	/* Of a flow: its flow4_key or flow6_key. Of a drop: the source's address in 0 and 1, the rule's number in 2,
+	 * the interface's index in 3. Of a rule set: its generation in 0. The rest is 0. */
+	__u64 key[6];
+	struct flow_value value; /* of a flow */
+};
+
 /* daemon_memory: page 0 says where the document is, see cnf/kernel/memory.py; two banks share the other pages. With a
  * limiter there are more. */
 #define CNF_MEMORY_PAGES 513
@@ -296,5 +316,6 @@ _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");
 _Static_assert(sizeof(struct limit_rule) == 64, "limit_rule");
 _Static_assert(sizeof(struct limit_source) == 80, "limit_source");
+_Static_assert(sizeof(struct event) == 120, "event");
 
 #endif

@@ -11,6 +11,8 @@
  *   CNF_MAX_RULES    rules, and as many shared buckets, of two rule sets; a power of two
  *   CNF_MAX_POLICIES combinations of rules, of one rule set
  *   CNF_MAX_PREFIXES prefixes of a family, of one rule set
+ *   CNF_RING_BYTES   size of the ring that carries events; 0: no events
+ *   CNF_EVICTED_RECORDS 1: of flows that have to make room, too
  */
 #include "counters.h"
 #include "flow_table.h"

@@ -8,6 +8,7 @@
 
 #include "abi.h"
 #include "counters.h"
+#include "events.h"
 #include "flow_table.h"
 #include "parse.h"
 
@@ -17,7 +18,8 @@ enum cnf_limit { CNF_LIMIT_PASS, CNF_LIMIT_DROP, CNF_LIMIT_DENY };
 
 #define BUCKET_TRIES 4 /* compare-and-swaps, before a bucket that so many CPUs debit at once is debited blindly */
 
-BPF_ARRAY(limit_generation, __u64, 2); /* the second is not read here, see cnf/kernel/limiter.py */
+/* In force, or 0; the latest, whether it limits anything or not; the latest that an event has told of. */
+BPF_ARRAY(limit_generation, __u64, 3);
 BPF_ARRAY(limit_settings, struct limit_settings, 2);
 BPF_ARRAY(limit_groups, __u32, 2 * (CNF_INTERFACE_SLOTS + 1) * CNF_TRAFFIC_CLASSES);
 BPF_ARRAY(limit_policies, struct limit_policy, 2 * CNF_MAX_POLICIES * CNF_LIMIT_GROUPS);
@@ -198,20 +200,22 @@ static __always_inline void source_seen(struct limit_source *source, __u64 jiffi
 		source->last_seen = jiffies;
 }
 
-static __always_inline void source_count(struct limit_source *source, int within, __u64 bytes, __u64 jiffies)
+/* Return whether the packet is the source's first that is over its limit. */
+static __always_inline int source_count(struct limit_source *source, int within, __u64 bytes, __u64 jiffies)
 {
 	if (within) {
 		__sync_fetch_and_add(&source->packets, 1);
 		__sync_fetch_and_add(&source->bytes, bytes);
-		return;
+		return 0;
 	}
-	__sync_fetch_and_add(&source->over_packets, 1);
 	__sync_fetch_and_add(&source->over_bytes, bytes);
 	source->last_over = jiffies;
+	return !__sync_fetch_and_add(&source->over_packets, 1);
 }
 
-/* Debit the bucket by the rule, count, and say what becomes of the packet. */
-static __always_inline enum cnf_limit source_admit(struct limit_source *source, __u32 rule, __u64 bytes, __u64 jiffies)
+/* Debit the bucket by the rule, count, and say what becomes of the packet, which came from `addr` and in by `slot`. */
+static __always_inline enum cnf_limit source_admit(struct limit_source *source, __u32 rule, __u64 bytes, __u64 jiffies,
+						   enum cnf_table table, void *addr, __u32 slot)
 {
 	__u32 place = rule_place(rule);
 	struct limit_rule *parameters = limit_rules.lookup(&place);
@@ -220,7 +224,8 @@ static __always_inline enum cnf_limit source_admit(struct limit_source *source, 
 	if (!parameters)
 		return CNF_LIMIT_PASS; /* never: the place is below the array's size */
 	within = bucket_admit(&source->bucket, parameters, bytes, jiffies);
-	source_count(source, within, bytes, jiffies);
+	if (source_count(source, within, bytes, jiffies) && rule & CNF_ENFORCE)
+		event_first_drop(table, addr, rule & ~CNF_ENFORCE, slot, jiffies);
 	limit_count(place, within ? CNF_PASSED : rule & CNF_ENFORCE ? CNF_LIMITED : CNF_WOULD_LIMIT, bytes);
 	return within || !(rule & CNF_ENFORCE) ? CNF_LIMIT_PASS : CNF_LIMIT_DROP;
 }
@@ -255,10 +260,14 @@ static __always_inline struct limit_source *source_slot(enum cnf_table table, vo
 /* Read the generation, once a packet: all that is looked up for it is of one rule set. */
 static __always_inline __u64 generation_now(void)
 {
-	__u32 zero = 0;
-	__u64 *generation = limit_generation.lookup(&zero);
+	__u32 zero = 0, one = 1, two = 2;
+	__u64 *generation = limit_generation.lookup(&zero), *latest = limit_generation.lookup(&one);
+	__u64 *announced = limit_generation.lookup(&two);
 
-	return generation ? *(volatile __u64 *)generation : 0;
+	if (!generation || !latest || !announced)
+		return 0; /* never */
+	event_generation(*(volatile __u64 *)latest, announced);
+	return *(volatile __u64 *)generation;
 }
 
 /*
@@ -323,7 +332,7 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 	}
 admit: /* one for both kinds of buckets: it is long, and compiled in where it stands */
 	source_seen(source, jiffies);
-	return source_admit(source, rule, bytes, jiffies);
+	return source_admit(source, rule, bytes, jiffies, table, addr, slot);
 }
 
 static __always_inline __u32 traffic_of(int outcome, struct transport *transport)

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Final, NoReturn
 
 from cnf import __version__
-from cnf.cli.arguments import SORT_FIELDS, interval, positive, sort_field
+from cnf.cli.arguments import SORT_FIELDS, interval, positive, sort_field, whole
 from cnf.cli.limit_arguments import add_limits
 from cnf.errors import CnfError, UsageError
 
@@ -26,6 +26,7 @@ examples:
   cnfctl flows --watch --sort bps                     who is talking now, like top
   cnfctl flows --filter 'src net 10.0.0.0/8 and tcp'  filters as tcpdump has them
   cnfctl flows -o csv > flows.csv                     every flow, for a script
+  cnfctl events                                       who is held back for the first time, as it happens
   cnfctl limits                                       the rules, and what each held back
   cnfctl limits explain 192.0.2.66                    what happens to its packets, and why
 """
@@ -104,6 +105,15 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", help="daemon, interfaces, flow table, ledger and drain", allow_abbrev=False)
     status.add_argument("-o", "--output", choices=("table", "json"), default="table")
     status.set_defaults(run=lambda arguments: import_module("cnf.cli.status").run(arguments))
+
+    events = commands.add_parser(
+        "events", help="first drops, new rule sets and evicted flows, as they happen", allow_abbrev=False
+    )
+    events.add_argument("-o", "--output", choices=("table", "json", "jsonl"), default="table")
+    events.add_argument(
+        "--since", metavar="SEQ", type=whole, help="begin after this event (default: with the latest 10); 0 for all"
+    )
+    events.set_defaults(run=lambda arguments: import_module("cnf.cli.events").run(arguments))
 
     add_limits(commands.add_parser)
 

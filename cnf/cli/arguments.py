@@ -28,13 +28,22 @@ _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 def positive(text: str) -> int:
     """Read a whole number from 1 on."""
+    return _number(text, 1)
+
+
+def whole(text: str) -> int:
+    """Read a whole number from 0 on."""
+    return _number(text, 0)
+
+
+def _number(text: str, least: int) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = 0
-    if number > 0:
+        number = least - 1
+    if number >= least:
         return number
-    message = f"a number from 1 on is expected, not {text!r}"
+    message = f"a number from {least} on is expected, not {text!r}"
     raise argparse.ArgumentTypeError(message)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlencode
 
+from cnf.cli.event_replies import KINDS, Event, Events
 from cnf.cli.limit_replies import Change, Explanation, Limits, Source, Sources
 from cnf.cli.replies import Flow, Flows, Refusal, Status, check
 from cnf.errors import CnfError, ConfigError, KernelError, PrivilegeError, UnavailableError, UsageError
@@ -87,6 +88,13 @@ class Client:
     def explain(self, query: Query) -> Explanation:
         """Return what decides on an ``address``, or on one ``protocol`` or ``interface`` of it, and why."""
         return self._document("/v1/limits/explain", query, Explanation)
+
+    def events(self, query: Query) -> Events:
+        """Return the events that ``query`` (after, top) selects, the oldest first."""
+        reply = self._document("/v1/events", query, Events)
+        for event in reply["events"]:
+            check(event, KINDS.get(event["event"], Event))
+        return reply
 
     def status(self) -> Status:
         """Return what the daemon says about itself."""

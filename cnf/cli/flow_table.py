@@ -12,6 +12,7 @@ from cnf.cli.units import bit_rate, count, cut_end, duration, size
 
 _NONE: Final = "-"
 _DROPPED: Final = "DROPPED"
+_ENDED: Final = "ENDED"
 
 _ICMP_NAMES: Final[dict[tuple[str, int, int | None], str]] = {
     ("icmp", 0, None): "echo reply",
@@ -68,10 +69,9 @@ def flow_lines(reply: Flows, *, width: int | None, style: Style, now: datetime, 
 
 
 def flow_table(flows: list[Flow], *, width: int | None, style: Style, now: datetime) -> list[str]:
-    """Return ``flows`` as a table; what they dropped has a column if there is any of it."""
-    columns = _columns(flows, now)
-    if not any(flow["dropped_packets"] for flow in flows):
-        columns = tuple(column for column in columns if column.title != _DROPPED)
+    """Return ``flows`` as a table; what they dropped, and how they ended, have columns if there is any of it."""
+    idle = {_DROPPED: not any(flow["dropped_packets"] for flow in flows), _ENDED: not any(map(_ended, flows))}
+    columns = tuple(column for column in _columns(flows, now) if not idle.get(column.title))
     return render(columns, flows, width, style)
 
 
@@ -92,18 +92,19 @@ def _columns(flows: list[Flow], now: datetime) -> tuple[Column[Flow], ...]:
     def since(field: Callable[[Flow], Timestamp]) -> Callable[[Flow], str]:
         return lambda flow: duration((now - datetime.fromisoformat(field(flow))).total_seconds())
 
-    def endpoint(title: str, cell: Callable[[Flow], str]) -> Column[Flow]:
+    def ends(title: str, cell: Callable[[Flow], str]) -> Column[Flow]:
         least = max((len(cell(flow)) for flow in flows if ":" not in flow["src_addr"]), default=0)
         return Column(title, cell, cuttable=True, least=max(least, 12))
 
     return (
-        endpoint("SOURCE", lambda flow: _endpoint(flow, flow["src_addr"], flow["src_port"])),
-        endpoint("DESTINATION", lambda flow: _endpoint(flow, flow["dst_addr"], flow["dst_port"])),
+        ends("SOURCE", lambda flow: endpoint(flow, flow["src_addr"], flow["src_port"])),
+        ends("DESTINATION", lambda flow: endpoint(flow, flow["dst_addr"], flow["dst_port"])),
         Column("PROTO", lambda flow: flow["protocol"], priority=2),
         Column("INFO", _info, priority=5, cuttable=True, least=12),
         Column("PKTS", lambda flow: count(flow["packets"]), right=True, priority=3, reserve=5),
         Column("BYTES", lambda flow: size(flow["bytes"]), right=True, priority=1, reserve=7),
         Column(_DROPPED, lambda flow: count(flow["dropped_packets"]), right=True, priority=1),
+        Column(_ENDED, lambda flow: _ended(flow) or _NONE, priority=1),
         Column("RATE", lambda flow: bit_rate(flow["bits_per_second"]), right=True, priority=4, reserve=11),
         Column("PKT/S", lambda flow: count(flow["packets_per_second"]), right=True, priority=SPARE + 2),
         Column("IDLE", since(lambda flow: flow["last_seen"]), right=True, priority=SPARE, reserve=6),
@@ -116,10 +117,15 @@ def _columns(flows: list[Flow], now: datetime) -> tuple[Column[Flow], ...]:
     )
 
 
-def _endpoint(flow: Flow, address: str, port: int | None) -> str:
+def endpoint(flow: Flow, address: str, port: int | None) -> str:
+    """Return one end of a flow, as in 192.0.2.1:443 or [2001:db8::1]:443."""
     if port is None or flow["fragment"]:  # a later fragment's ports are unknown
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _ended(flow: Flow) -> str | None:
+    return flow["ended"]
 
 
 def _info(flow: Flow) -> str:

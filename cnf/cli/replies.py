@@ -16,7 +16,10 @@ _LARGEST: Final = 1e24
 
 
 class Flow(TypedDict):
-    """One flow; numbers are totals since it was first seen, rates are those of the latest drain."""
+    """One flow; numbers are totals since it was first seen, rates are those of the latest drain.
+
+    ``ended`` is "evicted" if a full table has let it go, and null while it lives.
+    """
 
     interface: str
     direction: str
@@ -38,6 +41,7 @@ class Flow(TypedDict):
     tcp_flags: str
     first_seen: Timestamp
     last_seen: Timestamp
+    ended: str | None
 
 
 class Amount(TypedDict):

@@ -41,6 +41,10 @@ LIMITER_MAPS: Final = (
 BCC_REMEDY: Final = "install the distribution's package: python3-bpfcc on Debian and Ubuntu, python3-bcc on Fedora"
 LOG_LIMIT: Final = 1 << 20
 CLOCK_FRAME: Final = bytes(64)
+RING_BYTES: Final = 256 << 10
+"""Of the ring of events: 2,047 of them."""
+EVICTED_RING_BYTES: Final = 16 << 20
+"""The same where evicted flows are events, too: 131,071 of them."""
 CLOCK_MONOTONIC_COARSE: Final = 6  # linux/time.h; Python's time module does not name it
 
 
@@ -62,6 +66,7 @@ class Blueprint:
     ipv6: bool = True
     vlan: bool = True
     limiter: LimiterSize | None = None
+    evicted_records: bool = False
     source: Path = SOURCE
     programs: tuple[str, ...] = PROGRAMS
 
@@ -76,13 +81,23 @@ class Blueprint:
         if self.limiter:
             names += [f"limit_{noun}{family}" for noun in ("prefixes", "sources") for family in families]
             names += LIMITER_MAPS
+        if self.ring_bytes:
+            names += ["events", "events_lost"]
         return (*names, "table_counters", "interface_slots", "interface_counters", "daemon_memory")
+
+    @property
+    def ring_bytes(self) -> int:
+        """Return the size of the ring of events; 0 where there is nothing to tell."""
+        if self.evicted_records:
+            return EVICTED_RING_BYTES
+        return RING_BYTES if self.limiter else 0
 
     @property
     def defines(self) -> dict[str, int]:
         """Return the preprocessor's definitions."""
         defines = {"CNF_CACHE": int(self.table == "cache"), "CNF_MAX_ENTRIES": self.max_entries}
         defines |= {"CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan)}
+        defines |= {"CNF_EVICTED_RECORDS": int(self.evicted_records), "CNF_RING_BYTES": self.ring_bytes}
         if self.limiter is None:
             return defines | {"CNF_LIMITER": 0}
         return defines | {

@@ -41,6 +41,7 @@ KEYS = [
     "tcp_flags",
     "first_seen",
     "last_seen",
+    "ended",
 ]
 V4 = Flow()
 V6 = Flow(src="2001:db8::1", dst="2001:db8::2")
@@ -98,6 +99,7 @@ def test_a_flow_has_the_keys_of_the_contract_in_its_order() -> None:
         "tcp_flags": "SAPF",
         "first_seen": "2023-11-14T22:13:19.000000Z",
         "last_seen": "2023-11-14T22:13:19.996000Z",
+        "ended": None,
     }
     assert list(one(flow)) == KEYS
 

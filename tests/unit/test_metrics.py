@@ -46,6 +46,14 @@ class Limits:
         return {"default": [Count(3, 300), Count(2, 200), Count()], "dns": [Count(), Count(), Count(9, 90)]}
 
 
+class Events:
+    """What the collector asks of a reader of events."""
+
+    def lost(self) -> dict[str, int]:
+        """Return what found the ring full."""
+        return {"first_drop": 5, "rule_generation": 0, "flow_evicted": 123}
+
+
 def state_of(counters: Mapping[str, Records] | None = None, **attributes: object) -> State:
     """Return the state of a daemon that has counted ``counters`` and drained once; or with other ``attributes``."""
     counted = {"eth0": PLENTY} if counters is None else counters
@@ -58,7 +66,7 @@ def state_of(counters: Mapping[str, Records] | None = None, **attributes: object
         snapshot=snapshot(Flow(packets=7, bytes=700), Flow(src="2001:db8::1", dst="2001:db8::2"), received=counted),
         series={FlowLabels("eth0", "tcp", "192.0.2.1", "198.51.100.2", "40000", "443"): Count(7, 700)},
     )
-    for name, value in ({"limiter": Limits()} | attributes).items():
+    for name, value in ({"limiter": Limits(), "events": Events()} | attributes).items():
         setattr(state, name, value)
     return state
 
@@ -105,6 +113,7 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_limiter_evictions_total": set(),
         "cnf_limiter_insert_errors_total": set(),
         "cnf_limiter_generation": set(),
+        "cnf_events_lost_total": {"kind"},
         "cnf_received_packets_total": {"interface", "protocol"},
         "cnf_received_bytes_total": {"interface", "protocol"},
         "cnf_unparsed_packets_total": {"interface", "reason"},

@@ -12,7 +12,7 @@ import pytest
 
 from cnf.errors import CnfError, CompileError, KernelError, PrivilegeError, UnavailableError, VerifierError
 from cnf.kernel import capabilities
-from cnf.kernel.program import LIMITER_MAPS, Blueprint, Build, LimiterSize
+from cnf.kernel.program import EVICTED_RING_BYTES, LIMITER_MAPS, RING_BYTES, Blueprint, Build, LimiterSize
 
 CLANG = """\
 In file included from <built-in>:2:
@@ -207,6 +207,8 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_MAX_ENTRIES": 10,
         "CNF_IPV6": 0,
         "CNF_VLAN": 0,
+        "CNF_EVICTED_RECORDS": 0,
+        "CNF_RING_BYTES": 0,
         "CNF_LIMITER": 0,
     }
     assert Blueprint(10, "cache").maps == (
@@ -224,8 +226,24 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_MAX_ENTRIES": 10,
         "CNF_IPV6": 1,
         "CNF_VLAN": 1,
+        "CNF_EVICTED_RECORDS": 0,
+        "CNF_RING_BYTES": 0,
         "CNF_LIMITER": 0,
     }
+
+
+def test_there_is_a_ring_where_there_is_something_to_tell() -> None:
+    """Drops and rule sets make a small ring of events, evicted flows a large one; nothing else makes any."""
+    limiter = LimiterSize(sources=100, rules=32, prefixes=50)
+
+    for blueprint, size in (
+        (Blueprint(10, "cache"), 0),
+        (Blueprint(10, "cache", limiter=limiter), RING_BYTES),
+        (Blueprint(10, "cache", evicted_records=True), EVICTED_RING_BYTES),
+        (Blueprint(10, "cache", limiter=limiter, evicted_records=True), EVICTED_RING_BYTES),
+    ):
+        assert blueprint.defines["CNF_RING_BYTES"] == size
+        assert ({"events", "events_lost"} <= {*blueprint.maps}) == bool(size)
 
 
 def test_a_limiter_has_maps_of_the_sizes_asked_for() -> None:
@@ -236,6 +254,8 @@ def test_a_limiter_has_maps_of_the_sizes_asked_for() -> None:
         "limit_prefixes4",
         "limit_sources4",
         *LIMITER_MAPS,
+        "events",
+        "events_lost",
     }
     assert (
         limited.defines.items()

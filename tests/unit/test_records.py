@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,10 +57,7 @@ class Header:
             if kind in self.structs:
                 inner = self.structs[kind]
                 end += -end % max(member.width for member in inner.values())
-                members |= {
-                    f"{name}.{field}": Member(member.width, member.elements, end + member.offset)
-                    for field, member in inner.items()
-                }
+                members |= _moved(name, inner, end)
                 end += size(inner)
                 continue
             width = WIDTHS[kind]
@@ -71,6 +68,14 @@ class Header:
 
     def _number(self, text: str) -> int:
         return int(text) if text.isdecimal() else self.constants[text]
+
+
+def _moved(name: str, members: dict[str, Member], by: int) -> dict[str, Member]:
+    """Return the members of a struct as those of one that holds it as ``name``."""
+    return {
+        f"{name}.{field}": Member(member.width, member.elements, by + member.offset)
+        for field, member in members.items()
+    }
 
 
 def _enumerators(body: str) -> dict[str, int]:
@@ -111,6 +116,7 @@ DTYPES: Final = {
     "limit4_key": records.LIMIT4_KEY,
     "limit6_key": records.LIMIT6_KEY,
     "limit_source": records.LIMIT_SOURCE,
+    "event": records.EVENT,
     "memory_page": records.MEMORY_PAGE,
 }
 
@@ -170,6 +176,7 @@ def test_ports_are_read_in_network_byte_order(key: np.dtype[Any]) -> None:
         ("cnf_drop", "CNF_DROP_", records.DROP_REASONS),
         ("cnf_traffic", "CNF_TRAFFIC_", records.TRAFFIC),
         ("cnf_verdict", "CNF_", records.VERDICTS),
+        ("cnf_event", "CNF_EVENT_", records.EVENT_KINDS),
         ("cnf_match", "CNF_MATCH_", ("policy", "allow", "deny")),
     ],
 )
@@ -227,8 +234,7 @@ def _members(dtype: np.dtype[Any]) -> dict[str, Member]:
         assert dtype.fields is not None
         element, offset = dtype.fields[name][:2]
         if element.names:
-            for field, member in _members(element).items():
-                members[f"{name}.{field}"] = replace(member, offset=offset + member.offset)
+            members |= _moved(name, _members(element), offset)
         else:
             members[name] = Member(element.base.itemsize, int(np.prod(element.shape, dtype=int)), offset)
     return members

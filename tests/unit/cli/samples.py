@@ -30,6 +30,7 @@ FLOW: Final[Flow] = {
     "tcp_flags": "SAP",
     "first_seen": Timestamp("2026-03-01T11:57:30.000000Z"),
     "last_seen": Timestamp("2026-03-01T11:59:56.500000Z"),
+    "ended": None,
 }
 _QUIET: Final[Flow] = {**FLOW, "packets_per_second": 0.0, "bits_per_second": 0.0, "tcp_flags": ""}
 _PORTLESS: Final[Flow] = {**_QUIET, "src_port": None, "dst_port": None}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Events: what the daemon is told as it happens, by a ring buffer. Where that is full an event is lost, and counted.
+ * The daemon is woken by an event that finds the ring read empty, so that a flood of them does not wake it for each.
+ */
+#ifndef CNF_EVENTS_H
+#define CNF_EVENTS_H
+
+#include "abi.h"
+#include "counters.h"
+
+#if CNF_RING_BYTES
+
+#define PAGE_SIZE 4096 /* what the next line counts in; the machine's does not matter */
+BPF_RINGBUF_OUTPUT(events, CNF_RING_BYTES / PAGE_SIZE);
+BPF_PERCPU_ARRAY(events_lost, struct counter, CNF_EVENT_KINDS);
+
+static __always_inline void event_lost(__u32 kind)
+{
+	struct counter *counter = events_lost.lookup(&kind);
+
+	if (counter) /* always */
+		counter->packets += 1;
+}
+
+/* Return room for an event, with all but its key and value; NULL if there is none. What is returned must be sent. */
+static __always_inline struct event *event_begin(enum cnf_event kind, enum cnf_table family, __u64 jiffies)
+{
+	struct event *event = events.ringbuf_reserve(sizeof(*event));
+
+	if (!event) {
+		event_lost(kind);
+		return NULL;
+	}
+	event->kind = kind;
+	event->family = family;
+	event->jiffies = jiffies;
+	__builtin_memset(event->key, 0, sizeof(event->key));
+	__builtin_memset(&event->value, 0, sizeof(event->value));
+	return event;
+}
+
+static __always_inline void event_send(struct event *event)
+{
+	events.ringbuf_submit(event, 0);
+}
+
+/* Tell that `rule`, a number, has dropped a packet from `addr` for the first time, on the interface of `slot`. */
+static __always_inline void event_first_drop(enum cnf_table table, void *addr, __u32 rule, __u32 slot, __u64 jiffies)
+{
+	struct event *event = event_begin(CNF_EVENT_FIRST_DROP, table, jiffies);
+	__u32 *ifindex = interface_slots.lookup(&slot);
+
+	if (!event)
+		return;
+	if (table == CNF_TABLE_IPV6) {
+		event->key[0] = ((__u64 *)addr)[0];
+		event->key[1] = ((__u64 *)addr)[1];
+	} else {
+		event->key[0] = *(__u32 *)addr;
+	}
+	event->key[2] = rule;
+	event->key[3] = ifindex ? *ifindex : 0; /* 0: it has no slot */
+	event_send(event);
+}
+
+/* Tell that a packet has seen the rule set `generation`, unless one has before: `announced` is the latest told of. */
+static __always_inline void event_generation(__u64 generation, __u64 *announced)
+{
+	__u64 before = *(volatile __u64 *)announced;
+	struct event *event;
+
+	/* Not merely another one: a CPU that was held up here may have an older one than has been told of. */
+	if (generation <= before || __sync_val_compare_and_swap(announced, before, generation) != before)
+		return;
+	event = event_begin(CNF_EVENT_RULE_GENERATION, CNF_TABLE_IPV4, bpf_jiffies64());
+	if (!event)
+		return;
+	event->key[0] = generation;
+	event_send(event);
+}
+
+#if CNF_EVICTED_RECORDS
+/* Tell of a flow that had to make room before it was idle. `key` is a flow4_key or flow6_key. */
+static __always_inline void event_evicted(enum cnf_table table, void *key, struct flow_value *value, __u64 jiffies)
+{
+	struct event *event = event_begin(CNF_EVENT_FLOW_EVICTED, table, jiffies);
+
+	if (!event)
+		return;
+	__builtin_memcpy(event->key, key,
+			 table == CNF_TABLE_IPV6 ? sizeof(struct flow6_key) : sizeof(struct flow4_key));
+	event->value = *value;
+	event_send(event);
+}
+#endif
+
+#endif
+
+#endif

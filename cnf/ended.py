@@ -1,0 +1,67 @@
+"""Flows that were let go before they were idle, and are shown until they would have expired. Pure.
+
+The kernel's tables have forgotten them, and the ledger has them as evicted: no sum counts them here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cnf.clock import WallClock
+from cnf.events import FLOW_EVICTED, evicted_flows
+from cnf.flows import FlowColumns, Rows
+from cnf.records import EVENT, FAMILIES, Family
+
+Records = npt.NDArray[Any]
+
+
+class Ended:
+    """Keep the latest flows of each family; one thread adds, another one shows."""
+
+    def __init__(self, most: int) -> None:
+        """Keep ``most`` flows of a family."""
+        self._most = most
+        self._lock = threading.Lock()
+        self._added: list[Records] = []
+        self._flows: dict[Family, FlowColumns] = {family: FlowColumns.empty(family, 0) for family in FAMILIES}
+
+    def add(self, records: Records) -> None:
+        """Take in the flows that EVENT records, shape (N,), tell of; they are shown from the next ``shown()`` on."""
+        chosen = records[records["kind"] == FLOW_EVICTED][-self._room :]
+        if not len(chosen):
+            return
+        with self._lock:
+            self._added.append(chosen)
+            surplus = sum(map(len, self._added)) - self._room
+            while surplus >= len(self._added[0]):
+                surplus -= len(self._added.pop(0))
+
+    def shown(self, clock: WallClock, idle: float) -> Mapping[Family, FlowColumns]:
+        """Return the flows that had a packet within ``idle`` seconds, the latest to end last."""
+        with self._lock:
+            added, self._added = self._added, []
+        records = np.concatenate(added) if added else np.empty(0, EVENT)
+        oldest = clock.ticks(idle)
+        for family, flows in self._flows.items():
+            new, _rows = evicted_flows(records, family)
+            last_seen = np.concatenate((flows.last_seen, new.last_seen))
+            rows = np.flatnonzero(clock.age_ticks(last_seen) <= oldest)[-self._most :]
+            if len(new) or len(rows) < len(flows):
+                self._flows[family] = _joined(flows, new, rows)
+        return dict(self._flows)
+
+    @property
+    def _room(self) -> int:
+        """Return how many can wait: of each family, as many as are kept."""
+        return len(FAMILIES) * self._most
+
+
+def _joined(flows: FlowColumns, new: FlowColumns, rows: Rows) -> FlowColumns:
+    """Return ``rows`` of both, ``new`` behind ``flows``, as new memory: what was shown before is not written again."""
+    pairs = zip(flows.arrays().items(), new.arrays().values(), strict=True)
+    return FlowColumns(flows.family, **{name: np.concatenate((old, more))[rows] for (name, old), more in pairs})

@@ -1,0 +1,85 @@
+"""The reader of events: a thread that empties the ring, so that no drain, however long, holds it up."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from cnf.ended import Ended
+from cnf.events import Batch, Context, EventLog
+from cnf.kernel.maps import CounterArray
+from cnf.kernel.program import Datapath
+from cnf.kernel.ring import Ring
+from cnf.records import EVENT_KINDS
+
+PAUSE: Final = 0.05
+"""Seconds from one reading to the next: in a flood, what has come meanwhile is read at once, and wakes nobody."""
+
+
+class EventReader:
+    """Read events from the ring of a datapath until closed."""
+
+    def __init__(self, datapath: Datapath, context: Callable[[], Context | None]) -> None:
+        """Go on where the daemon before has stopped; ``context``, None as long as there is none, is asked by a thread.
+
+        Raises:
+            MapError: the kernel refused.
+
+        """
+        self.log = EventLog()
+        self.ended = Ended(datapath.blueprint.max_entries)
+        self._context = context
+        self._log: FilteringBoundLogger = structlog.get_logger()
+        self._ring = Ring(datapath.maps["events"])
+        self._lost = CounterArray("events_lost", datapath.maps["events_lost"])
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+
+    @property
+    def ring_id(self) -> int:
+        """The number of the ring: in another one, events are numbered anew."""
+        return self._ring.id
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading; what has not been read waits for the next daemon."""
+        os.eventfd_write(self._stop, 1)
+        if self._thread.ident is not None:
+            self._thread.join()
+        os.close(self._stop)
+        self._ring.close()
+
+    def lost(self) -> dict[str, int]:
+        """Return how many events found the ring full, by kind. Raises MapError."""
+        return {kind: self._lost.sum(place).packets for place, kind in enumerate(EVENT_KINDS)}
+
+    def _run(self) -> None:
+        ring, stop = select.poll(), select.poll()
+        for poll in (ring, stop):
+            poll.register(self._stop, select.POLLIN)
+        ring.register(self._ring, select.POLLIN)
+        while True:
+            ring.poll()
+            try:
+                self._read()
+            except Exception as error:  # noqa: BLE001 - whatever it is, later events must be read
+                self._log.error("events not read", error=repr(error))
+            if stop.poll(PAUSE * 1000):
+                return
+
+    def _read(self) -> None:
+        context = self._context()
+        if context is None:
+            return
+        stretch = self._ring.read()
+        self.log.append(Batch(stretch.first + 1, stretch.events, context))
+        self.ended.add(stretch.events)

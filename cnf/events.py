@@ -1,0 +1,157 @@
+"""Events that the program has told of: kept, numbered, until newer ones take their place. Pure.
+
+They stay the records that they came as, with what was known of names and times then, and become JSON objects when
+somebody asks: of a flood of them, only those are written out that are read.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from cnf.clock import WallClock
+from cnf.flows import FlowColumns
+from cnf.limits import Address
+from cnf.listing import describe
+from cnf.records import EVENT_KINDS, FAMILIES, FLOW4_KEY, FLOW6_KEY, UNASSIGNED_INTERFACE, Family
+from cnf.rules import Network
+from cnf.snapshot import Part
+
+Records = npt.NDArray[Any]
+
+KEPT: Final = 10_000
+"""Events that are remembered."""
+
+FIRST_DROP, RULE_GENERATION, FLOW_EVICTED = range(len(EVENT_KINDS))
+
+_FLOW_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
+
+
+class Dropper(NamedTuple):
+    """Who was limited, and by what."""
+
+    source: Network
+    rule: str | None
+    """None if the rule had gone before the event was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the events of one reading mean."""
+
+    clock: WallClock
+    names: Mapping[int, str]
+    """Interface name by ifindex."""
+    dropper: Callable[[int, Address], Dropper] | None
+    """From a rule's number and an address of the source; None where there is no limiter."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Events of one reading, numbered from ``first`` on."""
+
+    first: int
+    records: Records
+    """EVENT, shape (N,); not written again."""
+    context: Context
+
+    @property
+    def end(self) -> int:
+        """Return the number after the last."""
+        return self.first + len(self.records)
+
+    def since(self, number: int) -> Batch:
+        """Return those from ``number`` on, as a copy that does not hold the others in memory."""
+        return replace(self, first=number, records=self.records[number - self.first :].copy())
+
+    def objects(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """Yield the events numbered from ``start`` to before ``stop`` as JSON objects."""
+        records = self.records[start - self.first : stop - self.first]
+        flows = dict(self._flows(records))
+        times = self.context.clock.texts(records["jiffies"])
+        for row, (record, time) in enumerate(zip(records, times, strict=True)):
+            head = {"seq": start + row, "time": time, "event": EVENT_KINDS[record["kind"]]}
+            yield head | (flows[row] if row in flows else self._details(record))
+
+    def _flows(self, records: Records) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the flows that were evicted, by row."""
+        for family in FAMILIES:
+            flows, rows = evicted_flows(records, family)
+            described = describe(Part(flows, "evicted"), np.arange(len(flows)), self.context.clock, self.context.names)
+            yield from zip(rows.tolist(), described, strict=True)
+
+    def _details(self, record: Records) -> dict[str, Any]:
+        key = record["key"]
+        if record["kind"] == RULE_GENERATION:
+            return {"generation": int(key[0])}
+        address = _address(key, FAMILIES[record["family"]])
+        by = self.context.dropper(int(key[2]), address) if self.context.dropper else None
+        source = by.source if by else ipaddress.ip_network(address)
+        return {
+            "source": str(source.network_address if source.num_addresses == 1 else source),
+            "address": str(address),
+            "rule": by.rule if by else None,
+            "interface": self.context.names.get(int(key[3]), UNASSIGNED_INTERFACE),
+        }
+
+
+class EventLog:
+    """The latest events: one thread appends, any may read."""
+
+    def __init__(self, most: int = KEPT) -> None:
+        """Remember ``most`` events."""
+        self._most = most
+        self._batches: tuple[Batch, ...] = ()  # replaced whole
+
+    def append(self, batch: Batch) -> None:
+        """Take in events that came after those that are here."""
+        if not len(batch.records):
+            return
+        oldest = batch.end - self._most
+        kept = [each for each in (*self._batches, batch) if each.end > oldest]
+        if kept[0].first < oldest:
+            kept[0] = kept[0].since(oldest)
+        self._batches = tuple(kept)
+
+    def after(self, number: int, count: int) -> list[dict[str, Any]]:
+        """Return the first ``count`` events that come after ``number``, as JSON objects."""
+        found: list[dict[str, Any]] = []
+        batches = self._batches
+        for batch in batches[bisect_left(batches, number + 1, key=_last) :]:
+            start = max(batch.first, number + 1)
+            found += batch.objects(start, min(batch.end, start + count - len(found)))
+            if len(found) == count:
+                break
+        return found
+
+    @property
+    def last(self) -> int:
+        """Return the number of the latest event; 0 if there was none."""
+        batches = self._batches
+        return _last(batches[-1]) if batches else 0
+
+
+def _last(batch: Batch) -> int:
+    return batch.end - 1
+
+
+def evicted_flows(records: Records, family: Family) -> tuple[FlowColumns, npt.NDArray[np.intp]]:
+    """Return the flows of a family that EVENT records tell of, and the rows that they stand in."""
+    of_family = records["family"] == FAMILIES.index(family)
+    rows = np.flatnonzero(of_family & (records["kind"] == FLOW_EVICTED))
+    key = _FLOW_KEYS[family]
+    keys = np.ascontiguousarray(records["key"][rows]).view(np.uint8)[:, : key.itemsize]
+    flows = FlowColumns.empty(family, len(rows))
+    flows.fill(0, np.ascontiguousarray(keys).view(key)[:, 0], records["value"][rows])
+    return flows, rows
+
+
+def _address(key: Records, family: Family) -> Address:
+    packed = key[:2].tobytes()
+    return ipaddress.IPv4Address(packed[:4]) if family == "ipv4" else ipaddress.IPv6Address(packed)
