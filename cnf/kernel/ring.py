@@ -83,7 +83,7 @@ class Ring:
         if len(busy):
             count = int(busy[0])
             records, lengths = records[:count], lengths[:count]
-        events: Any = np.ascontiguousarray(records[:, HEADER:]).view(EVENT)[:, 0]
+        events: Any = records[:, HEADER:].copy().view(EVENT)[:, 0]
         self._consumer[0] = start + count * STRIDE
         discarded = (lengths & DISCARD) != 0
         return Stretch(first, events[~discarded] if discarded.any() else events)

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* flow.c, and a program that tells of what its frame holds: a struct event, whose `kind` says how. */
+#include "../../cnf/bpf/flow.c"
+
+#define TELL_AND_DISCARD 100
+#define TELL_SLOWLY 101
+#define SLOWNESS 20000 /* about a millisecond */
+
+BPF_PERCPU_ARRAY(test_told, __u64, 1);
+
+int test_tell(struct xdp_md *ctx)
+{
+	struct event *asked = (void *)(long)ctx->data, *event;
+	struct flow6_key key;
+	struct flow_value value;
+	__u64 *told, jiffies;
+	__u32 zero = 0;
+
+	if ((void *)(asked + 1) > (void *)(long)ctx->data_end)
+		return XDP_ABORTED;
+	told = test_told.lookup(&zero);
+	if (!told)
+		return XDP_ABORTED;
+	switch (asked->kind) {
+	case CNF_EVENT_FLOW_EVICTED: /* its packets are how many this CPU has told of before, its bytes the CPU */
+		__builtin_memcpy(&key, asked->key, sizeof(key));
+		value = asked->value;
+		value.packets = (*told)++;
+		value.bytes = bpf_get_smp_processor_id();
+		jiffies = asked->jiffies;
+		if (asked->family == CNF_TABLE_IPV6)
+			event_evicted(CNF_TABLE_IPV6, &key, &value, jiffies);
+		else
+			event_evicted(CNF_TABLE_IPV4, &key, &value, jiffies);
+		return XDP_PASS;
+	case TELL_AND_DISCARD:
+		event = events.ringbuf_reserve(sizeof(*event));
+		if (event)
+			events.ringbuf_discard(event, 0);
+		return XDP_PASS;
+	case TELL_SLOWLY:
+		event = event_begin(CNF_EVENT_RULE_GENERATION, CNF_TABLE_IPV4, 0);
+		if (!event)
+			return XDP_PASS;
+#pragma clang loop unroll(disable)
+		for (int i = 0; i < SLOWNESS; i++)
+			event->key[1] = bpf_ktime_get_ns();
+		event->key[0] = (*told)++;
+		event_send(event);
+		return XDP_PASS;
+	}
+	return XDP_ABORTED;
+}
