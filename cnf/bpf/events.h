@@ -80,21 +80,24 @@ static __always_inline void event_generation(__u64 generation, __u64 *announced)
 	event_send(event);
 }
 
-#if CNF_EVICTED_RECORDS
-/* Tell of a flow that had to make room before it was idle. `key` is a flow4_key or flow6_key. */
-static __always_inline void event_evicted(enum cnf_table table, void *key, struct flow_value *value, __u64 jiffies)
+#endif
+
+/* Begin to tell of a flow that makes room before it is idle, by its key; NULL if nothing is to be told, or the ring is
+ * full. Its value is to be filled in, and the event sent. */
+static __always_inline struct event *event_eviction(enum cnf_table table, volatile __u64 *key, int words, __u64 jiffies)
 {
+#if CNF_EVICTED_RECORDS
 	struct event *event = event_begin(CNF_EVENT_FLOW_EVICTED, table, jiffies);
 
 	if (!event)
-		return;
-	__builtin_memcpy(event->key, key,
-			 table == CNF_TABLE_IPV6 ? sizeof(struct flow6_key) : sizeof(struct flow4_key));
-	event->value = *value;
-	event_send(event);
+		return NULL;
+#pragma unroll
+	for (int index = 0; index < words; index++)
+		event->key[index] = key[index];
+	return event;
+#else
+	return NULL;
+#endif
 }
-#endif
-
-#endif
 
 #endif

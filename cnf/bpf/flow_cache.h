@@ -127,19 +127,37 @@ static __always_inline int flow_over(struct flow_value *flow, __u64 now)
 	return (age > (__s64)settings->idle) | (!!(flow->tcp_flags & FLOW_ENDED) & (age > (__s64)settings->ended));
 }
 
-static __always_inline void forget_drops(enum cnf_table table, __u32 index)
+/* Return what was dropped of the flow in a slot; NULL where nothing can be. */
+static __always_inline struct flow_drops *flow_drops(enum cnf_table table, __u32 index)
 {
 #if CNF_LIMITER
-	struct flow_drops *drops;
-
 #if CNF_IPV6
 	if (table == CNF_TABLE_IPV6)
-		drops = flow_drops6.lookup(&index);
-	else
+		return flow_drops6.lookup(&index);
 #endif
-		drops = flow_drops4.lookup(&index);
-	if (drops)
-		*drops = (struct flow_drops){};
+	return flow_drops4.lookup(&index);
+#else
+	return NULL;
+#endif
+}
+
+/* Tell what a flow that makes room has counted in the end. */
+static __always_inline void flow_tell(struct event *event, struct flow_value *flow, struct flow_drops *drops,
+				      __u64 packets, __u64 bytes)
+{
+#if CNF_EVICTED_RECORDS
+	if (!event)
+		return;
+	event->value.packets = packets;
+	event->value.bytes = bytes;
+	event->value.first_seen = flow->first_seen;
+	event->value.last_seen = flow->last_seen;
+	event->value.tcp_flags = (__u8)flow->tcp_flags;
+	if (drops) {
+		event->value.dropped_packets = drops->packets;
+		event->value.dropped_bytes = drops->bytes;
+	}
+	event_send(event);
 #endif
 }
 
@@ -150,14 +168,18 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	struct flow_value *flow;
 	volatile __u64 *words;
 	__u64 packets, before;
+	struct flow_drops *drops = NULL;
+	struct event *event = NULL;
 	int over;
 
 	if (!cache->found)
 		cache->way = cache_victim(cache, now);
 	flow = flow_slot(table, cache, cache->way);
 	over = flow_over(flow, now);
-	cache_tag(cache, 0); /* nobody finds it while the key is written */
 	words = flow_key(table, flow);
+	if (!over && *(volatile __u64 *)&flow->packets)
+		event = event_eviction(table, words, flow_words(table), now);
+	cache_tag(cache, 0); /* nobody finds it while the key is written */
 #pragma clang loop unroll(full)
 	for (int index = 0; index < flow_words(table); index++)
 		words[index] = cache_word(key, index);
@@ -168,7 +190,10 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 		count_table(table, over ? CNF_EXPIRED_FLOWS : CNF_EVICTED_FLOWS, 1, 0);
 	}
 	if (flow->tcp_flags & CNF_SLOT_DROPS)
-		forget_drops(table, cache->bucket * CNF_WAYS + cache->way);
+		drops = flow_drops(table, cache->bucket * CNF_WAYS + cache->way);
+	flow_tell(event, flow, drops, packets, before);
+	if (drops)
+		*drops = (struct flow_drops){};
 	flow->first_seen = now;
 	flow->last_seen = now;
 	flow->tcp_flags = tcp_flags;
@@ -211,18 +236,11 @@ static __always_inline void account_drop(enum cnf_table table, void *key, struct
 #if CNF_LIMITER
 	struct flow_value *flow;
 	struct flow_drops *drops;
-	__u32 index;
 
 	if (!place->cache.head || !place->cache.found)
 		return;
 	flow = flow_slot(table, &place->cache, place->cache.way);
-	index = place->cache.bucket * CNF_WAYS + place->cache.way;
-#if CNF_IPV6
-	if (table == CNF_TABLE_IPV6)
-		drops = flow_drops6.lookup(&index);
-	else
-#endif
-		drops = flow_drops4.lookup(&index);
+	drops = flow_drops(table, place->cache.bucket * CNF_WAYS + place->cache.way);
 	if (!drops)
 		return; /* never */
 	if (!(flow->tcp_flags & CNF_SLOT_DROPS))

@@ -12,6 +12,7 @@
 
 #include "abi.h"
 #include "counters.h"
+#include "events.h"
 #include "parse.h"
 
 #define ALIGNED_FOR_WORDS __attribute__((aligned(sizeof(__u64)))) /* a key, that it can be read in words */

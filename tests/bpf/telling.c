@@ -11,9 +11,7 @@ BPF_PERCPU_ARRAY(test_told, __u64, 1);
 int test_tell(struct xdp_md *ctx)
 {
 	struct event *asked = (void *)(long)ctx->data, *event;
-	struct flow6_key key;
-	struct flow_value value;
-	__u64 *told, jiffies;
+	__u64 *told;
 	__u32 zero = 0;
 
 	if ((void *)(asked + 1) > (void *)(long)ctx->data_end)
@@ -23,15 +21,15 @@ int test_tell(struct xdp_md *ctx)
 		return XDP_ABORTED;
 	switch (asked->kind) {
 	case CNF_EVENT_FLOW_EVICTED: /* its packets are how many this CPU has told of before, its bytes the CPU */
-		__builtin_memcpy(&key, asked->key, sizeof(key));
-		value = asked->value;
-		value.packets = (*told)++;
-		value.bytes = bpf_get_smp_processor_id();
-		jiffies = asked->jiffies;
-		if (asked->family == CNF_TABLE_IPV6)
-			event_evicted(CNF_TABLE_IPV6, &key, &value, jiffies);
-		else
-			event_evicted(CNF_TABLE_IPV4, &key, &value, jiffies);
+		event = event_begin(CNF_EVENT_FLOW_EVICTED, asked->family, asked->jiffies);
+		if (event) {
+			__builtin_memcpy(event->key, asked->key, sizeof(event->key));
+			event->value = asked->value;
+			event->value.packets = *told;
+			event->value.bytes = bpf_get_smp_processor_id();
+			event_send(event);
+		}
+		*told += 1;
 		return XDP_PASS;
 	case TELL_AND_DISCARD:
 		event = events.ringbuf_reserve(sizeof(*event));
