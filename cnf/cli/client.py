@@ -91,10 +91,12 @@ class Client:
 
     def events(self, query: Query) -> Events:
         """Return the events that ``query`` (after, top) selects, the oldest first."""
-        reply = self._document("/v1/events", query, Events)
-        for event in reply["events"]:
-            check(event, KINDS.get(event["event"], Event))
-        return reply
+        with self._answer("/v1/events", query) as response:
+            reply: Events = json.load(response)
+            check(reply, Events)
+            for event in reply["events"]:
+                check(event, KINDS.get(event["event"], Event))
+            return reply
 
     def status(self) -> Status:
         """Return what the daemon says about itself."""
