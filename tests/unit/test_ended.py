@@ -19,7 +19,7 @@ def numbered(*numbers: int, last_seen: int = JIFFIES) -> list[Flow]:
 
 def ports(ended: Ended, idle: float = 60.0, clock: WallClock = CLOCK, family: Family = "ipv4") -> list[int]:
     """Return the source ports of the flows that are shown, in order."""
-    return ended.shown(clock, idle)[family].src_port.tolist()
+    return list(map(int, ended.shown(clock, idle)[family].src_port))
 
 
 def test_flows_are_shown_by_family_as_they_ended() -> None:

@@ -1,0 +1,112 @@
+"""Evicted flows are told of whole: their events are what the table's counters have booked as evicted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Barrier
+from typing import Final
+
+import numpy as np
+import pytest
+
+from cnf.cache_table import CacheTable
+from cnf.clock import Reading, WallClock
+from cnf.config import Flows
+from cnf.events import evicted_flows
+from cnf.kernel import program
+from cnf.kernel.cache import FlowSettings
+from cnf.kernel.maps import CounterArray, Records
+from cnf.kernel.ring import Ring
+from cnf.ledger import Count, count_of
+from cnf.records import EVENT_KINDS, Family
+from tests.bpf.conftest import Datapath
+from tests.bpf.packets import UDP, IPv4, IPv6, frame
+
+TABLE: Final = 512
+SIZE: Final = 100
+NEVER_OVER: Final = Flows(idle_timeout=1e6, ended_timeout=1e6)
+LAYERS: Final[dict[Family, IPv4 | IPv6]] = {"ipv4": IPv4(), "ipv6": IPv6()}
+
+
+@pytest.fixture
+def datapath() -> Iterator[Datapath]:
+    """Load a program whose small tables tell what they evict, and in which nothing expires."""
+    loaded = program.load(program.Blueprint(TABLE, "cache", evicted_records=True))
+    FlowSettings(loaded.maps).write(1 << 40, 1 << 40)
+    yield Datapath(loaded)
+    loaded.close()
+
+
+def packet(family: Family, number: int) -> bytes:
+    """Return a packet of a flow told apart by its source port."""
+    return frame(LAYERS[family], UDP(src_port=number), pad_to=SIZE)
+
+
+def live_flows(datapath: Datapath, family: Family) -> Counter[int]:
+    """Return the packets of the flows that are in the table, by source port."""
+    maps = datapath.loaded.maps
+    clock = WallClock(Reading(*datapath.loaded.read_clock(), 0, 0), program.tick_ns())
+    flows = CacheTable(family, maps, datapath.table_counters, TABLE).drain(clock, NEVER_OVER, None).flows
+    return Counter(dict(zip(flows.src_port.tolist(), flows.packets.tolist(), strict=True)))
+
+
+@pytest.mark.parametrize("family", LAYERS)
+def test_each_evicted_flow_is_told_with_all_that_it_counted(datapath: Datapath, family: Family) -> None:
+    """Flows of the table and evicted ones together are those that were sent, each with its own counts."""
+    ring = Ring(datapath.loaded.maps["events"])
+    sent = {number: 1 + number % 5 for number in range(4 * TABLE)}
+    for number in Counter(sent).elements():
+        datapath.run(packet(family, number))
+
+    stretch = ring.read()
+    ring.close()
+    flows, rows = evicted_flows(stretch.events, family)
+    found = Counter(dict(zip(flows.src_port.tolist(), flows.packets.tolist(), strict=True)))
+    assert len(rows) == len(stretch.events) == len(found)
+    assert (flows.bytes == flows.packets * np.uint64(SIZE)).all()
+    assert (flows.first_seen <= flows.last_seen).all()
+    assert (flows.last_seen <= stretch.events["jiffies"][rows]).all()
+    live = live_flows(datapath, family)
+    assert not live.keys() & found.keys()
+    assert found + live == Counter(sent)
+    sums = datapath.table_counters.read(family)
+    assert (sums.evicted_entries, sums.evicted) == (len(flows), count_of(flows.packets, flows.bytes))
+
+
+def test_on_every_cpu_at_once_events_are_what_was_booked(datapath: Datapath) -> None:
+    """While every CPU makes flows that push each other out, events and lost ones are exactly what was evicted."""
+    ring = Ring(datapath.loaded.maps["events"])
+    lost = CounterArray("events_lost", datapath.loaded.maps["events_lost"])
+    cpus, families = sorted(os.sched_getaffinity(0)), tuple(LAYERS)
+    packets = [packet(family, number) for number in range(3 * TABLE) for family in families]
+    together, end = Barrier(len(cpus)), time.monotonic() + 3
+
+    def send(cpu: int) -> None:
+        os.sched_setaffinity(0, {cpu})
+        together.wait(timeout=30)
+        while time.monotonic() < end:
+            for each in packets:
+                datapath.run(each)
+
+    found: list[Records] = []
+    with ThreadPoolExecutor(len(cpus)) as pool:
+        sending: list[Future[None]] = [pool.submit(send, cpu) for cpu in cpus]
+        while not all(each.done() for each in sending):
+            found.append(ring.read().events)
+            time.sleep(0.01)
+        for each in sending:
+            each.result()
+    found.append(ring.read().events)
+    ring.close()
+    events = np.concatenate(found)
+
+    assert lost.sum(EVENT_KINDS.index("flow_evicted")) == Count()
+    for family in families:
+        flows, _rows = evicted_flows(events, family)
+        sums = datapath.table_counters.read(family)
+        assert len(flows) > TABLE
+        assert (sums.evicted_entries, sums.evicted) == (len(flows), count_of(flows.packets, flows.bytes))
