@@ -98,6 +98,8 @@ class Daemon:
         _return_large_blocks()
         if capabilities.missing(capabilities.SPEED):
             self._log.warning(capabilities.SLOW, remedy=capabilities.SLOW_REMEDY)
+        if self._settings.flows.evicted_records and not self._datapath.blueprint.evicted_records:
+            self._log.warning("evicted flows are not named: LRU hashes do not tell", remedy=capabilities.SLOW_REMEDY)
         with contextlib.ExitStack() as stack:
             group = _group(self._settings.control.group)
             path = Path(self._settings.control.socket)
