@@ -96,10 +96,7 @@ class Daemon:
 
         """
         _return_large_blocks()
-        if capabilities.missing(capabilities.SPEED):
-            self._log.warning(capabilities.SLOW, remedy=capabilities.SLOW_REMEDY)
-        if self._settings.flows.evicted_records and not self._datapath.blueprint.evicted_records:
-            self._log.warning("evicted flows are not named: LRU hashes do not tell", remedy=capabilities.SLOW_REMEDY)
+        self._warn()
         with contextlib.ExitStack() as stack:
             group = _group(self._settings.control.group)
             path = Path(self._settings.control.socket)
@@ -154,6 +151,13 @@ class Daemon:
             systemd.notify(READY=1, STATUS=self._status())
             self._loop()
             systemd.notify(STOPPING=1, STATUS="detaching the program")
+
+    def _warn(self) -> None:
+        """Say what the daemon goes without."""
+        if capabilities.missing(capabilities.SPEED):
+            self._log.warning(capabilities.SLOW, remedy=capabilities.SLOW_REMEDY)
+        if self._settings.flows.evicted_records and not self._datapath.blueprint.evicted_records:
+            self._log.warning("evicted flows are not named: LRU hashes do not tell", remedy=capabilities.SLOW_REMEDY)
 
     def _loop(self) -> None:
         next_drain = next_reconcile = time.monotonic()

@@ -18,7 +18,7 @@ from cnf.kernel import libbpf, program
 from cnf.kernel.maps import CounterArray, Records
 from cnf.kernel.ring import STRIDE, Ring
 from cnf.records import EVENT, EVENT_KINDS, FAMILIES
-from tests.bpf.limited import Limited
+from tests.bpf.limited import SIZE, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.bpf.pinned import Flood
 from tests.net.wait import wait_for
@@ -84,6 +84,14 @@ def teller(loaded: program.Datapath) -> Iterator[Teller]:
     yield teller
     os.sched_setaffinity(0, cpus)
     teller.ring.close()
+
+
+@pytest.fixture(scope="module")
+def limited() -> Iterator[Limited]:
+    """Load a program with a limiter once; which kind of table it has makes no difference to its events."""
+    limited = Limited(program.load(program.Blueprint(64, "lru_hash", limiter=SIZE)))
+    yield limited
+    limited.loaded.close()
 
 
 def numbers(events: Records) -> list[int]:
