@@ -54,6 +54,13 @@ class Terminal:
             assert ready, f"{text!r} did not appear in {self.seen!r}"
             self.seen += os.read(self._master, 1 << 16)
 
+    def wait_until_stopped(self) -> None:
+        """Wait for a signal to have stopped cnfctl; one that continues it before is lost."""
+        deadline = time.monotonic() + PATIENCE
+        while os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOHANG) is None:
+            assert time.monotonic() < deadline, "cnfctl did not stop"
+            time.sleep(0.001)
+
     def end(self) -> int:
         """Wait for cnfctl to end, read what it still wrote, and return its exit status."""
         status = self.process.wait(PATIENCE)

@@ -97,6 +97,7 @@ def test_stop_and_continue(daemon: StandIn) -> None:
         terminal.wait_for("drained")
         terminal.process.send_signal(signal.SIGTSTP)
         terminal.wait_for(GIVEN_BACK.decode())
+        terminal.wait_until_stopped()
         assert terminal.modes() == modes
         terminal.process.send_signal(signal.SIGCONT)
         terminal.wait_for("drained", times=2)
