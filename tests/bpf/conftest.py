@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, cast
 
 import pytest
 
 from cnf.kernel import libbpf, program
 from cnf.kernel.counters import InterfaceCounters, TableCounters
-from cnf.kernel.maps import FlowMap, Records
+from cnf.kernel.maps import Records
 from cnf.ledger import Count
 from cnf.records import (
-    FLOW4_KEY,
-    FLOW6_KEY,
     FLOW_FRAGMENT,
-    FLOW_VALUE,
     PROTOCOL_LABELS,
     UNPARSED_REASONS,
     VLAN_PRESENT,
     Family,
 )
 from tests.bpf.reference import Key, Value
+from tests.bpf.tables import let_none_expire, tables_of
 
 if TYPE_CHECKING:
     from tests.bpf.limited import Clocked, Limited
 
-SMALL_TABLE = 4096
-LOOPBACK = 1  # test runs come in on the loopback interface of the namespace that they are made in
+TABLES: Final = ("cache", "lru_hash")
+SMALL_TABLE: Final = 4096
+LOOPBACK: Final = 1  # test runs come in on the loopback interface of the namespace that they are made in
 
 
 class Datapath:
@@ -38,9 +37,8 @@ class Datapath:
     def __init__(self, loaded: program.Datapath) -> None:
         """Give the loopback interface its counters."""
         self.loaded = loaded
-        self.tables: dict[Family, FlowMap] = {"ipv4": FlowMap("flows4", loaded.maps["flows4"], FLOW4_KEY, FLOW_VALUE)}
-        if "flows6" in loaded.maps:
-            self.tables["ipv6"] = FlowMap("flows6", loaded.maps["flows6"], FLOW6_KEY, FLOW_VALUE)
+        self.tables = tables_of(loaded)
+        let_none_expire(loaded)
         self.table_counters = TableCounters(loaded.maps)
         self.interfaces = InterfaceCounters(loaded.maps)
         self.interfaces.assign(LOOPBACK)
@@ -85,8 +83,8 @@ class Datapath:
     def reset(self) -> None:
         """Empty the tables and zero the counters."""
         for table in self.tables.values():
-            for keys in [keys.copy() for keys, _values in table.batches()]:
-                table.take(keys)
+            table.clear()
+        let_none_expire(self.loaded)
         self.table_counters.reset()
         self.interfaces.release(LOOPBACK)
         self.interfaces.assign(LOOPBACK)
@@ -106,10 +104,21 @@ def _key(family: Family, key: Records) -> Key:
     )
 
 
+def only(table: program.Table) -> pytest.MarkDecorator:
+    """Mark a test of what holds for tables of one kind, and not of the other."""
+    return pytest.mark.parametrize("table", [table], indirect=True)
+
+
+@pytest.fixture(scope="session", params=TABLES)
+def table(request: pytest.FixtureRequest) -> program.Table:
+    """Have every test run on tables of either kind."""
+    return cast("program.Table", request.param)
+
+
 @pytest.fixture(scope="session")
-def loaded() -> Iterator[Datapath]:
+def loaded(table: program.Table) -> Iterator[Datapath]:
     """Load the program once."""
-    datapath = program.load(program.Blueprint(max_entries=65536))
+    datapath = program.load(program.Blueprint(65536, table))
     yield Datapath(datapath)
     datapath.close()
 
@@ -122,9 +131,9 @@ def datapath(loaded: Datapath) -> Datapath:
 
 
 @pytest.fixture(scope="session")
-def small_loaded() -> Iterator[Datapath]:
+def small_loaded(table: program.Table) -> Iterator[Datapath]:
     """Load the program once with tables that are soon full."""
-    datapath = program.load(program.Blueprint(max_entries=SMALL_TABLE))
+    datapath = program.load(program.Blueprint(SMALL_TABLE, table))
     yield Datapath(datapath)
     datapath.close()
 
@@ -137,11 +146,11 @@ def small_datapath(small_loaded: Datapath) -> Datapath:
 
 
 @pytest.fixture(scope="session")
-def limited_loaded() -> Iterator[Limited]:
+def limited_loaded(table: program.Table) -> Iterator[Limited]:
     """Load the program with a limiter once."""
     from tests.bpf.limited import load  # noqa: PLC0415 - it builds on Datapath
 
-    limited = load()
+    limited = load(table)
     yield limited
     limited.loaded.close()
 
@@ -154,10 +163,10 @@ def limited(limited_loaded: Limited) -> Limited:
 
 
 @pytest.fixture(scope="session")
-def clocked() -> Iterator[Clocked]:
+def clocked(table: program.Table) -> Iterator[Clocked]:
     """Load the program whose clocks are an input once; a test, or each of its examples, begins with ``start()``."""
     from tests.bpf.limited import load_clocked  # noqa: PLC0415 - it builds on Datapath
 
-    clocked = load_clocked()
+    clocked = load_clocked(table)
     yield clocked
     clocked.loaded.close()

@@ -206,11 +206,11 @@ class ClockedBlueprint(program.Blueprint):
         return (*super().maps, "test_clock")
 
 
-def load(size: program.LimiterSize = SIZE, *, ipv6: bool = True) -> Limited:
+def load(table: program.Table, size: program.LimiterSize = SIZE, *, ipv6: bool = True) -> Limited:
     """Load the program with a limiter."""
-    return Limited(program.load(program.Blueprint(FLOWS, ipv6=ipv6, limiter=size)))
+    return Limited(program.load(program.Blueprint(FLOWS, table, ipv6=ipv6, limiter=size)))
 
 
-def load_clocked() -> Clocked:
+def load_clocked(table: program.Table) -> Clocked:
     """Load the program whose clocks are an input."""
-    return Clocked(program.load(ClockedBlueprint(FLOWS, limiter=SIZE, source=CLOCKED)))
+    return Clocked(program.load(ClockedBlueprint(FLOWS, table, limiter=SIZE, source=CLOCKED)))

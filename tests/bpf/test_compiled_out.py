@@ -31,10 +31,10 @@ LABELS: Final = {
 
 
 @pytest.fixture(scope="module", params=LABELS)
-def variant(request: pytest.FixtureRequest) -> Iterator[tuple[str, Datapath]]:
+def variant(request: pytest.FixtureRequest, table: program.Table) -> Iterator[tuple[str, Datapath]]:
     """Load the program without the one, without the other, and without both."""
     name = request.param
-    loaded = program.load(program.Blueprint(1024, ipv6=name == "no VLAN", vlan=name == "no IPv6"))
+    loaded = program.load(program.Blueprint(1024, table, ipv6=name == "no VLAN", vlan=name == "no IPv6"))
     yield name, Datapath(loaded)
     loaded.close()
 

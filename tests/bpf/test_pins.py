@@ -7,18 +7,33 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pytest
 
 from cnf.kernel import libbpf, pins
-from cnf.kernel.program import Blueprint, Build, Datapath
+from cnf.kernel.program import Blueprint, Build, Datapath, Table
 
-BLUEPRINT: Final = Blueprint(max_entries=64, ipv6=False, vlan=False)
+ENTRIES: Final = 64
 # linux/bpf.h
-HASH, LRU_HASH, LRU_PER_CPU = 1, 9, 1 << 1
-KEY, VALUE = 24, 56
-"""Bytes of struct flow4_key and struct flow_value."""
+HASH, ARRAY, LRU_HASH, LRU_PER_CPU, MMAPABLE = 1, 2, 9, 1 << 1, 1 << 10
+
+
+class Shape(NamedTuple):
+    """All that makes a map what it is, but for its name and what it holds."""
+
+    kind: int
+    key: int
+    value: int
+    entries: int
+    flags: int
+
+
+SHAPES: Final[dict[Table, Shape]] = {
+    "cache": Shape(ARRAY, 4, 64 + 8 * 64, 2 * ENTRIES // 8, MMAPABLE),
+    "lru_hash": Shape(LRU_HASH, 24, 56, ENTRIES, 0),
+}
+"""What flows4 is: buckets of a cache, or struct flow4_key and struct flow_value."""
 
 
 @pytest.fixture
@@ -30,61 +45,61 @@ def folder() -> Iterator[Path]:
     pins.remove(path)
 
 
-def test_maps_are_found_again(folder: Path) -> None:
+def test_maps_are_found_again(folder: Path, table: Table) -> None:
     """The next program has the maps of the one before, with what they hold."""
-    with built(folder) as first:
+    with built(folder, table) as first:
         ids = map_ids(first)
         assert (first.kept, first.given_up) == (False, ())
 
-    with built(folder) as second:
+    with built(folder, table) as second:
         assert (second.kept, second.given_up) == (True, ())
         assert map_ids(second) == ids
 
 
-def another_size(folder: Path) -> None:
+def another_size(folder: Path, shape: Shape) -> None:
     """Pin a flows4 with larger values."""
-    replace(folder / "flows4", make(LRU_HASH, KEY, VALUE + 8, 64))
+    replace(folder / "flows4", make(shape._replace(value=shape.value + 8)))
 
 
-def other_entries(folder: Path) -> None:
+def other_entries(folder: Path, shape: Shape) -> None:
     """Pin a flows4 with more entries."""
-    replace(folder / "flows4", make(LRU_HASH, KEY, VALUE, 128))
+    replace(folder / "flows4", make(shape._replace(entries=2 * shape.entries)))
 
 
-def another_key(folder: Path) -> None:
-    """Pin a flows4 with larger keys."""
-    replace(folder / "flows4", make(LRU_HASH, KEY + 8, VALUE, 64))
+def another_key(folder: Path, shape: Shape) -> None:
+    """Pin a flows4 with larger keys, which no array has."""
+    replace(folder / "flows4", make(shape._replace(kind=LRU_HASH, key=shape.key + 8, flags=0)))
 
 
-def another_type(folder: Path) -> None:
+def another_type(folder: Path, shape: Shape) -> None:
     """Pin a flows4 that evicts nothing."""
-    replace(folder / "flows4", make(HASH, KEY, VALUE, 64))
+    replace(folder / "flows4", make(shape._replace(kind=HASH, flags=0)))
 
 
-def other_flags(folder: Path) -> None:
-    """Pin a flows4 that evicts a CPU's own flows first."""
-    replace(folder / "flows4", make(LRU_HASH, KEY, VALUE, 64, LRU_PER_CPU))
+def other_flags(folder: Path, shape: Shape) -> None:
+    """Pin a flows4 that evicts a CPU's own flows first, or that cannot be mapped."""
+    replace(folder / "flows4", make(shape._replace(flags=0 if shape.flags else LRU_PER_CPU)))
 
 
-def a_program(folder: Path) -> None:
+def a_program(folder: Path, shape: Shape) -> None:
     """Pin a program in a map's place."""
-    with built(None) as datapath:
+    with built(None, {shape: table for table, shape in SHAPES.items()}[shape]) as datapath:
         replace(folder / "flows4", os.dup(datapath.programs["cnf_ingress"]))
 
 
-def one_missing(folder: Path) -> None:
+def one_missing(folder: Path, _shape: Shape) -> None:
     """Unpin flows4."""
     (folder / "flows4").unlink()
 
 
-def one_more(folder: Path) -> None:
+def one_more(folder: Path, _shape: Shape) -> None:
     """Pin flows4 under another name, too."""
     fd = libbpf.open_pin(folder / "flows4")
     libbpf.pin(fd, folder / "flows5")
     os.close(fd)
 
 
-def a_folder(folder: Path) -> None:
+def a_folder(folder: Path, _shape: Shape) -> None:
     """Make a folder where only pins belong."""
     (folder / "flows5").mkdir()
 
@@ -103,44 +118,52 @@ def a_folder(folder: Path) -> None:
         (a_folder, "flows5 is none of this version's maps"),
     ],
 )
-def test_maps_that_do_not_fit_are_given_up(folder: Path, change: Callable[[Path], None], reason: str) -> None:
+def test_maps_that_do_not_fit_are_given_up(
+    folder: Path, table: Table, change: Callable[[Path, Shape], None], reason: str
+) -> None:
     """If one pin does not fit, or is missing, or one too many, all maps are new, and the reason is given."""
-    with built(folder) as first:
+    with built(folder, table) as first:
         ids = map_ids(first)
-    change(folder)
+    change(folder, SHAPES[table])
 
-    with built(folder) as second:
+    with built(folder, table) as second:
         assert (second.kept, second.given_up) == (False, (reason,))
         assert map_ids(second).isdisjoint(ids)
         new = map_ids(second)
-    assert {path.name for path in folder.iterdir()} == {*BLUEPRINT.maps}
-    with built(folder) as third:
+    assert {path.name for path in folder.iterdir()} == {*blueprint(table).maps}
+    with built(folder, table) as third:
         assert (third.kept, map_ids(third)) == (True, new)
 
 
-def test_a_map_just_like_ours_is_taken(folder: Path) -> None:
+def test_a_map_just_like_ours_is_taken(folder: Path, table: Table) -> None:
     """The maps that these tests make differ from the program's in nothing but what they say."""
-    with built(folder):
+    with built(folder, table):
         pass
-    replace(folder / "flows4", make(LRU_HASH, KEY, VALUE, 64))
+    replace(folder / "flows4", make(SHAPES[table]))
 
-    with built(folder) as second:
+    with built(folder, table) as second:
         assert (second.kept, second.given_up) == (True, ())
 
 
 def test_the_layout_is_that_of_the_maps() -> None:
     """Whatever sizes a map, or leaves it out, is another layout."""
     layouts = {
-        Blueprint(64).layout, Blueprint(65).layout, Blueprint(64, ipv6=False).layout, Blueprint(64, vlan=False).layout
+        Blueprint(64).layout, Blueprint(65).layout, Blueprint(64, ipv6=False).layout, Blueprint(64, vlan=False).layout,
+        Blueprint(64, "lru_hash").layout,
     }  # fmt: skip
-    assert len(layouts) == 4
+    assert len(layouts) == 5
     assert Blueprint(64).layout in layouts
 
 
+def blueprint(table: Table) -> Blueprint:
+    """Return a small one."""
+    return Blueprint(ENTRIES, table, ipv6=False, vlan=False)
+
+
 @contextmanager
-def built(folder: Path | None) -> Iterator[Datapath]:
+def built(folder: Path | None, table: Table) -> Iterator[Datapath]:
     """Build for the length of the block."""
-    with closing(Build(BLUEPRINT, folder).finish()) as datapath:
+    with closing(Build(blueprint(table), folder).finish()) as datapath:
         yield datapath
 
 
@@ -149,7 +172,7 @@ def map_ids(datapath: Datapath) -> set[int]:
     return {libbpf.map_info(fd).id for fd in datapath.maps.values()}
 
 
-def make(kind: int, key: int, value: int, entries: int, flags: int = 0) -> int:
+def make(shape: Shape) -> int:
     """Make a map and return its descriptor."""
 
     class Opts(ctypes.Structure):
@@ -161,8 +184,10 @@ def make(kind: int, key: int, value: int, entries: int, flags: int = 0) -> int:
             ("map_flags", ctypes.c_uint32),
         )
 
-    opts = Opts(sz=ctypes.sizeof(Opts), map_flags=flags)
-    fd = ctypes.CDLL("libbpf.so.1").bpf_map_create(kind, b"flows4", key, value, entries, ctypes.byref(opts))
+    opts = Opts(sz=ctypes.sizeof(Opts), map_flags=shape.flags)
+    fd = ctypes.CDLL("libbpf.so.1").bpf_map_create(
+        shape.kind, b"flows4", shape.key, shape.value, shape.entries, ctypes.byref(opts)
+    )
     assert fd >= 0, os.strerror(-fd)
     return int(fd)
 
