@@ -41,9 +41,7 @@ class CacheFlows:
         self.buckets = Memory(flows, maps[flows], BUCKETS[family])
         self.cache = Cache(self.buckets)
         self.drops = Memory(drops, maps[drops], FLOW_DROPS) if drops in maps else None
-        self._arrays = [
-            (maps[memory.name], memory.size * memory.value.itemsize) for memory in (self.buckets, self.drops) if memory
-        ]
+        self._fds = maps
 
     def batches(self) -> Iterator[tuple[Records, Records]]:
         """Yield (keys, values) until the table has been walked; each pair is overwritten by the next."""
@@ -66,11 +64,21 @@ class CacheFlows:
         assert self.cache.size == slots
         return slots
 
+    def writable(self) -> Records:
+        """Return the buckets, to be written as user space never does but in a test, while nothing counts."""
+        return _mapped(self.buckets, self._fds)
+
     def clear(self) -> None:
-        """Empty it; only while nothing counts, since nobody but the program ever writes it."""
-        for fd, size in self._arrays:
-            with mmap.mmap(fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE) as memory:
-                np.frombuffer(memory, np.uint8)[:] = 0
+        """Empty it."""
+        for memory in (self.buckets, self.drops):
+            if memory:
+                _mapped(memory, self._fds).view(np.uint8)[:] = 0
+
+
+def _mapped(memory: Memory, fds: Mapping[str, int]) -> Records:
+    size = memory.size * memory.value.itemsize
+    whole = mmap.mmap(fds[memory.name], -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)  # for as long as the array is there
+    return np.frombuffer(whole, memory.value, memory.size)
 
 
 def tables_of(loaded: program.Datapath) -> dict[Family, HashFlows | CacheFlows]:

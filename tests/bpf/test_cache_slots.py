@@ -1,0 +1,188 @@
+"""A slot of a cache: when its flow is over, who gets it next, and what is booked of the one before."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import pytest
+
+from cnf.kernel.cache import FlowSettings
+from cnf.kernel.counters import TableSums
+from cnf.kernel.maps import Array
+from cnf.ledger import Count
+from cnf.records import CACHE_SECRETS, FAMILIES, WAYS, Family
+from tests.bpf.changing import FRAMES, numbered
+from tests.bpf.conftest import only
+from tests.bpf.limited import FLOWS, Clocked
+from tests.bpf.packets import TCP, IPv4, IPv6, frame
+from tests.bpf.placement import keys_of, place
+from tests.bpf.tables import CacheFlows
+
+pytestmark = [only("cache"), pytest.mark.parametrize("family", FAMILIES)]
+
+IDLE, ENDED = 100, 10
+"""Ticks."""
+BUCKETS: Final = 2 * FLOWS // WAYS
+NOTHING: Final = Count()
+
+
+class Slots:
+    """The cache of one family, with a clock that the test sets."""
+
+    def __init__(self, clocked: Clocked, family: Family) -> None:
+        """Begin with an empty one."""
+        clocked.start({})
+        FlowSettings(clocked.loaded.maps).write(IDLE, ENDED)
+        self._clocked, self._family = clocked, family
+        self.size = len(FRAMES[family])
+
+    def tick(self, ticks: int) -> None:
+        """Let the clock go on, or back."""
+        self._clocked.show(self._clocked.now + ticks * self._clocked.tick_ns)
+
+    def send(self, number: int, packets: int = 1) -> None:
+        """Send packets of a flow."""
+        at = 26 if self._family == "ipv4" else 34
+        whole = FRAMES[self._family]
+        self._clocked.run(whole[:at] + number.to_bytes(4, "big") + whole[at + 4 :], packets)
+
+    def send_tcp(self, flags: str) -> None:
+        """Send one TCP packet."""
+        self._clocked.run(frame(IPv4() if self._family == "ipv4" else IPv6(), TCP(flags=flags)))
+
+    @property
+    def counted(self) -> list[int]:
+        """Return the packets of each flow that is there, in ascending order."""
+        return sorted(value.packets for value in self._clocked.flows().values())
+
+    @property
+    def sums(self) -> TableSums:
+        """Return what the table has counted."""
+        return self._clocked.table_counters.read(self._family)
+
+    def neighbours(self, count: int, *, same_tag: bool = False) -> list[int]:
+        """Return so many flows that share a bucket, and a tag if ``same_tag``, or else have tags of their own."""
+        secrets = Array("cache_secrets", self._clocked.loaded.maps["cache_secrets"], CACHE_SECRETS).read(0)["words"][0]
+        flows = numbered(np.arange(1 << 20))
+        flows["src_port"], flows["dst_port"] = 40000, 53
+        buckets, tags = place(keys_of(self._family, flows), secrets, BUCKETS)
+        found = np.flatnonzero((buckets == buckets[0]) & ((tags == tags[0]) | (not same_tag)))
+        if not same_tag:
+            found = found[np.unique(tags[found], return_index=True)[1]]
+        assert len(found) >= count
+        return [int(number) for number in found[:count]]
+
+
+@pytest.fixture
+def slots(clocked: Clocked, family: Family) -> Slots:
+    """Give each test an empty cache."""
+    return Slots(clocked, family)
+
+
+@pytest.mark.parametrize(("flags", "after"), [("SA", IDLE), ("FA", ENDED), ("R", ENDED)])
+def test_flow_that_is_over_starts_anew(slots: Slots, flags: str, after: int) -> None:
+    """It goes on for as long as the settings say since its last packet, and a tick later is another one."""
+    slots.send_tcp(flags)
+    slots.tick(after)
+    slots.send_tcp("A")
+    assert (slots.counted, slots.sums.inserted) == ([2], 1)
+    slots.tick(after + 1)
+    slots.send_tcp("A")
+    slots.tick(ENDED + 1)
+    slots.send_tcp("A")
+
+    size = len(frame(IPv4(), TCP())) + 20 * (slots.size != len(FRAMES["ipv4"]))
+    assert (slots.counted, slots.sums.inserted) == ([2], 2)
+    assert (slots.sums.expired, slots.sums.expired_entries) == (Count(2, 2 * size), 1)
+    assert (slots.sums.evicted, slots.sums.evicted_entries) == (NOTHING, 0)
+
+
+def test_clock_that_is_behind_ends_no_flow(slots: Slots) -> None:
+    """A CPU that is behind another by a tick, or as long as a flow may be idle, goes on with it; so does the other."""
+    slots.send(1)
+    for ticks in (-1, 1, -1, 2, -IDLE, IDLE):
+        slots.tick(ticks)
+        slots.send(1)
+    assert slots.counted == [7]
+    assert slots.sums.inserted == 1
+    assert slots.sums.expired == slots.sums.evicted == NOTHING
+
+
+def test_clock_that_is_behind_knows_the_oldest(slots: Slots) -> None:
+    """A flow that another CPU, a tick ahead, has just seen is not the one to make room."""
+    *eight, ninth = slots.neighbours(WAYS + 1)
+    for number in eight:
+        slots.send(number)
+    slots.tick(1)
+    slots.send(eight[WAYS // 2], 99)
+    slots.tick(-1)
+    slots.send(ninth)
+    assert slots.counted == [*[1] * (WAYS - 1), 100]
+    assert slots.sums.evicted == Count(1, slots.size)
+    assert slots.sums.expired == NOTHING
+
+
+@pytest.mark.parametrize(("ticks", "over"), [(1, False), (IDLE, False), (IDLE + 1, True)])
+def test_longest_unused_makes_room(slots: Slots, ticks: int, *, over: bool) -> None:
+    """The ninth flow of a bucket takes the place of the one whose last packet is oldest, as evicted or as expired."""
+    *eight, ninth = slots.neighbours(WAYS + 1)
+    for packets, number in enumerate(eight, start=2):
+        slots.send(number, packets)
+        slots.tick(1)
+    slots.send(eight[0], 98)  # the oldest no more: 100 packets, and next is the one of 3
+    slots.tick(ticks - WAYS + 1)
+    slots.send(ninth)
+
+    booked = (Count(3, 3 * slots.size), 1)
+    assert slots.counted == [1, *range(4, 10), 100]
+    assert ((slots.sums.expired, slots.sums.expired_entries) == booked) == over
+    assert ((slots.sums.evicted, slots.sums.evicted_entries) == booked) != over
+    assert slots.sums.inserted == WAYS + 1
+
+
+def test_third_flow_of_a_tag_takes_the_place_of_another(slots: Slots) -> None:
+    """Flows that nothing but their keys tells apart are kept apart; a third is not looked for, so it is not kept."""
+    first, second, third = slots.neighbours(3, same_tag=True)
+    for packets, number in ((2, first), (3, second), (4, first), (5, second)):
+        slots.send(number, packets)
+    assert (slots.counted, slots.sums.inserted) == ([6, 8], 2)
+    slots.send(third, 20)
+    assert slots.sums.inserted == 3
+    assert slots.sums.evicted_entries == 1
+    assert slots.counted in ([6, 20], [8, 20])
+
+
+def test_bucket_that_is_claimed_costs_a_flow_its_count(slots: Slots, clocked: Clocked, family: Family) -> None:
+    """Where another CPU does not let go of a bucket, a new flow is counted as busy, and those that are there go on."""
+    table = clocked.tables[family]
+    assert isinstance(table, CacheFlows)
+    known, new = slots.neighbours(2)
+    slots.send(known)
+    sequences = table.writable()["head"]["sequence"]
+    sequences += 1
+    slots.send(known, 5)
+    slots.send(new, 3)
+    sequences += 1
+    slots.send(new, 2)
+
+    assert slots.counted == [2, 6]
+    assert slots.sums.errors["busy"] == Count(3, 3 * slots.size)
+    assert slots.sums.inserted == 2
+
+
+def test_drops_are_those_of_the_flow_that_has_the_slot(slots: Slots, clocked: Clocked, family: Family) -> None:
+    """What was dropped of a flow goes with it, and the next in its slot begins with nothing."""
+    slots.send(1)
+    limits = {"mode": "enforce", "deny": ["0.0.0.0/0", "::/0"]}
+    clocked.switch(limits)
+    slots.send(1, 4)
+    ((_, values),) = clocked.tables[family].batches()
+    assert [int(values[name][0]) for name in ("packets", "dropped_packets", "dropped_bytes")] == [1, 4, 4 * slots.size]
+    clocked.switch({})
+    slots.tick(IDLE + 1)
+    slots.send(1)
+    clocked.switch(limits)
+    slots.send(1, 2)
+    ((_, values),) = clocked.tables[family].batches()
+    assert [int(values[name][0]) for name in ("packets", "dropped_packets", "dropped_bytes")] == [1, 2, 2 * slots.size]
