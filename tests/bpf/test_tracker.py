@@ -230,21 +230,26 @@ def test_evicted_flows_are_counted_and_their_packets_too(small_datapath: Datapat
 
 
 def test_flows_come_and_expire_while_the_tables_are_drained(small_datapath: Datapath) -> None:
-    """Drains under traffic never invent an eviction, and at rest created flows and received packets are all there."""
+    """Drains under traffic never invent an eviction, and at rest created flows and received packets are all there.
+
+    In a cache chance makes a bucket evict now and then, of a thousand flows less than two.
+    """
     follower = tracker(small_datapath, idle=0.02)
+    by_chance = 0.002 if small_datapath.loaded.blueprint.table == "cache" else 0
     expired = 0
     with Sender(small_datapath, packets=2, ahead=SMALL_TABLE // 4) as sender:
         drains = 0
         while drains < DRAINS or expired < DRAINS:
             table = follower.drain().tables["ipv4"]
-            assert table.evicted == 0
-            sender.seen_off(table.expired - expired)
-            expired = table.expired
+            assert table.evicted <= by_chance * table.created
+            gone = table.expired + table.evicted
+            sender.seen_off(gone - expired)
+            expired = gone
             drains += 1
     snapshot = follower.drain()
     table = snapshot.tables["ipv4"]
 
-    assert table.created == table.entries + table.expired
+    assert table.created == table.entries + table.expired + table.evicted
     assert table.created >= sender.sent  # more, where a thread that waited for its CPU let a flow expire half-way
     assert snapshot.ledger.received == Count(2 * sender.sent, 2 * sender.sent * SIZE)
     assert snapshot.ledger.difference == NOTHING
