@@ -16,8 +16,8 @@ import attrs
 
 from cnf import __version__, config, lock, systemd
 from cnf.errors import CnfError, UsageError
-from cnf.kernel import capabilities, pins
-from cnf.kernel.program import Blueprint, Build, LimiterSize, Table
+from cnf.kernel import pins
+from cnf.kernel.program import Blueprint, Build, LimiterSize, table_to_be_had
 from cnf.rules import room
 from cnf.signals import Signals
 
@@ -124,8 +124,7 @@ def _blueprint(settings: config.Settings) -> Blueprint:
     limits = settings.limits
     limiter = LimiterSize(limits.max_sources, *room(limits)) if limits else None
     flows = settings.flows
-    # The verifier would follow a cache's code in far too many ways.
-    table: Table = "lru_hash" if capabilities.missing(capabilities.SPEED) else flows.table
+    table = table_to_be_had(flows.table)
     return Blueprint(
         flows.max_entries,
         table,

@@ -32,7 +32,7 @@ try:
     from cnf.cli.judgement import judge_interfaces
     from cnf.kernel import capabilities, pins, probe
     from cnf.kernel.nics import nics
-    from cnf.kernel.program import Blueprint, LimiterSize, load
+    from cnf.kernel.program import Blueprint, LimiterSize, load, table_to_be_had
     from cnf.override_file import load as load_overrides
     from cnf.records import LIMIT6_KEY, LIMIT_SOURCE
     from cnf.rules import Limits
@@ -201,7 +201,8 @@ def _bpffs() -> Iterator[Finding]:
 
 def _program(flows: config.Flows, limits: Limits | None) -> str:
     limiter = LimiterSize(TRIAL_ENTRIES, TRIAL_ENTRIES, TRIAL_ENTRIES) if limits else None
-    load(Blueprint(TRIAL_ENTRIES, ipv6=flows.ipv6, vlan=flows.vlan, limiter=limiter)).close()
+    table = table_to_be_had(flows.table)
+    load(Blueprint(TRIAL_ENTRIES, table, ipv6=flows.ipv6, vlan=flows.vlan, limiter=limiter)).close()
     return "compiles, and the verifier takes it"
 
 

@@ -225,6 +225,11 @@ class Build:
         )
 
 
+def table_to_be_had(wanted: Table) -> Table:
+    """Return what the tables can be made of: without CAP_PERFMON, the verifier follows a cache's code in too many ways."""
+    return "lru_hash" if capabilities.missing(capabilities.SPEED) else wanted
+
+
 def load(blueprint: Blueprint) -> Datapath:
     """Build and wait."""
     return Build(blueprint).finish()
