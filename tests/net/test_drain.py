@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
+import pytest
+
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
 
@@ -39,10 +41,14 @@ BOUND: Final = "0.25"
 """Seconds, a bucket of the histogram: some hundred times what it takes."""
 
 
-def test_drains_that_fail_are_counted_and_made_up_for(node: Node) -> None:
+@pytest.mark.parametrize(
+    ("table", "error"),
+    [("cache", "mapping map flows4: No such device"), ("lru_hash", "reading map flows4: Invalid argument")],
+)
+def test_drains_that_fail_are_counted_and_made_up_for(node: Node, table: str, error: str) -> None:
     """What the kernel refuses is counted and logged in its words; the loop goes on, and the next drain has it all."""
     wire = node.wire("n0")
-    daemon = node.daemon("n0")
+    daemon = node.daemon("n0", flows={"table": table})
     daemon.command = (sys.executable, "-P", "-c", BREAKS_A_MAP)
     daemon.start()
     wire.send([frame(IPv4(), UDP())] * 5)
@@ -50,23 +56,24 @@ def test_drains_that_fail_are_counted_and_made_up_for(node: Node) -> None:
     ledger = daemon.settle(5)["ledger"]["packets"]
 
     daemon.wait_for_event("drained", 4)
-    assert [event["error"] for event in daemon.events("drain failed")] == ["reading map flows4: Invalid argument"] * 3
+    assert [event["error"] for event in daemon.events("drain failed")] == [error] * 3
     assert daemon.scrape().total("cnf_drain_errors_total") == 3
     assert (ledger["live"], ledger["difference"]) == (5, 0)
     assert daemon.http("/readyz").status == 200
 
 
-def test_a_flood_of_flows_does_not_draw_out_the_drain(node: Node) -> None:
+@pytest.mark.parametrize(("table", "slots"), [("cache", 2 * TABLE), ("lru_hash", TABLE)])
+def test_a_flood_of_flows_does_not_draw_out_the_drain(node: Node, table: str, slots: int) -> None:
     """With ten times the flows that the table holds, every packet counts, evicted ones too, and no drain is long."""
     wire = node.wire("n0")
-    daemon = node.daemon("n0", flows={"max_entries": TABLE, "drain_interval": "100ms"}).start()
+    daemon = node.daemon("n0", flows={"table": table, "max_entries": TABLE, "drain_interval": "100ms"}).start()
     count = 10 * TABLE
     wire.send(frame(IPv4(f"10.0.{number >> 8}.{number & 255}"), UDP()) for number in range(count))
 
     ledger = daemon.settle(count)["ledger"]["packets"]
 
     assert (ledger["received"], ledger["difference"]) == (count, 0)
-    assert ledger["evicted"] >= count - TABLE
+    assert ledger["evicted"] >= count - slots
     metrics = daemon.scrape()
     assert metrics.total("cnf_flows_evicted_total") == ledger["evicted"]
     drains = metrics.total("cnf_drain_duration_seconds_count")

@@ -56,10 +56,11 @@ def folder(node: Node) -> Iterator[Path]:
     pins.unpin(path)
 
 
-def test_killed_time_and_again_under_a_flood(node: Node, folder: Path) -> None:
+@pytest.mark.parametrize("table", ["cache", "lru_hash"])
+def test_killed_time_and_again_under_a_flood(node: Node, folder: Path, table: str) -> None:
     """Of five kills in a row nothing is to be seen: every packet counts once, every limit holds, nothing piles up."""
     wire = node.wire("n0")
-    daemon = node.daemon("n0", limits=RATION, flows=QUICK).start()
+    daemon = node.daemon("n0", limits=RATION, flows=QUICK | {"table": table}).start()
     senders = [Sender([packet(source)], 300) for source in (LIMITED, *OTHERS)]
     stop = Event()
     with arrivals(node.inside, "n0") as through, ThreadPoolExecutor(1) as pool:
@@ -153,10 +154,11 @@ def test_a_program_that_was_replaced_is_freed(node: Node) -> None:
     wait_for(lambda: replaced not in dict(bpf_objects("prog")), "the kernel to free the program")
 
 
-def test_left_on_purpose(node: Node, folder: Path) -> None:
+@pytest.mark.parametrize("table", ["cache", "lru_hash"])
+def test_left_on_purpose(node: Node, folder: Path, table: str) -> None:
     """With on_exit = "keep" an orderly end leaves program, limits and counts at work, and the next daemon goes on."""
     wire = node.wire("n0")
-    daemon = node.daemon("n0", limits=RATION, flows=QUICK | {"idle_timeout": "100ms"})
+    daemon = node.daemon("n0", limits=RATION, flows=QUICK | {"idle_timeout": "100ms", "table": table})
     _keep(daemon)
     daemon.start()
     wire.send([packet(LIMITED)] * 4)
@@ -244,6 +246,13 @@ def test_a_reload_changes_what_becomes_of_it(node: Node, folder: Path) -> None:
     ("before", "after"),
     [
         pytest.param({}, {"flows": {"max_entries": 8192}}, id="larger"),
+        pytest.param({}, {"flows": {"table": "lru_hash"}}, id="a hash in place of a cache"),
+        pytest.param({"flows": {"table": "lru_hash"}}, {}, id="a cache in place of a hash"),
+        pytest.param(
+            {"flows": {"table": "lru_hash"}},
+            {"flows": {"table": "lru_hash", "max_entries": 8192}},
+            id="a larger hash",
+        ),
         pytest.param({}, {"limits": RATION}, id="limits added"),
         pytest.param({"limits": RATION}, {}, id="limits removed"),
     ],
@@ -359,7 +368,7 @@ def test_killed_before_the_switch_to_other_rules(node: Node, folder: Path, rules
 def test_killed_before_expired_flows_were_noted(node: Node, folder: Path) -> None:
     """Flows that were taken out of the table, and not noted any more, stand as evicted: the ledger adds up."""
     wire = node.wire("n0")
-    daemon = node.daemon("n0").start()
+    daemon = node.daemon("n0", flows={"table": "lru_hash"}).start()
     wire.send([packet(OTHERS[0])] * 3)
     daemon.settle(3)
     _kill(daemon)
