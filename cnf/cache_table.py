@@ -14,6 +14,7 @@ from cnf.flows import FlowColumns, Places, over, set_rates
 from cnf.kernel.cache import Block, Cache, FlowSettings, Memory
 from cnf.kernel.counters import TableCounters
 from cnf.ledger import Count, count_of, total
+from cnf.pages import allot
 from cnf.records import FLOW4_BUCKET, FLOW6_BUCKET, FLOW_DROPS, SLOT_DROPS, Family
 from cnf.snapshot import TableDrain, TableState
 
@@ -86,7 +87,7 @@ class CacheTable:
     def _walk(self, clock: WallClock, settings: Flows) -> tuple[FlowColumns, Places, Count, int]:
         """Return the flows that go on and their places; and what those that have expired had counted, and how many."""
         flows = FlowColumns.empty(self.family, self._cache.size)
-        places = np.empty(len(flows), np.uint32)
+        (places,) = allot(len(flows), np.uint32)
         count, expired, expired_flows = 0, Count(), 0
         for block in self._cache.blocks():
             slots = self._cache.records(block.words)

@@ -63,5 +63,8 @@ class Ended:
 
 def _joined(flows: FlowColumns, new: FlowColumns, rows: Rows) -> FlowColumns:
     """Return ``rows`` of both, ``new`` behind ``flows``, as new memory: what was shown before is not written again."""
-    pairs = zip(flows.arrays().items(), new.arrays().values(), strict=True)
-    return FlowColumns(flows.family, **{name: np.concatenate((old, more))[rows] for (name, old), more in pairs})
+    joined = FlowColumns.empty(flows.family, len(rows))
+    parts = (each.arrays().values() for each in (joined, flows, new))
+    for column, old, more in zip(*parts, strict=True):
+        column[:] = np.concatenate((old, more))[rows]
+    return joined

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.clock import WallClock
+from cnf.pages import allot
 from cnf.records import FLOW4_KEY, FLOW6_KEY, Family
 
 Mask = npt.NDArray[np.bool_]
@@ -43,8 +44,7 @@ _DTYPES: Final[dict[str, Any]] = {
     "byte_rate": np.float32,
 }
 _KEY_FIELDS: Final = ("src_addr", "dst_addr", "src_port", "dst_port", "ifindex", "vlan", "protocol", "flags")
-_OFTEN_ZERO: Final = {"dropped_packets", "dropped_bytes", "packet_rate", "byte_rate"}
-"""Columns that are zero until they are written."""
+_ADDRESSES: Final[dict[Family, Any]] = {"ipv4": np.uint32, "ipv6": (np.uint64, 2)}
 
 # Odd multipliers, drawn at start: nobody outside can make two keys' identities meet.
 _MULTIPLIERS: Final = tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(7))
@@ -80,11 +80,10 @@ class FlowColumns:
 
     @classmethod
     def empty(cls, family: Family, capacity: int) -> FlowColumns:
-        """Return columns of ``capacity`` rows, not filled in; memory that is not written to is not taken."""
-        address = np.empty(capacity, np.uint32) if family == "ipv4" else np.empty((capacity, 2), np.uint64)
-        columns = {name: np.empty(capacity, _DTYPES[name]) for name in _DTYPES.keys() - _OFTEN_ZERO}
-        zeros = {name: np.zeros(capacity, _DTYPES[name]) for name in _OFTEN_ZERO}
-        return cls(family=family, src_addr=address, dst_addr=np.empty_like(address), **columns, **zeros)
+        """Return columns of ``capacity`` rows, all zero; memory that is not written to is not taken."""
+        address = _ADDRESSES[family]
+        dtypes = {"src_addr": address, "dst_addr": address, **_DTYPES}
+        return cls(family, **dict(zip(dtypes, allot(capacity, *dtypes.values()), strict=True)))
 
     def __len__(self) -> int:
         """Return the number of flows."""
@@ -157,15 +156,18 @@ class Index:
 
     def __init__(self, identity: npt.NDArray[np.uint64]) -> None:
         """Sort the identities, shape (N,), of the rows of a FlowColumns."""
-        self.order = np.argsort(identity).astype(np.uint32)
-        self.identities = identity[self.order]
+        self.order, self.identities = allot(len(identity), np.uint32, np.uint64)
+        self.order[:] = np.argsort(identity)
+        self.identities[:] = identity[self.order]
 
     def compress(self, keep: Mask) -> None:
         """Follow ``FlowColumns.compress(keep)``."""
         kept = keep[self.order]
         moved_to = np.cumsum(keep, dtype=np.uint32) - np.uint32(1)
-        self.order = moved_to[self.order[kept]]
-        self.identities = self.identities[kept]
+        count = int(np.count_nonzero(kept))
+        self.order[:count] = moved_to[self.order[kept]]
+        self.identities[:count] = self.identities[kept]
+        self.order, self.identities = self.order[:count], self.identities[:count]
 
     def duplicates(self, flows: FlowColumns) -> Rows:
         """Return rows whose key stands in another row too: all but one of each key."""

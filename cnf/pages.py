@@ -1,0 +1,30 @@
+"""Memory for columns: pages of their own, never malloc's.
+
+A drain's columns stay until the next has been published. In malloc's heap each would lie between smaller blocks that
+stay for longer or shorter, and the holes that they leave never fit the next drain's: the heap grows for hours.
+"""
+
+from __future__ import annotations
+
+import mmap
+from itertools import accumulate
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+LINE: Final = 64
+"""Bytes at a multiple of which each column starts: a line of the processor's cache."""
+
+
+def allot(count: int, *dtypes: npt.DTypeLike) -> list[npt.NDArray[Any]]:
+    """Return an array of ``count`` rows of each of ``dtypes``, all zero; one with a shape gives each row that shape.
+
+    Memory that is not written to is not taken, and the system has all of it back with the last array or view of it.
+    """
+    kinds = [np.dtype(dtype) for dtype in dtypes]
+    *starts, size = accumulate((-(-count * kind.itemsize // LINE) * LINE for kind in kinds), initial=0)
+    memory = mmap.mmap(-1, max(size, 1), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return [
+        np.ndarray((count, *kind.shape), kind.base, memory, start) for kind, start in zip(kinds, starts, strict=True)
+    ]

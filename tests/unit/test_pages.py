@@ -1,0 +1,63 @@
+"""Columns have the shapes that were asked for, and lie in pages of their own: malloc has no part in them."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from cnf.ended import Ended
+from cnf.flows import FlowColumns, Index
+from cnf.pages import LINE, allot
+from tests.unit.samples import CLOCK, Flow
+from tests.unit.test_events import evicted
+
+MANY = 1 << 16
+LITTLE = 1 << 14
+"""Bytes of malloc's for what is not columns: less than a column of MANY rows, were it one byte wide."""
+
+
+def ended_flows() -> object:
+    """Return many flows that have ended."""
+    ended = Ended(MANY)
+    ended.add(np.repeat(evicted([Flow()]), MANY))
+    return ended.shown(CLOCK, 60.0)["ipv4"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_arrays_are_as_asked_for(count: int) -> None:
+    """Each is zero, of its dtype and shape, starts a line, and shares no byte with another."""
+    arrays = allot(count, np.uint8, np.uint64, (np.uint64, 2), np.uint16)
+
+    assert [array.shape for array in arrays] == [(count,), (count,), (count, 2), (count,)]
+    assert [array.dtype for array in arrays] == [np.uint8, np.uint64, np.uint64, np.uint16]
+    assert not any(array.any() for array in arrays)
+    assert not any(array.ctypes.data % LINE for array in arrays)
+    for value, array in enumerate(arrays, start=1):
+        array[...] = value
+    assert [set(array.ravel().tolist()) for array in arrays] == [{value} if count else set() for value in range(1, 5)]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: FlowColumns.empty("ipv4", MANY),
+        lambda: FlowColumns.empty("ipv6", MANY),
+        lambda: Index(np.arange(MANY, dtype=np.uint64)),
+        ended_flows,
+    ],
+    ids=["ipv4", "ipv6", "index", "ended"],
+)
+def test_columns_take_nothing_of_mallocs(make: Callable[[], object]) -> None:
+    """What stays from drain to drain, tracemalloc, which sees every array that numpy has of malloc, does not see."""
+    make()  # what is made once and kept
+    tracemalloc.start()
+    try:
+        kept = make()
+        held, _most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept is not None
+    assert held < LITTLE
