@@ -70,6 +70,20 @@ class Batch:
         """Return those from ``number`` on, as a copy that does not hold the others in memory."""
         return replace(self, first=number, records=self.records[number - self.first :].copy())
 
+    def settled(self) -> Batch:
+        """Return the same with answers in place of the rule set and all names of its time, which it lets go."""
+        drops = self.records[self.records["kind"] == FIRST_DROP]
+        indexes = set(drops["key"][:, 3].tolist())
+        for family in FAMILIES:
+            flows, _rows = evicted_flows(self.records, family)
+            indexes.update(flows.ifindex.tolist())
+        names = {index: self.context.names[index] for index in indexes & self.context.names.keys()}
+        dropper = self.context.dropper
+        if dropper is not None:
+            answers = {asked: dropper(*asked) for asked in map(_asked, drops)}
+            return replace(self, context=Context(self.context.clock, names, lambda *asked: answers[asked]))
+        return replace(self, context=replace(self.context, names=names))
+
     def objects(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
         """Yield the events numbered from ``start`` to before ``stop`` as JSON objects."""
         records = self.records[start - self.first : stop - self.first]
@@ -90,8 +104,8 @@ class Batch:
         key = record["key"]
         if record["kind"] == RULE_GENERATION:
             return {"generation": int(key[0])}
-        address = _address(key, FAMILIES[record["family"]])
-        by = self.context.dropper(int(key[2]), address) if self.context.dropper else None
+        number, address = _asked(record)
+        by = self.context.dropper(number, address) if self.context.dropper else None
         source = by.source if by else ipaddress.ip_network(address)
         return {
             "source": str(source.network_address if source.num_addresses == 1 else source),
@@ -108,16 +122,27 @@ class EventLog:
         """Remember ``most`` events."""
         self._most = most
         self._batches: tuple[Batch, ...] = ()  # replaced whole
+        self._settled = 0  # the number up to which events are
 
     def append(self, batch: Batch) -> None:
         """Take in events that came after those that are here."""
         if not len(batch.records):
             return
         oldest = batch.end - self._most
-        kept = [each for each in (*self._batches, batch) if each.end > oldest]
+        kept = [*(each for each in self._known(batch.context) if each.end > oldest), batch]
         if kept[0].first < oldest:
             kept[0] = kept[0].since(oldest)
         self._batches = tuple(kept)
+
+    def _known(self, context: Context) -> tuple[Batch, ...]:
+        """Return the events that are here; where ``context`` has other rules or names, they let go of theirs."""
+        batches = self._batches
+        if not batches or (
+            batches[-1].context.dropper == context.dropper and batches[-1].context.names is context.names
+        ):
+            return batches
+        settled, self._settled = self._settled, self.last
+        return tuple(each if each.end <= settled + 1 else each.settled() for each in batches)
 
     def after(self, number: int, count: int) -> list[dict[str, Any]]:
         """Return the first ``count`` events that come after ``number``, as JSON objects."""
@@ -152,6 +177,9 @@ def evicted_flows(records: Records, family: Family) -> tuple[FlowColumns, npt.ND
     return flows, rows
 
 
-def _address(key: Records, family: Family) -> Address:
-    packed = key[:2].tobytes()
-    return ipaddress.IPv4Address(packed[:4]) if family == "ipv4" else ipaddress.IPv6Address(packed)
+def _asked(drop: Records) -> tuple[int, Address]:
+    """Return the number of the rule of a first drop, and the address."""
+    packed, number = drop["key"][:2].tobytes(), int(drop["key"][2])
+    if FAMILIES[drop["family"]] == "ipv4":
+        return number, ipaddress.IPv4Address(packed[:4])
+    return number, ipaddress.IPv6Address(packed)

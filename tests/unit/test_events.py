@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
 import numpy as np
@@ -149,3 +150,37 @@ def test_what_is_forgotten_takes_no_memory() -> None:
 
     assert (batch.first, len(batch.records)) == (991, 10)
     assert batch.records.base is None
+
+
+class Rules:
+    """The rule set of a time."""
+
+    def dropper(self, number: int, address: Address) -> Dropper:
+        """Say whom a rule has limited."""
+        return Dropper(ip_network(address), f"rule {number}")
+
+
+class Names(dict[int, str]):
+    """The names of a time, with a place for a weak reference."""
+
+
+@pytest.mark.parametrize("new", ["rules", "names"])
+def test_events_do_not_hold_the_rules_and_names_of_their_time(new: str) -> None:
+    """Once there are others they are let go, and the events, shown as before, keep the few names that are theirs."""
+    log, flow = EventLog(), Flow(src="2001:db8::1", dst="2001:db8::2", ifindex=2)
+    rules, names = Rules(), Names({1: "eth0", 2: "eth1", 3: "eth2"})
+    held = weakref.ref(rules if new == "rules" else names)
+    context = Context(CLOCK, names, rules.dropper)
+    log.append(Batch(1, np.concatenate((drop("192.0.2.1", 4, 1), generations(1), evicted([flow, Flow()]))), context))
+    log.append(Batch(5, drop("2001:db8::1", 5, 3), context))
+    before = log.after(0, 10)
+    assert [event["interface"] for event in before if "interface" in event] == ["eth0", "eth1", "eth0", "eth2"]
+
+    later = Context(CLOCK, Names(names), rules.dropper) if new == "names" else Context(CLOCK, names, Rules().dropper)
+    for number in range(6, 9):
+        log.append(Batch(number, drop("192.0.2.9", 6, 1), later))
+    del rules, names, context, later
+
+    assert held() is None
+    assert log.after(0, 5) == before
+    assert [event["rule"] for event in log.after(5, 10)] == ["rule 6"] * 3
