@@ -226,7 +226,7 @@ class Build:
 
 
 def table_to_be_had(wanted: Table) -> Table:
-    """Return what the tables can be made of: without CAP_PERFMON, the verifier follows a cache's code in too many ways."""
+    """Return what the tables can be of: without CAP_PERFMON, the verifier follows a cache in too many ways."""
     return "lru_hash" if capabilities.missing(capabilities.SPEED) else wanted
 
 
