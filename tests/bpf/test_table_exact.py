@@ -133,6 +133,7 @@ def test_every_packet_stands_somewhere(changing: Changing, idle: float) -> None:
     assert snapshot.ledger.received == total(states.values()) == sent
     assert all((table.expired > 0) == (idle == SOON) for table in tables if cache or not small)
     assert all((table.evicted > 0) == small for table in tables if idle == NEVER or not small)
+    assert small or states["evicted"] == Count()
     assert (states["dropped"].packets > 0) == isinstance(changing.datapath, Limited)
     assert sum(table.created - table.expired - table.evicted - table.entries for table in tables) == 0
 
