@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import grp
 import platform
 import time
@@ -147,6 +148,7 @@ class Daemon:
             serve(
                 ControlServer, control_socket, Control(self._state, group, self._limit_handlers(), self._log), "control"
             )
+            collect_early()
             self._log.info("ready", metrics=self._settings.metrics.listen, socket=str(path))
             systemd.notify(READY=1, STATUS=self._status())
             self._loop()
@@ -405,6 +407,18 @@ def _group(name: str) -> int | None:
     except KeyError:
         problem = Problem("control.group", f"there is no group {name!r} here (groupadd {name}, or leave it empty)")
         raise ConfigError("control", [problem]) from None
+
+
+def collect_early() -> None:
+    """Have the garbage collector leave alone what is there by now, and so look the more often through what comes.
+
+    It looks for cycles among old objects only when these have become a quarter more. If all that was imported counted
+    there, it would be an hour until those of netlink messages and reloads are found, strewn over memory that then can
+    never be given back.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.collect()  # takes note of how few are left
 
 
 def _return_large_blocks() -> None:
