@@ -15,9 +15,9 @@ from bench.turns import Run, Workers
 from bench.workloads import IN_TURN, NEVER_TWICE, NEW, course
 from cnf.bucket import words
 from cnf.clock import Reading, WallClock
-from cnf.kernel.counters import TableCounters
 from cnf.kernel.program import tick_ns
-from cnf.sources import BucketRule, SourceReader
+from cnf.source_table import BucketRule
+from cnf.sources import SourceReader
 
 ENTRIES: Final = 1 << 18
 FLOOD: Final = 1_000_000
@@ -61,7 +61,7 @@ def measure(workers: Workers, rounds: int) -> Section:
 
 
 def _drains(one: Limited, rounds: int) -> list[float]:
-    reader = SourceReader(one.maps.sources, TableCounters(one.datapath.maps), one.limits.max_sources)
+    reader = SourceReader(one.datapath.maps, one.datapath.blueprint.table, one.limits.max_sources)
     tick = tick_ns()
     rules = {
         number: BucketRule(bucket.name, words(bucket.packets, bucket.octets, tick))

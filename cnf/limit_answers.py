@@ -67,7 +67,7 @@ def sources(limiter: Limiter, sort: str, count: int | None) -> tuple[list[dict[s
     column, drained = sort_column(sort), limiter.sources
     if drained is None:
         return [], 0
-    shared = [held for held in limiter.shared() if held.value["last_seen"]]
+    shared = [held for held in limiter.shared() if held.in_use]
     buckets = sorted((*drained.largest(column, count), *shared), key=lambda held: int(held.value[column]), reverse=True)
     now = limiter.read_clock()
     return [describe(held, limiter.bucket_rule, drained, now) for held in buckets[:count]], len(drained) + len(shared)
@@ -155,7 +155,7 @@ def _bucket(limiter: Limiter, in_force: InForce, source: Address, explained: Exp
     word = in_force.word(explained.rule)
     if explained.home is None:
         shared = (held for held in limiter.shared() if held.source == explained.source and held.rule == word)
-        held = next((each for each in shared if each.value["last_seen"]), None)
+        held = next((each for each in shared if each.in_use), None)
     else:
         value = limiter.bucket(source, explained.source, explained.home)
         held = None if value is None else Held(explained.source, word, value)

@@ -19,7 +19,6 @@ from cnf.changes import read_change
 from cnf.clock import WallClock
 from cnf.errors import CnfError
 from cnf.in_force import InForce, Look, protecting, relative_to, waiting
-from cnf.kernel.counters import TableCounters
 from cnf.kernel.limiter import NO_RULE_SET, LimiterMaps
 from cnf.kernel.maps import Records
 from cnf.kernel.memory import Document, Memory
@@ -27,13 +26,14 @@ from cnf.kernel.pins import UnreadableError
 from cnf.kernel.program import Datapath, tick_ns
 from cnf.ledger import Count
 from cnf.limiter_memory import Known, from_json, to_json
-from cnf.limits import FAMILIES_BY_VERSION, OVERFLOW, Address, work_out
+from cnf.limits import OVERFLOW, Address, work_out
 from cnf.override_file import load, save
 from cnf.overrides import apply
 from cnf.pending import RunTime
 from cnf.records import VERDICTS
 from cnf.rules import Limits, Network, room
-from cnf.sources import BucketRule, Held, SourceReader, Sources, source_key
+from cnf.source_table import BucketRule
+from cnf.sources import Held, SourceReader, Sources, source_key
 
 RETRY: Final = 1.0
 """Seconds after which a roll-back that the kernel refused is tried again."""
@@ -76,7 +76,7 @@ class Limiter:
         self._timer: threading.Timer | None = None
         self._maps = LimiterMaps(datapath.maps, self._room.rules)
         self._tick_ns = tick_ns()
-        self._reader = SourceReader(self._maps.sources, TableCounters(datapath.maps), file.max_sources)
+        self._reader = SourceReader(datapath.maps, datapath.blueprint.table, file.max_sources)
         self._names = frozenset(seats.values())
         self._slots = dict(seats)
         run_time = protecting(RunTime(load(self._path)), file, clients)
@@ -289,9 +289,7 @@ class Limiter:
     def bucket(self, address: Address, source: Network, home: int) -> Records | None:
         """Return the live bucket of ``source``, which ``address`` is of: LIMIT_SOURCE, shape (); None if none."""
         match = self.in_force.ruleset.find(address)
-        key = source_key(source, home, match.part if match else 0)
-        table = self._maps.sources.get(FAMILIES_BY_VERSION[address.version])
-        return table.get(key) if table else None
+        return self._reader.get(source_key(source, home, match.part if match else 0))
 
     def read_clock(self) -> tuple[int, int]:
         """Return (jiffies, CLOCK_MONOTONIC in ns)."""

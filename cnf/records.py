@@ -138,8 +138,8 @@ LIMIT4_KEY: Final = np.dtype([("addr", "<u4"), ("group", "<u4")])
 LIMIT6_KEY: Final = np.dtype([("addr", "<u8", (2,)), ("group", "<u4"), ("part", "<u4")])
 LIMIT_SOURCE: Final = np.dtype(
     [
-        ("bucket", LIMIT_BUCKET),
         ("decision", "<u8"),
+        ("bucket", LIMIT_BUCKET),
         ("packets", "<u8"),
         ("bytes", "<u8"),
         ("over_packets", "<u8"),
@@ -148,6 +148,12 @@ LIMIT_SOURCE: Final = np.dtype(
         ("last_seen", "<u8"),
     ]
 )
+_SLOT_SOURCE: Final[list[Any]] = [(name, LIMIT_SOURCE[name]) for name in (LIMIT_SOURCE.names or ())[:5]]
+LIMIT4_SLOT: Final = np.dtype([*_SLOT_SOURCE, ("key", LIMIT4_KEY)])
+LIMIT6_SLOT: Final = np.dtype([*_SLOT_SOURCE, ("key", LIMIT6_KEY)])
+LIMIT4_BUCKET: Final = np.dtype([("head", CACHE_HEAD), ("slots", LIMIT4_SLOT, (WAYS,))])
+LIMIT6_BUCKET: Final = np.dtype([("head", CACHE_HEAD), ("slots", LIMIT6_SLOT, (WAYS,))])
+LIMIT_OVER: Final = np.dtype([("bytes", "<u8"), ("last", "<u8")])
 
 EVENT: Final = np.dtype(
     [("kind", "<u4"), ("family", "<u4"), ("jiffies", "<u8"), ("key", "<u8", (6,)), ("value", FLOW_VALUE)]

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from cnf.bucket import Level, Words, tokens
+from cnf.bucket import Level, tokens
+from cnf.cache_sources import CacheSources
 from cnf.clock import WallClock
 from cnf.errors import UsageError
-from cnf.flows import Mask, largest
+from cnf.flows import largest
+from cnf.hash_sources import HashSources
 from cnf.kernel.counters import TableCounters
 from cnf.kernel.limiter import SOURCE_KEYS
-from cnf.kernel.maps import FlowMap, Records
+from cnf.kernel.maps import Records
 from cnf.kernel.memory import Document
+from cnf.kernel.program import Table
 from cnf.limits import FAMILIES_BY_VERSION
-from cnf.records import ENFORCE, Family
+from cnf.records import ENFORCE, FAMILIES, LIMIT4_KEY, Family
 from cnf.rules import Network
+from cnf.source_table import RULE_BITS, RuleOf, SourceTable
 
+TABLES: Final[dict[Table, type[CacheSources | HashSources]]] = {"cache": CacheSources, "lru_hash": HashSources}
 SORT_COLUMNS: Final = {"dropped": "over_packets", "packets": "packets", "bytes": "bytes"}
 FIELDS: Final = (
     "source",
@@ -37,27 +42,6 @@ FIELDS: Final = (
     "last_drop",
 )
 
-IDLE: Final = 60.0
-"""Seconds without a packet after which a source is forgotten, if its bucket is full by then."""
-
-HELD_BACK_IDLE: Final = 3600.0
-"""Seconds for which one that was held back is remembered, to be shown."""
-
-RULE_BITS: Final = 0xFFFFFF
-HOME_SHIFT: Final = 24
-"""Where DECISION() of limiter.h has the rule's number with ENFORCE, and the group whose slot holds the bucket."""
-
-
-class BucketRule(NamedTuple):
-    """What a number in a source's decision stands for."""
-
-    name: str
-    words: Words
-
-
-RuleOf = Callable[[int], BucketRule | None]
-"""Returns what a rule's number stands for; None for one that is not in force any more."""
-
 
 class Held(NamedTuple):
     """One bucket, as it was read: LIMIT_SOURCE, shape ()."""
@@ -68,15 +52,10 @@ class Held(NamedTuple):
     value: Records
     shared: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class SourceTable:
-    """One family's table of sources."""
-
-    entries: int
-    capacity: int
-    evicted: int
-    insert_errors: int
+    @property
+    def in_use(self) -> bool:
+        """Whether a packet has come."""
+        return bool(self.value["packets"] or self.value["over_packets"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,54 +92,49 @@ class Sources:
 
 
 class SourceReader:
-    """Read the tables of sources; belongs to the main thread."""
+    """Read the tables of sources; all but ``get()`` belongs to the main thread."""
 
-    def __init__(self, maps: Mapping[Family, FlowMap], counters: TableCounters, capacity: int) -> None:
-        """Take the tables, each of ``capacity`` sources."""
-        self._maps = maps
-        self._counters = counters
-        self._capacity = capacity
-        self._deleted = dict.fromkeys(maps, 0)
-        self._evicted = dict.fromkeys(maps, 0)
+    def __init__(self, maps: Mapping[str, int], table: Table, capacity: int) -> None:
+        """Take a datapath's maps, descriptors by name, with tables of this kind, each made for ``capacity`` sources."""
+        make, counters = TABLES[table], TableCounters(maps)
+        self._tables = {
+            family: make(family, maps, counters, capacity)
+            for family in FAMILIES
+            if f"limit_sources{family[-1]}" in maps
+        }
         self._before = 0
 
     def memory(self) -> Document:
-        """Return what the next daemon has to know: how many were deleted and evicted, by family, and up to when."""
-        document: Document = {"before": self._before}
-        for family in self._maps:
-            document[family] = [self._deleted[family], self._evicted[family]]
-        return document
+        """Return what the next daemon has to know: what the tables say, by family, and up to when."""
+        return {"before": self._before} | {family: table.memory() for family, table in self._tables.items()}
 
     def remember(self, document: Document) -> None:
         """Go on from what ``memory()`` returned."""
-        for family in self._maps.keys() & document.keys():
-            self._deleted[family], self._evicted[family] = document[family]
+        for family in self._tables.keys() & document.keys():
+            self._tables[family].remember(document[family])
         self._before = document.get("before", 0)
 
+    def get(self, key: Records) -> Records | None:
+        """Return the live source under ``key``, LIMIT4_KEY or LIMIT6_KEY: LIMIT_SOURCE, shape (); None if none."""
+        table = self._tables.get("ipv4" if key.dtype == LIMIT4_KEY else "ipv6")
+        return table.get(key) if table else None
+
     def drain(self, clock: WallClock, rule_of: RuleOf, source_bits: int) -> Sources:
-        """Read every table, and forget the sources that are idle.
+        """Read every table; those that are idle are forgotten.
 
         Raises:
             MapError: the kernel refused a read.
 
         """
-        tables, keys, values = {}, {}, {}
-        for family, table in self._maps.items():
-            inserted = self._counters.read_sources(family)
-            all_keys, all_values = _walk(table)
-            evicted = inserted.inserted - self._deleted[family] - len(all_keys)
-            self._evicted[family] = max(self._evicted[family], evicted)
-            over = _idle(all_values, clock, rule_of)
-            self._deleted[family] += _forget(table, all_keys[over], all_values[over])
-            chosen = ~over & _has_bucket(all_keys, all_values)
-            keys[family], values[family] = all_keys[chosen], all_values[chosen]
-            tables[family] = SourceTable(
-                entries=int(np.count_nonzero(~over)),
-                capacity=self._capacity,
-                evicted=self._evicted[family],
-                insert_errors=sum(count.packets for count in inserted.errors.values()),
-            )
-        sources = Sources(clock, self._before, tables, keys, values, source_bits)
+        drains = {family: table.drain(clock, rule_of) for family, table in self._tables.items()}
+        sources = Sources(
+            clock,
+            self._before,
+            {family: drain.table for family, drain in drains.items()},
+            {family: drain.keys for family, drain in drains.items()},
+            {family: drain.values for family, drain in drains.items()},
+            source_bits,
+        )
         self._before = clock.now.jiffies
         return sources
 
@@ -209,42 +183,3 @@ def source_key(source: Network, group: int, part: int) -> Records:
     if family == "ipv6":
         key["part"] = part
     return key
-
-
-def _walk(table: FlowMap) -> tuple[Records, Records]:
-    """Read a whole table; what is evicted and comes again meanwhile may stand there twice."""
-    batches = [(keys.copy(), values.copy()) for keys, values in table.batches()]
-    if not batches:
-        return np.empty(0, table.key), np.empty(0, table.value)
-    keys, values = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    return keys, values
-
-
-def _has_bucket(keys: Records, values: Records) -> Mask:
-    """Leave out the sources that no rule is about, and those whose bucket stands under another group."""
-    decision = values["decision"]
-    mask: Mask = ((decision & np.uint64(RULE_BITS)) != 0) & (
-        (decision >> np.uint64(HOME_SHIFT)) & np.uint64(0xFF) == keys["group"]
-    )
-    return mask
-
-
-def _idle(values: Records, clock: WallClock, rule_of: RuleOf) -> Mask:
-    """Mark the sources without a packet for so long that they can be forgotten."""
-    numbers, which = np.unique(values["decision"] & np.uint64(RULE_BITS & ~ENFORCE), return_inverse=True)
-    idle = clock.ticks(IDLE)
-    full_after = [rule.words.full_after if (rule := rule_of(number)) else 0 for number in numbers.tolist()]
-    limit = np.maximum(np.array(full_after, np.uint64), np.uint64(idle))[which]
-    held_back = np.where(values["over_packets"] != 0, np.uint64(clock.ticks(HELD_BACK_IDLE)), np.uint64(0))
-    mask: Mask = clock.age_ticks(values["last_seen"]) > np.maximum(limit, held_back)
-    return mask
-
-
-def _forget(table: FlowMap, keys: Records, values: Records) -> int:
-    """Delete sources that are still as they were read; return how many."""
-    still = [index for index in range(len(keys)) if _same(table.get(keys[index]), values[index])]
-    return len(table.take(keys[still]).values)
-
-
-def _same(now: Records | None, before: Records) -> bool:
-    return now is not None and bool(now["last_seen"] == before["last_seen"])

@@ -268,14 +268,38 @@ struct limit6_key {
 
 /* A source, or all that share a bucket. */
 struct limit_source {
-	struct limit_bucket bucket;
 	__u64 decision; /* generation << 32 | home group << 24 | rule as in limit_policy; not of a shared bucket */
+	struct limit_bucket bucket;
 	__u64 packets; /* within the limit */
 	__u64 bytes;
 	__u64 over_packets; /* over it: dropped, or in shadow would have been */
 	__u64 over_bytes;
 	__u64 last_over; /* jiffies */
-	__u64 last_seen; /* jiffies */
+	__u64 last_seen; /* jiffies; not of a shared bucket */
+};
+
+/* A source in a cache. Begins like struct limit_source: with what a packet within its limit touches. */
+struct limit4_slot { /* a cache line */
+	__u64 decision; /* 0 = empty */
+	struct limit_bucket bucket;
+	__u64 packets;
+	__u64 bytes;
+	__u64 over_packets;
+	struct limit4_key key;
+};
+
+struct limit6_slot {
+	__u64 decision;
+	struct limit_bucket bucket;
+	__u64 packets;
+	__u64 bytes;
+	__u64 over_packets;
+	struct limit6_key key;
+};
+
+struct limit_over { /* the element of a slot that has over_packets; like over_bytes and last_over */
+	__u64 bytes;
+	__u64 last;
 };
 
 /* What the program tells the daemon as it happens. Label `kind` of cnf_events_lost_total; the order is that of
@@ -316,6 +340,8 @@ _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");
 _Static_assert(sizeof(struct limit_rule) == 64, "limit_rule");
 _Static_assert(sizeof(struct limit_source) == 80, "limit_source");
+_Static_assert(sizeof(struct limit4_slot) == 64, "limit4_slot");
+_Static_assert(sizeof(struct limit6_slot) == 80, "limit6_slot");
 _Static_assert(sizeof(struct event) == 120, "event");
 
 #endif

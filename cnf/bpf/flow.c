@@ -20,23 +20,6 @@
 #include "memory.h"
 #include "parse.h"
 
-/*
- * Return 0, made of `any` number so that the verifier does not know. What that is added to, the verifier knows no more;
- * or it would follow all that comes behind, once for each way in which a packet can be parsed and judged: with a cache
- * and limits, more than a million instructions.
- */
-static __always_inline __u64 unknown_zero(__u64 any)
-{
-#if CNF_LIMITER && CNF_CACHE
-	__u64 zero = any;
-
-	asm volatile("%0 -= %1" : "+r"(zero) : "r"(any));
-	return zero;
-#else
-	return 0;
-#endif
-}
-
 /* Account every frame that the interface receives; pass it on, unless a limit says otherwise. */
 int cnf_ingress(struct xdp_md *ctx)
 {
@@ -49,7 +32,7 @@ int cnf_ingress(struct xdp_md *ctx)
 	};
 	struct transport transport = {};
 	__u16 type = 0, vlan = 0;
-	__u32 slot = interface_slot(ctx->ingress_ifindex);
+	__u32 slot = interface_slot(ctx->ingress_ifindex) + zero;
 	int outcome = parse_ethernet(&cursor, &type, &vlan);
 	enum cnf_limit verdict = CNF_LIMIT_PASS;
 

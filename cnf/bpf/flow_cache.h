@@ -91,15 +91,13 @@ static __always_inline void flow_look(enum cnf_table table, void *key, struct ca
 	place->sequence = *(volatile __u64 *)&place->head->sequence;
 	matches = cache_matches(*(volatile __u64 *)&place->head->tags, place->tag);
 	place->way = cache_way(matches);
-	place->found = 0;
-	if (!matches)
-		return;
-	place->found = flow_has(table, place, place->way, key);
+	place->found = matches && flow_has(table, place, place->way, key);
 	matches &= matches - 1;
 	if (!place->found && matches) {
 		place->way = cache_way(matches);
 		place->found = flow_has(table, place, place->way, key);
 	}
+	place->found += unknown_zero(place->sequence);
 }
 
 static __always_inline void flow_find(enum cnf_table table, void *key, struct flow_place *place)

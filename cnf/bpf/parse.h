@@ -9,6 +9,7 @@
 #define CNF_PARSE_H
 
 #include "abi.h"
+#include "verifier.h"
 
 #define ETH_P_IP 0x0800
 #define ETH_P_8021Q 0x8100

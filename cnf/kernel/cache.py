@@ -16,7 +16,7 @@ import numpy.typing as npt
 from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, Records
-from cnf.records import CACHE_HEAD, FLOW_SETTINGS, WAYS
+from cnf.records import CACHE_HEAD, CACHE_SECRETS, FLOW_SETTINGS, WAYS
 
 Words = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.intp]
@@ -32,6 +32,8 @@ _SEQUENCE: Final = 1
 """Index of the sequence among the words of a bucket."""
 _HEAD: Final = CACHE_HEAD.itemsize // 8
 """Index of its first slot's."""
+_HALF: Final = (1 << 32) - 1
+_WHOLE: Final = (1 << 64) - 1
 
 
 class Memory:
@@ -112,9 +114,39 @@ class Cache:
                     places = (first + buckets)[:, np.newaxis] * WAYS + np.arange(WAYS)
                     yield Block(places.ravel(), slots).where(used)
 
+    def find(self, key: Records, secrets: Words) -> Block | None:
+        """Return the slot of ``key``, shape (); None if it has none. May be called from any thread.
+
+        Raises:
+            MapError: the kernel refused to map it.
+
+        """
+        bucket = bucket_of(key, secrets, self._buckets.size)
+        first = bucket // WINDOW * WINDOW
+        window = self._buckets.window(first, min(WINDOW, self._buckets.size - first))
+        slots = np.empty((WAYS, self._slot.itemsize // 8), np.uint64)
+        used = _copy(slots, window, np.array([bucket - first])) & (slots[:, 0] != 0)
+        same = [slot["key"].tobytes() == key.tobytes() for slot in self.records(slots)]
+        place = bucket * WAYS
+        found = Block(np.arange(place, place + WAYS), slots).where(used & same)
+        return found if len(found.places) else None
+
     def records(self, words: Words) -> Records:
         """Return a block's words as what they are: shape (N,) of the slots' dtype."""
         return words.view(self._slot).reshape(len(words))
+
+
+class Secrets:
+    """What the program hashes keys with."""
+
+    def __init__(self, maps: Mapping[str, int]) -> None:
+        """Take a datapath's maps, descriptors by name."""
+        self._array = Array("cache_secrets", maps["cache_secrets"], CACHE_SECRETS)
+
+    def words(self) -> Words:
+        """Return them, shape (SECRETS,)."""
+        words: Words = self._array.read(0)["words"][0]
+        return words
 
 
 class FlowSettings:
@@ -127,6 +159,17 @@ class FlowSettings:
     def write(self, idle: int, ended: int) -> None:
         """Set both times, in ticks; see ``struct flow_settings``."""
         self._array.write(0, np.array((idle, ended), FLOW_SETTINGS))
+
+
+def bucket_of(key: Records, secrets: Words, buckets: int) -> int:
+    """Return the bucket of ``key``, shape (), as ``cache_hash()`` and ``cache_place()`` of cache.h work it out."""
+    numbers: list[int] = secrets.tolist()
+    total = 0
+    for index, word in enumerate(np.frombuffer(key.tobytes(), np.uint64).tolist()):
+        total += (numbers[2 * index] + (word & _HALF)) * (numbers[2 * index + 1] + (word >> 32))
+    total &= _WHOLE
+    mixed = (total ^ total >> 32) * (numbers[-1] | 1) & _WHOLE
+    return (mixed >> 32) * buckets >> 32
 
 
 def _copy(slots: Words, window: Words, buckets: Places) -> npt.NDArray[np.bool_]:

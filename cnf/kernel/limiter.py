@@ -13,7 +13,7 @@ import numpy as np
 from cnf.bank import Bank
 from cnf.errors import MapError
 from cnf.kernel import libbpf
-from cnf.kernel.maps import Array, CounterArray, FlowMap, Records, write_batch
+from cnf.kernel.maps import Array, CounterArray, Records, write_batch
 from cnf.ledger import Count
 from cnf.limits import OVERFLOW
 from cnf.records import (
@@ -52,11 +52,6 @@ class LimiterMaps:
 
     def __init__(self, maps: Mapping[str, int], rules: int) -> None:
         """Take a datapath's maps, descriptors by name, with places for ``rules`` rules, and with what they hold."""
-        self.sources = {
-            family: FlowMap(name, maps[name], SOURCE_KEYS[family], LIMIT_SOURCE)
-            for family in FAMILIES
-            if (name := f"limit_sources{family[-1]}") in maps
-        }
         self._prefixes = {
             family: _Prefixes(name, maps[name], PREFIX_KEYS[family])
             for family in FAMILIES

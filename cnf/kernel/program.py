@@ -79,7 +79,8 @@ class Blueprint:
             names += [f"flow_drops{family}" for family in families if self.limiter]
             names += CACHE_MAPS
         if self.limiter:
-            names += [f"limit_{noun}{family}" for noun in ("prefixes", "sources") for family in families]
+            nouns = ("prefixes", "sources", "over") if self.table == "cache" else ("prefixes", "sources")
+            names += [f"limit_{noun}{family}" for noun in nouns for family in families]
             names += LIMITER_MAPS
         if self.ring_bytes:
             names += ["events", "events_lost"]

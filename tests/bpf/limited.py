@@ -17,9 +17,10 @@ from cnf.kernel.limiter import LimiterMaps
 from cnf.kernel.maps import Array, Records
 from cnf.ledger import Count
 from cnf.limits import OVERFLOW, RuleSet, work_out
-from cnf.records import DROP_REASONS, LIMIT4_PREFIX, LIMIT6_PREFIX, LIMIT_SOURCE, VERDICTS, Family
+from cnf.records import DROP_REASONS, LIMIT4_PREFIX, LIMIT6_PREFIX, VERDICTS, Family
 from cnf.rules import LIMITS, Limits, Network
 from tests.bpf.conftest import LOOPBACK, Datapath
+from tests.bpf.tables import sources_of
 
 XDP_DROP: Final = 1
 SIZE: Final = program.LimiterSize(sources=4096, rules=64, prefixes=1024)
@@ -57,6 +58,7 @@ class Limited(Datapath):
         self.size = loaded.blueprint.limiter
         self.tick_ns = program.tick_ns()
         self.maps = Maps(loaded.maps, self.size.rules)
+        self.sources_by_family = sources_of(loaded)
         self._numbering = no_rules(self.size.rules)
         self._ruleset: RuleSet | None = None
 
@@ -92,9 +94,8 @@ class Limited(Datapath):
     def reset(self) -> None:
         """Empty the tables, zero the counters, and have the next rules be the first."""
         super().reset()
-        for table in self.maps.sources.values():
-            for keys in [keys.copy() for keys, _values in table.batches()]:
-                table.take(keys)
+        for table in self.sources_by_family.values():
+            table.clear()
         self._numbering, self._ruleset = no_rules(self.size.rules), None
 
     def place(self, name: str) -> int:
@@ -135,16 +136,14 @@ class Limited(Datapath):
                 int(key["group"]),
                 value.copy(),
             )
-            for family, table in self.maps.sources.items()
+            for family, table in self.sources_by_family.items()
             for keys, values in table.batches()
             for key, value in zip(keys, values, strict=True)
         ]
 
     def write_source(self, family: Family, key: Records, value: Records) -> None:
         """Change what the program remembers of a source."""
-        fd = self.loaded.maps[f"limit_sources{family[-1]}"]
-        written = np.array(value, LIMIT_SOURCE)
-        assert libbpf.library().bpf_map_update_elem(fd, key.tobytes(), written.ctypes.data, 0) == 0
+        self.sources_by_family[family].put(key, value)
 
     def prefixes(self, family: Family) -> list[tuple[int, Network]]:
         """Return (bank, prefix) of every entry of the kernel's table, in order."""

@@ -1,30 +1,36 @@
-"""The flow tables of a program under test, whatever they are made of: read, and emptied."""
+"""The tables of a program under test, whatever they are made of: read, and emptied."""
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from cnf.cache_sources import BUCKETS as SOURCE_BUCKETS
 from cnf.cache_table import BUCKETS
 from cnf.hash_table import KEYS
 from cnf.kernel import program
-from cnf.kernel.cache import Cache, FlowSettings, Memory
-from cnf.kernel.maps import FlowMap, Records
-from cnf.records import FAMILIES, FLOW_DROPS, FLOW_VALUE, SLOT_DROPS, WAYS, Family
+from cnf.kernel.cache import Cache, FlowSettings, Memory, Secrets, bucket_of
+from cnf.kernel.limiter import SOURCE_KEYS
+from cnf.kernel.maps import FlowMap, Records, write_batch
+from cnf.records import FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
 
 NEVER: Final = 1 << 62
 """Ticks after which no test's flow is over."""
 
 
-class HashFlows(FlowMap):
-    """A flow table in an LRU hash of the kernel."""
+class HashEntries(FlowMap):
+    """A table in an LRU hash of the kernel."""
 
     def room(self, max_entries: int) -> int:
-        """Return how many flows are there at most, in a table that was made for so many."""
+        """Return how many entries are there at most, in a table that was made for so many."""
         return max_entries
+
+    def put(self, key: Records, value: Records) -> None:
+        """Have an entry there."""
+        write_batch(self.name, self._fd, key.reshape(1), value.reshape(1))
 
     def clear(self) -> None:
         """Empty it."""
@@ -32,34 +38,17 @@ class HashFlows(FlowMap):
             self.take(keys)
 
 
-class CacheFlows:
-    """A flow table in a cache, read as if it were a hash: a flow's drops stand beside its other counts."""
+class CacheEntries:
+    """A table in a cache, read as if it were a hash; what slots keep apart is in a map ``aside``, if that is there."""
 
-    def __init__(self, family: Family, maps: Mapping[str, int]) -> None:
-        """Take a datapath's maps, descriptors by name."""
-        flows, drops = f"flows{family[-1]}", f"flow_drops{family[-1]}"
-        self.buckets = Memory(flows, maps[flows], BUCKETS[family])
-        self.cache = Cache(self.buckets)
-        self.drops = Memory(drops, maps[drops], FLOW_DROPS) if drops in maps else None
-        self._fds = maps
-
-    def batches(self) -> Iterator[tuple[Records, Records]]:
-        """Yield (keys, values) until the table has been walked; each pair is overwritten by the next."""
-        for block in self.cache.blocks():
-            slots = self.cache.records(block.words)
-            values = np.zeros(len(slots), FLOW_VALUE)
-            for name in set(slots.dtype.names or ()) & set(FLOW_VALUE.names or ()):
-                values[name] = slots[name]
-            values["tcp_flags"] &= SLOT_DROPS - 1
-            rows = np.flatnonzero(slots["tcp_flags"] & SLOT_DROPS)
-            if len(rows):
-                assert self.drops
-                drops = self.drops.at(block.places[rows])
-                values["dropped_packets"][rows], values["dropped_bytes"][rows] = drops["packets"], drops["bytes"]
-            yield slots["key"], values
+    def __init__(self, buckets: Memory, aside: Memory | None, fds: Mapping[str, int]) -> None:
+        """Take both, and a datapath's maps, descriptors by name."""
+        self.buckets, self.aside = buckets, aside
+        self.cache = Cache(buckets)
+        self._fds = fds
 
     def room(self, max_entries: int) -> int:
-        """Return how many flows are there at most: all slots, which are twice as many as flows asked for."""
+        """Return how many entries are there at most: all slots, which are twice as many as were asked for."""
         slots = -(-2 * max_entries // WAYS) * WAYS
         assert self.cache.size == slots
         return slots
@@ -70,9 +59,73 @@ class CacheFlows:
 
     def clear(self) -> None:
         """Empty it."""
-        for memory in (self.buckets, self.drops):
+        for memory in (self.buckets, self.aside):
             if memory:
                 _mapped(memory, self._fds).view(np.uint8)[:] = 0
+
+
+class CacheFlows(CacheEntries):
+    """A flow table in a cache."""
+
+    def __init__(self, family: Family, maps: Mapping[str, int]) -> None:
+        """Take a datapath's maps, descriptors by name."""
+        flows, drops = f"flows{family[-1]}", f"flow_drops{family[-1]}"
+        aside = Memory(drops, maps[drops], FLOW_DROPS) if drops in maps else None
+        super().__init__(Memory(flows, maps[flows], BUCKETS[family]), aside, maps)
+
+    def batches(self) -> Iterator[tuple[Records, Records]]:
+        """Yield (keys, values) until the table has been walked; each pair is overwritten by the next."""
+        for block in self.cache.blocks():
+            slots = self.cache.records(block.words)
+            values = _values(slots, FLOW_VALUE)
+            values["tcp_flags"] &= SLOT_DROPS - 1
+            rows = np.flatnonzero(slots["tcp_flags"] & SLOT_DROPS)
+            if len(rows):
+                assert self.aside
+                drops = self.aside.at(block.places[rows])
+                values["dropped_packets"][rows], values["dropped_bytes"][rows] = drops["packets"], drops["bytes"]
+            yield slots["key"], values
+
+
+class CacheSlots(CacheEntries):
+    """A table of sources in a cache."""
+
+    def __init__(self, family: Family, maps: Mapping[str, int]) -> None:
+        """Take a datapath's maps, descriptors by name."""
+        sources, over = f"limit_sources{family[-1]}", f"limit_over{family[-1]}"
+        super().__init__(
+            Memory(sources, maps[sources], SOURCE_BUCKETS[family]), Memory(over, maps[over], LIMIT_OVER), maps
+        )
+
+    def batches(self) -> Iterator[tuple[Records, Records]]:
+        """Yield (keys, values) until the table has been walked; a source was last seen debited, or over its limit."""
+        for block in self.cache.blocks():
+            slots = self.cache.records(block.words)
+            values = _values(slots, LIMIT_SOURCE)
+            assert self.aside
+            over = self.aside.at(block.places)
+            values["over_bytes"], values["last_over"] = over["bytes"], over["last"]
+            values["last_seen"] = np.maximum(slots["bucket"]["last_used"], over["last"])
+            yield slots["key"], values
+
+    def put(self, key: Records, value: Records) -> None:
+        """Have an entry there; a source that has been seen has been debited then, and not been over its limit."""
+        bucket = bucket_of(key, Secrets(self._fds).words(), self.buckets.size)
+        buckets = self.writable()
+        buckets["head"]["sequence"][bucket] += 2
+        slots = buckets["slots"][bucket]
+        (way, *_) = [way for way, slot in enumerate(slots) if slot["key"] == key or not slot["decision"]]
+        for name in ("decision", "bucket", "packets", "bytes", "over_packets"):
+            slots[way][name] = value[name]
+        slots[way]["bucket"]["last_used"] = value["last_seen"]
+        slots[way]["key"] = key
+
+
+def _values(slots: Records, kind: np.dtype[Any]) -> Records:
+    values = np.zeros(len(slots), kind)
+    for name in set(slots.dtype.names or ()) & set(kind.names or ()):
+        values[name] = slots[name]
+    return values
 
 
 def _mapped(memory: Memory, fds: Mapping[str, int]) -> Records:
@@ -81,13 +134,25 @@ def _mapped(memory: Memory, fds: Mapping[str, int]) -> Records:
     return np.frombuffer(whole, memory.value, memory.size)
 
 
-def tables_of(loaded: program.Datapath) -> dict[Family, HashFlows | CacheFlows]:
+def tables_of(loaded: program.Datapath) -> dict[Family, HashEntries | CacheFlows]:
     """Return the flow tables of a datapath, by family."""
     families = FAMILIES[: 1 + loaded.blueprint.ipv6]
     if loaded.blueprint.table == "cache":
         return {family: CacheFlows(family, loaded.maps) for family in families}
     names = {family: f"flows{family[-1]}" for family in families}
-    return {family: HashFlows(name, loaded.maps[name], KEYS[family], FLOW_VALUE) for family, name in names.items()}
+    return {family: HashEntries(name, loaded.maps[name], KEYS[family], FLOW_VALUE) for family, name in names.items()}
+
+
+def sources_of(loaded: program.Datapath) -> dict[Family, HashEntries | CacheSlots]:
+    """Return the tables of sources of a datapath, by family."""
+    families = FAMILIES[: 1 + loaded.blueprint.ipv6]
+    if loaded.blueprint.table == "cache":
+        return {family: CacheSlots(family, loaded.maps) for family in families}
+    names = {family: f"limit_sources{family[-1]}" for family in families}
+    return {
+        family: HashEntries(name, loaded.maps[name], SOURCE_KEYS[family], LIMIT_SOURCE)
+        for family, name in names.items()
+    }
 
 
 def let_none_expire(loaded: program.Datapath) -> None:

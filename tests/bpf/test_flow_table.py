@@ -18,7 +18,7 @@ from tests.bpf.conftest import SMALL_TABLE, Datapath, only
 from tests.bpf.forms import FORMS
 from tests.bpf.packets import TCP, UDP, VLAN, Fragment, IPv4, IPv6, frame
 from tests.bpf.sender import SIZE, Sender, numbered
-from tests.bpf.tables import HashFlows
+from tests.bpf.tables import HashEntries
 
 ROUNDS: Final = 1000
 PACKETS: Final = 3
@@ -68,7 +68,7 @@ def test_a_full_table_keeps_counting_the_flows_that_it_has(small_datapath: Datap
 def test_flows_come_and_go_while_the_table_is_read(small_datapath: Datapath) -> None:
     """A thousand walks end, none meets a key twice, and what was taken and what is left add up to what was sent."""
     table = small_datapath.tables["ipv4"]
-    assert isinstance(table, HashFlows)
+    assert isinstance(table, HashEntries)
     steady = frame(IPv4(), TCP())
     taken: Counter[str] = Counter()
     with Sender(small_datapath, PACKETS, ahead=SMALL_TABLE // 4, steady=steady) as sender:

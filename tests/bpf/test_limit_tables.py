@@ -41,7 +41,7 @@ def test_more_sources_than_the_table_holds(small: Limited) -> None:
     sums, sources = small.table_counters.read_sources("ipv4"), small.sources()
 
     assert sums.inserted == count + 1
-    assert 0 < len(sources) <= CAPACITY
+    assert 0 < len(sources) <= small.sources_by_family["ipv4"].room(CAPACITY)
     assert not any(errors.packets for errors in sums.errors.values())
     assert max(int(value["packets"] + value["over_packets"]) for _, _, value in sources) == count
     fresh = numbered(count)
@@ -71,6 +71,6 @@ def test_before_the_first_rules_every_packet_passes(table: program.Table) -> Non
     limited = load(table)
     try:
         assert {limited.run(form.frame) for form in FORMS} == {XDP_PASS}
-        assert not [key for table in limited.maps.sources.values() for key, _ in table.batches()]
+        assert not [key for table in limited.sources_by_family.values() for key, _ in table.batches()]
     finally:
         limited.loaded.close()

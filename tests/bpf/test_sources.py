@@ -10,29 +10,39 @@ import pytest
 
 from cnf.bucket import Meter, words
 from cnf.clock import Reading, WallClock
+from cnf.hash_sources import HashSources
 from cnf.kernel.maps import FlowMap, Records
 from cnf.kernel.program import tick_ns
 from cnf.records import ENFORCE, LIMIT4_KEY, LIMIT_SOURCE
-from cnf.sources import HOME_SHIFT, BucketRule, SourceReader, Sources, source_key
+from cnf.source_table import HOME_SHIFT, BucketRule
+from cnf.sources import SourceReader, Sources, source_key
+from tests.bpf.conftest import only
 from tests.bpf.limited import Limited
-from tests.bpf.packets import UDP, IPv4, frame
+from tests.bpf.packets import UDP, IPv4, IPv6, frame
+from tests.bpf.tables import HashEntries
 
 RULES = {
     1: BucketRule("default", words(Meter(100, 50, 1), None, tick_ns())),
     2: BucketRule("slow", words(Meter(1, 600, 1), None, tick_ns())),
 }
+RULE = {"name": "r", "prefixes": ["0.0.0.0/0", "::/0"], "packets_per_second": 1, "burst_packets": 10}
 LIMITS = {"rules": [{"name": "default", "prefixes": ["0.0.0.0/0"], "packets_per_second": 1000}]}
 
 
 def reader(limited: Limited) -> SourceReader:
     """Return a reader of the tables."""
-    return SourceReader(limited.maps.sources, limited.table_counters, limited.size.sources)
+    return SourceReader(limited.loaded.maps, limited.loaded.blueprint.table, limited.size.sources)
+
+
+def clock(limited: Limited) -> WallClock:
+    """Return what the clocks show now."""
+    jiffies, monotonic = limited.loaded.read_clock()
+    return WallClock(Reading(jiffies, monotonic, monotonic, 0), limited.tick_ns)
 
 
 def drain(limited: Limited, reading: SourceReader) -> Sources:
     """Drain once."""
-    jiffies, monotonic = limited.loaded.read_clock()
-    return reading.drain(WallClock(Reading(jiffies, monotonic, monotonic, 0), limited.tick_ns), RULES.get, 64)
+    return reading.drain(clock(limited), RULES.get, 64)
 
 
 def remember(limited: Limited, address: str, group: int = 0, *, idle: float = 0, **fields: int) -> None:
@@ -42,16 +52,17 @@ def remember(limited: Limited, address: str, group: int = 0, *, idle: float = 0,
     value["last_seen"] = limited.loaded.read_clock()[0] - round(idle * 1e9 / limited.tick_ns)
     for name, number in fields.items():
         value[name] = number
+    value["decision"] |= 1 << 32  # a generation
     limited.write_source("ipv4", source_key(ip_network(address), group, 0), value)
 
 
 def remembered(limited: Limited) -> int:
     """Return how many sources the table has."""
-    return sum(len(keys) for keys, _ in limited.maps.sources["ipv4"].batches())
+    return sum(len(keys) for keys, _ in limited.sources_by_family["ipv4"].batches())
 
 
 def test_only_sources_with_a_bucket_of_their_own_are_listed(limited: Limited) -> None:
-    """One that no rule is about, or whose bucket stands under another group, takes room but is no source."""
+    """One that no rule is about, or whose bucket stands under another group, is none; in a cache it takes no room."""
     remember(limited, "192.0.2.1")
     remember(limited, "192.0.2.2", decision=0)
     remember(limited, "192.0.2.3", group=1)
@@ -60,7 +71,7 @@ def test_only_sources_with_a_bucket_of_their_own_are_listed(limited: Limited) ->
 
     found = {str(held.source): held.rule for held in drained.largest("packets", None)}
     assert found == {"192.0.2.1/32": 1, "192.0.2.4/32": ENFORCE | 2}
-    assert drained.tables["ipv4"].entries == 4
+    assert drained.tables["ipv4"].entries == (2 if limited.loaded.blueprint.table == "cache" else 4)
     assert drained.tables["ipv6"].entries == 0
     assert len(drained) == 2
 
@@ -82,15 +93,20 @@ def test_only_sources_with_a_bucket_of_their_own_are_listed(limited: Limited) ->
 def test_a_source_is_forgotten_when_it_is_idle_and_full(
     limited: Limited, idle: int, rule: int, over: int, left: int
 ) -> None:
-    """After a minute, or as long as its bucket takes to fill; after an hour if it was held back."""
+    """After a minute, or as long as its bucket takes to fill; after an hour if it was held back.
+
+    From a cache nobody takes it; there it makes room, and what has no bucket does not count.
+    """
     remember(limited, "192.0.2.1", idle=idle, decision=rule, over_packets=over)
     drained = drain(limited, reader(limited))
 
-    assert remembered(limited) == left
+    assert remembered(limited) == (1 if limited.loaded.blueprint.table == "cache" else left)
     assert drained.tables["ipv4"].entries == left
+    assert len(drained) == (left if rule else 0)
     assert drained.tables["ipv4"].evicted == 0
 
 
+@only("lru_hash")
 def test_a_source_that_comes_back_meanwhile_is_not_forgotten(limited: Limited) -> None:
     """A packet after the table was read keeps it."""
 
@@ -100,18 +116,47 @@ def test_a_source_that_comes_back_meanwhile_is_not_forgotten(limited: Limited) -
             remember(limited, "192.0.2.1")
 
     remember(limited, "192.0.2.1", idle=100)
-    table = Returning("limit_sources4", limited.loaded.maps["limit_sources4"], LIMIT4_KEY, LIMIT_SOURCE)
-    drain(limited, SourceReader({"ipv4": table}, limited.table_counters, limited.size.sources))
+    sources = HashSources("ipv4", limited.loaded.maps, limited.table_counters, limited.size.sources)
+    sources.map = Returning("limit_sources4", limited.loaded.maps["limit_sources4"], LIMIT4_KEY, LIMIT_SOURCE)
+    sources.drain(clock(limited), RULES.get)
 
     assert remembered(limited) == 1
 
 
+@pytest.mark.parametrize("source", ["192.0.2.1/32", "2001:db8::/64"])
+def test_a_source_is_found_by_its_key(limited: Limited, source: str) -> None:
+    """As the program has it, with what it was held back, among many others; one that was never seen is not there."""
+    size = 100
+    limited.start({"mode": "enforce", "rules": [RULE]})
+    others = ["198.51.100.{}", "2001:db8:1:{}::"]
+    layers = (IPv4, IPv6)
+    for number in range(200):
+        for kind, other in zip(layers, others, strict=True):
+            limited.run(frame(kind(src=other.format(number)), UDP()))
+    kind = layers[":" in source]
+    packet = frame(kind(src=str(ip_network(source).network_address)), UDP()).ljust(size, b"\0")
+    limited.run(packet, 15)
+
+    reading = reader(limited)
+    value = reading.get(source_key(ip_network(source), 0, 0))
+    assert value is not None
+    assert [int(value[name]) for name in ("packets", "bytes", "over_packets", "over_bytes")] == [10, 1000, 5, 500]
+    assert 0 <= limited.loaded.read_clock()[0] - int(value["last_over"]) < 250
+    assert reading.get(source_key(ip_network(source), 1, 0)) is None
+    held = {
+        str(each.source): int(each.value["over_bytes"]) for each in drain(limited, reading).largest("over_packets", 1)
+    }
+    assert held[source] == 500
+
+
+@only("lru_hash")
 def test_what_was_inserted_and_is_gone_was_evicted(limited: Limited) -> None:
     """What the reader forgot itself does not count, and the sum never goes down."""
     limited.switch(LIMITS)
     for last in range(5):
         limited.run(frame(IPv4(src=f"192.0.2.{last}"), UDP()))
-    table = limited.maps.sources["ipv4"]
+    table = limited.sources_by_family["ipv4"]
+    assert isinstance(table, HashEntries)
     keys = np.concatenate([keys.copy() for keys, _ in table.batches()])
     reading = reader(limited)
     assert drain(limited, reading).tables["ipv4"].evicted == 0

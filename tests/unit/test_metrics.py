@@ -21,7 +21,7 @@ from cnf.ledger import Count
 from cnf.metrics import COLLECTORS, Guard, Instruments
 from cnf.series import FlowLabels
 from cnf.snapshot import TableState
-from cnf.sources import SourceTable
+from cnf.source_table import SourceTable
 from cnf.state import State
 from tests.unit.samples import Flow, Records, interface_counters, snapshot
 

@@ -116,6 +116,9 @@ DTYPES: Final = {
     "limit4_key": records.LIMIT4_KEY,
     "limit6_key": records.LIMIT6_KEY,
     "limit_source": records.LIMIT_SOURCE,
+    "limit4_slot": records.LIMIT4_SLOT,
+    "limit6_slot": records.LIMIT6_SLOT,
+    "limit_over": records.LIMIT_OVER,
     "event": records.EVENT,
     "memory_page": records.MEMORY_PAGE,
 }

@@ -12,7 +12,8 @@ import pytest
 from cnf.bucket import Meter, words
 from cnf.errors import UsageError
 from cnf.records import ENFORCE, LIMIT4_KEY, LIMIT6_KEY, LIMIT_SOURCE
-from cnf.sources import BucketRule, Held, Sources, describe, sort_column, source_key
+from cnf.source_table import BucketRule
+from cnf.sources import Held, Sources, describe, sort_column, source_key
 from tests.unit.samples import CLOCK, JIFFIES, NOW, TICK_NS
 
 Records = npt.NDArray[Any]

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The token bucket of a source, or of all that share one: see struct limit_rule for what its words mean. */
+#ifndef CNF_BUCKET_H
+#define CNF_BUCKET_H
+
+#include "abi.h"
+
+#define BUCKET_TRIES 4 /* compare-and-swaps, before a bucket that so many CPUs debit at once is debited blindly */
+
+#define DECISION(generation, home, rule) ((generation) << 32 | (__u64)(home) << 24 | (rule))
+#define DECISION_GENERATION(decision) ((decision) >> 32)
+#define DECISION_HOME(decision) ((decision) >> 24 & 0xff)
+#define DECISION_RULE(decision) ((decision) & 0xffffff)
+
+/* Return whether a decision is about another rule's bucket than one before, or about none of the two. */
+static __always_inline int decision_differs(__u64 before, __u64 decision)
+{
+	return ((before ^ decision) & (DECISION_RULE(~0ULL) & ~CNF_ENFORCE)) != 0;
+}
+
+/*
+ * Return a word, `seen` so, but not before now. `full` says that it has been unused too long to mean anything. It means
+ * nothing either if it runs ahead of now by more than `most`: then a CPU that still had the rules from before has
+ * written it, in another rule's units, after this rule's bucket was begun.
+ */
+static __always_inline __u64 bucket_base(__u64 seen, __u64 now, __u64 most, int full)
+{
+	return full || seen - now > most ? now : seen;
+}
+
+/* Return how far a word may be ahead of now: by the burst, and by about a second for clocks that were read earlier. */
+static __always_inline __u64 bucket_most(struct limit_rule *rule, __u64 rate, __u64 burst)
+{
+	return burst + (rate << (rule->fine ? 30 : 8)); /* 2^30 ns, 256 jiffies; below 2^63 */
+}
+
+static __always_inline int bucket_holds(__u64 seen, __u64 now, __u64 cost, __u64 burst, __u64 most, int full)
+{
+	return bucket_base(seen, now, most, full) - now + cost <= burst;
+}
+
+/*
+ * Try to debit one word, last `seen` so, by `cost`; return whether the bucket held that much. A bucket that has become
+ * another rule's meanwhile is left alone, and the packet passes: in this rule's units the word would be set to a time
+ * that gives the other one tokens.
+ */
+static __always_inline int bucket_debit(struct limit_source *source, __u64 decision, __u64 *word, __u64 seen, __u64 now,
+					__u64 cost, __u64 burst, __u64 most, int full)
+{
+	__u64 base, was;
+
+#pragma unroll
+	for (int attempt = 0; attempt < BUCKET_TRIES; attempt++) {
+		if (!bucket_holds(seen, now, cost, burst, most, full))
+			return 0;
+		base = bucket_base(seen, now, most, full);
+		was = __sync_val_compare_and_swap(word, seen, base + cost);
+		if (was == seen || decision_differs(*(volatile __u64 *)&source->decision, decision))
+			return 1;
+		seen = was; /* as another CPU has left it: in use */
+		full = 0;
+	}
+	was = __sync_fetch_and_add(word, cost);
+	if (bucket_holds(was, now, cost, burst, most, 0))
+		return 1;
+	__sync_fetch_and_add(word, -cost);
+	return 0;
+}
+
+/* Return whether the packet is within both rates, of the rule of `decision`; one that is not costs nothing. */
+static __always_inline int bucket_admit(struct limit_source *source, __u64 decision, struct limit_rule *rule,
+					__u64 bytes, __u64 jiffies)
+{
+	struct limit_bucket *bucket = &source->bucket;
+	__u64 clock = rule->fine ? bpf_ktime_get_ns() : jiffies;
+	__u64 packet_now = clock * rule->packet_rate, byte_now = clock * rule->byte_rate;
+	__u64 packet_cost = rule->packet_cost, byte_cost = bytes * rule->byte_cost;
+	__u64 packet_most = bucket_most(rule, rule->packet_rate, rule->packet_burst);
+	__u64 byte_most = bucket_most(rule, rule->byte_rate, rule->byte_burst);
+	/* The words before the time of their last use, which is written before a word is: so a word that is seen
+	 * debited is never taken for unused. */
+	__u64 packet_seen = *(volatile __u64 *)&bucket->packet_time;
+	__u64 byte_seen = *(volatile __u64 *)&bucket->byte_time;
+	__u64 last_used = *(volatile __u64 *)&bucket->last_used;
+	/* Signed: another CPU may have written a later jiffy than this one read. */
+	int full = (__s64)(jiffies - last_used) > (__s64)rule->full_after;
+
+	/* Both are looked at before anything is written: a refused packet leaves the bucket as it is, and last_used
+	 * too, so that words of another rule's units heal by full_after. */
+	if (packet_cost && !bucket_holds(packet_seen, packet_now, packet_cost, rule->packet_burst, packet_most, full))
+		return 0;
+	if (byte_cost && !bucket_holds(byte_seen, byte_now, byte_cost, rule->byte_burst, byte_most, full))
+		return 0;
+	if (last_used != jiffies)
+		*(volatile __u64 *)&bucket->last_used = jiffies;
+	if (packet_cost && !bucket_debit(source, decision, &bucket->packet_time, packet_seen, packet_now, packet_cost,
+					 rule->packet_burst, packet_most, full))
+		return 0;
+	if (byte_cost && !bucket_debit(source, decision, &bucket->byte_time, byte_seen, byte_now, byte_cost,
+				       rule->byte_burst, byte_most, full)) {
+		if (packet_cost)
+			__sync_fetch_and_add(&bucket->packet_time, -packet_cost);
+		return 0;
+	}
+	return 1;
+}
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The verifier follows all that comes behind a point once for each thing that it knows there: with limits, once for
+ * each way in which a packet can be parsed and judged, which is more than a million instructions.
+ */
+#ifndef CNF_VERIFIER_H
+#define CNF_VERIFIER_H
+
+/* Return 0, made of `any` number so that the verifier does not know; what that is added to, it knows no more. */
+static __always_inline __u64 unknown_zero(__u64 any)
+{
+#if CNF_LIMITER
+	__u64 zero = any;
+
+	asm volatile("%0 -= %1" : "+r"(zero) : "r"(any));
+	return zero;
+#else
+	return 0;
+#endif
+}
+
+#endif

@@ -1,0 +1,86 @@
+"""A table of sources in a cache of the program's own: nothing is taken out of it, and the program counts what goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from cnf.clock import WallClock
+from cnf.kernel.cache import Block, Cache, Memory, Secrets
+from cnf.kernel.counters import TableCounters
+from cnf.kernel.limiter import SOURCE_KEYS
+from cnf.kernel.maps import Records
+from cnf.records import LIMIT4_BUCKET, LIMIT6_BUCKET, LIMIT_OVER, LIMIT_SOURCE, Family
+from cnf.source_table import RuleOf, SourceDrain, SourceTable, has_bucket, idle
+
+BUCKETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_BUCKET, "ipv6": LIMIT6_BUCKET}
+
+
+class CacheSources:
+    """One family's sources.
+
+    One that is idle stays in its slot, as do those without a bucket of their own; they make room for any other, and are
+    neither shown nor counted.
+    """
+
+    def __init__(self, family: Family, maps: Mapping[str, int], counters: TableCounters, capacity: int) -> None:
+        """Take a datapath's maps, descriptors by name; the table is made for ``capacity`` sources."""
+        sources, over = f"limit_sources{family[-1]}", f"limit_over{family[-1]}"
+        self._cache = Cache(Memory(sources, maps[sources], BUCKETS[family]))
+        self._over = Memory(over, maps[over], LIMIT_OVER)
+        self._secrets = Secrets(maps)
+        self._family: Family = family
+        self._counters = counters
+        self._capacity = capacity
+
+    def memory(self) -> list[int]:
+        """Return what the next daemon has to know: nothing, the program counts all."""
+        return []
+
+    def remember(self, document: list[int]) -> None:
+        """Go on from what ``memory()`` returned."""
+
+    def get(self, key: Records) -> Records | None:
+        """Return the source under ``key``: LIMIT_SOURCE, shape (); None if there is none."""
+        block = self._cache.find(key, self._secrets.words())
+        return None if block is None else self._sources(block)[0]
+
+    def drain(self, clock: WallClock, rule_of: RuleOf) -> SourceDrain:
+        """Read the table.
+
+        Raises:
+            MapError: the kernel refused to map it.
+
+        """
+        keys, values = [np.empty(0, SOURCE_KEYS[self._family])], [np.empty(0, LIMIT_SOURCE)]
+        for block in self._cache.blocks():
+            slots = self._cache.records(block.words)
+            own = block.where(has_bucket(slots["key"], slots))
+            sources = self._sources(own)
+            chosen = ~idle(sources, clock, rule_of)
+            keys.append(self._cache.records(own.words)["key"][chosen])
+            values.append(sources[chosen])
+        counters = self._counters.read_sources(self._family)
+        table = SourceTable(
+            entries=sum(map(len, values)),
+            capacity=self._capacity,
+            evicted=counters.evicted_entries,
+            insert_errors=sum(count.packets for count in counters.errors.values()),
+        )
+        return SourceDrain(np.concatenate(keys), np.concatenate(values), table)
+
+    def _sources(self, block: Block) -> Records:
+        """Return a block's slots with what they have counted over their limits: LIMIT_SOURCE, shape (N,)."""
+        slots = self._cache.records(block.words)
+        values = np.zeros(len(slots), LIMIT_SOURCE)
+        for name in ("decision", "bucket", "packets", "bytes", "over_packets"):
+            values[name] = slots[name]
+        rows = np.flatnonzero(slots["over_packets"])
+        if len(rows):
+            over = self._over.at(block.places[rows])
+            values["over_bytes"][rows], values["last_over"][rows] = over["bytes"], over["last"]
+        # Each packet has been one or the other: debited, or over the limit.
+        values["last_seen"] = np.maximum(values["bucket"]["last_used"], values["last_over"])
+        return values

@@ -1,0 +1,78 @@
+"""A table of sources in an LRU hash of the kernel: those that are idle are deleted from here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from cnf.clock import WallClock
+from cnf.kernel.counters import TableCounters
+from cnf.kernel.limiter import SOURCE_KEYS
+from cnf.kernel.maps import FlowMap, Records
+from cnf.records import LIMIT_SOURCE, Family
+from cnf.source_table import RuleOf, SourceDrain, SourceTable, has_bucket, idle
+
+
+class HashSources:
+    """One family's sources."""
+
+    def __init__(self, family: Family, maps: Mapping[str, int], counters: TableCounters, capacity: int) -> None:
+        """Take a datapath's maps, descriptors by name; the table holds ``capacity`` sources."""
+        name = f"limit_sources{family[-1]}"
+        self.map = FlowMap(name, maps[name], SOURCE_KEYS[family], LIMIT_SOURCE)
+        self._family: Family = family
+        self._counters = counters
+        self._capacity = capacity
+        self._deleted = 0
+        self._evicted = 0
+
+    def memory(self) -> list[int]:
+        """Return what the next daemon has to know: how many were deleted and evicted."""
+        return [self._deleted, self._evicted]
+
+    def remember(self, document: list[int]) -> None:
+        """Go on from what ``memory()`` returned."""
+        self._deleted, self._evicted = document
+
+    def get(self, key: Records) -> Records | None:
+        """Return the source under ``key``: LIMIT_SOURCE, shape (); None if there is none."""
+        return self.map.get(key)
+
+    def drain(self, clock: WallClock, rule_of: RuleOf) -> SourceDrain:
+        """Read the table, and forget the sources that are idle.
+
+        Raises:
+            MapError: the kernel refused a read.
+
+        """
+        counters = self._counters.read_sources(self._family)
+        keys, values = self._walk()
+        self._evicted = max(self._evicted, counters.inserted - self._deleted - len(keys))
+        over = idle(values, clock, rule_of)
+        self._deleted += self._forget(keys[over], values[over])
+        chosen = ~over & has_bucket(keys, values)
+        table = SourceTable(
+            entries=int(np.count_nonzero(~over)),
+            capacity=self._capacity,
+            evicted=self._evicted,
+            insert_errors=sum(count.packets for count in counters.errors.values()),
+        )
+        return SourceDrain(keys[chosen], values[chosen], table)
+
+    def _walk(self) -> tuple[Records, Records]:
+        """Read the whole table; what is evicted and comes again meanwhile may stand there twice."""
+        batches = [(keys.copy(), values.copy()) for keys, values in self.map.batches()]
+        if not batches:
+            return np.empty(0, self.map.key), np.empty(0, self.map.value)
+        keys, values = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        return keys, values
+
+    def _forget(self, keys: Records, values: Records) -> int:
+        """Delete sources that are still as they were read; return how many."""
+        still = [index for index in range(len(keys)) if _same(self.map.get(keys[index]), values[index])]
+        return len(self.map.take(keys[still]).values)
+
+
+def _same(now: Records | None, before: Records) -> bool:
+    return now is not None and bool(now["last_seen"] == before["last_seen"])
