@@ -40,7 +40,7 @@ int cnf_ingress(struct xdp_md *ctx)
 	if (outcome) {
 		/* not to be parsed any further */
 	} else if (type == be16(ETH_P_IP)) {
-		struct flow4_key key ALIGNED_FOR_WORDS;
+		struct flow4_key key ALIGNED_FOR_WORDS = {};
 		struct flow_place place;
 
 		outcome = parse_ipv4(&cursor, &key, &transport) + zero;
@@ -56,7 +56,7 @@ int cnf_ingress(struct xdp_md *ctx)
 			account(CNF_TABLE_IPV4, &key, &place, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
 #if CNF_IPV6
 	} else if (type == be16(ETH_P_IPV6)) {
-		struct flow6_key key ALIGNED_FOR_WORDS;
+		struct flow6_key key ALIGNED_FOR_WORDS = {};
 		struct flow_place place;
 
 		outcome = parse_ipv6(&cursor, &key, &transport) + zero;
