@@ -139,7 +139,9 @@ class Attacher:
     def query(self, ifindex: int) -> Program | None:
         """Return what is on the interface; None if there is no program, or no interface."""
         try:
-            (message,) = self._netlink.get_links(ifindex)
+            # A socket of its own: pyroute2 keeps the acknowledgement behind the answer for as long as the socket lives.
+            with IPRoute(ext_ack=True) as netlink:
+                (message,) = netlink.get_links(ifindex)
         except NetlinkError as error:
             if error.code == errno.ENODEV:
                 return None
