@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from cnf.kernel import libbpf, program
 from cnf.kernel.maps import Array, Records
-from cnf.records import FAMILIES, Family
+from cnf.records import CACHE_SECRETS, FAMILIES, SECRETS, Family
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import SIZE, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
@@ -52,10 +52,14 @@ class Changing:
     """A datapath and its list."""
 
     def __init__(self, table: program.Table, max_entries: int, *, limiter: bool = False) -> None:
-        """Load it."""
+        """Load it; a cache has the same secrets each time, and so puts the same flows in the same place."""
         blueprint = ChangingBlueprint(max_entries, table, limiter=SIZE if limiter else None)
         loaded = program.load(blueprint)
         self.datapath = Limited(loaded) if limiter else Datapath(loaded)
+        if table == "cache":
+            secrets = np.zeros((), CACHE_SECRETS)
+            secrets["words"] = draw(0)
+            Array("cache_secrets", loaded.maps["cache_secrets"], CACHE_SECRETS).write(0, secrets)
         self._turns = Array("test_turns", loaded.maps["test_turns"], np.dtype("<u8"), libbpf.possible_cpus())
 
     def start(self, flows: Flows) -> None:
@@ -101,3 +105,8 @@ def numbered(numbers: npt.ArrayLike) -> Flows:
     flows = np.zeros(len(numbers), FLOW)
     flows["addr"] = cast("Any", numbers)
     return flows
+
+
+def draw(seed: int) -> npt.NDArray[np.uint64]:
+    """Return secrets, the same for the same seed."""
+    return np.random.default_rng(seed).integers(1 << 64, size=SECRETS, dtype=np.uint64)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cnf.kernel.maps import Array
-from cnf.records import CACHE_SECRETS, FAMILIES, SECRETS, WAYS, Family
-from tests.bpf.changing import FLOW, Changing, Flows
+from cnf.records import CACHE_SECRETS, FAMILIES, WAYS, Family
+from tests.bpf.changing import FLOW, Changing, Flows, draw
 from tests.bpf.placement import keys_of, place, too_many
 from tests.bpf.tables import CacheFlows
 
@@ -96,8 +96,3 @@ def test_chance_leaves_as_many_out() -> None:
     rng = np.random.default_rng(1)
     shares = [too_many(rng.integers(BUCKETS, size=COUNT).astype(np.uint64), BUCKETS, WAYS) for _ in range(DRAWS)]
     assert np.mean(shares) == pytest.approx(BY_CHANCE, abs=0.0002)
-
-
-def draw(seed: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    """Return secrets, the same for the same seed."""
-    return np.random.default_rng(seed).integers(1 << 64, size=SECRETS, dtype=np.uint64)

@@ -67,9 +67,9 @@ class Slots:
         flows = numbered(np.arange(1 << 20))
         flows["src_port"], flows["dst_port"] = 40000, 53
         buckets, tags = place(keys_of(self._family, flows), secrets, BUCKETS)
-        found = np.flatnonzero((buckets == buckets[0]) & ((tags == tags[0]) | (not same_tag)))
-        if not same_tag:
-            found = found[np.unique(tags[found], return_index=True)[1]]
+        found = np.flatnonzero(buckets == buckets[0])
+        of_tag, first, flows_each = np.unique(tags[found], return_index=True, return_counts=True)
+        found = found[tags[found] == of_tag[flows_each.argmax()]] if same_tag else found[first]
         assert len(found) >= count
         return [int(number) for number in found[:count]]
 
