@@ -123,14 +123,22 @@ def flood(changing: Changing, idle: float) -> tuple[Tracker, Count]:
 
 @pytest.mark.parametrize("idle", [NEVER, SOON], ids=["never idle", "soon idle"])
 def test_every_packet_stands_somewhere(changing: Changing, idle: float) -> None:
-    """Sent is live, expired, evicted, dropped and what found no place together, to the packet and the byte."""
+    """Sent is live, expired, evicted, dropped and what found no place together, to the packet and the byte.
+
+    But for a hash whose flows are deleted while packets come: a CPU may still add to a flow that was read for the last
+    time. It shows as a difference, of less than a packet to a thousand flows.
+    """
     tracker, sent = flood(changing, idle)
     snapshot = tracker.drain()
     states, tables = snapshot.ledger.states, snapshot.tables.values()
     blueprint = changing.datapath.loaded.blueprint
     small, cache = blueprint.max_entries == SMALL, blueprint.table == "cache"
 
-    assert snapshot.ledger.received == total(states.values()) == sent
+    assert snapshot.ledger.received == sent
+    if idle == SOON and not cache:
+        assert 0 <= snapshot.ledger.difference.packets < sum(table.expired for table in tables) / 1000
+    else:
+        assert snapshot.ledger.difference == Count()
     assert all((table.expired > 0) == (idle == SOON) for table in tables if cache or not small)
     assert all((table.evicted > 0) == small for table in tables if idle == NEVER or not small)
     assert small or states["evicted"] == Count()
