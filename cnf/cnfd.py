@@ -17,8 +17,7 @@ import attrs
 from cnf import __version__, config, lock, systemd
 from cnf.errors import CnfError, UsageError
 from cnf.kernel import pins
-from cnf.kernel.program import Blueprint, Build, LimiterSize, table_to_be_had
-from cnf.rules import room
+from cnf.kernel.program import Build, plan
 from cnf.signals import Signals
 
 DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
@@ -75,7 +74,7 @@ def _loader(path: Path | None, interfaces: Sequence[str]) -> tuple[str, Callable
 def _run(settings: config.Settings, source: str, load: Callable[[], config.Settings]) -> None:
     # numpy's linear algebra starts a thread a CPU at import, each with memory of its own; nothing here uses it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    blueprint = _blueprint(settings)
+    blueprint = plan(settings.flows, settings.limits)
     with Signals() as signals, lock.take(), pins.map_pins(blueprint.layout) as map_pins:
         try:
             _build_and_run(settings, source, load, signals, map_pins)
@@ -95,7 +94,7 @@ def _build_and_run(
     map_pins: pins.MapPins,
 ) -> None:
     systemd.notify(STATUS="compiling the program")
-    build = Build(_blueprint(settings), map_pins.path)
+    build = Build(plan(settings.flows, settings.limits), map_pins.path)
     try:
         # Loaded while the child compiles: most of the start-up time.
         import structlog  # noqa: PLC0415 - as said above
@@ -118,21 +117,6 @@ def _build_and_run(
         Daemon(settings, source, load, datapath, signals).run(map_pins)
     finally:
         datapath.close()
-
-
-def _blueprint(settings: config.Settings) -> Blueprint:
-    limits = settings.limits
-    limiter = LimiterSize(limits.max_sources, *room(limits)) if limits else None
-    flows = settings.flows
-    table = table_to_be_had(flows.table)
-    return Blueprint(
-        flows.max_entries,
-        table,
-        ipv6=flows.ipv6,
-        vlan=flows.vlan,
-        limiter=limiter,
-        evicted_records=flows.evicted_records and table == "cache",
-    )
 
 
 if __name__ == "__main__":

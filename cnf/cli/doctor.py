@@ -30,9 +30,9 @@ try:
     from cnf import config
     from cnf.cli.endpoints import PATIENCE, judge_control, judge_metrics
     from cnf.cli.judgement import judge_interfaces
-    from cnf.kernel import capabilities, pins, probe
+    from cnf.kernel import capabilities, pins, probe, sizes
     from cnf.kernel.nics import nics
-    from cnf.kernel.program import Blueprint, LimiterSize, load, table_to_be_had
+    from cnf.kernel.program import Blueprint, LimiterSize, load, plan, table_to_be_had
     from cnf.override_file import load as load_overrides
     from cnf.records import LIMIT6_KEY, LIMIT_SOURCE
     from cnf.rules import Limits
@@ -222,12 +222,13 @@ def _settings(file: Path | None, names: Sequence[str]) -> config.Settings:
 
 def judge_memory(flows: config.Flows, limits: Limits | None, available: int) -> Iterator[Finding]:
     """Compare the tables, and a daemon with all of them full, with the ``available`` bytes."""
-    tables = probe.table_bytes(flows.max_entries, ipv6=flows.ipv6)
+    blueprint = plan(flows, limits)
+    tables = sizes.flow_bytes(blueprint)
     daemon = DAEMON_BYTES + FLOW_BYTES * flows.max_entries * (1 + flows.ipv6)
     what, remedy = "flow tables", f"lower flows.max_entries, it is {flows.max_entries}"
     if limits:
         what, remedy = "flow tables and sources", f"{remedy}, or limits.max_sources, it is {limits.max_sources}"
-        tables += probe.source_bytes(limits.max_sources, ipv6=flows.ipv6)
+        tables += sizes.source_bytes(blueprint, limits.max_sources)
         daemon += SOURCE_BYTES * limits.max_sources * (1 + flows.ipv6)
     seen = f"{what} {size(tables)}, cnfd up to {size(daemon)}, available {size(available)}"
     if tables > available:

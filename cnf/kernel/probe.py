@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from cnf.kernel import libbpf
 from cnf.kernel.maps import FlowMap
 from cnf.kernel.pins import BPFFS
 from cnf.kernel.program import BCC_REMEDY
-from cnf.records import FLOW4_KEY, FLOW6_KEY, FLOW_VALUE, LIMIT4_KEY, LIMIT6_KEY, LIMIT_SOURCE
+from cnf.records import FLOW4_KEY, FLOW_VALUE
 
 # linux/bpf.h, linux/bpf_common.h
 BPF_MAP_TYPE_LRU_HASH: Final = 9
@@ -37,10 +37,6 @@ RETURN_PASS: Final = struct.pack("=BBhiBBhi", 0xB7, 0, 0, XDP_PASS, 0x95, 0, 0, 
 ENOTSUPP: Final = 524  # linux/errno.h; no C library knows it
 REFUSALS: Final = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, ENOTSUPP)
 """How a kernel says that it has never heard of what is asked. Anything else leaves the question open."""
-
-# kernel/bpf/hashtab.c: struct htab_elem and struct bucket
-ELEMENT_BYTES: Final = 48
-BUCKET_BYTES: Final = 16
 
 BCC_CHILD: Final = """
 import json
@@ -142,21 +138,6 @@ def lock_is_held() -> bool:
     """Tell whether a cnfd runs in this network namespace; to ask its socket would take a place in a queue of two."""
     sockets = Path("/proc/self/net/unix").read_text(encoding="utf-8", errors="backslashreplace").splitlines()
     return any(line.split()[7:] == [LOCK] for line in sockets)
-
-
-def table_bytes(max_entries: int, *, ipv6: bool) -> int:
-    """Return the kernel memory that the flow tables take when they are made (kernel/bpf/hashtab.c)."""
-    return sum(_hash_bytes(max_entries, key, FLOW_VALUE) for key in (FLOW4_KEY, FLOW6_KEY)[: 1 + ipv6])
-
-
-def source_bytes(max_sources: int, *, ipv6: bool) -> int:
-    """Return the kernel memory that the limiter's tables of sources take."""
-    return sum(_hash_bytes(max_sources, key, LIMIT_SOURCE) for key in (LIMIT4_KEY, LIMIT6_KEY)[: 1 + ipv6])
-
-
-def _hash_bytes(entries: int, key: np.dtype[Any], value: np.dtype[Any]) -> int:
-    buckets = BUCKET_BYTES << (entries - 1).bit_length()
-    return entries * (ELEMENT_BYTES + key.itemsize + value.itemsize) + buckets
 
 
 def available_memory() -> int:

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Literal
 
+from cnf.config import Flows
 from cnf.errors import CnfError, CompileError, KernelError, PrivilegeError, UnavailableError, VerifierError
 from cnf.kernel import capabilities, libbpf
+from cnf.rules import Limits, room
 
 Table = Literal["cache", "lru_hash"]
 """What the tables of flows and sources are made of."""
@@ -224,6 +226,19 @@ class Build:
             programs=dict(zip(programs, fds[len(maps) :], strict=True)),
             program_id=libbpf.program_id(fds[len(maps)]),
         )
+
+
+def plan(flows: Flows, limits: Limits | None) -> Blueprint:
+    """Return what to build for these settings."""
+    table = table_to_be_had(flows.table)
+    return Blueprint(
+        flows.max_entries,
+        table,
+        ipv6=flows.ipv6,
+        vlan=flows.vlan,
+        limiter=LimiterSize(limits.max_sources, *room(limits)) if limits else None,
+        evicted_records=flows.evicted_records and table == "cache",
+    )
 
 
 def table_to_be_had(wanted: Table) -> Table:

@@ -18,9 +18,9 @@ import pytest
 
 import cnf
 from cnf.cli.judgement import VETH_RESERVE
-from cnf.kernel import probe
+from cnf.kernel import sizes
 from cnf.kernel.nics import nics
-from cnf.kernel.program import Blueprint, load
+from cnf.kernel.program import Blueprint, LimiterSize, Table, load
 from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, CNFD, Daemon
 from tests.net.foreign import foreign_program
@@ -406,17 +406,22 @@ def test_odd_names(node: Node) -> None:
     assert len([name for name in report.found if name.startswith("interface ")]) == 2
 
 
-def test_memory_of_the_tables() -> None:
-    """The memory that the doctor names for the flow tables is what the kernel accounts for them."""
+@pytest.mark.parametrize("limiter", [None, LimiterSize(20_000, 64, 64)], ids=["no limits", "limits"])
+@pytest.mark.parametrize("table", ["cache", "lru_hash"])
+def test_memory_of_the_tables(table: Table, limiter: LimiterSize | None) -> None:
+    """The memory that the doctor names for the tables is what the kernel accounts for them."""
     if tuple(map(int, platform.release().split(".")[:2])) < (6, 4):
         pytest.skip("kernels before 6.4 account for keys and values only")
-    datapath = load(Blueprint(max_entries=50_000))
+    blueprint = Blueprint(50_000, table, limiter=limiter)
+    datapath = load(blueprint)
     accounted = 0
-    for name in ("flows4", "flows6"):
-        shown = Path(f"/proc/self/fdinfo/{datapath.maps[name]}").read_text(encoding="ascii")
-        accounted += int(shown.partition("memlock:")[2].split()[0])
+    for name, fd in datapath.maps.items():
+        if name.startswith(("flows", "flow_drops", "limit_sources", "limit_over", "events")):
+            shown = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii")
+            accounted += int(shown.partition("memlock:")[2].split()[0])
     datapath.close()
-    assert abs(probe.table_bytes(50_000, ipv6=True) / accounted - 1) < 0.01
+    named = sizes.flow_bytes(blueprint) + (sizes.source_bytes(blueprint, limiter.sources) if limiter else 0)
+    assert abs(named / accounted - 1) < 0.01
 
 
 def _with_path(daemon: Daemon, folder: Path) -> Daemon:

@@ -17,10 +17,11 @@ from cnf.cli.doctor import judge_memory
 from cnf.cli.findings import Finding, exit_status_of, page
 from cnf.cli.judgement import judge_interfaces
 from cnf.cli.table import Style
-from cnf.kernel import probe
+from cnf.kernel import probe, sizes
 from cnf.kernel.links import Link
 from cnf.kernel.nics import Nic
 from cnf.kernel.probe import Answer
+from cnf.kernel.program import Blueprint, plan
 from cnf.rules import Limits
 from tests.unit.cli.terminal import on_terminal
 
@@ -125,7 +126,7 @@ def test_verdict(found: list[Finding], verdict: str) -> None:
 def test_memory() -> None:
     """Tables that do not fit are a problem, a daemon that would not fit once they are full is a warning."""
     flows = config.Flows(max_entries=1_000_000)
-    tables = probe.table_bytes(1_000_000, ipv6=True)
+    tables = sizes.flow_bytes(plan(flows, None))
     full = tables + 60_000_000 + 2 * 130_000_000
     for available, state, status in (
         (tables - 1, "problem", 71),
@@ -143,7 +144,7 @@ def test_one_family_takes_less_memory() -> None:
     (both,) = judge_memory(config.Flows(), None, 1 << 40)
     (one,) = judge_memory(config.Flows(ipv6=False), None, 1 << 40)
     assert both.seen != one.seen
-    assert probe.table_bytes(1024, ipv6=False) * 2 < probe.table_bytes(1024, ipv6=True)
+    assert sizes.flow_bytes(Blueprint(1024, ipv6=False)) * 2 < sizes.flow_bytes(Blueprint(1024))
 
 
 def test_limits_take_memory_too() -> None:
@@ -155,7 +156,7 @@ def test_limits_take_memory_too() -> None:
         "problem",
         "lower flows.max_entries, it is 262144, or limits.max_sources, it is 16777216",
     )
-    assert probe.source_bytes(1 << 24, ipv6=True) > (1 << 25) * 150
+    assert sizes.source_bytes(Blueprint(1024), 1 << 24) > (1 << 25) * 150
 
 
 def test_native() -> None:

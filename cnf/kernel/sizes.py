@@ -1,0 +1,58 @@
+"""How much of the kernel's memory the tables take when they are made."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from cnf.kernel.program import Blueprint
+from cnf.records import (
+    FLOW4_BUCKET,
+    FLOW4_KEY,
+    FLOW6_BUCKET,
+    FLOW6_KEY,
+    FLOW_DROPS,
+    FLOW_VALUE,
+    LIMIT4_BUCKET,
+    LIMIT4_KEY,
+    LIMIT6_BUCKET,
+    LIMIT6_KEY,
+    LIMIT_OVER,
+    LIMIT_SOURCE,
+    WAYS,
+)
+
+# kernel/bpf/hashtab.c: struct htab_elem and struct bucket
+ELEMENT_BYTES: Final = 48
+BUCKET_BYTES: Final = 16
+
+
+def flow_bytes(blueprint: Blueprint) -> int:
+    """Return the bytes of the tables of flows, and of the ring of events."""
+    families = 1 + blueprint.ipv6
+    if blueprint.table == "lru_hash":
+        keys = (FLOW4_KEY, FLOW6_KEY)[:families]
+        return blueprint.ring_bytes + sum(_hash_bytes(blueprint.max_entries, key, FLOW_VALUE) for key in keys)
+    beside = FLOW_DROPS.itemsize if blueprint.limiter else 0
+    buckets = (FLOW4_BUCKET, FLOW6_BUCKET)[:families]
+    return blueprint.ring_bytes + sum(_cache_bytes(blueprint.max_entries, bucket, beside) for bucket in buckets)
+
+
+def source_bytes(blueprint: Blueprint, max_sources: int) -> int:
+    """Return the bytes of the limiter's tables of sources."""
+    families = 1 + blueprint.ipv6
+    if blueprint.table == "lru_hash":
+        return sum(_hash_bytes(max_sources, key, LIMIT_SOURCE) for key in (LIMIT4_KEY, LIMIT6_KEY)[:families])
+    buckets = (LIMIT4_BUCKET, LIMIT6_BUCKET)[:families]
+    return sum(_cache_bytes(max_sources, bucket, LIMIT_OVER.itemsize) for bucket in buckets)
+
+
+def _hash_bytes(entries: int, key: np.dtype[Any], value: np.dtype[Any]) -> int:
+    buckets = BUCKET_BYTES << (entries - 1).bit_length()
+    return entries * (ELEMENT_BYTES + key.itemsize + value.itemsize) + buckets
+
+
+def _cache_bytes(entries: int, bucket: np.dtype[Any], beside: int) -> int:
+    """Return the bytes of CACHE_BUCKETS() of cache.h, and of ``beside`` bytes a slot in an array of its own."""
+    return -(-2 * entries // WAYS) * (bucket.itemsize + WAYS * beside)
