@@ -114,23 +114,25 @@ static __always_inline __u64 cache_greater(__u64 one, __u64 other)
 
 /*
  * Return the slot that the place's key is to have: an empty one, or else the one with the oldest stamp, before or after
- * now by less than 2^31 jiffies. But where CACHE_MATCHES have its tag, one of those, so that no more need be looked at.
+ * now by less than 2^31 jiffies. But where CACHE_MATCHES have its tag, the older of those, so that no more need be
+ * looked at.
  */
 static __always_inline __u32 cache_victim(struct cache_place *place, __u64 now)
 {
 	struct cache_head *head = place->head;
-	__u64 tags = *(volatile __u64 *)&head->tags, oldest = 0;
+	__u64 tags = *(volatile __u64 *)&head->tags, oldest = 0, among = ~0ULL;
 	__u64 same = cache_matches(tags, place->tag), empty = cache_matches(tags, 0);
 
 	if (same & (same - 1))
-		return cache_way(same);
-	if (empty)
+		among = same;
+	else if (empty)
 		return cache_way(empty);
 #pragma unroll
 	for (int way = 0; way < CNF_WAYS; way++) {
 		__u32 age = (__u32)now + (1U << 31) - *(volatile __u32 *)&head->stamps[way];
+		__u64 chosen = among >> (way * 8 + 7) & 1;
 
-		oldest = cache_greater(oldest, (__u64)age << 3 | way);
+		oldest = cache_greater(oldest, ((__u64)age << 3 | way) & -chosen);
 	}
 	return oldest & (CNF_WAYS - 1);
 }
