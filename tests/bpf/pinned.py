@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,8 +23,6 @@ class Flood:
         """Prepare; ``with`` starts and stops the threads."""
         self.sent: Counter[bytes] = Counter()
         """By packet; complete once the threads have stopped."""
-        self.seconds = 0.0
-        """From before the first packet until after the last."""
         self._datapath = datapath
         self._packets = packets
         self._enough = threading.Event()
@@ -36,7 +33,6 @@ class Flood:
 
     def __enter__(self) -> Self:
         """Start, and wait until every CPU is about to send."""
-        self.seconds = -time.monotonic()
         self._running = [self._pool.submit(self._send, cpu) for cpu in self.cpus]
         self._together.wait(timeout=30)
         return self
@@ -47,7 +43,6 @@ class Flood:
         """Stop, and raise what a thread has raised."""
         self._enough.set()
         self._pool.shutdown()
-        self.seconds += time.monotonic()
         for each in self._running:
             self.sent += each.result()
 

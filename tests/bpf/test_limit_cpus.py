@@ -29,6 +29,16 @@ RATE: Final = 20_000
 DEADLINE: Final = 30.0
 
 
+def meet(limited: Limited, packets: list[bytes]) -> int:
+    """Send each packet once, which makes its flow and its source; return how many those were.
+
+    In a cache, a CPU that wants to make the same one just then lets its packet pass, and counts it as an error.
+    """
+    for packet in packets:
+        limited.run(packet)
+    return len(packets)
+
+
 def until(done: Callable[[], bool]) -> None:
     """Look again and again, and leave the CPUs to the packets meanwhile."""
     deadline = time.monotonic() + DEADLINE
@@ -70,6 +80,7 @@ def test_bucket_gives_exactly_what_it_holds(clocked: Clocked, packets: list[byte
         )
     )
     assert {len(each) for each in packets} == {size}
+    met = meet(clocked, packets)
     with Flood(clocked, packets) as flood:
         dry(clocked)
         assert passing(clocked) == BURST
@@ -79,7 +90,7 @@ def test_bucket_gives_exactly_what_it_holds(clocked: Clocked, packets: list[byte
                 dry(clocked)
         dry(clocked)
     admitted = BURST + steps * clocked.tick_ns // 1000
-    sent = sum(flood.sent.values())
+    sent = met + sum(flood.sent.values())
     assert clocked.packets()["r"] == {"passed": admitted, "limited": sent - admitted}
     assert clocked.dropped()["limited"] == (sent - admitted, size * (sent - admitted))
     if kind == "source":
@@ -100,6 +111,7 @@ def test_packet_refused_for_its_bytes_gives_its_token_back(limited: Limited, pac
         )
     )
     start = time.monotonic_ns()
+    meet(limited, whole)
     with Flood(limited, whole):
         until(lambda: passing(limited) >= 200_000)
     (bucket,) = (value["bucket"] for _, _, value in limited.sources() if value["packets"])
@@ -115,18 +127,25 @@ def test_rate_and_burst_hold_on_all_cpus_together(limited: Limited, ticks: int, 
     burst = RATE * ticks * limited.tick_ns // SECOND_NS
     (packet, *_) = PACKETS[0]
     limited.start(limits(packets_per_second=RATE, burst_packets=burst))
+    start = time.monotonic()
+    sent = meet(limited, [packet])
     with Flood(limited, [packet]) as flood:
         until(lambda: passing(limited) >= burst + RATE)
+    seconds = time.monotonic() - start
+    sent += flood.sent[packet]
     admitted = passing(limited)
-    most = RATE * (flood.seconds + limited.tick_ns / SECOND_NS) + burst + len(flood.cpus)
-    assert least * (RATE * flood.seconds + burst) <= admitted <= most
-    assert limited.packets()["r"] == {"passed": admitted, "limited": flood.sent[packet] - admitted}
+    most = RATE * (seconds + limited.tick_ns / SECOND_NS) + burst + len(flood.cpus)
+    assert least * (RATE * seconds + burst) <= admitted <= most
+    assert limited.packets()["r"] == {"passed": admitted, "limited": sent - admitted}
     (flow,) = limited.flows().values()
     assert flow.packets == admitted
 
 
 def test_new_source_that_meets_itself_on_all_cpus_has_one_bucket(clocked: Clocked) -> None:
-    """Of the first packets of a source, on every CPU at once, as many pass as its burst has."""
+    """Of the first packets of a source, on every CPU at once, as many pass as its burst has.
+
+    But for those that pass since the slot could not be had in time, which are errors, and rare.
+    """
     sources, burst = 1000, 1
     clocked.start(limits(packets_per_second=1, burst_packets=burst))
 
@@ -136,7 +155,9 @@ def test_new_source_that_meets_itself_on_all_cpus_has_one_bucket(clocked: Clocke
 
     cpus = on_every_cpu(send)
 
-    assert clocked.packets()["r"] == {"passed": sources * burst, "limited": sources * (cpus - burst)}
     made = clocked.table_counters.read_sources("ipv4")
+    busy = made.errors["busy"].packets
+    assert busy <= sources // 100
+    assert clocked.packets()["r"] == {"passed": sources * burst, "limited": sources * (cpus - burst) - busy}
     assert made.inserted == sources
-    assert not any(count.packets for count in made.errors.values())
+    assert sum(count.packets for count in made.errors.values()) == busy
