@@ -11,6 +11,7 @@
 #define CNF_CACHE_H
 
 #include "abi.h"
+#include "verifier.h"
 
 #define CACHE_BUCKETS(entries)                                                                                         \
 	(((entries) * 2 + CNF_WAYS - 1) / CNF_WAYS) /* with twice the slots, hardly any evicts                         \
@@ -93,7 +94,7 @@ static __always_inline __u64 cache_is_zero(__u64 number)
 {
 	__u64 sign = number | -number;
 
-	asm volatile("" : "+r"(sign)); /* or the compiler makes it a branch again */
+	WITHOUT_BRANCH(sign);
 	return ~sign >> 63;
 }
 
@@ -106,10 +107,10 @@ static __always_inline __u64 cache_choose(__u64 choice, __u64 one, __u64 other)
 /* Return the greater of two numbers below 2^63, without a branch: it would be taken or not at random. */
 static __always_inline __u64 cache_greater(__u64 one, __u64 other)
 {
-	__s64 difference = (__s64)(one - other);
+	__s64 difference = (__s64)(one - other), sign = difference >> 63;
 
-	asm volatile("" : "+r"(difference)); /* or the compiler makes it a branch again */
-	return one - (difference & difference >> 63);
+	WITHOUT_BRANCH(sign);
+	return one - (difference & sign);
 }
 
 /*

@@ -80,6 +80,7 @@ static __always_inline int flow_has(enum cnf_table table, struct cache_place *pl
 #pragma clang loop unroll(full)
 	for (int index = 0; index < flow_words(table); index++)
 		difference |= known[index] ^ cache_word(key, index);
+	WITHOUT_BRANCH(difference);
 	return !difference;
 }
 

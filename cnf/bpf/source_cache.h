@@ -92,6 +92,7 @@ static __always_inline int source_has(enum cnf_table table, struct cache_place *
 #pragma clang loop unroll(full)
 	for (int index = 0; index < source_words(table); index++)
 		difference |= known[index] ^ cache_word(key, index);
+	WITHOUT_BRANCH(difference);
 	return !difference;
 }
 

@@ -6,6 +6,9 @@
 #ifndef CNF_VERIFIER_H
 #define CNF_VERIFIER_H
 
+/* Have the number worked out as it is written: from what it is made of, some compilers make branches. */
+#define WITHOUT_BRANCH(number) asm volatile("" : "+r"(number))
+
 /* Return 0, made of `any` number so that the verifier does not know; what that is added to, it knows no more. */
 static __always_inline __u64 unknown_zero(__u64 any)
 {
