@@ -1,4 +1,4 @@
-"""The kernel's verifier gives up at a million instructions: a program keeps far away, for the sake of other compilers."""
+"""The kernel's verifier gives up at a million instructions: a program stays far away, for other compilers' sake."""
 
 from __future__ import annotations
 
