@@ -211,8 +211,13 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 		return; /* never */
 #pragma unroll
 	for (int tries = 0; tries < CACHE_TRIES; tries++) {
-		struct flow_value *flow = flow_slot(table, cache, cache->way);
+		struct flow_value *flow;
 
+		if (tries) {
+			cache_wait(cache);
+			flow_look(table, key, cache);
+		}
+		flow = flow_slot(table, cache, cache->way);
 		if (cache->found && !flow_over(flow, now)) {
 			flow_add(flow, bytes, tcp_flags, now);
 			cache_stamp(cache->head, cache->way, now);
@@ -220,8 +225,6 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 		}
 		if (cache_claim(cache))
 			goto claimed;
-		cache_wait(cache);
-		flow_look(table, key, cache);
 	}
 	count_table(table, CNF_INSERT_BUSY, 1, bytes);
 	return;

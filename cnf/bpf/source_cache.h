@@ -196,13 +196,15 @@ static __always_inline int source_remember(enum cnf_table table, void *key, stru
 		return 0; /* never */
 #pragma unroll
 	for (int tries = 0; tries < CACHE_TRIES; tries++) {
+		if (tries) {
+			cache_wait(cache);
+			source_look(table, key, cache);
+			source = source_slot(table, cache, cache->way);
+			if (cache->found && *(volatile __u64 *)&source->decision == decision)
+				return 1; /* by another CPU */
+		}
 		if (cache_claim(cache))
 			goto claimed;
-		cache_wait(cache);
-		source_look(table, key, cache);
-		source = source_slot(table, cache, cache->way);
-		if (cache->found && *(volatile __u64 *)&source->decision == decision)
-			return 1; /* by another CPU */
 	}
 	count_table(source_table(table), CNF_INSERT_BUSY, 1, 0);
 	return 0;
