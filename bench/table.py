@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from bench.subjects import BARE, MAX_ENTRIES, TABLES, build
 from bench.workloads import AT_RANDOM, ESTABLISHED, IN_TURN, course
 from cnf import config
 from cnf.config import Settings
-from cnf.daemon import M_MMAP_THRESHOLD
+from cnf.heap import return_large_blocks
 from cnf.interfaces import Interfaces
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
@@ -63,7 +62,7 @@ class Filled:
 @contextmanager
 def filled() -> Iterator[Mapping[Table, Filled]]:
     """Load the program with each table, and send it a packet of every flow."""
-    ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)  # as the daemon does
+    return_large_blocks()  # as the daemon does
     with ExitStack() as stack:
         bare, *datapaths = build([BARE, *(Blueprint(MAX_ENTRIES, table) for table in TABLES)], stack)
         tables = {}

@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import grp
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-import attrs
 import structlog
 from prometheus_client import CollectorRegistry
 
 from cnf import __version__, log, ssh, systemd
 from cnf.config import Settings
 from cnf.control import Control
-from cnf.errors import AttachError, CnfError, ConfigError, MapError, Problem
+from cnf.errors import AttachError, CnfError, ConfigError, Problem
 from cnf.event_reader import EventReader
 from cnf.events import Context
 from cnf.exposition import application
+from cnf.fixed import keep_fixed
+from cnf.handover import Handover
+from cnf.heap import collect_early, return_large_blocks
 from cnf.interfaces import Interfaces
 from cnf.kernel import capabilities, pins
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
-from cnf.kernel.memory import Document, Memory
+from cnf.kernel.memory import Memory
 from cnf.kernel.program import Datapath
 from cnf.metrics import Guard, Instruments
 from cnf.requests import Handler
 from cnf.rules import Limits
 from cnf.series import FlowSeries
 from cnf.signals import Signals
-from cnf.snapshot import Snapshot
 from cnf.state import State
 from cnf.tracker import Tracker
 from cnf.web import ControlServer, MetricsServer, listen_tcp, listen_unix, serve
@@ -48,27 +47,8 @@ RECONCILE_INTERVAL: Final = 10.0
 """Seconds between looks at the interfaces without a notification, to take back a hook that came free."""
 SETTLING: Final = 0.1
 """Seconds from a notification to the look: one for many, and at interfaces that are where they will stay."""
-
-M_MMAP_THRESHOLD: Final = -3  # malloc.h
-FIXED_AT_START: Final = (
-    ("flows", ("max_entries", "ipv6", "vlan", "table", "evicted_records")),
-    ("metrics", ("listen",)),
-    ("control", ("socket", "group")),
-    ("log", ("format",)),
-    ("limits", ("max_sources", "max_rules", "state_file")),
-)
 NO_LIMITS: Final = Limits(mode="off")
 """What a file without the table means to a daemon that was started with it."""
-
-
-class Remembering(Protocol):
-    """What goes on from where the daemon before has left it."""
-
-    def memory(self) -> Document:
-        """Return what the next daemon has to know."""
-
-    def remember(self, document: Document) -> None:
-        """Go on from what ``memory()`` returned; nothing was returned where it is empty."""
 
 
 class Daemon:
@@ -96,7 +76,7 @@ class Daemon:
             pins.UnreadableError: the maps were kept, but not what belongs to them; nothing has been changed.
 
         """
-        _return_large_blocks()
+        return_large_blocks()
         self._warn()
         with contextlib.ExitStack() as stack:
             group = _group(self._settings.control.group)
@@ -150,7 +130,7 @@ class Daemon:
             )
             collect_early()
             self._log.info("ready", metrics=self._settings.metrics.listen, socket=str(path))
-            systemd.notify(READY=1, STATUS=self._status())
+            systemd.notify(READY=1, STATUS=self._state.summary())
             self._loop()
             systemd.notify(STOPPING=1, STATUS="detaching the program")
 
@@ -177,7 +157,7 @@ class Daemon:
                 self._drain(late=time.monotonic() - next_drain)
                 # From the planned time, so that drains keep their beat; from now, when one took longer than that.
                 next_drain = max(next_drain + self._settings.flows.drain_interval, now)
-            systemd.notify(WATCHDOG=1, STATUS=self._status())
+            systemd.notify(WATCHDOG=1, STATUS=self._state.summary())
             self._signals.wait(min(next_drain, next_reconcile, now + watchdog) - time.monotonic(), self._links)
         self._log.info("stopping", signal=self._signals.stop.name)
 
@@ -207,19 +187,13 @@ class Daemon:
 
     def _remember(self) -> None:
         """Go on from where the daemon before has left the maps, if it has."""
+        self._handover = Handover(
+            self._memory, self._log, tracker=self._tracker, interfaces=self._interfaces.tallies, series=self._series
+        )
         if self._datapath.given_up:
             self._log.warning("flows and counters of the daemon before given up", reasons=self._datapath.given_up)
-        if not self._datapath.kept:
-            return
-        try:
-            for name, owner in self._owners().items():
-                owner.remember(self._memory.part(name) or {})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise pins.UnreadableError(f"a part: {error!r}") from error
-        self._log.info("going on with the flows and counters of the daemon before")
-
-    def _owners(self) -> dict[str, Remembering]:
-        return {"tracker": self._tracker, "interfaces": self._interfaces.tallies, "series": self._series}
+        if self._datapath.kept:
+            self._handover.take()
 
     def _give_up(self, removed: list[str]) -> None:
         layouts = [name for name in removed if not name.isdecimal()]
@@ -314,7 +288,7 @@ class Daemon:
         self._instruments.drain_duration.observe(snapshot.duration)
         self._series.update(snapshot, self._settings.metrics.top_flows)
         self._note()  # first: nobody sees a count that the next daemon would not know of
-        self._publish(snapshot)
+        self._state.publish(snapshot, self._series.values)
         self._log.debug(
             "drained",
             flows=sum(map(len, snapshot.flows.values())),
@@ -324,27 +298,12 @@ class Daemon:
 
     def _note(self) -> None:
         """Write down what the next daemon has to know."""
-        try:
-            sources = {"sources": self._limiter.memory()} if self._limiter else {}
-            self._memory.put(**{name: owner.memory() for name, owner in self._owners().items()}, **sources)
-        except MapError as error:
-            self._log.error("sums not kept for the next daemon", error=str(error))
-
-    def _publish(self, snapshot: Snapshot) -> None:
-        before, now = self._state.snapshot, time.monotonic()
-        if before is not None and self._state.drained_at is not None:
-            seconds = max(now - self._state.drained_at, 1e-3)
-            increase = snapshot.ledger.received.minus(before.ledger.received)
-            self._state.rates = increase.packets / seconds, increase.bytes / seconds
-        self._state.series = self._series.values
-        self._state.snapshot = snapshot
-        self._state.drained_at = now
-        self._state.last_error = None
+        self._handover.note(**({"sources": self._limiter.memory()} if self._limiter else {}))
 
     def _reload(self) -> None:
         systemd.notify_reloading()
         try:
-            settings = self._without_fixed(self._load())
+            settings = keep_fixed(self._load(), self._settings, self._log, limiter=self._limiter is not None)
             if self._limiter:  # the one part that can still be refused, so the first
                 self._limiter.reload(settings.limits or NO_LIMITS, ssh.clients())
         except CnfError as error:
@@ -354,23 +313,7 @@ class Daemon:
             self._apply(settings)
             self._instruments.reload_successful.set(1)
             self._instruments.reload_time.set_to_current_time()
-        systemd.notify(READY=1, STATUS=self._status())
-
-    def _without_fixed(self, settings: Settings) -> Settings:
-        """Return the settings with what cannot change at run time as it was; log each such key."""
-        kept = {}
-        for table, keys in FIXED_AT_START:
-            wanted, current = getattr(settings, table), getattr(self._settings, table)
-            if wanted is None or current is None:
-                continue
-            for key in keys:
-                if getattr(wanted, key) != getattr(current, key):
-                    self._log.warning("changes at a restart only", key=f"{table}.{key}", in_use=getattr(current, key))
-            kept[table] = attrs.evolve(wanted, **{key: getattr(current, key) for key in keys})
-        if settings.limits and not self._limiter:
-            self._log.warning("changes at a restart only", key="limits", in_use=None)
-            kept["limits"] = None
-        return attrs.evolve(settings, **kept)
+        systemd.notify(READY=1, STATUS=self._state.summary())
 
     def _apply(self, settings: Settings) -> None:
         self._settings = self._state.settings = settings
@@ -380,14 +323,6 @@ class Daemon:
         self._interfaces.wanted = settings.interfaces
         self._reconcile()
         self._log.info("reloaded", source=self._source)
-
-    def _status(self) -> str:
-        states = self._state.interfaces
-        attached = sum(state.state == "attached" for state in states)
-        snapshot = self._state.snapshot
-        flows = sum(map(len, snapshot.flows.values())) if snapshot else 0
-        trouble = f"; drain failing: {self._state.last_error}" if self._state.last_error else ""
-        return f"attached to {attached} of {len(states)} interfaces, {flows} flows{trouble}"
 
     def _build_info(self) -> dict[str, str]:
         return {
@@ -407,21 +342,3 @@ def _group(name: str) -> int | None:
     except KeyError:
         problem = Problem("control.group", f"there is no group {name!r} here (groupadd {name}, or leave it empty)")
         raise ConfigError("control", [problem]) from None
-
-
-def collect_early() -> None:
-    """Have the garbage collector leave alone what is there by now, and so look the more often through what comes.
-
-    It looks for cycles among old objects only when these have become a quarter more. If all that was imported counted
-    there, it would be an hour until those of netlink messages and reloads are found, strewn over memory that then can
-    never be given back.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.collect()  # takes note of how few are left
-
-
-def _return_large_blocks() -> None:
-    """Have malloc give a drain's columns back to the system when they are freed; it would learn to keep them."""
-    with contextlib.suppress(AttributeError):  # not glibc
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)

@@ -53,6 +53,18 @@ class State:
     rates: tuple[float, float] = (0.0, 0.0)
     """Packets and bytes received a second, between the latest two drains."""
 
+    def publish(self, snapshot: Snapshot, series: Mapping[FlowLabels, Count]) -> None:
+        """Show what a drain has found, and what it has changed in a second."""
+        now = time.monotonic()
+        if self.snapshot is not None and self.drained_at is not None:
+            seconds = max(now - self.drained_at, 1e-3)
+            increase = snapshot.ledger.received.minus(self.snapshot.ledger.received)
+            self.rates = increase.packets / seconds, increase.bytes / seconds
+        self.series = series
+        self.snapshot = snapshot
+        self.drained_at = now
+        self.last_error = None
+
     def drained(self) -> Snapshot:
         """Return the latest snapshot. Raises UnavailableError if there is none yet."""
         if self.snapshot is None:
@@ -72,3 +84,10 @@ class State:
         if self.drain_age() > 3 * self.settings.flows.drain_interval:
             return f"the latest drain was {self.drain_age():.1f} s ago"
         return None
+
+    def summary(self) -> str:
+        """Return the line that systemd shows."""
+        attached = sum(interface.state == "attached" for interface in self.interfaces)
+        flows = sum(map(len, self.snapshot.flows.values())) if self.snapshot else 0
+        trouble = f"; drain failing: {self.last_error}" if self.last_error else ""
+        return f"attached to {attached} of {len(self.interfaces)} interfaces, {flows} flows{trouble}"

@@ -1,4 +1,4 @@
-"""What the daemon sets for the process that it is."""
+"""Garbage is found soon, however much the process has imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 SCRIPT: Final = """
 import gc
 import weakref
-from cnf.daemon import collect_early
+from cnf.heap import collect_early
 
 class Cycle:
     def __init__(self):

@@ -1,0 +1,38 @@
+"""Settings that a reload cannot change: maps, sockets and the log's form are made once, at the start."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+from structlog.typing import FilteringBoundLogger
+
+from cnf.config import Settings
+
+FIXED_AT_START: Final = (
+    ("flows", ("max_entries", "ipv6", "vlan", "table", "evicted_records")),
+    ("metrics", ("listen",)),
+    ("control", ("socket", "group")),
+    ("log", ("format",)),
+    ("limits", ("max_sources", "max_rules", "state_file")),
+)
+
+
+def keep_fixed(wanted: Settings, current: Settings, log: FilteringBoundLogger, *, limiter: bool) -> Settings:
+    """Return what is wanted, with all that is fixed as it is; log each key that this takes back.
+
+    Without a ``limiter`` in the program there can be no limits.
+    """
+    kept = {}
+    for table, keys in FIXED_AT_START:
+        new, old = getattr(wanted, table), getattr(current, table)
+        if new is None or old is None:
+            continue
+        for key in keys:
+            if getattr(new, key) != getattr(old, key):
+                log.warning("changes at a restart only", key=f"{table}.{key}", in_use=getattr(old, key))
+        kept[table] = attrs.evolve(new, **{key: getattr(old, key) for key in keys})
+    if wanted.limits and not limiter:
+        log.warning("changes at a restart only", key="limits", in_use=None)
+        kept["limits"] = None
+    return attrs.evolve(wanted, **kept)
