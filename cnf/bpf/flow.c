@@ -41,7 +41,7 @@ int cnf_ingress(struct xdp_md *ctx)
 		/* not to be parsed any further */
 	} else if (type == be16(ETH_P_IP)) {
 		struct flow4_key key ALIGNED_FOR_WORDS = {};
-		struct flow_place place;
+		struct flow_place place = {};
 
 		outcome = parse_ipv4(&cursor, &key, &transport) + zero;
 		transport_add(&transport, zero);
@@ -57,7 +57,7 @@ int cnf_ingress(struct xdp_md *ctx)
 #if CNF_IPV6
 	} else if (type == be16(ETH_P_IPV6)) {
 		struct flow6_key key ALIGNED_FOR_WORDS = {};
-		struct flow_place place;
+		struct flow_place place = {};
 
 		outcome = parse_ipv6(&cursor, &key, &transport) + zero;
 		transport_add(&transport, zero);

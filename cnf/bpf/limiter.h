@@ -141,12 +141,11 @@ static __always_inline __u64 generation_now(void)
 static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generation, void *addr, void *key, __u32 slot,
 					    __u32 traffic, __u64 bytes)
 {
-	__u32 bank = generation & 1, index, *known_group, group, rule;
+	__u32 bank = generation & 1, index, *known_group, group, rule = 0;
 	__u64 jiffies = bpf_jiffies64(), decision = 0, known;
-	struct limit_source *source;
+	struct limit_source *source = NULL;
 	struct limit_rule *parameters;
-	struct limit_choice choice;
-	struct source_place place;
+	struct source_place place = {};
 	__u64 zero = unknown_zero(bytes);
 	int within, shared = 0;
 
@@ -166,6 +165,8 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 		if (!decision && source && DECISION_GENERATION(known) == (generation & 0xffffffff))
 			decision = known;
 		if (!decision) {
+			struct limit_choice choice;
+
 			limit_choose(table, addr, bank, group, &choice);
 			if (choice.deny)
 				return CNF_LIMIT_DENY;

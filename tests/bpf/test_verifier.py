@@ -9,7 +9,7 @@ from typing import Final
 from cnf.kernel import program
 from tests.bpf.limited import SIZE
 
-MOST: Final = 400_000
+MOST: Final = 300_000
 """Of instructions that the verifier follows."""
 
 
