@@ -60,6 +60,7 @@ class CacheTable:
             MapError: the kernel refused.
 
         """
+        booked = self._counters.read(self.family).expired_entries
         flows, places, expired, expired_flows = self._walk(clock, settings)
         # Counters after flows: what makes room meanwhile may count twice until the next drain, but is never missing.
         counters = self._counters.read(self.family)
@@ -67,8 +68,9 @@ class CacheTable:
             before, places_before = self._last
             set_rates(flows, before, places.matches(places_before), seconds)
         self._next = flows, places
-        # A longer idle_timeout brings flows back that had expired, and yet no counter goes down.
-        self._expired_flows = max(self._expired_flows, counters.expired_entries + expired_flows)
+        # A longer idle_timeout brings flows back that had expired, and yet no counter goes down. For that none must
+        # count twice: those are taken that had been booked before the walk.
+        self._expired_flows = max(self._expired_flows, booked + expired_flows)
         state = TableState(
             entries=len(flows),
             capacity=self._capacity,

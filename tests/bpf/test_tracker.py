@@ -10,15 +10,17 @@ from typing import Final, cast
 import numpy as np
 import pytest
 
+from cnf.cache_table import CacheTable
 from cnf.config import Flows
 from cnf.errors import MapError
 from cnf.flows import FlowColumns
+from cnf.hash_table import HashTable
 from cnf.interfaces import Interfaces
 from cnf.kernel.cache import Memory
 from cnf.kernel.maps import FlowMap, Records
 from cnf.ledger import Count
 from cnf.snapshot import Snapshot
-from cnf.tracker import Tracker
+from cnf.tracker import TABLES, Tracker
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath
 from tests.bpf.forms import FORMS
 from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame
@@ -227,6 +229,39 @@ def test_evicted_flows_are_counted_and_their_packets_too(small_datapath: Datapat
     assert snapshot.ledger.states["evicted"] == Count(table.evicted, table.evicted * SIZE)
     assert snapshot.ledger.difference == NOTHING
     assert snapshot.tables["ipv6"].evicted == 0
+
+
+def test_flows_that_come_back_while_a_table_is_read_expire_once(
+    datapath: Datapath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been read as expired, and is sent again before the drain ends, counts no second time."""
+    flows, idle = 10, 0.2
+    follower = tracker(datapath, idle=idle)
+    kind = TABLES[datapath.loaded.blueprint.table]
+    walk = vars(kind)["_walk"]
+
+    def send() -> None:
+        for number in range(flows):
+            datapath.run(numbered(number))
+
+    def disturbed(table: CacheTable | HashTable, *arguments: object) -> object:
+        found = walk(table, *arguments)
+        if table.family == "ipv4":
+            send()
+        return found
+
+    send()
+    time.sleep(1.5 * idle)
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "_walk", disturbed)
+        follower.drain()
+    snapshot = follower.drain()
+    table = snapshot.tables["ipv4"]
+
+    assert table.expired >= flows
+    assert table.created == table.expired + table.entries
+    assert snapshot.ledger.received == Count(2 * flows, 2 * flows * SIZE)
+    assert snapshot.ledger.difference == NOTHING
 
 
 def test_flows_come_and_expire_while_the_tables_are_drained(small_datapath: Datapath) -> None:
