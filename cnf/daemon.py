@@ -23,7 +23,7 @@ from cnf.events import Context
 from cnf.exposition import application
 from cnf.fixed import keep_fixed
 from cnf.handover import Handover
-from cnf.heap import collect_early, return_large_blocks
+from cnf.heap import collect, collect_early, return_large_blocks
 from cnf.interfaces import Interfaces
 from cnf.kernel import capabilities, pins
 from cnf.kernel.attach import Attacher
@@ -152,6 +152,7 @@ class Daemon:
                 next_reconcile = min(next_reconcile, now + SETTLING)
             if now >= next_reconcile:
                 self._reconcile()
+                collect()  # what netlink's messages and reloads have left, before it is in the way of what stays
                 next_reconcile = now + RECONCILE_INTERVAL
             if now >= next_drain:
                 self._drain(late=time.monotonic() - next_drain)
