@@ -137,7 +137,7 @@ def test_new_flows_that_meet_on_all_cpus_are_made_once(datapath: Datapath) -> No
 
     But for those for which it is not there in time, which are errors, and rare.
     """
-    flows = 5000
+    flows = 2000
 
     def send() -> None:
         for number in range(flows):

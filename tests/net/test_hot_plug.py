@@ -170,7 +170,7 @@ def test_an_interface_made_a_hundred_times(node: Node) -> None:
     for life in range(1, 101):
         wire.delete()
         wire = node.wire("n0")
-        wait_for(lambda: "n0" in node.inside.programs(), "the program on n0")
+        daemon.wait_for_event("xdp attached", life + 1)
         if life % 25 == 0:
             wire.send([PACKET])
 
