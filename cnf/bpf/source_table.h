@@ -4,10 +4,9 @@
  * has it stand there with a decision, in a slot of its own if it had none. What has been longest without need of its
  * bucket goes for it.
  *
- * CNF_CACHE chooses what a table is made of: source_cache.h or source_hash.h. Both define struct source_place, with
- * the slot that was found in `source`, source_find(), source_remember(), source_seen(), source_full() and
- * source_over(). A packet whose slot is given away between two of them may be counted with the source that comes, and
- * debit its bucket.
+ * CNF_CACHE chooses what a table is made of: source_cache.h or source_hash.h. Both define struct source_place,
+ * source_find(), source_found(), source_remember(), source_seen(), source_full() and source_over(). A packet whose slot
+ * is given away between two of them may be counted with the source that comes, and debit its bucket.
  */
 #ifndef CNF_SOURCE_TABLE_H
 #define CNF_SOURCE_TABLE_H

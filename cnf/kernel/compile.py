@@ -27,7 +27,7 @@ INCLUDE_FOLDER = Path(__file__).parent.parent / "bpf" / "include"
 MAP_LINK = "anon_inode:bpf-map"
 """What the kernel calls a map's descriptor in /proc."""
 FLAGS = ("-Wall", "-Wno-unused-function", "-Xclang", "-disable-llvm-passes", "-g0")
-"""BCC optimizes what clang hands it: if clang did so, too, and wrote it down for debuggers, it took twice as long."""
+"""BCC optimizes by itself: clang's own passes, and debug information, would make it take up to twice as long."""
 INCLUDE = re.compile(r'\s*#include "(?P<name>[^"]+)"')
 
 
