@@ -140,22 +140,30 @@ static __always_inline struct flow_drops *flow_drops(enum cnf_table table, __u32
 #endif
 }
 
+/* Note the key of what makes room, before it is written over. */
+static __always_inline void flow_note(enum cnf_table table, volatile __u64 *words, struct event *event)
+{
+#if CNF_EVICTED_RECORDS
+#pragma clang loop unroll(full)
+	for (int index = 0; index < flow_words(table); index++)
+		event->key[index] = words[index];
+#endif
+}
+
 /* Tell what a flow that makes room has counted in the end. */
 static __always_inline void flow_tell(struct event *event, struct flow_value *flow, struct flow_drops *drops,
 				      __u64 packets, __u64 bytes)
 {
 #if CNF_EVICTED_RECORDS
-	if (!event)
-		return;
-	event->value.packets = packets;
-	event->value.bytes = bytes;
-	event->value.first_seen = flow->first_seen;
-	event->value.last_seen = flow->last_seen;
-	event->value.tcp_flags = (__u8)flow->tcp_flags;
-	if (drops) {
-		event->value.dropped_packets = drops->packets;
-		event->value.dropped_bytes = drops->bytes;
-	}
+	event->value = (struct flow_value){
+		.packets = packets,
+		.bytes = bytes,
+		.first_seen = flow->first_seen,
+		.last_seen = flow->last_seen,
+		.tcp_flags = (__u8)flow->tcp_flags,
+		.dropped_packets = drops ? drops->packets : 0,
+		.dropped_bytes = drops ? drops->bytes : 0,
+	};
 	event_send(event);
 #endif
 }
@@ -168,7 +176,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	volatile __u64 *words;
 	__u64 packets, before;
 	struct flow_drops *drops = NULL;
-	struct event *event = NULL;
+	struct event event = {.kind = CNF_EVENT_FLOW_EVICTED, .family = table, .jiffies = now};
 	int over;
 
 	if (!cache->found)
@@ -176,8 +184,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	flow = flow_slot(table, cache, cache->way);
 	over = flow_over(flow, now);
 	words = flow_key(table, flow);
-	if (!over && *(volatile __u64 *)&flow->packets)
-		event = event_eviction(table, words, flow_words(table), now);
+	flow_note(table, words, &event);
 	cache_tag(cache, 0); /* nobody finds it while the key is written */
 #pragma clang loop unroll(full)
 	for (int index = 0; index < flow_words(table); index++)
@@ -190,7 +197,8 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	}
 	if (flow->tcp_flags & CNF_SLOT_DROPS)
 		drops = flow_drops(table, cache->bucket * CNF_WAYS + cache->way);
-	flow_tell(event, flow, drops, packets, before);
+	if (packets && !over)
+		flow_tell(&event, flow, drops, packets, before);
 	if (drops)
 		*drops = (struct flow_drops){};
 	flow->first_seen = now;

@@ -13,6 +13,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -32,7 +33,7 @@ try:
     from cnf.cli.judgement import judge_interfaces
     from cnf.kernel import capabilities, pins, probe, sizes
     from cnf.kernel.nics import nics
-    from cnf.kernel.program import Blueprint, LimiterSize, load, plan, table_to_be_had
+    from cnf.kernel.program import LimiterSize, load, plan
     from cnf.override_file import load as load_overrides
     from cnf.records import LIMIT6_KEY, LIMIT_SOURCE
     from cnf.rules import Limits
@@ -201,8 +202,7 @@ def _bpffs() -> Iterator[Finding]:
 
 def _program(flows: config.Flows, limits: Limits | None) -> str:
     limiter = LimiterSize(TRIAL_ENTRIES, TRIAL_ENTRIES, TRIAL_ENTRIES) if limits else None
-    table = table_to_be_had(flows.table)
-    load(Blueprint(TRIAL_ENTRIES, table, ipv6=flows.ipv6, vlan=flows.vlan, limiter=limiter)).close()
+    load(replace(plan(flows, limits), max_entries=TRIAL_ENTRIES, limiter=limiter)).close()
     return "compiles, and the verifier takes it"
 
 

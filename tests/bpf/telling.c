@@ -10,7 +10,7 @@ BPF_PERCPU_ARRAY(test_told, __u64, 1);
 
 int test_tell(struct xdp_md *ctx)
 {
-	struct event *asked = (void *)(long)ctx->data, *event;
+	struct event *asked = (void *)(long)ctx->data, *event, copy;
 	__u64 *told;
 	__u32 zero = 0;
 
@@ -21,15 +21,10 @@ int test_tell(struct xdp_md *ctx)
 		return XDP_ABORTED;
 	switch (asked->kind) {
 	case CNF_EVENT_FLOW_EVICTED: /* its packets are how many this CPU has told of before, its bytes the CPU */
-		event = event_begin(CNF_EVENT_FLOW_EVICTED, asked->family, asked->jiffies);
-		if (event) {
-			__builtin_memcpy(event->key, asked->key, sizeof(event->key));
-			event->value = asked->value;
-			event->value.packets = *told;
-			event->value.bytes = bpf_get_smp_processor_id();
-			event_send(event);
-		}
-		*told += 1;
+		copy = *asked;
+		copy.value.packets = (*told)++;
+		copy.value.bytes = bpf_get_smp_processor_id();
+		event_send(&copy);
 		return XDP_PASS;
 	case TELL_AND_DISCARD:
 		event = events.ringbuf_reserve(sizeof(*event));
@@ -37,14 +32,16 @@ int test_tell(struct xdp_md *ctx)
 			events.ringbuf_discard(event, 0);
 		return XDP_PASS;
 	case TELL_SLOWLY:
-		event = event_begin(CNF_EVENT_RULE_GENERATION, CNF_TABLE_IPV4, 0);
+		event = events.ringbuf_reserve(sizeof(*event));
 		if (!event)
 			return XDP_PASS;
+		__builtin_memset(event, 0, sizeof(*event));
+		event->kind = CNF_EVENT_RULE_GENERATION;
 #pragma clang loop unroll(disable)
 		for (int i = 0; i < SLOWNESS; i++)
 			event->key[1] = bpf_ktime_get_ns();
 		event->key[0] = (*told)++;
-		event_send(event);
+		events.ringbuf_submit(event, 0);
 		return XDP_PASS;
 	}
 	return XDP_ABORTED;
