@@ -1,6 +1,6 @@
 """The command cnfd: arguments, configuration, and an early start of the compiling child; then the daemon.
 
-Light to import: what the daemon itself needs (numpy, pyroute2, waitress) is loaded while the child compiles.
+Light to import: what the daemon itself needs (numpy, pyroute2, h11) is loaded while the child compiles.
 """
 
 from __future__ import annotations

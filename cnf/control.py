@@ -4,99 +4,110 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any, Final
-from wsgiref.types import StartResponse, WSGIEnvironment
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
 
 from structlog.typing import FilteringBoundLogger
 
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
 from cnf.ledger import Ledger
 from cnf.listing import FIELDS, select
-from cnf.requests import Handler, count, number, output, parameters, stream
+from cnf.messages import Answer, Paths, Request, RequestError, handler, reply
+from cnf.requests import Listing, count, number, output, parameters
+from cnf.sockets import Peer
 from cnf.state import State
-from cnf.web import Peer, reply
+from cnf.web import Bounds
 
-STATUS_LINES: Final = {64: "400 Bad Request", 78: "409 Conflict", 69: "503 Service Unavailable", 77: "403 Forbidden"}
+STATUSES: Final = {
+    64: HTTPStatus.BAD_REQUEST,
+    69: HTTPStatus.SERVICE_UNAVAILABLE,
+    77: HTTPStatus.FORBIDDEN,
+    78: HTTPStatus.CONFLICT,
+}
+MANY: Final = 10_000
+"""Flows or sources: who asks for more gets a large answer."""
 MOST_EVENTS: Final = 1000
 """In one answer; whoever follows them asks again."""
+LISTINGS: Final = {"/v1/flows", "/v1/limits/sources"}
+LISTING_PARAMETERS: Final = ("top", "sort", "filter", "format")
+EXIT_STATUSES: Final = {HTTPStatus.SERVICE_UNAVAILABLE: 69, HTTPStatus.INTERNAL_SERVER_ERROR: 70}
 LIMIT_PATHS: Final = ("/v1/limits", "/v1/limits/sources", "/v1/limits/explain")
 
 
 class Control:
-    """The WSGI application of the control socket."""
+    """The application of the control socket."""
 
-    def __init__(
-        self,
-        state: State,
-        group: int | None,
-        limits: Mapping[str, Mapping[str, Handler]] | None,
-        log: FilteringBoundLogger,
-    ) -> None:
+    BOUNDS: ClassVar = Bounds(large=2, queue=8.0, threads=4)  # who waits in vain is told so before cnfctl gives up
+
+    def __init__(self, state: State, group: int | None, limits: Paths | None, log: FilteringBoundLogger) -> None:
         """Answer root, the daemon's own user and members of ``group`` (a gid).
 
-        ``limits`` answer at LIMIT_PATHS, by path and method; None where there is no limiter.
+        ``limits`` answer at LIMIT_PATHS; None where there is no limiter.
         """
         self._state = state
         self._group = group
         self._log = log
-        self._paths: dict[str, Mapping[str, Handler]] = {
+        self._listing = Listing(state.draining)
+        self._paths: Paths = {
             "/v1/flows": {"GET": self._flows},
             "/v1/status": {"GET": self._status},
             "/v1/events": {"GET": self._events},
             **(limits or {path: {"GET": self._no_limits, "POST": self._no_limits} for path in LIMIT_PATHS}),
         }
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def answer(self, request: Request) -> Answer:
         """Answer one request; an error is one line of JSON with the exit status that cnfctl ends with."""
         try:
-            self._admit(environ["cnf.peer"])
-            method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-            if path not in self._paths:
-                error = {"error": f"nothing is at {path!r}: there are {', '.join(self._paths)}", "exit_status": 64}
-                return reply(start_response, "404 Not Found", error)
-            if method not in self._paths[path]:
-                raise UsageError(f"{method} is not answered at {path}: expected {' or '.join(self._paths[path])}")
-            return self._paths[path][method](environ, start_response)
+            self._admit(request.peer)
+            return handler(self._paths, request)(request)
         except CnfError as error:
-            answer = {"error": str(error), "exit_status": error.exit_status}
-            return reply(start_response, STATUS_LINES.get(error.exit_status, "500 Internal Server Error"), answer)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a line and the daemon lives
-            self._log.error("control request failed", path=environ["PATH_INFO"], error=repr(error))
-            answer = {"error": f"cnfd failed to answer: {error!r} (this is a defect of cnfd)", "exit_status": 70}
-            return reply(start_response, "500 Internal Server Error", answer)
+            status = STATUSES.get(error.exit_status, HTTPStatus.INTERNAL_SERVER_ERROR)
+            return reply({"error": str(error), "exit_status": error.exit_status}, status)
 
-    def _admit(self, peer: Peer) -> None:
+    def refuse(self, error: RequestError) -> Answer:
+        """Answer the same for what is wrong in HTTP."""
+        document = {"error": str(error), "exit_status": EXIT_STATUSES.get(error.status, UsageError.exit_status)}
+        return replace(reply(document, error.status), headers=error.headers)
+
+    def is_large(self, request: Request) -> bool:
+        """Tell whether more than a few flows or sources are asked for."""
+        if request.path not in LISTINGS:
+            return False
+        try:
+            top = count(parameters(request, *LISTING_PARAMETERS))
+        except UsageError:
+            return False  # what is answered is one line
+        return top is None or top > MANY
+
+    def _admit(self, peer: Peer | None) -> None:
+        assert peer is not None  # noqa: S101 - it is a Unix socket
         if peer.uid in (0, os.geteuid()) or self._group in peer.groups:
             return
         self._log.warning("control request refused", uid=peer.uid, pid=peer.pid)
         message = f"user {peer.uid} may not use this socket (run as root, or join the group that control.group names)"
         raise PrivilegeError(message)
 
-    def _flows(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        asked = parameters(environ, "top", "sort", "filter", "format")
+    def _flows(self, request: Request) -> Answer:
+        asked = parameters(request, "top", "sort", "filter", "format")
         snapshot, form = self._state.drained(), output(asked)
         selection = select(snapshot, asked.get("filter", ""), asked.get("sort", "bytes"), count(asked))
-        if form != "json":
-            return stream(start_response, form, selection.flows(), FIELDS)
-        answer = {
-            "flows": list(selection.flows()),
+        rest = {
             "matched": selection.matched,
             "total": sum(len(part.flows) for part in snapshot.parts()),
             "totals": selection.totals._asdict(),
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }
-        return reply(start_response, "200 OK", answer)
+        return self._listing.answer(form, selection.flows(), FIELDS, "flows", rest)
 
-    def _status(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        parameters(environ)
-        return reply(start_response, "200 OK", status(self._state))
+    def _status(self, request: Request) -> Answer:
+        parameters(request)
+        return reply(status(self._state))
 
-    def _events(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        asked, reader = parameters(environ, "after", "top"), self._state.events
+    def _events(self, request: Request) -> Answer:
+        asked, reader = parameters(request, "after", "top"), self._state.events
         if reader is None:
             problem = "nothing has events (add a table [limits], or flows.evicted_records = true, and restart)"
             raise ConfigError(self._state.config_source, [Problem("limits", problem)])
@@ -109,13 +120,9 @@ class Control:
             "lost": reader.lost(),
             "started": _started(self._state),
         }
-        return reply(start_response, "200 OK", answer)
+        return reply(answer)
 
-    def _no_limits(
-        self,
-        environ: WSGIEnvironment,  # noqa: ARG002 - a handler as the others are
-        start_response: StartResponse,  # noqa: ARG002
-    ) -> Iterable[bytes]:
+    def _no_limits(self, request: Request) -> Answer:  # noqa: ARG002 - a handler as the others are
         problem = Problem("limits", "there is no such table, so that nothing can be limited (add one, and restart)")
         raise ConfigError(self._state.config_source, [problem])
 

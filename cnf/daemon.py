@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import grp
 import platform
+import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +21,7 @@ from cnf.control import Control
 from cnf.errors import AttachError, CnfError, ConfigError, Problem
 from cnf.event_reader import EventReader
 from cnf.events import Context
-from cnf.exposition import application
+from cnf.exposition import Exposition
 from cnf.fixed import keep_fixed
 from cnf.handover import Handover
 from cnf.heap import collect, collect_early, return_large_blocks
@@ -31,14 +32,15 @@ from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
 from cnf.kernel.memory import Memory
 from cnf.kernel.program import Datapath
+from cnf.messages import Paths
 from cnf.metrics import Guard, Instruments
-from cnf.requests import Handler
 from cnf.rules import Limits
 from cnf.series import FlowSeries
 from cnf.signals import Signals
+from cnf.sockets import listen_tcp, listen_unix
 from cnf.state import State
 from cnf.tracker import Tracker
-from cnf.web import ControlServer, MetricsServer, listen_tcp, listen_unix, serve
+from cnf.web import Web
 
 if TYPE_CHECKING:
     from cnf.limiter import Limiter
@@ -83,7 +85,8 @@ class Daemon:
             path = Path(self._settings.control.socket)
             control_socket = stack.enter_context(listen_unix(path, group))
             stack.callback(path.unlink, missing_ok=True)
-            metrics_socket = stack.enter_context(listen_tcp(self._settings.metrics.host, self._settings.metrics.port))
+            metrics = self._settings.metrics
+            metrics_sockets = stack.enter_context(listen_tcp(metrics.host, metrics.port, self._log))
 
             folder = pins.folder()
             to_replace = stack.enter_context(contextlib.ExitStack())
@@ -102,7 +105,7 @@ class Daemon:
             self._state = State(
                 self._settings, self._source, self._build_info(), self._interfaces.totals, events=self._events
             )
-            self._guard = Guard(self._state, self._settings.metrics.max_series, self._log)
+            self._guard = Guard(self._state, metrics.max_series, self._log)
             self._registry.register(self._guard)
             self._instruments = Instruments(self._registry)
 
@@ -124,15 +127,24 @@ class Daemon:
             self._drain()
             if self._events:
                 self._events.start()
-            serve(MetricsServer, metrics_socket, application(self._state, self._registry), "metrics")
-            serve(
-                ControlServer, control_socket, Control(self._state, group, self._limit_handlers(), self._log), "control"
-            )
+            self._serve(stack, metrics_sockets, control_socket, group)
             collect_early()
-            self._log.info("ready", metrics=self._settings.metrics.listen, socket=str(path))
+            self._log.info("ready", metrics=metrics.listen, socket=str(path))
             systemd.notify(READY=1, STATUS=self._state.summary())
             self._loop()
             systemd.notify(STOPPING=1, STATUS="detaching the program")
+
+    def _serve(
+        self,
+        stack: contextlib.ExitStack,
+        metrics_sockets: Sequence[socket.socket],
+        control_socket: socket.socket,
+        group: int | None,
+    ) -> None:
+        scrapes = Exposition(self._state, self._registry)
+        stack.enter_context(Web("metrics", metrics_sockets, scrapes, Exposition.BOUNDS, self._log))
+        calls = Control(self._state, group, self._limit_paths(), self._log)
+        stack.enter_context(Web("control", [control_socket], calls, Control.BOUNDS, self._log))
 
     def _warn(self) -> None:
         """Say what the daemon goes without."""
@@ -224,7 +236,7 @@ class Daemon:
         self._interfaces.detach_all()
         pins.unpin(folder)
 
-    def _limit_handlers(self) -> Mapping[str, Mapping[str, Handler]] | None:
+    def _limit_paths(self) -> Paths | None:
         if self._limiter is None:
             return None
         from cnf.limit_control import LimitControl  # noqa: PLC0415 - as above
@@ -273,6 +285,10 @@ class Daemon:
 
     def _drain(self, late: float = 0.0) -> None:
         """Drain, ``late`` seconds after it was due."""
+        with self._state.draining:
+            self._drain_tables(late)
+
+    def _drain_tables(self, late: float) -> None:
         try:
             snapshot = self._tracker.drain()
             if self._limiter:

@@ -2,57 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import cast
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+import gzip
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from http import HTTPStatus
+from typing import ClassVar, Final
+from urllib.parse import parse_qs
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder, gzip_accepted
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from cnf import __version__
+from cnf.messages import TEXT, Answer, Paths, Request, RequestError, encode, handler
+from cnf.options import shortened
 from cnf.state import State
-from cnf.web import reply
+from cnf.web import Bounds
 
-PAGE = """<!DOCTYPE html>
+SUFFIXES: Final = ("", "_total", "_bucket", "_sum", "_count", "_created")
+"""Of a family's samples."""
+PAGE: Final = f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>cnfd</title></head><body>
-<h1>cnfd {version}</h1>
+<h1>cnfd {__version__}</h1>
 <ul>
 <li><a href="/metrics">/metrics</a>: for Prometheus</li>
 <li><a href="/healthz">/healthz</a>: the process lives</li>
 <li><a href="/readyz">/readyz</a>: the program is attached, and the latest drain is fresh</li>
 </ul>
 </body></html>
-"""
+""".encode()
 
 
-def application(state: State, registry: CollectorRegistry) -> WSGIApplication:
-    """Return the WSGI application."""
-    metrics = cast("WSGIApplication", make_wsgi_app(registry))
+class Exposition:
+    """The application of the metrics server."""
 
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return reply(start_response, "405 Method Not Allowed", "only GET is answered\n", "text/plain")
-        path = environ["PATH_INFO"]
-        if path == "/metrics":
-            return metrics(environ, start_response)
-        status, body, kind = _page(state, path)
-        return reply(start_response, status, body, kind)
+    BOUNDS: ClassVar = Bounds(large=8, threads=2)
 
-    return answer
+    def __init__(self, state: State, registry: CollectorRegistry) -> None:
+        """Show what is in ``registry``."""
+        self._state = state
+        self._registry = registry
+        self._paths: Paths = {
+            "/metrics": {"GET": self._metrics},
+            "/healthz": {"GET": lambda _request: _text(HTTPStatus.OK, "ok")},
+            "/readyz": {"GET": self._ready},
+            "/": {"GET": lambda _request: Answer(HTTPStatus.OK, PAGE, "text/html; charset=utf-8")},
+        }
+
+    def answer(self, request: Request) -> Answer:
+        """Answer one request. Raises RequestError."""
+        return handler(self._paths, request)(request)
+
+    def refuse(self, error: RequestError) -> Answer:
+        """Answer with a line of text."""
+        return replace(_text(error.status, str(error)), headers=error.headers)
+
+    def is_large(self, request: Request) -> bool:
+        """Tell whether it is a scrape."""
+        return request.path == "/metrics"
+
+    def _metrics(self, request: Request) -> Answer:
+        names = parse_qs(request.query, errors="backslashreplace").get("name[]")
+        registry = _Named(self._registry, set(names)) if names else self._registry
+        encoder, kind = choose_encoder(request.headers.get("accept", ""))
+        body = encoder(registry)
+        if not gzip_accepted(request.headers.get("accept-encoding", "")):
+            return Answer(HTTPStatus.OK, body, kind)
+        return Answer(HTTPStatus.OK, gzip.compress(body), kind, {"Content-Encoding": "gzip"})
+
+    def _ready(self, request: Request) -> Answer:  # noqa: ARG002 - a handler as the others are
+        reason = self._state.not_ready()
+        return _text(HTTPStatus.SERVICE_UNAVAILABLE, reason) if reason else _text(HTTPStatus.OK, "ready")
 
 
-def _page(state: State, path: str) -> tuple[str, str, str]:
-    """Return status line, body and content type."""
-    match path:
-        case "/":
-            return "200 OK", PAGE.format(version=__version__), "text/html; charset=utf-8"
-        case "/healthz":
-            return "200 OK", "ok\n", "text/plain"
-        case "/readyz":
-            reason = state.not_ready()
-            return (
-                ("503 Service Unavailable", f"{reason}\n", "text/plain")
-                if reason
-                else ("200 OK", "ready\n", "text/plain")
-            )
-        case _:
-            return "404 Not Found", "there are /metrics, /healthz and /readyz\n", "text/plain"
+class _Named(Collector):
+    """The samples of some names, as prometheus-client has it in ``name[]``; or all of a family, by its own name."""
+
+    def __init__(self, registry: CollectorRegistry, names: AbstractSet[str]) -> None:
+        self._registry = registry
+        self._names = names
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield them; raises RequestError if one is of nothing that there is."""
+        unknown = set(self._names)
+        for family in self._registry.collect():
+            named = {family.name + suffix for suffix in SUFFIXES} & self._names
+            if named:
+                unknown -= named
+                if family.name not in named:
+                    family.samples = [sample for sample in family.samples if sample.name in named]
+                yield family
+        if unknown:
+            raise RequestError(HTTPStatus.BAD_REQUEST, f"no metric has the name {shortened(min(unknown))!r}")
+
+
+def _text(status: HTTPStatus, line: str) -> Answer:
+    return Answer(status, encode(f"{line}\n"), TEXT)

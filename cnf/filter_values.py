@@ -15,7 +15,10 @@ PROTOCOL_NUMBERS: Final = {name: number for number, name in PROTOCOL_NAMES.items
 
 
 def _number(word: str, largest: int) -> int | None:
-    return int(word) if word.isascii() and word.isdigit() and int(word) <= largest else None
+    """Read a number; int() refuses thousands of digits, so those that have more than ``largest`` are not tried."""
+    digits = word.lstrip("0") or "0"
+    fits = word.isascii() and word.isdigit() and len(digits) <= len(str(largest))
+    return int(digits) if fits and int(digits) <= largest else None
 
 
 def prefix_of(word: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface | None:

@@ -93,12 +93,7 @@ def explanation(limiter: Limiter, snapshot: Snapshot, address: str, protocol: st
         for each in [protocol] if protocol else traffic:
             cases.setdefault(look.in_force.explain(source, name, each), []).append((name, each))
     flows = select(snapshot, f"src host {source}", "bytes", None)
-    dropped = Count()
-    for part, rows in flows.order:
-        columns = part.flows
-        dropped = dropped.plus(
-            Count(*(int(each[rows].sum()) for each in (columns.dropped_packets, columns.dropped_bytes)))
-        )
+    dropped = Count(flows.sum("dropped_packets"), flows.sum("dropped_bytes"))
     return {
         "address": str(source),
         "protocol": protocol or None,
@@ -184,4 +179,6 @@ def _address(text: str) -> Address:
         address = ip_address(text)
     except ValueError:
         raise UsageError(f"{shown(text)} is no address: expected one such as 192.0.2.1 or 2001:db8::1") from None
+    if scope := getattr(address, "scope_id", None):
+        raise UsageError(f"{shown(text)} has a zone: leave out {shown(f'%{scope}')} (--interface names an interface)")
     return getattr(address, "ipv4_mapped", None) or address

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cnf import limit_answers
 from cnf.errors import UsageError
 from cnf.limiter import Limiter
-from cnf.requests import Handler, count, output, parameters, stream
+from cnf.messages import Answer, Paths, Request, reply
+from cnf.requests import Listing, count, output, parameters
 from cnf.sources import FIELDS
 from cnf.state import State
-from cnf.web import Peer, reply
 
 
 class LimitControl:
@@ -22,9 +20,10 @@ class LimitControl:
         """Answer for ``limiter``."""
         self._state = state
         self._limiter = limiter
+        self._listing = Listing(state.draining)
 
     @property
-    def handlers(self) -> Mapping[str, Mapping[str, Handler]]:
+    def handlers(self) -> Paths:
         """Return them by path and method."""
         return {
             "/v1/limits": {"GET": self._rules, "POST": self._change},
@@ -32,34 +31,32 @@ class LimitControl:
             "/v1/limits/explain": {"GET": self._explain},
         }
 
-    def _rules(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        parameters(environ)
-        return reply(start_response, "200 OK", limit_answers.rules(self._limiter))
+    def _rules(self, request: Request) -> Answer:
+        parameters(request)
+        return reply(limit_answers.rules(self._limiter))
 
-    def _change(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        parameters(environ)
-        peer: Peer = environ["cnf.peer"]
+    def _change(self, request: Request) -> Answer:
+        parameters(request)
         try:
-            body = json.loads(environ["wsgi.input"].read())
+            body = json.loads(request.body)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"the request is not JSON: {error}") from None
-        return reply(start_response, "200 OK", limit_answers.change(self._limiter, body, peer.uid, peer.pid))
+        peer = request.peer
+        assert peer is not None  # noqa: S101 - it is a Unix socket
+        return reply(limit_answers.change(self._limiter, body, peer.uid, peer.pid))
 
-    def _sources(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        asked = parameters(environ, "top", "sort", "format")
+    def _sources(self, request: Request) -> Answer:
+        asked = parameters(request, "top", "sort", "format")
         form = output(asked)
         sources, total = limit_answers.sources(self._limiter, asked.get("sort", "dropped"), count(asked))
-        if form != "json":
-            return stream(start_response, form, iter(sources), FIELDS)
-        answer = {
-            "sources": sources,
+        rest = {
             "total": total,
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }
-        return reply(start_response, "200 OK", answer)
+        return self._listing.answer(form, iter(sources), FIELDS, "sources", rest)
 
-    def _explain(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        asked = parameters(environ, "address", "protocol", "interface")
+    def _explain(self, request: Request) -> Answer:
+        asked = parameters(request, "address", "protocol", "interface")
         words = (asked.get(name, "") for name in ("address", "protocol", "interface"))
-        return reply(start_response, "200 OK", limit_answers.explanation(self._limiter, self._state.drained(), *words))
+        return reply(limit_answers.explanation(self._limiter, self._state.drained(), *words))

@@ -86,17 +86,30 @@ class Selection:
     """Rows of a snapshot's columns, in the order to show them, and what they were chosen from."""
 
     snapshot: Snapshot
-    order: tuple[tuple[Part, Rows], ...]
-    """Runs of rows of one part, in order."""
+    part: npt.NDArray[np.uint8]
+    """Shape (N,): which of the snapshot's parts each flow is of."""
+    row: npt.NDArray[np.uint32]
+    """Shape (N,): its row there."""
     matched: int
     totals: Count
     """Packets and bytes of all that matched."""
 
     def flows(self) -> Iterator[dict[str, Any]]:
         """Yield the flows as JSON objects."""
-        for part, rows in self.order:
-            for start in range(0, len(rows), CHUNK):
-                yield from describe(part, rows[start : start + CHUNK], self.snapshot.clock, self.snapshot.names)
+        parts, clock, names = self.snapshot.parts(), self.snapshot.clock, self.snapshot.names
+        for start in range(0, len(self.row), CHUNK):
+            which, rows = (column[start : start + CHUNK] for column in (self.part, self.row))
+            described = {
+                number: describe(parts[number], rows[which == number], clock, names)
+                for number in np.unique(which).tolist()
+            }
+            for number in which.tolist():
+                yield next(described[number])
+
+    def sum(self, column: str) -> int:
+        """Add up a column of the selected flows."""
+        parts = enumerate(self.snapshot.parts())
+        return sum(int(getattr(part.flows, column)[self.row[self.part == number]].sum()) for number, part in parts)
 
 
 def select(snapshot: Snapshot, expression: str, sort: str, count: int | None) -> Selection:
@@ -108,16 +121,20 @@ def select(snapshot: Snapshot, expression: str, sort: str, count: int | None) ->
     """
     if sort not in SORT_COLUMNS:
         raise UsageError(f"flows cannot be sorted by {sort!r}: expected one of {', '.join(SORT_COLUMNS)}")
-    matches = compile_filter(expression)
-    chosen: list[tuple[Part, Rows]] = []
+    matches, column = compile_filter(expression), SORT_COLUMNS[sort]
+    parts, rows, keys = [], [], []
     matched, totals = 0, Count()
-    for part in snapshot.parts():
+    for number, part in enumerate(snapshot.parts()):
         flows = part.flows
         mask = matches.mask(flows, snapshot.names) if expression.strip() else None
         matched += len(flows) if mask is None else int(np.count_nonzero(mask))
         totals = totals.plus(Count(*(_sum(column, mask) for column in (flows.packets, flows.bytes))))
-        chosen.append((part, largest(getattr(flows, SORT_COLUMNS[sort]), count, mask)))
-    return Selection(snapshot, _merge(chosen, SORT_COLUMNS[sort], count), matched, totals)
+        chosen = largest(getattr(flows, column), count, mask).astype(np.uint32)
+        parts.append(np.full(len(chosen), number, np.uint8))
+        rows.append(chosen)
+        keys.append(getattr(flows, column)[chosen])
+    order = np.argsort(np.concatenate(keys), kind="stable")[::-1][:count]
+    return Selection(snapshot, np.concatenate(parts)[order], np.concatenate(rows)[order], matched, totals)
 
 
 def describe(part: Part, rows: Rows, clock: WallClock, names: Mapping[int, str]) -> Iterator[dict[str, Any]]:
@@ -127,6 +144,16 @@ def describe(part: Part, rows: Rows, clock: WallClock, names: Mapping[int, str])
     for row, first_seen, last_seen in zip(rows.tolist(), first, last, strict=True):
         times = {"first_seen": first_seen, "last_seen": last_seen}
         yield _describe(flows, row, names) | times | {"ended": part.ended}
+
+
+def to_json(name: str, objects: Iterator[dict[str, Any]], rest: Mapping[str, Any]) -> Iterator[str]:
+    """Yield one JSON object in pieces: the list ``name`` of objects, then the ``rest``."""
+    yield f"{{{json.dumps(name)}: ["
+    between = ""
+    for each in objects:
+        yield between + json.dumps(each)
+        between = ", "
+    yield "], " + json.dumps(rest)[1:] + "\n"
 
 
 def to_csv(objects: Iterator[dict[str, Any]], fields: Sequence[str]) -> Iterator[str]:
@@ -185,17 +212,6 @@ def _describe(flows: FlowColumns, row: int, names: Mapping[int, str]) -> dict[st
         "bits_per_second": round(8 * float(flows.byte_rate[row]), 3),
         "tcp_flags": tcp_flags(int(flows.tcp_flags[row])),
     }
-
-
-def _merge(chosen: list[tuple[Part, Rows]], column: str, count: int | None) -> tuple[tuple[Part, Rows], ...]:
-    """Merge the parts' rows, each in order, into runs in the order of all."""
-    keys = np.concatenate([getattr(part.flows, column)[rows] for part, rows in chosen])
-    which = np.repeat(np.arange(len(chosen)), [len(rows) for _part, rows in chosen])
-    all_rows = np.concatenate([rows for _part, rows in chosen])
-    order = np.argsort(keys, kind="stable")[::-1][:count]
-    which, all_rows = which[order], all_rows[order]
-    runs = np.split(np.arange(len(order)), np.flatnonzero(np.diff(which)) + 1)
-    return tuple((chosen[which[run[0]]][0], all_rows[run]) for run in runs if len(run))
 
 
 def _sum(column: npt.NDArray[np.uint64], mask: Mask | None) -> int:

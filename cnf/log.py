@@ -115,7 +115,7 @@ def _order(_logger: object, _method: str, event: EventDict) -> EventDict:
     """Put timestamp, level and event first; a context key of such a name gets an underscore behind it."""
     record: logging.LogRecord = event.pop("_record")
     text = str(event.pop("event"))
-    if not event.pop("_from_structlog"):  # waitress, warnings: sentences, at times of several lines
+    if not event.pop("_from_structlog"):  # asyncio, warnings: sentences, at times of several lines
         text = " ".join(text.split())
         event = {"logger": record.name, **event}
     head = {

@@ -1,27 +1,32 @@
-"""What requests on the control socket have in common: parameters, and answers in lines."""
+"""What requests on the control socket have in common: parameters, and answers in pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
+from itertools import chain
 from typing import Any, Final
 from urllib.parse import parse_qsl
-from wsgiref.types import StartResponse, WSGIEnvironment
 
 from cnf.errors import UsageError
-from cnf.listing import to_csv, to_jsonl
+from cnf.listing import to_csv, to_json, to_jsonl
+from cnf.messages import JSON, Answer, Request, encode
+from cnf.options import shortened
 
-STREAMED: Final = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+KINDS: Final = {"json": JSON, "jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 BLOCK: Final = 64 << 10
+MOST_DIGITS: Final = 40
+"""Of a number: far beyond all that can be counted, and far below what int() refuses."""
 
-Handler = Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]]
 
-
-def parameters(environ: WSGIEnvironment, *known: str) -> dict[str, str]:
+def parameters(request: Request, *known: str) -> dict[str, str]:
     """Return the parameters of the request. Raises UsageError for one that is not ``known``."""
-    asked = dict(parse_qsl(environ["QUERY_STRING"], keep_blank_values=True, errors="backslashreplace"))
+    asked = dict(parse_qsl(request.query, keep_blank_values=True, errors="backslashreplace"))
     unknown = asked.keys() - set(known)
     if unknown:
-        raise UsageError(f"unknown parameter {min(unknown)!r}: expected one of {', '.join(sorted(known)) or 'none'}")
+        expected = ", ".join(sorted(known)) or "none"
+        raise UsageError(f"unknown parameter {shortened(min(unknown))!r}: expected one of {expected}")
     return asked
 
 
@@ -33,35 +38,52 @@ def count(asked: Mapping[str, str]) -> int | None:
 def number(asked: Mapping[str, str], name: str) -> int | None:
     """Return the parameter ``name``, a whole number; None if it is not there, or empty. Raises UsageError."""
     text = asked.get(name, "")
-    if text and not (text.isascii() and text.isdecimal()):
-        raise UsageError(f"{name} is {text!r}: expected a whole number")
+    if text and not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
+        raise UsageError(f"{name} is {shortened(text)!r}: expected a whole number")
     return int(text) if text else None
 
 
 def output(asked: Mapping[str, str]) -> str:
     """Return the parameter ``format``: json, jsonl or csv. Raises UsageError."""
     form = asked.get("format", "json")
-    if form not in {"json", *STREAMED}:
-        raise UsageError(f"format is {form!r}: expected json, jsonl or csv")
+    if form not in KINDS:
+        raise UsageError(f"format is {shortened(form)!r}: expected json, jsonl or csv")
     return form
 
 
-def stream(
-    start_response: StartResponse, form: str, objects: Iterator[dict[str, Any]], fields: Sequence[str]
-) -> Iterable[bytes]:
-    """Answer with JSON lines or CSV, block by block."""
-    start_response("200 OK", [("Content-Type", STREAMED[form])])
-    return _blocks(to_csv(objects, fields) if form == "csv" else to_jsonl(objects))
+class Listing:
+    """Answers with many objects, made block by block; while a drain is on, none is made."""
 
+    def __init__(self, draining: threading.Lock) -> None:
+        """Let whoever holds ``draining`` go first."""
+        self._draining = draining
 
-def _blocks(lines: Iterator[str]) -> Iterator[bytes]:
-    """Join lines to blocks, so that a client is not woken for each."""
-    block: list[str] = []
-    size = 0
-    for line in lines:
-        block.append(line)
-        size += len(line)
-        if size >= BLOCK:
-            yield "".join(block).encode(errors="backslashreplace")
-            block, size = [], 0
-    yield "".join(block).encode(errors="backslashreplace")
+    def answer(
+        self, form: str, objects: Iterator[dict[str, Any]], fields: Sequence[str], name: str, rest: Mapping[str, Any]
+    ) -> Answer:
+        """Answer in the format ``form``; in JSON, one object with the list under ``name``, and the ``rest``."""
+        match form:
+            case "csv":
+                texts = to_csv(objects, fields)
+            case "jsonl":
+                texts = to_jsonl(objects)
+            case _:
+                texts = to_json(name, objects, rest)
+        blocks = self._blocks(texts)
+        first, second = next(blocks), next(blocks, None)
+        body = first if second is None else chain((first, second), blocks)
+        return Answer(HTTPStatus.OK, body, KINDS[form])
+
+    def _blocks(self, texts: Iterator[str]) -> Iterator[bytes]:
+        """Join texts to blocks, so that a client is not woken for each."""
+        block: list[str] = []
+        size = 0
+        for text in texts:
+            block.append(text)
+            size += len(text)
+            if size >= BLOCK:
+                yield encode("".join(block))
+                block, size = [], 0
+                with self._draining:
+                    pass
+        yield encode("".join(block))

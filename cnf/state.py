@@ -5,6 +5,7 @@ Attributes are replaced whole and never changed in place, so that readers need n
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ class State:
     """None if the configuration had no limits at the start."""
     events: EventReader | None = None
     """None if there is nothing to tell."""
+    draining: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a drain is on; large answers wait for its end, piece by piece."""
     started: float = field(default_factory=time.time)
     started_monotonic: float = field(default_factory=time.monotonic)
     interfaces: tuple[InterfaceState, ...] = ()

@@ -1,184 +1,213 @@
-"""The HTTP servers, by waitress: one thread of its own moves bytes, a few others run the application.
+"""The HTTP servers: a thread that moves bytes for all clients, by asyncio, and a few that run the application.
 
-Clients that are slow, or do not read at all, cost a buffer and are cut off; they hold up nobody else.
+A client that is idle, slow, or does not read costs a descriptor and a few kilobytes; it holds up nobody else, and is
+the first to leave when others want its place.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import asyncio
+import errno
 import socket
-import stat
-import struct
 import threading
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Final, NamedTuple, cast
-from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import TracebackType
+from typing import Final, Self, TypeVar
 
-from waitress.adjustments import Adjustments
-from waitress.channel import HTTPChannel
-from waitress.server import BaseWSGIServer, TcpWSGIServer, UnixWSGIServer
-from waitress.task import WSGITask
+from structlog.typing import FilteringBoundLogger
 
-from cnf.errors import ConfigError, PrivilegeError, Problem, UnavailableError
+from cnf.connection import READ, Connection, CutOffError, Patience
+from cnf.messages import Answer, Application, Request, RequestError
+from cnf.places import Places
+from cnf.sockets import peer_of
 
-THREADS: Final = 4
-SILENCE_LIMIT: Final = 30
-"""Seconds after which a client that neither sends nor takes anything is cut off."""
+RETRY: Final = 0.5
+"""Seconds until the next try to accept a connection, when there is no descriptor or memory for it."""
+CLIENTS_FAULT: Final = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
+"""What accept(2) says of one connection that came to nothing: the next may be a good one."""
 
-SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python's socket module does not name it
-GETSOCKOPT_LIMIT: Final = 1024  # the longest answer that Python's getsockopt() takes: 256 groups
-
-
-class Peer(NamedTuple):
-    """Who is at the other end of a Unix socket."""
-
-    pid: int
-    uid: int
-    groups: frozenset[int]
+Result = TypeVar("Result")
 
 
-class _Patient(BaseWSGIServer):
-    """A server that also cuts off clients which stop reading in the middle of an answer."""
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a server gives to all its clients together."""
 
-    def maintenance(self, now: float) -> None:
-        """Close what has been silent for too long; called every few seconds by waitress."""
-        channels = cast("dict[int, HTTPChannel]", self.active_channels)  # the stubs say otherwise
-        for channel in tuple(channels.values()):
-            if channel.last_activity < now - SILENCE_LIMIT:
-                channel.handle_close()
-
-
-class MetricsServer(_Patient, TcpWSGIServer):
-    """HTTP on a TCP socket."""
-
-
-class _PeerTask(WSGITask):
-    def get_environment(self) -> WSGIEnvironment:
-        environ: WSGIEnvironment = super().get_environment()
-        if self.channel.socket is not None:  # closed meanwhile
-            environ["cnf.peer"] = peer_of(self.channel.socket)
-        return environ
+    connections: int = 256
+    large: int = 8
+    """Large answers that are made and sent at a time."""
+    queue: float | None = None
+    """Seconds that a request for one waits for its turn, before it is refused; None: as long as it takes."""
+    grace: float = 0.5
+    """Seconds after which an idle connection makes room for another."""
+    stall: float = 1.0
+    """Seconds after which a large answer that nobody takes makes room for another."""
+    threads: int = 2
+    patience: Patience = field(default_factory=Patience)
 
 
-class _PeerChannel(HTTPChannel):
-    task_class = _PeerTask
+class Web:
+    """One server, for the length of a block."""
 
+    def __init__(
+        self,
+        name: str,
+        listeners: Sequence[socket.socket],
+        application: Application,
+        bounds: Bounds,
+        log: FilteringBoundLogger,
+    ) -> None:
+        """Serve ``application`` on listening sockets, which stay the caller's."""
+        self._name = name
+        self._listeners = listeners
+        self._application = application
+        self._bounds = bounds
+        self._log = log
+        self._workers = ThreadPoolExecutor(bounds.threads, thread_name_prefix=name)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop
+        self._main: asyncio.Task[None] | None = None
 
-class ControlServer(_Patient, UnixWSGIServer):
-    """HTTP on a Unix socket; the application finds the client's credentials in ``environ["cnf.peer"]``."""
+    def __enter__(self) -> Self:
+        """Begin to answer."""
+        self._thread.start()
+        self._started.wait()
+        return self
 
-    channel_class = _PeerChannel
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Hang up on everybody, and end."""
+        if self._main is not None:
+            with suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._main.cancel)
+        self._thread.join()
+        self._workers.shutdown(wait=False, cancel_futures=True)
 
-
-def peer_of(connection: socket.socket) -> Peer:
-    """Return the credentials that the other end had when it connected (unix(7), SO_PEERCRED)."""
-    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    try:
-        packed = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, GETSOCKOPT_LIMIT)
-    except OSError:  # more groups than that: only the primary one counts
-        packed = b""
-    return Peer(pid, uid, frozenset((gid, *(group for (group,) in struct.iter_unpack("I", packed)))))
-
-
-def serve(server_class: type[BaseWSGIServer], listener: socket.socket, application: WSGIApplication, name: str) -> None:
-    """Answer requests on ``listener`` from a daemon thread of its own, for as long as the process lives."""
-    settings = Adjustments(
-        threads=THREADS,
-        ident=None,
-        channel_timeout=SILENCE_LIMIT,
-        cleanup_interval=5,
-        asyncore_use_poll=True,
-        # An answer that nobody takes waits in a temporary file until its client is cut off, and not in a thread.
-        outbuf_high_watermark=1 << 40,
-        max_request_header_size=64 << 10,
-        max_request_body_size=64 << 10,
-    )
-    server = server_class(
-        application,
-        map={},
-        _sock=listener,
-        adj=settings,
-        sockinfo=(listener.family, listener.type, listener.proto, listener.getsockname()),
-        bind_socket=False,
-    )
-    threading.Thread(target=server.run, name=name, daemon=True).start()
-
-
-def listen_tcp(host: str, port: int) -> socket.socket:
-    """Return a listening TCP socket.
-
-    Raises:
-        UnavailableError: the address is taken or not this machine's.
-
-    """
-    try:
-        family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        message = f"metrics.listen {host}:{port}: {error.strerror} (see who uses the port: ss -ltnp; or change it)"
-        raise UnavailableError(message) from error
-    listener.listen(1024)
-    return listener
-
-
-def listen_unix(path: Path, group: int | None) -> socket.socket:
-    """Return a listening Unix socket, for root and ``group`` only; take over a stale socket file, nothing else.
-
-    Raises:
-        UnavailableError: another daemon answers there.
-        ConfigError: something that is no socket is there, or the directory cannot be had.
-        PrivilegeError: the file system refuses.
-
-    """
-    _clear_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    umask = os.umask(0o022)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.umask(0o177)
-        listener.bind(str(path))
-        if group is not None:
-            os.chown(path, -1, group)
-            path.chmod(0o660)
-    except PermissionError as error:
-        raise PrivilegeError(
-            f"control.socket {path}: {error.strerror} (run as root, choose another path, or make the daemon's user a "
-            "member of control.group)"
-        ) from error
-    except OSError as error:
-        raise ConfigError("control", [Problem("control.socket", f"{path}: {error.strerror}")]) from error
-    finally:
-        os.umask(umask)
-    listener.listen(128)
-    return listener
-
-
-def _clear_stale(path: Path) -> None:
-    try:
-        mode = path.lstat().st_mode
-    except OSError:
-        return  # not there; or not to be looked at, and then bind says why
-    if not stat.S_ISSOCK(mode):
-        problem = Problem("control.socket", f"{path} is there and is no socket: move it away, or choose another path")
-        raise ConfigError("control", [problem])
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    def _run(self) -> None:
         try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
+            with suppress(asyncio.CancelledError):
+                asyncio.run(self._serve_all())
+        except Exception as error:  # noqa: BLE001 - the daemon goes on counting, and says what is missing
+            self._log.error("http server failed", server=self._name, error=repr(error))
+        finally:
+            self._started.set()
+
+    async def _serve_all(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
+        bounds = self._bounds
+        self._places = Places(bounds.connections, bounds.grace, self._given_up)
+        self._large = Places(bounds.large, bounds.stall, self._given_up)
+        async with asyncio.TaskGroup() as tasks:
+            for listener in self._listeners:
+                listener.settimeout(0)
+                tasks.create_task(self._accept(listener, tasks))
+            self._started.set()
+
+    async def _accept(self, listener: socket.socket, tasks: asyncio.TaskGroup) -> None:
+        """Accept as long as there is a place; others wait in the kernel."""
+        while True:
+            try:
+                client, _ = await self._loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno not in CLIENTS_FAULT:
+                    self._log.warning("connection not accepted", server=self._name, error=error.strerror)
+                    self._places.relieve()
+                    await asyncio.sleep(RETRY)
+                continue
+            with ExitStack() as stack:
+                stack.enter_context(client)
+                await self._places.wait()
+                stack.pop_all()
+            tasks.create_task(self._serve(client))
+
+    async def _serve(self, client: socket.socket) -> None:
+        """Answer one client, who has a place."""
+        try:
+            with client:
+                await self._talk(client)
+        except CutOffError as error:
+            self._log.info("client cut off", server=self._name, reason=str(error))
         except OSError:
+            pass  # it has hung up
+        except Exception as error:  # noqa: BLE001 - a defect, of which others must not suffer
+            self._log.error("connection failed", server=self._name, error=repr(error))
+        finally:
+            self._places.give_back()
+
+    async def _talk(self, client: socket.socket) -> None:
+        peer = peer_of(client) if client.family == socket.AF_UNIX else None
+        reader = asyncio.StreamReader(READ)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await self._loop.connect_accepted_socket(lambda: protocol, client)
+        writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
+        connection = Connection(reader, writer, self._bounds.patience, peer)
+        with self._places.held(connection):
+            try:
+                await self._converse(connection)
+            finally:
+                connection.abort()
+
+    async def _converse(self, connection: Connection) -> None:
+        going_on = True
+        while going_on:
+            try:
+                request = await connection.receive()
+            except RequestError as error:
+                await self._send(connection, self._application.refuse(error), last=True)
+                await connection.linger()
+                return
+            if request is None:
+                return
+            if self._application.is_large(request):
+                await self._answer_large(connection, request)
+            else:
+                await self._send(connection, await self._ask(request))
+            going_on = connection.go_on()
+
+    async def _answer_large(self, connection: Connection, request: Request) -> None:
+        """Answer when there is a place for one more large answer."""
+        try:
+            async with asyncio.timeout(self._bounds.queue):
+                await self._large.wait()
+        except TimeoutError:
+            message = f"{self._bounds.large} answers as large as this one are being sent at the moment (try again)"
+            busy = RequestError(HTTPStatus.SERVICE_UNAVAILABLE, message, {"Retry-After": "5"})
+            await self._send(connection, self._application.refuse(busy))
             return
-        raise UnavailableError(f"another cnfd (pid {peer_of(probe).pid}) answers at {path} (stop it first)")
+        try:
+            with self._large.held(connection):
+                await self._send(connection, await self._ask(request))
+        finally:
+            self._large.give_back()
 
+    async def _ask(self, request: Request) -> Answer:
+        try:
+            return await self._in_thread(self._application.answer, request)
+        except RequestError as error:
+            return self._application.refuse(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a line and the daemon lives
+            self._log.error("request failed", server=self._name, path=request.path, error=repr(error))
+            message = f"cnfd failed to answer: {error!r} (this is a defect of cnfd)"
+            return self._application.refuse(RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, message))
 
-def reply(start_response: StartResponse, status: str, body: object, kind: str = "application/json") -> Iterable[bytes]:
-    """Answer with ``body``: bytes as they are, text encoded, anything else as JSON."""
-    if not isinstance(body, bytes):
-        body = (body if isinstance(body, str) else json.dumps(body) + "\n").encode(errors="backslashreplace")
-    start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
-    return [body]
+    async def _send(self, connection: Connection, answer: Answer, *, last: bool = False) -> None:
+        body = answer.body
+        blocks = iter(()) if isinstance(body, bytes) else body
+
+        async def next_block() -> bytes | None:
+            return await self._in_thread(next, blocks, None)
+
+        await connection.send(answer, next_block, last=last)
+
+    async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
+        return await self._loop.run_in_executor(self._workers, function, *arguments)
+
+    def _given_up(self) -> None:
+        self._log.info("slow client given up, another wants its place", server=self._name)

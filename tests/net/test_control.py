@@ -113,7 +113,9 @@ def test_the_group_is_served(node: Node, everyones: Stage, group: grp.struct_gro
         pytest.param(b"GET /v1/flows?sort=beauty HTTP/1.1", 400, id="unknown field"),
         pytest.param(b"GET /v1/flows?filter=src+net HTTP/1.1", 400, id="half a filter"),
         pytest.param(b"GET /v1/flows?format=xml HTTP/1.1", 400, id="unknown format"),
-        pytest.param(b"DELETE /v1/flows HTTP/1.1", 400, id="another method"),
+        pytest.param(b"DELETE /v1/flows HTTP/1.1", 405, id="another method"),
+        pytest.param(b"GET /v1/flows?top=%b HTTP/1.1" % (b"9" * 5000), 400, id="top of 5,000 digits"),
+        pytest.param(b"GET /v1/flows?filter=port+%b HTTP/1.1" % (b"9" * 5000), 400, id="port of 5,000 digits"),
         pytest.param(b"GET /v1/flows?top= HTTP/1.1", 200, id="empty top"),
     ],
 )
@@ -147,7 +149,7 @@ def test_what_is_not_http_is_answered(daemon: Daemon, data: bytes) -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        pytest.param(b"POST /v1/flows HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % BIG, id="body"),
+        pytest.param(b"POST /v1/flows HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % BIG, id="body"),
         pytest.param(b"GET /v1/flows HTTP/1.1\r\nX-Filler: ", id="header"),
         pytest.param(b"GET /v1/flows?filter=", id="request line"),
     ],
@@ -170,7 +172,7 @@ def test_a_filter_of_nested_brackets_is_refused(daemon: Daemon) -> None:
 
 def test_a_client_that_hangs_up_is_forgotten(daemon: Daemon) -> None:
     """Connections closed at once, in the middle of a request, or before the answer, leave no descriptor open."""
-    for data in (b"", b"GET /v1/fl", b"GET /v1/flows HTTP/1.1\r\n\r\n"):
+    for data in (b"", b"GET /v1/fl", b"GET /v1/flows HTTP/1.1\r\nHost: x\r\n\r\n"):
         for _ in range(20):
             with daemon.connect_control() as client:
                 client.sendall(data)
@@ -188,7 +190,7 @@ def test_clients_that_never_read_hold_up_nobody(node: Node) -> None:
     with ExitStack() as stack:
         for _ in range(6):
             silent = stack.enter_context(daemon.connect_control())
-            silent.sendall(b"GET /v1/flows?format=jsonl HTTP/1.1\r\n\r\n")
+            silent.sendall(b"GET /v1/flows?format=jsonl HTTP/1.1\r\nHost: x\r\n\r\n")
         for _ in range(3):
             daemon.drain()
             assert daemon.status()["flow_table"]["ipv4"]["entries"] == count

@@ -64,7 +64,7 @@ def test_the_pages(node: Node) -> None:
     assert all(path in daemon.http("/").body for path in (b"/metrics", b"/healthz", b"/readyz"))
     assert daemon.http("/secrets").status == 404
     with daemon.connect_metrics() as client:
-        client.sendall(b"DELETE /metrics HTTP/1.1\r\nConnection: close\r\n\r\n")
+        client.sendall(b"DELETE /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert client.recv(100).startswith(b"HTTP/1.1 405 ")
 
 

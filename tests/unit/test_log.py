@@ -168,10 +168,10 @@ def test_tracebacks_are_for_debug(stream: TextIO, level: LogLevel, shown: str) -
 def test_standard_logging_goes_the_same_way(stream: TextIO) -> None:
     """What libraries log through logging comes out as an event with its logger's name, on one line."""
     log.configure("info", "json", stream)
-    logging.getLogger("waitress.queue").warning("Task queue depth is %d\n", 3)
-    logging.getLogger("waitress").debug("left out")
+    logging.getLogger("library.queue").warning("Task queue depth is %d\n", 3)
+    logging.getLogger("library").debug("left out")
     (line,) = lines(stream)
-    assert (line["level"], line["event"], line["logger"]) == ("warning", "Task queue depth is 3", "waitress.queue")
+    assert (line["level"], line["event"], line["logger"]) == ("warning", "Task queue depth is 3", "library.queue")
 
 
 def test_warnings_go_the_same_way(stream: TextIO) -> None:
@@ -190,7 +190,7 @@ def test_nothing_goes_to_stdout(stream: TextIO, capfd: pytest.CaptureFixture[str
     """Only the stream is written to."""
     log.configure("debug", "json", stream)
     EVENT.error("drain failed")
-    logging.getLogger("waitress").error("failed")
+    logging.getLogger("library").error("failed")
     assert capfd.readouterr() == ("", "")
     assert len(lines(stream)) == 2
 
@@ -211,7 +211,7 @@ def test_full_disk_loses_lines_and_counts_them() -> None:
     with Path("/dev/full").open("w") as full:
         log.configure("info", "json", full)
         EVENT.info("first")
-        logging.getLogger("waitress").error("second")
+        logging.getLogger("library").error("second")
     assert log.lost_lines() == before + 2
 
 
@@ -288,7 +288,7 @@ def test_context_that_cannot_be_shown_is_a_lost_line(stream: TextIO) -> None:
     log.configure("info", "json", stream)
     before = log.lost_lines()
     EVENT.info("broken", value=Broken())
-    logging.getLogger("waitress").error("%d", "no number")
+    logging.getLogger("library").error("%d", "no number")
     EVENT.info("alive")
     assert log.lost_lines() == before + 2
     assert [line["event"] for line in lines(stream)] == ["alive"]

@@ -1,0 +1,204 @@
+"""One HTTP connection: h11's rules of the protocol over a stream, within bounds of size and time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+import h11
+
+from cnf.messages import Answer, Request, RequestError, target
+from cnf.sockets import Peer
+
+HEAD_BYTES: Final = 64 << 10
+"""The longest request line with its headers: a filter may be long."""
+BODY_BYTES: Final = 64 << 10
+BLOCK: Final = 64 << 10
+"""Bytes that are handed to the kernel at a time, and the most of an answer that waits for a client to take it."""
+READ: Final = 16 << 10
+LINGER: Final = 2.0
+"""Seconds that a client gets to take in why its request was refused."""
+
+NextBlock = Callable[[], Awaitable[bytes | None]]
+"""Returns None after the last."""
+
+
+class CutOffError(ConnectionError):
+    """Report that a client has taken nothing for too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client is waited for, in seconds."""
+
+    idle: float = 120.0
+    """For the next request."""
+    silence: float = 30.0
+    """For the rest of a request, and for a block of an answer to be taken."""
+
+
+class Connection:
+    """A connection of one client."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: Patience, peer: Peer | None
+    ) -> None:
+        """Speak HTTP over ``reader`` and ``writer``."""
+        self.waiting_since: float | None = None
+        """Time of the loop since when the client is waited for; None while it waits for us."""
+        self._reader = reader
+        self._writer = writer
+        self._patience = patience
+        self._peer = peer
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+        self._without_body = self._begun = False
+        self._deadline = 0.0
+        # Whoever writes a block waits until the kernel has all of it: nothing else piles up here.
+        writer.transport.set_write_buffer_limits(high=0)
+
+    async def receive(self) -> Request | None:
+        """Return the next request; None when there is no other.
+
+        Raises:
+            RequestError: what came is no request, too large, or not whole in time.
+
+        """
+        now = asyncio.get_running_loop().time()
+        self.waiting_since, self._deadline = now, now + self._patience.idle
+        self._begun = self._without_body = False
+        if self._h11.trailing_data[0]:
+            self._begin()
+        head: h11.Request | None = None
+        body = b""
+        try:
+            while True:
+                match await self._next_event():
+                    case h11.Request() as head:
+                        self._without_body = head.method == b"HEAD"
+                        _check_version(head.http_version)
+                        _check_length(int(dict(head.headers).get(b"content-length", 0)))
+                    case h11.Data(data=data):
+                        body += data
+                        _check_length(len(body))
+                    case h11.EndOfMessage() if head:
+                        self.waiting_since = None
+                        return _request(head, body, self._peer)
+                    case _:  # hung up, or nothing came
+                        return None
+        except TimeoutError:
+            message = f"the request was not whole within {self._patience.silence:g} s"
+            raise RequestError(HTTPStatus.REQUEST_TIMEOUT, message) from None
+        except h11.RemoteProtocolError as error:
+            raise RequestError(HTTPStatus(error.error_status_hint), f"no request of HTTP/1.1: {error}") from None
+
+    async def send(self, answer: Answer, next_block: NextBlock, *, last: bool = False) -> None:
+        """Send an answer, the ``last`` one if the connection cannot go on; a body in blocks comes from ``next_block``.
+
+        Raises:
+            ConnectionError: the client is gone, or has been cut off.
+
+        """
+        whole = answer.body if isinstance(answer.body, bytes) else None
+        headers = [("Date", formatdate(usegmt=True)), ("Content-Type", answer.kind), *answer.headers.items()]
+        if whole is not None:
+            headers.append(("Content-Length", str(len(whole))))
+        if last:
+            headers.append(("Connection", "close"))
+        start = self._send(h11.Response(status_code=answer.status, headers=headers, reason=answer.status.phrase))
+        if self._without_body:
+            await self._write(start + self._send(h11.EndOfMessage()))
+            return
+        if whole is None:
+            while (block := await next_block()) is not None:
+                await self._write(start + self._send(h11.Data(data=block)))
+                start = b""
+        else:
+            for place in range(0, len(whole), BLOCK):
+                await self._write(start + self._send(h11.Data(data=whole[place : place + BLOCK])))
+                start = b""
+        await self._write(start + self._send(h11.EndOfMessage()))
+
+    def go_on(self) -> bool:
+        """Prepare for the next request; tell whether there may be one."""
+        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+            return False
+        self._h11.start_next_cycle()
+        return True
+
+    def abort(self) -> None:
+        """Close without waiting for anything."""
+        self._writer.transport.abort()
+
+    async def linger(self) -> None:
+        """After the last answer, let a client that is still sending read it: a reset would take it away."""
+        if not self._writer.can_write_eof():
+            return
+        self._writer.write_eof()
+        self.waiting_since = asyncio.get_running_loop().time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                while await self._reader.read(READ):
+                    pass
+
+    async def _next_event(self) -> h11.Event | None:
+        """Return what h11 makes of what comes; None if no request begins. Raises TimeoutError if one does not go on."""
+        while (event := self._h11.next_event()) is h11.NEED_DATA:
+            if self._h11.they_are_waiting_for_100_continue:
+                self._writer.write(self._send(h11.InformationalResponse(status_code=100, headers=[])))
+            try:
+                async with asyncio.timeout_at(self._deadline):
+                    data = await self._reader.read(READ)
+            except TimeoutError:
+                if self._begun:
+                    raise
+                return None
+            if not self._begun:
+                self._begin()
+            self._h11.receive_data(data)
+        return event if isinstance(event, h11.Event) else None
+
+    def _begin(self) -> None:
+        """From its first byte on, a request has so much time."""
+        self._begun = True
+        self._deadline = asyncio.get_running_loop().time() + self._patience.silence
+
+    def _send(self, event: h11.Event) -> bytes:
+        return self._h11.send(event) or b""
+
+    async def _write(self, data: bytes) -> None:
+        self._writer.write(data)
+        self.waiting_since = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self._patience.silence):
+                await self._writer.drain()
+        except TimeoutError:
+            raise CutOffError(f"it took nothing for {self._patience.silence:g} s") from None
+        if self._writer.is_closing():
+            raise ConnectionError("closed meanwhile")
+        self.waiting_since = None
+
+
+def _check_version(version: bytes) -> None:
+    if not version.startswith(b"1."):
+        message = f"HTTP/{version.decode()} is not spoken here: expected HTTP/1.1"
+        raise RequestError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, message)
+
+
+def _check_length(length: int) -> None:
+    if length > BODY_BYTES:
+        message = f"the request's body is longer than {BODY_BYTES} bytes"
+        raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+
+
+def _request(head: h11.Request, body: bytes, peer: Peer | None) -> Request:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in head.headers:
+        name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    method, path, query = target(head.method, head.target)
+    return Request(method, path, query, headers, body, peer)

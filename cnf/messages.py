@@ -1,0 +1,111 @@
+"""HTTP requests and answers, as the applications see them: nothing here is about connections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final, Protocol
+from urllib.parse import unquote
+
+from cnf.sockets import Peer
+
+TEXT: Final = "text/plain; charset=utf-8"
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request; HEAD is asked as GET, and the server leaves the body out."""
+
+    method: str
+    path: str
+    """Without its escapes; bytes that are not UTF-8 are shown with backslashes."""
+    query: str = ""
+    """As it came."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """By name in lower case; of several of one name, joined by commas."""
+    body: bytes = b""
+    peer: Peer | None = None
+    """Who asks, on a Unix socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer; a body that is an iterator is made block by block, as the client takes it."""
+
+    status: HTTPStatus
+    body: bytes | Iterator[bytes]
+    kind: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class RequestError(Exception):
+    """Refuse a request for what it is in HTTP; the application words the answer."""
+
+    def __init__(self, status: HTTPStatus, message: str, headers: Mapping[str, str] | None = None) -> None:
+        """Keep what the answer has to have."""
+        super().__init__(message)
+        self.status = status
+        self.headers = headers or {}
+
+
+Handler = Callable[[Request], Answer]
+Paths = Mapping[str, Mapping[str, Handler]]
+"""Handlers by path and method; what answers GET answers HEAD."""
+
+
+class Application(Protocol):
+    """What a server needs to know of what it serves; each is called in a thread of the server's."""
+
+    def answer(self, request: Request) -> Answer:
+        """Return the answer. Raises RequestError; nothing else, but for a defect."""
+        ...
+
+    def refuse(self, error: RequestError) -> Answer:
+        """Return the answer to what is refused."""
+        ...
+
+    def is_large(self, request: Request) -> bool:
+        """Tell whether the answer may be one of those of which only a few are made at a time."""
+        ...
+
+
+def target(method: bytes, raw: bytes) -> tuple[str, str, str]:
+    """Return method, path and query of a request line: HEAD is GET, and a whole URL is the path in it."""
+    text = raw.decode("ascii")
+    if text.lower().startswith(("http://", "https://")):
+        rest = text.partition("//")[2]
+        start = min((place for mark in "/?" if (place := rest.find(mark)) >= 0), default=len(rest))
+        text = rest[start:] if rest[start : start + 1] == "/" else f"/{rest[start:]}"
+    path, _, query = text.partition("?")
+    name = method.decode("ascii")
+    return "GET" if name == "HEAD" else name, unquote(path, errors="backslashreplace"), query
+
+
+def handler(paths: Paths, request: Request) -> Handler:
+    """Return who answers ``request``.
+
+    Raises:
+        RequestError: there is no such path, or it does not answer that method.
+
+    """
+    methods = paths.get(request.path)
+    if methods is None:
+        raise RequestError(HTTPStatus.NOT_FOUND, f"nothing is at {request.path!r}: there are {', '.join(paths)}")
+    if request.method not in methods:
+        allowed = [method for each in methods for method in (("GET", "HEAD") if each == "GET" else (each,))]
+        message = f"{request.method} is not answered at {request.path}: expected {' or '.join(allowed)}"
+        raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, message, {"Allow": ", ".join(allowed)})
+    return methods[request.method]
+
+
+def encode(text: str) -> bytes:
+    """Return ``text`` in UTF-8; names that hold other bytes are shown with backslashes."""
+    return text.encode(errors="backslashreplace")
+
+
+def reply(document: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
+    """Answer with ``document`` as JSON."""
+    return Answer(status, encode(json.dumps(document) + "\n"))

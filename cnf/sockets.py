@@ -1,0 +1,165 @@
+"""The sockets that the servers listen on, and who is at the other end of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from structlog.typing import FilteringBoundLogger
+
+from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UnavailableError
+
+BACKLOG: Final = 1024
+"""Connections that wait in the kernel to be accepted."""
+RECEIVE_BUFFER: Final = 16 << 10
+"""Bytes that the kernel is asked to keep of what a client sends before it is read; it takes about twice as many."""
+NOT_HERE: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
+"""What bind(2) and socket(2) say of an address that this machine does not have, or cannot."""
+IPV6_OFF: Final = 'for IPv4 alone write "0.0.0.0:{port}"'
+
+SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python's socket module does not name it
+GETSOCKOPT_LIMIT: Final = 1024  # the longest answer that Python's getsockopt() takes: 256 groups
+
+
+class Peer(NamedTuple):
+    """Who is at the other end of a Unix socket."""
+
+    pid: int
+    uid: int
+    groups: frozenset[int]
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Return the credentials that the other end had when it connected (unix(7), SO_PEERCRED)."""
+    pid, uid, gid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    try:
+        packed = connection.getsockopt(socket.SOL_SOCKET, SO_PEERGROUPS, GETSOCKOPT_LIMIT)
+    except OSError:  # more groups than that: only the primary one counts
+        packed = b""
+    return Peer(pid, uid, frozenset((gid, *(group for (group,) in struct.iter_unpack("I", packed)))))
+
+
+@contextmanager
+def listen_tcp(host: str, port: int, log: FilteringBoundLogger) -> Iterator[Sequence[socket.socket]]:
+    """Have listening TCP sockets, one for each address that ``host`` means, for the length of the block.
+
+    Addresses of a name that this machine does not have are left out and logged, as long as there is another.
+
+    Raises:
+        UnavailableError: no address can be had, or one is taken.
+        PrivilegeError: the port is one of those that not everybody may have.
+
+    """
+    where = f"metrics.listen {f'[{host}]' if ':' in host else host}:{port}"
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise UnavailableError(f"{where}: {error.strerror} (is the name right? getent ahosts {host})") from error
+    refusals: list[tuple[str, OSError]] = []
+    with ExitStack() as stack:
+        listeners = []
+        for family, _kind, _protocol, _name, address in dict.fromkeys(found):
+            try:
+                listeners.append(stack.enter_context(_listening(family, address)))
+            except OSError as error:
+                if error.errno not in NOT_HERE:
+                    raise listen_error(where, host, port, error) from error
+                refusals.append((str(address[0]), error))
+        if not listeners:
+            raise listen_error(where, host, port, refusals[0][1])
+        for shown, refusal in refusals:
+            log.warning("not listening on one address", listen=where, address=shown, error=refusal.strerror)
+        yield listeners
+
+
+def listen_error(where: str, host: str, port: int, error: OSError) -> CnfError:
+    """Return the error for a TCP address that cannot be listened on, with the remedy that fits."""
+    message = f"{where}: {error.strerror}"
+    ipv6 = ":" in host
+    match error.errno:
+        case errno.EADDRINUSE:
+            return UnavailableError(f"{message} (see who uses the port: ss -ltnp; or change it)")
+        case errno.EACCES | errno.EPERM:
+            remedy = "choose a port from 1024 on, or run with CAP_NET_BIND_SERVICE"
+            return PrivilegeError(f"{message} ({remedy})")
+        case errno.EAFNOSUPPORT:
+            return UnavailableError(f"{message} (this kernel has IPv6 off: {IPV6_OFF.format(port=port)})")
+        case errno.EADDRNOTAVAIL if ipv6:
+            remedy = f"no interface here has the address, see: ip -6 address; where IPv6 is off, {IPV6_OFF}"
+            return UnavailableError(f"{message} ({remedy.format(port=port)})")
+        case errno.EADDRNOTAVAIL:
+            return UnavailableError(f"{message} (no interface here has the address, see: ip address)")
+        case _:
+            return UnavailableError(f"{message} (choose another address or port)")
+
+
+def _listening(family: int, address: tuple[Any, ...]) -> socket.socket:
+    """Return a socket that listens on ``address``, as getaddrinfo(3) has it. Raises OSError."""
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)  # what is accepted inherits it
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def listen_unix(path: Path, group: int | None) -> socket.socket:
+    """Return a listening Unix socket, for root and ``group`` only; take over a stale socket file, nothing else.
+
+    Raises:
+        UnavailableError: another daemon answers there.
+        ConfigError: something that is no socket is there, or the directory cannot be had.
+        PrivilegeError: the file system refuses.
+
+    """
+    _clear_stale(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    umask = os.umask(0o022)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.umask(0o177)
+        listener.bind(str(path))
+        if group is not None:
+            os.chown(path, -1, group)
+            path.chmod(0o660)
+    except PermissionError as error:
+        raise PrivilegeError(
+            f"control.socket {path}: {error.strerror} (run as root, choose another path, or make the daemon's user a "
+            "member of control.group)"
+        ) from error
+    except OSError as error:
+        raise ConfigError("control", [Problem("control.socket", f"{path}: {error.strerror}")]) from error
+    finally:
+        os.umask(umask)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _clear_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return  # not there; or not to be looked at, and then bind says why
+    if not stat.S_ISSOCK(mode):
+        problem = Problem("control.socket", f"{path} is there and is no socket: move it away, or choose another path")
+        raise ConfigError("control", [problem])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except OSError:
+            return
+        raise UnavailableError(f"another cnfd (pid {peer_of(probe).pid}) answers at {path} (stop it first)")
