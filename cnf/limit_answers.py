@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from itertools import islice
 from typing import Any, Final
@@ -18,7 +18,7 @@ from cnf.overrides import Effective, Origin
 from cnf.records import TRAFFIC, VERDICTS
 from cnf.rules import Rule
 from cnf.snapshot import Snapshot
-from cnf.sources import Held, describe, sort_column
+from cnf.sources import Held, describe, merge_largest, sort_column
 
 EXPLAINED_FLOWS: Final = 10
 
@@ -57,8 +57,8 @@ def change(limiter: Limiter, body: object, uid: int, pid: int) -> dict[str, Any]
     }
 
 
-def sources(limiter: Limiter, sort: str, count: int | None) -> tuple[list[dict[str, Any]], int]:
-    """Return the ``count`` buckets (all if None) that are largest by ``sort``, and how many there are.
+def sources(limiter: Limiter, sort: str, count: int | None) -> tuple[Iterator[dict[str, Any]], int]:
+    """Return the ``count`` buckets (all if None) that are largest by ``sort``, as they are asked for, and of how many.
 
     Raises:
         UsageError: there is no such key to sort by.
@@ -66,11 +66,12 @@ def sources(limiter: Limiter, sort: str, count: int | None) -> tuple[list[dict[s
     """
     column, drained = sort_column(sort), limiter.sources
     if drained is None:
-        return [], 0
+        return iter(()), 0
     shared = [held for held in limiter.shared() if held.in_use]
-    buckets = sorted((*drained.largest(column, count), *shared), key=lambda held: int(held.value[column]), reverse=True)
+    shared.sort(key=lambda held: int(held.value[column]), reverse=True)
+    buckets = islice(merge_largest(column, drained.largest(column, count), shared), count)
     now = limiter.read_clock()
-    return [describe(held, limiter.bucket_rule, drained, now) for held in buckets[:count]], len(drained) + len(shared)
+    return (describe(held, limiter.bucket_rule, drained, now) for held in buckets), len(drained) + len(shared)
 
 
 def explanation(limiter: Limiter, snapshot: Snapshot, address: str, protocol: str, interface: str) -> dict[str, Any]:

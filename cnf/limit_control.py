@@ -54,7 +54,7 @@ class LimitControl:
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }
-        return self._listing.answer(form, iter(sources), FIELDS, "sources", rest)
+        return self._listing.answer(form, sources, FIELDS, "sources", rest)
 
     def _explain(self, request: Request) -> Answer:
         asked = parameters(request, "address", "protocol", "interface")

@@ -19,6 +19,9 @@ BLOCK: Final = 64 << 10
 MOST_DIGITS: Final = 40
 """Of a number: far beyond all that can be counted, and far below what int() refuses."""
 
+MOST: Final = 1 << 32
+"""Of what is asked for: more than any table holds."""
+
 
 def parameters(request: Request, *known: str) -> dict[str, str]:
     """Return the parameters of the request. Raises UsageError for one that is not ``known``."""
@@ -32,7 +35,8 @@ def parameters(request: Request, *known: str) -> dict[str, str]:
 
 def count(asked: Mapping[str, str]) -> int | None:
     """Return the parameter ``top``; None for all. Raises UsageError."""
-    return number(asked, "top")
+    top = number(asked, "top")
+    return None if top is None else min(top, MOST)
 
 
 def number(asked: Mapping[str, str], name: str) -> int | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -78,11 +80,15 @@ class Sources:
         return sum(map(len, self.values.values()))
 
     def largest(self, column: str, count: int | None) -> Iterator[Held]:
-        """Yield each family's ``count`` largest (all if None) by the field ``column``."""
-        for family, values in self.values.items():
-            for row in largest(values[column], count):
-                source, rule = self._network(family, self.keys[family][row]), int(values["decision"][row]) & RULE_BITS
-                yield Held(source, rule, values[row])
+        """Yield the ``count`` largest (all if None) by the field ``column``, as they are asked for."""
+        families = (self._largest(family, column, count) for family in self.values)
+        return islice(merge_largest(column, *families), count)
+
+    def _largest(self, family: Family, column: str, count: int | None) -> Iterator[Held]:
+        values, keys = self.values[family], self.keys[family]
+        for row in largest(values[column], count):
+            source, rule = self._network(family, keys[row]), int(values["decision"][row]) & RULE_BITS
+            yield Held(source, rule, values[row])
 
     def _network(self, family: Family, key: Records) -> Network:
         address = key["addr"].tobytes()
@@ -137,6 +143,11 @@ class SourceReader:
         )
         self._before = clock.now.jiffies
         return sources
+
+
+def merge_largest(column: str, *sorted_buckets: Iterable[Held]) -> Iterator[Held]:
+    """Yield buckets, given in runs of which each has the largest first by the field ``column``, in that order."""
+    return merge(*sorted_buckets, key=lambda held: int(held.value[column]), reverse=True)
 
 
 def sort_column(sort: str) -> str:
