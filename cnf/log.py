@@ -24,6 +24,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, ExcInfo, Processor
 
 from cnf.config import LogFormat, LogLevel
+from cnf.repeats import Repeats
 
 PATIENCE: Final = 0.05
 """Seconds that a line waits for a reader who is behind."""
@@ -64,6 +65,11 @@ def lost_lines() -> int:
     return _LineHandler.lost
 
 
+def suppressed_lines() -> int:
+    """Return how many lines were left out since the process started, because too many like them had come."""
+    return _LineHandler.suppressed
+
+
 class _LineHandler(logging.Handler):
     """Write each record as a line to the descriptor, and count those that fail; never wait for a reader who is stuck.
 
@@ -72,14 +78,22 @@ class _LineHandler(logging.Handler):
     """
 
     lost: ClassVar[int] = 0
+    suppressed: ClassVar[int] = 0
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
         self._stuck = False
         self._cut = False
+        self._repeats = Repeats()
 
     def emit(self, record: logging.LogRecord) -> None:  # the caller, handle(), holds the handler's lock
+        if record.levelno > logging.DEBUG:  # whoever wants debug events wants all of them
+            left_out = self._repeats.admit(_kind(record), time.monotonic())
+            if left_out is None:
+                _LineHandler.suppressed += 1
+                return
+            record.left_out = left_out
         written = False
         with contextlib.suppress(Exception):
             written = self._write(f"{self.format(record)}\n".encode(errors="backslashreplace"))
@@ -104,6 +118,13 @@ class _LineHandler(logging.Handler):
         return True
 
 
+def _kind(record: logging.LogRecord) -> tuple[object, ...]:
+    """Return what lines have in common of which too many are too many: the event, and the interface if it is of one."""
+    if isinstance(record.msg, dict):
+        return str(record.msg.get("event")), str(record.msg.get("interface", ""))
+    return record.name, record.pathname, record.lineno
+
+
 def _tell_exception(exc_info: ExcInfo) -> str:
     """Return the whole traceback when debug events are let through, else the exception alone, in one line."""
     if logging.getLogger().isEnabledFor(logging.DEBUG):
@@ -123,6 +144,8 @@ def _order(_logger: object, _method: str, event: EventDict) -> EventDict:
         "level": record.levelname.lower(),
         "event": _plain(text),
     }
+    if left_out := getattr(record, "left_out", 0):
+        event = {**event, "left_out": left_out}
     return head | {f"{key}_" if key in head else key: _plain(value) for key, value in event.items()}
 
 

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
 
-from cnf.log import lost_lines
+from cnf.log import lost_lines, suppressed_lines
 from cnf.records import DROP_REASONS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
 from cnf.series import FlowLabels
 from cnf.state import State
@@ -165,6 +165,9 @@ def daemon(state: State) -> Iterator[Metric]:
     info.add_metric(tuple(state.build_info.values()), 1)
     yield info
     yield CounterMetricFamily("cnf_log_lines_lost", "Log lines that could not be written.", lost_lines())
+    yield CounterMetricFamily(
+        "cnf_log_lines_suppressed", "Log lines left out, as too many like them had come.", suppressed_lines()
+    )
 
 
 COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, limiter, events, top_flows)

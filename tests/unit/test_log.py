@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -296,11 +297,11 @@ def test_context_that_cannot_be_shown_is_a_lost_line(stream: TextIO) -> None:
 
 def test_threads_do_not_mix_their_lines(stream: TextIO) -> None:
     """Lines of many threads are all there, and each is whole."""
-    log.configure("info", "json", stream)
+    log.configure("debug", "json", stream)
 
     def work(thread: int) -> None:
         for number in range(50):
-            EVENT.info("drained", thread=thread, number=number, text="x" * 5000)
+            EVENT.debug("drained", thread=thread, number=number, text="x" * 5000)
 
     threads = [threading.Thread(target=work, args=(thread,)) for thread in range(8)]
     for thread in threads:
@@ -309,3 +310,38 @@ def test_threads_do_not_mix_their_lines(stream: TextIO) -> None:
         thread.join()
     seen = {(line["thread"], line["number"]) for line in lines(stream)}
     assert seen == {(thread, number) for thread in range(8) for number in range(50)}
+
+
+def test_a_flood_of_lines_alike_is_bounded(stream: TextIO) -> None:
+    """Of thousands of lines alike, of the daemon's or of a library's, a hundred are written, the others counted."""
+    log.configure("info", "json", stream)
+    before = log.suppressed_lines()
+    for number in range(5000):
+        EVENT.warning("connection not accepted", server="metrics", number=number)
+        logging.getLogger("library").error("socket.accept() %d", number)
+    EVENT.info("xdp attached", interface="eth0")
+    written = lines(stream)
+    events = [line["event"] for line in written]
+    assert 100 <= events.count("connection not accepted") < 200
+    assert 100 <= sum("socket.accept()" in event for event in events) < 200
+    assert events[-1] == "xdp attached"
+    assert log.suppressed_lines() - before == 10_001 - len(written)
+
+
+def test_what_was_left_out_is_said_with_the_next_line(stream: TextIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line after a gap says how many were left out."""
+    log.configure("info", "json", stream)
+    monkeypatch.setattr(time, "monotonic", lambda: 1.0)
+    for _ in range(150):
+        EVENT.info("again")
+    monkeypatch.setattr(time, "monotonic", lambda: 2.5)
+    EVENT.info("again")
+    assert [line.get("left_out") for line in lines(stream)] == [*[None] * 100, 50]
+
+
+def test_debug_events_are_all_written(stream: TextIO) -> None:
+    """Whoever has asked for debug events gets each."""
+    log.configure("debug", "json", stream)
+    for _ in range(300):
+        EVENT.debug("drained")
+    assert len(lines(stream)) == 300

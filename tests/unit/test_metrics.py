@@ -134,6 +134,7 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_drain_age_seconds": set(),
         "cnf_build_info": {"version", "kernel"},
         "cnf_log_lines_lost_total": set(),
+        "cnf_log_lines_suppressed_total": set(),
         "cnf_collector_success": {"collector"},
         "cnf_series_suppressed_total": {"collector"},
     }

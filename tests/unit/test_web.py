@@ -8,6 +8,7 @@ import selectors
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from email.utils import parsedate_to_datetime
@@ -17,7 +18,7 @@ from typing import Final
 import pytest
 
 from cnf.connection import BODY_BYTES, HEAD_BYTES, Patience
-from cnf.web import Bounds
+from cnf.web import RETRY, Bounds
 from tests.unit.served import PATIENCE, everything, get, headers, serving, status
 
 DESCRIPTORS: Final = Path("/proc/self/fd")
@@ -371,6 +372,34 @@ def test_clients_that_hang_up_are_forgotten() -> None:
             assert status(server.ask(get("/"))) == 200
 
 
+def test_without_descriptors_the_oldest_idle_client_goes() -> None:
+    """When no descriptor is left, the client that has been idle for longest gives its own up for the next one."""
+    with serving(Bounds(grace=0.0)) as server, server.connect() as idle, socket.socket() as next_one:
+        next_one.settimeout(PATIENCE)
+        assert status(server.ask(get("/"))) == 200  # so the idle one has been accepted
+        with no_more_descriptors():
+            next_one.connect(server.address)
+            next_one.sendall(get("/"))
+            assert status(everything(next_one)) == 200
+            assert idle.recv(1) == b""
+        assert server.log.lines.get(timeout=PATIENCE)[0] == "connection not accepted"
+
+
+def test_without_descriptors_it_is_tried_again_without_haste() -> None:
+    """While no descriptor is to be had, accepting is tried again now and then, at next to no CPU time."""
+    with serving() as server, socket.socket() as client:
+        client.settimeout(PATIENCE)
+        with no_more_descriptors():
+            before = time.process_time()
+            client.connect(server.address)
+            client.sendall(get("/"))
+            for _ in range(4):
+                event, context = server.log.lines.get(timeout=PATIENCE)
+                assert (event, context["error"]) == ("connection not accepted", "Too many open files")
+            assert time.process_time() - before < RETRY
+        assert status(everything(client)) == 200
+
+
 def test_the_end_hangs_up_on_everybody() -> None:
     """A server that ends waits for no client: idle, slow, deaf or in the queue."""
     with ExitStack() as stack:
@@ -394,6 +423,22 @@ def descriptors(count: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """Let this process open no more descriptors."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as holes:
+        lowest = holes.enter_context(Path("/dev/null").open("rb"))
+        highest = max(int(path.name) for path in DESCRIPTORS.iterdir())
+        while lowest.fileno() < highest:
+            lowest = holes.enter_context(Path("/dev/null").open("rb"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest.fileno() + 1, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def open_ends(clients: list[socket.socket]) -> int:
