@@ -1,0 +1,111 @@
+"""Every program that a configuration can ask for is taken by the kernel's verifier, counts, limits, and tells."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from itertools import product
+from typing import Final
+
+import pytest
+
+from cnf.events import evicted_flows
+from cnf.kernel import program
+from cnf.kernel.ring import Ring
+from cnf.records import EVENT_KINDS
+from tests.bpf.compare import XDP_PASS
+from tests.bpf.conftest import Datapath
+from tests.bpf.limited import SIZE, XDP_DROP, Limited
+from tests.bpf.packets import TCP, UDP, VLAN, IPv4, IPv6, Layer, frame
+
+FLOWS: Final = 16
+"""What a table holds: with twice the slots, ten times as many flows have to make room."""
+BYTES: Final = 200
+PACKETS: Final = 8
+ONLY_SO_MANY: Final = {
+    "mode": "enforce",
+    "rules": [{"name": "few", "prefixes": ["0.0.0.0/0", "::/0"], "bits_per_second": 8, "burst_bytes": PACKETS * BYTES}],
+}
+"""The next packet of a source would have to wait for over three minutes."""
+LAYERS: Final[dict[str, tuple[Layer, ...]]] = {
+    "ipv4": (IPv4(), UDP()),
+    "ipv6": (IPv6(), TCP()),
+    "vlan": (VLAN(5), IPv4(), UDP()),
+    "vlan, ipv6": (VLAN(5), IPv6(), TCP()),
+}
+STORES: Final[tuple[tuple[program.Table, bool], ...]] = (("cache", False), ("cache", True), ("lru_hash", False))
+"""Tables, and whether the flows that they let go are told of: plan() has that of a cache only."""
+SWITCHES: Final = (True, False)
+ALL: Final = [
+    program.Blueprint(FLOWS, table, ipv6=ipv6, vlan=vlan, limiter=limiter, evicted_records=evicted)
+    for (table, evicted), limiter, ipv6, vlan in product(STORES, (None, SIZE), SWITCHES, SWITCHES)
+]
+
+
+def name(blueprint: program.Blueprint) -> str:
+    """Return what is compiled in."""
+    parts = {
+        "limits": blueprint.limiter,
+        "evicted": blueprint.evicted_records,
+        "ipv6": blueprint.ipv6,
+        "vlan": blueprint.vlan,
+    }
+    return " ".join((blueprint.table, *(part for part, there in parts.items() if there)))
+
+
+@pytest.mark.parametrize("blueprint", ALL, ids=name)
+def test_it_loads_and_does_all_that_it_has(blueprint: program.Blueprint) -> None:
+    """The kernel takes it; packets count, and where it has limits and evicted records, those do as they should."""
+    loaded = program.load(blueprint)
+    try:
+        if blueprint.limiter:
+            limited = Limited(loaded)
+            _check_counts(limited)
+            _check_limits(limited)
+            limited.start({})
+        else:
+            _check_counts(Datapath(loaded))
+        if blueprint.evicted_records:
+            _check_telling(Datapath(loaded))
+    finally:
+        loaded.close()
+
+
+def _check_counts(datapath: Datapath) -> None:
+    """Check that packets pass, in a flow of their own if their kind is compiled in, and each stands in one counter."""
+    blueprint = datapath.loaded.blueprint
+    tracked = [
+        kind for kind in LAYERS if (blueprint.ipv6 or "ipv6" not in kind) and (blueprint.vlan or "vlan" not in kind)
+    ]
+    for layers in LAYERS.values():
+        assert datapath.run(frame(*layers, pad_to=BYTES), 3) == XDP_PASS
+
+    assert sum(packets for packets, _octets in datapath.received().values()) == 3 * len(LAYERS)
+    assert datapath.received().get("non_ip", (0, 0))[0] == 3 * (len(LAYERS) - len(tracked))
+    assert [value.packets for value in datapath.flows().values()] == [3] * len(tracked)
+
+
+def _check_limits(limited: Limited) -> None:
+    """Check that a source is dropped from the first packet on that is over its bucket, and an event says so."""
+    kinds = ("ipv4", "ipv6") if limited.loaded.blueprint.ipv6 else ("ipv4",)
+    limited.start(ONLY_SO_MANY)
+    for kind in kinds:
+        packet = frame(*LAYERS[kind], pad_to=BYTES)
+        assert [limited.run(packet) for _ in range(PACKETS + 2)] == [XDP_PASS] * PACKETS + [XDP_DROP] * 2
+
+    with closing(Ring(limited.loaded.maps["events"])) as ring:
+        told = [EVENT_KINDS[kind] for kind in ring.read().events["kind"]]
+    assert told == ["rule_generation", *["first_drop"] * len(kinds)]
+    assert limited.packets() == {"few": {"passed": PACKETS * len(kinds), "limited": 2 * len(kinds)}}
+
+
+def _check_telling(datapath: Datapath) -> None:
+    """Check that each flow that makes room is told of, as the table's counters have it."""
+    datapath.reset()
+    ports = range(10 * FLOWS)
+    for port in ports:
+        datapath.run(frame(IPv4(), UDP(src_port=port), pad_to=BYTES))
+
+    with closing(Ring(datapath.loaded.maps["events"])) as ring:
+        flows, _rows = evicted_flows(ring.read().events, "ipv4")
+    assert len(flows) == datapath.table_counters.read("ipv4").evicted_entries > 0
+    assert len({*flows.src_port.tolist()} | {key.src_port for key in datapath.flows()}) == len(ports)
