@@ -81,6 +81,8 @@ class CacheSources:
         if len(rows):
             over = self._over.at(block.places[rows])
             values["over_bytes"][rows], values["last_over"][rows] = over["bytes"], over["last"]
+            for name in ("dropped_packets", "dropped_bytes"):
+                values[name][rows] = over[name]
         # Each packet has been one or the other: debited, or over the limit.
         values["last_seen"] = np.maximum(values["bucket"]["last_used"], values["last_over"])
         return values

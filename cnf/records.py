@@ -145,6 +145,8 @@ LIMIT_SOURCE: Final = np.dtype(
         ("over_packets", "<u8"),
         ("over_bytes", "<u8"),
         ("last_over", "<u8"),
+        ("dropped_packets", "<u8"),
+        ("dropped_bytes", "<u8"),
         ("last_seen", "<u8"),
     ]
 )
@@ -153,7 +155,7 @@ LIMIT4_SLOT: Final = np.dtype([*_SLOT_SOURCE, ("key", LIMIT4_KEY)])
 LIMIT6_SLOT: Final = np.dtype([*_SLOT_SOURCE, ("key", LIMIT6_KEY)])
 LIMIT4_BUCKET: Final = np.dtype([("head", CACHE_HEAD), ("slots", LIMIT4_SLOT, (WAYS,))])
 LIMIT6_BUCKET: Final = np.dtype([("head", CACHE_HEAD), ("slots", LIMIT6_SLOT, (WAYS,))])
-LIMIT_OVER: Final = np.dtype([("bytes", "<u8"), ("last", "<u8")])
+LIMIT_OVER: Final = np.dtype([("bytes", "<u8"), ("last", "<u8"), ("dropped_packets", "<u8"), ("dropped_bytes", "<u8")])
 
 EVENT: Final = np.dtype(
     [("kind", "<u4"), ("family", "<u4"), ("jiffies", "<u8"), ("key", "<u8", (6,)), ("value", FLOW_VALUE)]

@@ -275,6 +275,8 @@ struct limit_source {
 	__u64 over_packets; /* over it: dropped, or in shadow would have been */
 	__u64 over_bytes;
 	__u64 last_over; /* jiffies */
+	__u64 dropped_packets; /* of those over it */
+	__u64 dropped_bytes;
 	__u64 last_seen; /* jiffies; not of a shared bucket */
 };
 
@@ -297,9 +299,11 @@ struct limit6_slot {
 	struct limit6_key key;
 };
 
-struct limit_over { /* the element of a slot that has over_packets; like over_bytes and last_over */
+struct limit_over { /* the element of a slot that has over_packets; like limit_source from over_bytes on */
 	__u64 bytes;
 	__u64 last;
+	__u64 dropped_packets;
+	__u64 dropped_bytes;
 };
 
 /* What the program tells the daemon as it happens. Label `kind` of cnf_events_lost_total; the order is that of
@@ -339,7 +343,7 @@ _Static_assert(sizeof(struct flow6_slot) == 96, "flow6_slot");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");
 _Static_assert(sizeof(struct limit_rule) == 64, "limit_rule");
-_Static_assert(sizeof(struct limit_source) == 80, "limit_source");
+_Static_assert(sizeof(struct limit_source) == 96, "limit_source");
 _Static_assert(sizeof(struct limit4_slot) == 64, "limit4_slot");
 _Static_assert(sizeof(struct limit6_slot) == 80, "limit6_slot");
 _Static_assert(sizeof(struct event) == 120, "event");

@@ -100,11 +100,11 @@ static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32
 }
 
 /*
- * Count a packet that the bucket in `place`, or a shared one, holds or does not. Return whether it is the first that it
- * does not.
+ * Count a packet that the bucket in `place`, or a shared one, holds or does not. Return whether it is the first that is
+ * dropped for it; in shadow none is.
  */
 static __always_inline int source_count(enum cnf_table table, struct source_place *place, struct limit_source *source,
-					int shared, int within, __u64 bytes, __u64 jiffies)
+					int shared, int within, int enforce, __u64 bytes, __u64 jiffies)
 {
 	struct limit_over *over;
 
@@ -113,12 +113,16 @@ static __always_inline int source_count(enum cnf_table table, struct source_plac
 		__sync_fetch_and_add(&source->bytes, bytes);
 		return 0;
 	}
+	__sync_fetch_and_add(&source->over_packets, 1);
 	over = shared ? (void *)&source->over_bytes : source_over(table, place);
-	if (over) { /* always */
-		__sync_fetch_and_add(&over->bytes, bytes);
-		over->last = jiffies;
-	}
-	return !__sync_fetch_and_add(&source->over_packets, 1);
+	if (!over)
+		return 0; /* never */
+	__sync_fetch_and_add(&over->bytes, bytes);
+	over->last = jiffies;
+	if (!enforce)
+		return 0;
+	__sync_fetch_and_add(&over->dropped_bytes, bytes);
+	return !__sync_fetch_and_add(&over->dropped_packets, 1);
 }
 
 /* Read the generation, once a packet: all that is looked up for it is of one rule set. */
@@ -211,7 +215,7 @@ admit: /* one for both kinds of buckets: it is long, and compiled in where it st
 	if (!shared)
 		source_full(&place, jiffies + parameters->full_after + 1);
 	within = bucket_admit(source, shared ? 0 : decision, parameters, bytes, jiffies);
-	if (source_count(table, &place, source, shared, within, bytes, jiffies) && rule & CNF_ENFORCE)
+	if (source_count(table, &place, source, shared, within, !!(rule & CNF_ENFORCE), bytes, jiffies))
 		event_first_drop(table, addr, rule & ~CNF_ENFORCE, slot, jiffies);
 	limit_count(index, within ? CNF_PASSED : rule & CNF_ENFORCE ? CNF_LIMITED : CNF_WOULD_LIMIT, bytes);
 	return within || !(rule & CNF_ENFORCE) ? CNF_LIMIT_PASS : CNF_LIMIT_DROP;

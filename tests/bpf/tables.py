@@ -105,6 +105,8 @@ class CacheSlots(CacheEntries):
             assert self.aside
             over = self.aside.at(block.places)
             values["over_bytes"], values["last_over"] = over["bytes"], over["last"]
+            for name in ("dropped_packets", "dropped_bytes"):
+                values[name] = over[name]
             values["last_seen"] = np.maximum(slots["bucket"]["last_used"], over["last"])
             yield slots["key"], values
 

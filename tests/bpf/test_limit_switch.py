@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from contextlib import closing
 from ipaddress import ip_network
 from typing import Any, Final
 
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from cnf.kernel.maps import Array
-from cnf.records import FAMILIES
+from cnf.kernel.ring import Ring
+from cnf.records import EVENT_KINDS, FAMILIES
 from cnf.rules import Network
 from tests.bpf.compare import XDP_PASS
-from tests.bpf.limited import Clocked, Limited
+from tests.bpf.limited import XDP_DROP, Clocked, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.bpf.pinned import Flood
 
@@ -208,3 +210,29 @@ def test_nothing_is_looked_up_where_everything_passes(
     generation = Array("limit_generation", limited.loaded.maps["limit_generation"], np.dtype("<u8"))
     assert bool(generation.read(0)[0]) is looks_up
     assert len(limited.sources()) == sources
+
+
+@pytest.mark.parametrize("packet", PACKETS, ids=FAMILIES)
+@pytest.mark.parametrize("kind", ["source", "prefix"])
+def test_the_first_drop_is_told_of_a_bucket_that_was_over_in_shadow(clocked: Clocked, packet: bytes, kind: str) -> None:
+    """What shadow let pass is no drop: the first packet that is dropped in earnest is an event, and no other is."""
+    bank = clocked.start(table("shadow", bucket=kind))
+    with closing(Ring(clocked.loaded.maps["events"])) as ring:
+        ring.read()
+        assert [clocked.run(packet) for _ in range(BURST + 4)] == [XDP_PASS] * (BURST + 4)
+        assert kinds(ring) == ["rule_generation"]
+        for mode, told in (("enforce", ["first_drop"]), ("shadow", []), ("enforce", [])):
+            clocked.switch(table(mode, bucket=kind))
+            assert [clocked.run(packet) for _ in range(3)] == [XDP_PASS if mode == "shadow" else XDP_DROP] * 3
+            assert kinds(ring) == ["rule_generation", *told]
+
+    shared = [clocked.maps.shared(place) for place in bank.shared_places]
+    values = [value for value in (*shared, *(value for *_, value in clocked.sources())) if value["packets"]]
+    names = ("packets", "over_packets", "over_bytes", "dropped_packets", "dropped_bytes")
+    size = len(packet)
+    assert [[int(value[name]) for name in names] for value in values] == [[BURST, 13, 13 * size, 6, 6 * size]]
+
+
+def kinds(ring: Ring) -> list[str]:
+    """Return what has been told of meanwhile."""
+    return [EVENT_KINDS[kind] for kind in ring.read().events["kind"]]
