@@ -70,6 +70,7 @@ make_venv() {
 	if [ -n "$dev" ] && [ "$(cat .venv/.setup-dev 2>/dev/null)" != "$fingerprint" ]; then
 		echo "adding the development tools to .venv" >&2
 		install_locked requirements-dev.lock
+		add_promtool
 		echo "$fingerprint" >.venv/.setup-dev
 	fi
 }
@@ -77,6 +78,16 @@ make_venv() {
 # --ignore-installed: what the distribution has installed does not stand in for what is locked.
 install_locked() {
 	quietly .venv/bin/pip install -q --ignore-installed --require-hashes --only-binary :all: --requirement "$1"
+}
+
+# What tests the alarms of the documentation: this program alone of its package, which would start a server.
+add_promtool() {
+	quietly apt-get -q update
+	folder=$(mktemp -d)
+	(cd "$folder" && quietly apt-get -q -o APT::Sandbox::User=root download prometheus)
+	quietly dpkg-deb --extract "$folder"/prometheus_*.deb "$folder"
+	mv "$folder/usr/bin/promtool" .venv/bin/
+	rm -r "$folder"
 }
 
 dev=""
