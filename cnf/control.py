@@ -39,7 +39,7 @@ LIMIT_PATHS: Final = ("/v1/limits", "/v1/limits/sources", "/v1/limits/explain")
 class Control:
     """The application of the control socket."""
 
-    BOUNDS: ClassVar = Bounds(large=2, queue=8.0, threads=4)  # who waits in vain is told so before cnfctl gives up
+    BOUNDS: ClassVar = Bounds(large=2, queue=30.0, threads=4)  # who waits in vain is told so before cnfctl gives up
 
     def __init__(self, state: State, group: int | None, limits: Paths | None, log: FilteringBoundLogger) -> None:
         """Answer root, the daemon's own user and members of ``group`` (a gid).

@@ -35,7 +35,6 @@ try:
     from cnf.kernel.nics import nics
     from cnf.kernel.program import LimiterSize, load, plan
     from cnf.override_file import load as load_overrides
-    from cnf.records import LIMIT6_KEY, LIMIT_SOURCE
     from cnf.rules import Limits
 except ImportError as error:
     remedy = "install cnf with all that it depends on: sudo sh deploy/setup.sh"
@@ -46,10 +45,14 @@ UNIT_FOLDERS: Final = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "
 OLDEST_KERNEL: Final = (5, 18)
 TRIAL_ENTRIES: Final = 1024
 """The program is tried with small tables: an examination must not take a busy node's memory."""
-DAEMON_BYTES: Final = 60_000_000
-FLOW_BYTES: Final = 130
-SOURCE_BYTES: Final = 2 * (LIMIT6_KEY.itemsize + LIMIT_SOURCE.itemsize)
-"""What the daemon itself takes at most: with empty tables, for each flow in them, and for each source."""
+DAEMON_BYTES: Final = 78_000_000
+FLOW_BYTES: Final = 220
+SOURCE_BYTES: Final = 270
+"""What the daemon itself takes at most: at its start, for each flow, and for each source."""
+LISTED_FLOW_BYTES: Final = 110
+LISTED_SOURCE_BYTES: Final = 140
+"""What a listing of them takes that is slower than a drain, of each; cnfd writes so many listings at a time:"""
+LISTINGS: Final = 2
 Result = TypeVar("Result")
 
 
@@ -220,20 +223,28 @@ def _settings(file: Path | None, names: Sequence[str]) -> config.Settings:
     return attrs.evolve(config.load(file), interfaces=chosen.interfaces) if file else chosen
 
 
+def daemon_bytes(flows: config.Flows, limits: Limits | None) -> tuple[int, int]:
+    """Return what the daemon takes at most with all tables full, and while all of them is listed besides."""
+    families = 1 + flows.ipv6
+    many_flows, many_sources = flows.max_entries * families, limits.max_sources * families if limits else 0
+    daemon = DAEMON_BYTES + FLOW_BYTES * many_flows + SOURCE_BYTES * many_sources
+    return daemon, daemon + LISTINGS * max(LISTED_FLOW_BYTES * many_flows, LISTED_SOURCE_BYTES * many_sources)
+
+
 def judge_memory(flows: config.Flows, limits: Limits | None, available: int) -> Iterator[Finding]:
     """Compare the tables, and a daemon with all of them full, with the ``available`` bytes."""
     blueprint = plan(flows, limits)
     tables = sizes.flow_bytes(blueprint)
-    daemon = DAEMON_BYTES + FLOW_BYTES * flows.max_entries * (1 + flows.ipv6)
+    daemon, listing = daemon_bytes(flows, limits)
     what, remedy = "flow tables", f"lower flows.max_entries, it is {flows.max_entries}"
     if limits:
         what, remedy = "flow tables and sources", f"{remedy}, or limits.max_sources, it is {limits.max_sources}"
         tables += sizes.source_bytes(blueprint, limits.max_sources)
-        daemon += SOURCE_BYTES * limits.max_sources * (1 + flows.ipv6)
-    seen = f"{what} {size(tables)}, cnfd up to {size(daemon)}, available {size(available)}"
+    cnfd = f"cnfd up to {size(daemon)}, {size(listing)} while all is listed"
+    seen = f"{what} {size(tables)}, {cnfd}, available {size(available)}"
     if tables > available:
         yield Finding("memory", "problem", seen, remedy, os.EX_OSERR)
-    elif tables + daemon > available:
+    elif tables + listing > available:
         yield Finding("memory", "warning", seen, remedy)
     else:
         yield Finding("memory", "ok", seen)

@@ -127,7 +127,7 @@ def test_memory() -> None:
     """Tables that do not fit are a problem, a daemon that would not fit once they are full is a warning."""
     flows = config.Flows(max_entries=1_000_000)
     tables = sizes.flow_bytes(plan(flows, None))
-    full = tables + 60_000_000 + 2 * 130_000_000
+    full = tables + 78_000_000 + 2_000_000 * (220 + 2 * 110)
     for available, state, status in (
         (tables - 1, "problem", 71),
         (tables, "warning", 0),

@@ -1,0 +1,69 @@
+"""What the daemon takes at most: with full tables, and all of them listed."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from cnf.cli.doctor import LISTINGS, daemon_bytes
+from cnf.config import Flows, FlowTable
+from cnf.control import Control
+from cnf.rules import Limits
+from tests.bpf.packets import UDP, IPv4, IPv6, frame
+from tests.net.conftest import Node
+from tests.net.daemon import Daemon
+
+ENTRIES: Final = 1 << 15
+RULE: Final = {"name": "all", "prefixes": ["0.0.0.0/0", "::/0"], "packets_per_second": 1_000_000}
+
+
+@pytest.mark.parametrize("table", ["cache", "lru_hash"])
+def test_the_doctors_figure_is_a_bound(node: Node, table: FlowTable) -> None:
+    """With full tables, drains, scrapes and as many listings as there may be, none of the latest drain, it holds."""
+    assert Control.BOUNDS.large == LISTINGS
+    wire = node.wire("n0")
+    settings = {"table": table, "max_entries": ENTRIES, "idle_timeout": "1h", "drain_interval": "500ms"}
+    sizes = {"max_sources": ENTRIES, "mode": "shadow", "rules": [RULE]}
+    daemon = node.daemon("n0", flows=settings, limits=sizes).start()
+    wire.send(_frames())
+    assert daemon.settle(2 * ENTRIES)["ledger"]["packets"]["difference"] == 0
+    at_most, listing = daemon_bytes(Flows(max_entries=ENTRIES), Limits(max_sources=ENTRIES))
+    assert _peak(daemon) < at_most
+    for path in ("/v1/limits/sources", "/v1/flows"):
+        with ExitStack() as stack:
+            clients = []
+            for _ in range(LISTINGS):
+                clients.append(stack.enter_context(daemon.connect_control()))
+                clients[-1].sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+                assert clients[-1].recv(1) == b"H"
+                daemon.drain()  # so that it holds a snapshot of its own
+            assert sum(map(_rest, clients)) > len(clients) * ENTRIES * 200
+    assert _peak(daemon) < listing
+
+
+def _frames() -> Iterator[bytes]:
+    """Yield a packet of each flow, and so of each source: as many as the tables hold."""
+    for number in range(ENTRIES):
+        high, low = divmod(number, 250)
+        third, second = divmod(high, 250)
+        yield frame(IPv4(f"10.{third}.{second}.{low + 1}"), UDP())
+        yield frame(IPv6(f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::1"), UDP())
+
+
+def _rest(client: socket.socket) -> int:
+    """Return how many bytes come until the end."""
+    count = 0
+    while block := client.recv(1 << 20):
+        count += len(block)
+    return count
+
+
+def _peak(daemon: Daemon) -> int:
+    """Return the most memory that the daemon has had, in bytes."""
+    status = Path(f"/proc/{daemon.pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) << 10
