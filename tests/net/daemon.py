@@ -17,9 +17,9 @@ import pytest
 
 from tests.net.exposition import Exposition
 from tests.net.namespaces import Namespace
-from tests.net.wait import PATIENCE, wait_for
+from tests.net.wait import PATIENCE, SLOWNESS, wait_for
 
-STOP_LIMIT: Final = 5.0
+STOP_LIMIT: Final = 5.0 * SLOWNESS
 """Seconds from SIGTERM to the end, as the contract has it."""
 METRICS: Final = ("127.0.0.1", 9995)
 CNFD: Final = (sys.executable, "-P", "-m", "cnf.cnfd")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -10,7 +11,9 @@ import pytest
 
 Result = TypeVar("Result")
 
-PATIENCE: Final = 20.0
+SLOWNESS: Final = float(os.environ.get("CNF_SLOWNESS", "1"))
+"""How many times as long as on a real machine all takes: tests/kernels/inside.sh says so of an emulated one."""
+PATIENCE: Final = 20.0 * SLOWNESS
 """Seconds for what takes one at most: a busy machine must not fail a test."""
 
 

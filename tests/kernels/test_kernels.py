@@ -1,0 +1,50 @@
+"""The program and the daemon on the kernels of Debian's releases: what every kernel must do, chosen to be quick."""
+
+from __future__ import annotations
+
+import faulthandler
+from typing import Final
+
+import pytest
+
+from tests.kernels import virtual
+from tests.kernels.debian import SUITES
+
+SECONDS: Final = 1200.0
+BLUEPRINTS: Final = "tests/bpf/test_blueprints.py::test_it_loads_and_does_all_that_it_has"
+FULLEST: Final = ("cache limits evicted ipv6 vlan", "lru_hash limits ipv6 vlan")
+CHOSEN: Final = (
+    *(f"{BLUEPRINTS}[{each}]" for each in FULLEST),
+    *(f"{BLUEPRINTS}[{each}]" for each in ("cache", "cache ipv6 vlan", "cache limits", "cache limits ipv6 vlan")),
+    *(f"{BLUEPRINTS}[{each}]" for each in ("cache evicted ipv6 vlan", "lru_hash", "lru_hash limits", "lru_hash ipv6")),
+    "tests/bpf/test_forms.py::test_a_form_is_passed_and_counted_once_where_the_table_says",
+    "tests/net/test_takeover.py::test_a_spent_bucket_stays_spent[source]",
+)
+"""Programs that differ most, every packet form, and a daemon with limits in force that is killed and started again."""
+HARDENED: Final = f"""\
+echo 2 >/proc/sys/net/core/bpf_jit_harden
+echo confidentiality >/sys/kernel/security/lockdown
+exec "$@" {" ".join(f"'{BLUEPRINTS}[{each}]'" for each in FULLEST)}
+"""
+PYTEST: Final = (
+    ".venv/bin/python",
+    "-m",
+    "pytest",
+    "-q",
+    "--color=no",
+    "--durations=10",
+    "-o",
+    "faulthandler_timeout=0",
+)
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_kernel_runs_what_is_chosen(name: str) -> None:
+    """Programs load and count, forms are told apart, limits outlive a daemon; a hardened kernel loads them, too."""
+    if reason := virtual.lacking():
+        pytest.skip(reason)
+    faulthandler.cancel_dump_traceback_later()  # pytest's: this takes minutes
+    script = f'set -e\nexport CNF_STRICT=1\n"$@" {" ".join(f"{each!r}" for each in CHOSEN)}\n{HARDENED}'
+    ended = virtual.run(name, ("sh", "-c", script, "sh", *PYTEST), SECONDS)
+    assert ended.status == 0, ended.output
+    assert ended.output.count(" passed") == 2, ended.output
