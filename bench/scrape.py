@@ -29,7 +29,9 @@ def measure(table: Filled, rounds: int) -> Section:
         series = FlowSeries()
         snapshot = table.tracker.drain()
         series.update(snapshot, table.settings.metrics.top_flows)
-        state = State(table.settings, "bench", {"bcc_version": table.datapath.bcc_version}, table.interfaces.totals)
+        state = State(
+            table.settings, "bench", {"bcc_version": table.datapath.bcc_version}, table.interfaces.tallies.totals
+        )
         state.interfaces, state.snapshot, state.series = table.interfaces.states, snapshot, series.values
         registry = CollectorRegistry()
         registry.register(Guard(state, table.settings.metrics.max_series, structlog.get_logger()))

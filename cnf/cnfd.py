@@ -74,7 +74,7 @@ def _loader(path: Path | None, interfaces: Sequence[str]) -> tuple[str, Callable
 def _run(settings: config.Settings, source: str, load: Callable[[], config.Settings]) -> None:
     # numpy's linear algebra starts a thread a CPU at import, each with memory of its own; nothing here uses it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    blueprint = plan(settings.flows, settings.limits)
+    blueprint = plan(settings)
     with Signals() as signals, lock.take(), pins.map_pins(blueprint.layout) as map_pins:
         try:
             _build_and_run(settings, source, load, signals, map_pins)
@@ -94,7 +94,7 @@ def _build_and_run(
     map_pins: pins.MapPins,
 ) -> None:
     systemd.notify(STATUS="compiling the program")
-    build = Build(plan(settings.flows, settings.limits), map_pins.path)
+    build = Build(plan(settings), map_pins.path)
     try:
         # Loaded while the child compiles: most of the start-up time.
         import structlog  # noqa: PLC0415 - as said above

@@ -41,6 +41,8 @@ FlowTable = Literal["cache", "lru_hash"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
 
+MAX_INTERFACES: Final = 1024
+"""Interfaces that can have counters, unless the configuration says otherwise."""
 MAX_FILE_BYTES: Final = 4 << 20  # 10,000 rules with an option or two more than they need
 _MAX_SOCKET_BYTES: Final = 107  # sizeof(sun_path) - 1, linux/un.h
 _MAX_PORT: Final = 65535
@@ -168,6 +170,9 @@ class Settings:
     on_exit: Annotated[OnExit, choice(OnExit), "detach; or keep: the program goes on without the daemon"] = field(
         default="detach", kw_only=True
     )
+    max_interfaces: Annotated[
+        int, integer(1, 65_536), "interfaces that can be counted; each takes 240 bytes of a CPU's memory"
+    ] = field(default=MAX_INTERFACES, kw_only=True)
     interfaces: Annotated[tuple[Interface, ...], _INTERFACES, "at least one [[interfaces]] table with a name"]
     flows: Annotated[Flows, FLOWS, "what is counted, and how long it is kept"] = field(factory=Flows)
     metrics: Annotated[Metrics, table(Metrics), "the Prometheus exporter"] = field(factory=Metrics)

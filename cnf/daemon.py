@@ -103,7 +103,7 @@ class Daemon:
             self._remember()
             self._events = self._event_reader(stack)
             self._state = State(
-                self._settings, self._source, self._build_info(), self._interfaces.totals, events=self._events
+                self._settings, self._source, self._build_info(), self._interfaces.tallies.totals, events=self._events
             )
             self._guard = Guard(self._state, metrics.max_series, self._log)
             self._registry.register(self._guard)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import attrs
 from structlog.typing import FilteringBoundLogger
@@ -23,7 +23,10 @@ def keep_fixed(wanted: Settings, current: Settings, log: FilteringBoundLogger, *
 
     Without a ``limiter`` in the program there can be no limits.
     """
-    kept = {}
+    kept: dict[str, Any] = {}
+    if wanted.max_interfaces != current.max_interfaces:
+        log.warning("changes at a restart only", key="max_interfaces", in_use=current.max_interfaces)
+        kept["max_interfaces"] = current.max_interfaces
     for table, keys in FIXED_AT_START:
         new, old = getattr(wanted, table), getattr(current, table)
         if new is None or old is None:

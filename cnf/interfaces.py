@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
-import numpy.typing as npt
 from structlog.typing import FilteringBoundLogger
 
 from cnf.config import Interface
@@ -49,7 +48,7 @@ class Seating(Protocol):
 class Interfaces:
     """Keep the program on every interface that the configuration names, as they come and go.
 
-    ``totals()`` may be called from any thread; all else belongs to the main thread.
+    All of it belongs to the main thread; ``tallies`` says what others may call.
     """
 
     def __init__(
@@ -69,8 +68,8 @@ class Interfaces:
         self._links = links
         self._log = log
         self._owned: dict[int, Link] = {}
-        self._members: dict[int, str] = {}
-        """The bond whose packets a member's are, by ifindex of the member."""
+        self._members: dict[int, int] = {}
+        """The bond whose packets a member's are, both by ifindex."""
         self._denied: dict[int, tuple[str, str]] = {}
         """A mode that a reload asked for and the kernel refused, with the error."""
         self._lost = 0
@@ -88,7 +87,7 @@ class Interfaces:
         if self.seating:
             self.seating.expect(present[index].name for index in requests)
         stacks = Stacks(present.values())
-        self._seat_members({member: present[bond].name for member, bond in stacks.members(requests).items()})
+        self._seat_members(dict(stacks.members(requests)), present)
         kept = {index: self._keep(present[index], requests[index]) for index in stacks.upwards(requests)}
         states = [self._judge(index, kept[index], requests[index], stacks) for index in requests]
         met = {id(request) for request in requests.values()}
@@ -107,7 +106,7 @@ class Interfaces:
                     self._log.info("left-behind program detached", interface=link.name)
             except CnfError as error:
                 self._log.error("left-behind program stays", interface=link.name, error=str(error))
-        self.tallies.unseat_others()
+        self.tallies.unseat_others(set(self._members))
 
     def give_back(self) -> None:
         """Leave every interface as it was before: with the program that ours has replaced there, or with none."""
@@ -126,17 +125,13 @@ class Interfaces:
         """Take the program off every interface that it was put on, or was about to be; log what refuses."""
         for index in tuple(self._owned):
             self._let_go(index)
-        self._seat_members({})
+        self._seat_members({}, {})
         self.states = ()
 
     @property
     def names(self) -> Mapping[int, str]:
         """The names of the interfaces, by ifindex; replaced whole, so that a snapshot keeps its own."""
         return self.tallies.names
-
-    def totals(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the counters as they stand now: INTERFACE_COUNTERS, shape (), by interface name."""
-        return self.tallies.totals()
 
     def _request(self, link: Link) -> Interface | None:
         """Return the entry that wants ``link``; a pattern does not mean the loopback interface."""
@@ -234,20 +229,21 @@ class Interfaces:
             self._log.error("detaching failed", interface=link.name, error=str(error))
         self.tallies.unseat(index)
 
-    def _seat_members(self, members: dict[int, str]) -> None:
+    def _seat_members(self, members: dict[int, int], present: Mapping[int, Link]) -> None:
         for index in [index for index, bond in self._members.items() if members.get(index) != bond]:
             del self._members[index]
-            self.tallies.unseat(index)
+            self.tallies.leave(index)
         for index, bond in members.items():
             if index in self._members:
                 continue
             try:
-                self._seat(index, bond)
+                self._seat(bond, present[bond].name)
+                self.tallies.join(index, bond)
             except CnfError as error:
-                self._log.error("member not counted as of its bond", interface=bond, error=str(error))
+                self._log.error("member not counted as its bond", interface=present[bond].name, error=str(error))
             else:
                 self._members[index] = bond
-                self._log.info("member counts as its bond", interface=bond, member_ifindex=index)
+                self._log.info("member counts as its bond", interface=present[bond].name, member_ifindex=index)
 
     def _seat(self, index: int, name: str) -> None:
         slot = self.tallies.seat(index, name)

@@ -213,7 +213,10 @@ class Limiter:
         past = dict(before.past)
         for bucket, number in before.fading.items():
             past[bucket.name] = list(map(Count.plus, _past(past, bucket.name), self._counts(number)))
-        known = before.followed_by(bank.numbering, ruleset.groups, past)
+        names = {rule.name for rule in effective.limits.rules}
+        if pending := run_time.pending:
+            names |= {rule.name for rule in apply(file, pending.before).limits.rules}
+        known = before.followed_by(bank.numbering, ruleset.groups, past, names)
         self._memory.put(limiter=to_json(self._maps.generation + 1, before, known))
         self._maps.install(bank, self._slots)
         buckets = {number: bucket for bucket, number in bank.numbering.rules.numbers.items()}

@@ -6,7 +6,7 @@ has taken place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
@@ -29,11 +29,20 @@ class Known:
     """Numbers that the latest switch gave up, where packets under way may still be counted: not in ``past`` yet."""
 
     def followed_by(
-        self, numbering: Numbering, groups: Mapping[Cell, int], past: Mapping[str, Sequence[Count]]
+        self,
+        numbering: Numbering,
+        groups: Mapping[Cell, int],
+        past: Mapping[str, Sequence[Count]],
+        names: Collection[str],
     ) -> Known:
-        """Return what is known after a switch; ``past`` has what was fading."""
+        """Return what is known after a switch.
+
+        ``past`` has what was fading; of it, what rules of other ``names`` have counted is forgotten: those of the rules
+        in force, and of the rules that come back if nobody confirms the switch.
+        """
         numbers = self.numbering.rules.numbers
         gone = numbers.keys() - numbering.rules.numbers.keys()
+        past = {name: counts for name, counts in past.items() if name in names}
         return Known(numbering, groups, past, {bucket: numbers[bucket] for bucket in gone})
 
 

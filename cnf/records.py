@@ -27,10 +27,8 @@ EVENT_KINDS: Final = ("first_drop", "rule_generation", "flow_evicted")
 LIMIT_GROUPS: Final = 16
 ENFORCE: Final = 0x800000
 """Bit beside a rule's number in a policy or decision."""
-INTERFACE_SLOTS: Final = 256
 UNASSIGNED_INTERFACE: Final = "unassigned"
 """Name for packets of an interface that was given no slot."""
-SLOT_PROBES: Final = 4
 
 ICMP: Final = 1
 TCP: Final = 6
@@ -97,6 +95,7 @@ SLOT_DROPS: Final = 0x100
 """Bit of a slot's ``tcp_flags``: its element of FLOW_DROPS holds something."""
 FLOW_DROPS: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
 FLOW_SETTINGS: Final = np.dtype([("idle", "<u8"), ("ended", "<u8")])
+INTERFACE: Final = np.dtype([("ifindex", "<u4"), ("slot", "<u4"), ("counted_as", "<u4"), ("zero", "<u4")])
 COUNTER: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
 OUTCOMES: Final = len(PROTOCOL_LABELS) - 1 + len(UNPARSED_REASONS)
 """Counters of received packets: the protocol labels, but in place of malformed its reasons."""

@@ -82,6 +82,8 @@ class FlowSeries:
             where = labels.interface, labels.protocol
             self._credited[where] = self._credited.get(where, Count()).plus(increase)
         self._seen = seen
+        # What is told of no more counts from 0 if it comes back.
+        self._credited = {where: count for where, count in self._credited.items() if where[0] in snapshot.received}
         self._drained_at = snapshot.clock.now.jiffies
         # The rest first: of too many series, the smallest flows are left out.
         self.values = self._rest(snapshot) | values

@@ -12,18 +12,19 @@ from cnf.kernel.counters import UNASSIGNED, InterfaceCounters
 from cnf.kernel.memory import Document
 from cnf.records import INTERFACE_COUNTERS, UNASSIGNED_INTERFACE
 
+Counters = npt.NDArray[Any]
+"""INTERFACE_COUNTERS, shape ()."""
+
 REMEMBERED_NAMES: Final = 4096
 """Departed interfaces whose names are kept for the flows that they leave behind."""
 REMEMBERED_COUNTERS: Final = 64
-"""Names of departed interfaces that keep counters of their own; those of earlier ones are one sum."""
-DEPARTED: Final = "departed"
-"""The interface name of that sum."""
+"""Names of departed interfaces that keep series; what earlier ones have counted, only the ledger knows."""
 
 
 class Tallies:
-    """Keep what interfaces have counted under their names, as they come and go.
+    """Keep what interfaces have counted under their names, as they come, are renamed, and go.
 
-    ``totals()`` may be called from any thread; all else belongs to the main thread.
+    ``totals()`` and ``all_totals()`` may be called from any thread; all else belongs to the main thread.
     """
 
     def __init__(self, counters: InterfaceCounters) -> None:
@@ -32,73 +33,127 @@ class Tallies:
         self._counters = counters
         self._seated: dict[int, str] = {}
         """By ifindex, the names of those that this daemon has given a slot."""
-        self._retired: dict[str, npt.NDArray[Any]] = {}
+        self._renamed: dict[int, Counters] = {}
+        """By ifindex, what the slot held when the interface got its present name: it stands under earlier names."""
+        self._retired: dict[str, Counters] = {}
+        """What stands under a name besides what its interface has in its slot; the latest to depart stands last."""
+        self._departed = np.zeros((), INTERFACE_COUNTERS)
+        """What interfaces had counted whose names are forgotten."""
         self._lock = threading.Lock()
 
     def memory(self) -> Document:
-        """Return what the next daemon has to know: names by ifindex, and the counters of departed interfaces."""
+        """Return what the next daemon has to know: names by ifindex, and the counters that are in no slot."""
         return {
             "names": list(self.names.items()),
+            "renamed": [[index, counters.tobytes().hex()] for index, counters in self._renamed.items()],
             "retired": [[name, counters.tobytes().hex()] for name, counters in self._retired.items()],
+            "departed": self._departed.tobytes().hex(),
         }
 
     def remember(self, document: Document) -> None:
         """Go on from what ``memory()`` returned, with the slots that the maps have already."""
         self.names = dict.fromkeys(self._counters.assigned(), UNASSIGNED_INTERFACE)
         self.names |= dict(document.get("names", ()))
-        for name, counters in document.get("retired", ()):
-            self._retired[name] = np.frombuffer(bytes.fromhex(counters), INTERFACE_COUNTERS)[0].copy()
+        self._renamed = {index: _unpacked(counters) for index, counters in document.get("renamed", ())}
+        self._retired = {name: _unpacked(counters) for name, counters in document.get("retired", ())}
+        if "departed" in document:
+            self._departed = _unpacked(document["departed"])
 
     def seats(self) -> dict[int, str]:
         """Return the interfaces that have a counter slot, by slot."""
         return {slot: self.names[index] for index, slot in self._counters.assigned().items()}
 
-    def totals(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the counters as they stand now: INTERFACE_COUNTERS, shape (), by interface name."""
+    def totals(self) -> dict[str, Counters]:
+        """Return the counters as they stand now, by interface name."""
         with self._lock:
-            totals = {name: counters.copy() for name, counters in self._retired.items()}
-            for index, counters in self._counters.read().items():
-                if index == UNASSIGNED and not counters["packets"].any():
-                    continue
-                _add(totals, UNASSIGNED_INTERFACE if index == UNASSIGNED else self.names[index], counters)
-        return totals
+            return self._totals()
+
+    def all_totals(self) -> tuple[dict[str, Counters], Counters]:
+        """Return the same, and the sum of what interfaces had counted whose names are forgotten."""
+        with self._lock:
+            return self._totals(), self._departed.copy()
 
     def seat(self, index: int, name: str) -> int:
-        """Count the packets of an interface under ``name``; return its counter slot.
+        """Count the packets of an interface under ``name`` from now on; return its counter slot.
+
+        What it has counted under another name stays there.
 
         Raises:
             AttachError: there is no slot for it.
+            MapError: the kernel refused.
 
         """
-        self._remember(index, name)
         with self._lock:
+            had_slot = index in self._counters.assigned()
             slot = self._counters.assign(index)
-        self._seated[index] = name
+            known = self.names.get(index, name)
+            if had_slot and known != name:
+                counters = self._counters.read_one(index)
+                self._retire(known, self._less_renamed(index, counters.copy()))
+                self._renamed[index] = counters
+            self._seated[index] = name
+            self._forget_earliest()
+        self._name(index, name)
         return slot
+
+    def join(self, member: int, index: int) -> None:
+        """Count the packets of ``member``, a member of a bond, as those of the bond ``index``, which has a slot.
+
+        Raises:
+            AttachError: there is no room for it.
+            MapError: the kernel refused.
+
+        """
+        self._counters.join(member, index)
+
+    def leave(self, member: int) -> None:
+        """Count the packets of ``member`` as the bond's no longer."""
+        self._counters.leave(member)
 
     def unseat(self, index: int) -> None:
         """Free an interface's slot; what it has counted stays under its name."""
         self._seated.pop(index, None)
         with self._lock:
-            final = self._counters.release(index)
-            if final["packets"].any():
-                self._retire(self.names[index], final)
+            own = self._less_renamed(index, self._counters.release(index))
+            self._renamed.pop(index, None)
+            if own["packets"].any():
+                self._retire(self.names[index], own)
+            self._forget_earliest()
 
-    def unseat_others(self) -> None:
-        """Free the slots that the daemon before has left and this one has not taken."""
+    def unseat_others(self, members: set[int]) -> None:
+        """Free the slots that the daemon before has left and this one has not taken; ``members`` are this one's."""
+        for member in self._counters.joined() - members:
+            self._counters.leave(member)
         for index in self._counters.assigned().keys() - self._seated.keys():
             self.unseat(index)
 
-    def _retire(self, name: str, final: npt.NDArray[Any]) -> None:
-        """Keep the counters of a departed interface; those of the one that departed first become part of a sum."""
-        _add(self._retired, name, final)
-        self._retired[name] = self._retired.pop(name)  # the latest stands last
-        here = {*self._seated.values(), DEPARTED}
-        departed = [name for name in self._retired if name not in here]
-        for earliest in departed[: max(0, len(departed) - REMEMBERED_COUNTERS)]:
-            _add(self._retired, DEPARTED, self._retired.pop(earliest))
+    def _totals(self) -> dict[str, Counters]:
+        totals = {name: counters.copy() for name, counters in self._retired.items()}
+        for index, counters in self._counters.read().items():
+            if index == UNASSIGNED and not counters["packets"].any():
+                continue
+            name = UNASSIGNED_INTERFACE if index == UNASSIGNED else self.names[index]
+            _add(totals, name, self._less_renamed(index, counters))
+        return totals
 
-    def _remember(self, index: int, name: str) -> None:
+    def _less_renamed(self, index: int, counters: Counters) -> Counters:
+        if index in self._renamed:
+            for field in INTERFACE_COUNTERS.names or ():
+                counters[field] -= self._renamed[index][field]
+        return counters
+
+    def _retire(self, name: str, counters: Counters) -> None:
+        _add(self._retired, name, counters)
+        self._retired[name] = self._retired.pop(name)  # the latest stands last
+
+    def _forget_earliest(self) -> None:
+        """Of names that no interface has any more, keep the latest; the sum of the others is kept."""
+        here = set(self._seated.values())
+        gone = [name for name in self._retired if name not in here]
+        for earliest in gone[: max(0, len(gone) - REMEMBERED_COUNTERS)]:
+            _plus(self._departed, self._retired.pop(earliest))
+
+    def _name(self, index: int, name: str) -> None:
         names = self.names | {index: name}
         departed = [each for each in names if each not in self._seated and each != index]
         for each in departed[: max(0, len(departed) - REMEMBERED_NAMES)]:
@@ -106,9 +161,17 @@ class Tallies:
         self.names = names
 
 
-def _add(totals: dict[str, npt.NDArray[Any]], name: str, counters: npt.NDArray[Any]) -> None:
-    if name not in totals:
+def _add(totals: dict[str, Counters], name: str, counters: Counters) -> None:
+    if name in totals:
+        _plus(totals[name], counters)
+    else:
         totals[name] = counters.copy()
-        return
-    for field in ("packets", "bytes", "unparsed", "dropped_packets", "dropped_bytes"):
-        totals[name][field] += counters[field]
+
+
+def _plus(total: Counters, counters: Counters) -> None:
+    for field in INTERFACE_COUNTERS.names or ():
+        total[field] += counters[field]
+
+
+def _unpacked(text: str) -> Counters:
+    return np.frombuffer(bytes.fromhex(text), INTERFACE_COUNTERS).reshape(()).copy()

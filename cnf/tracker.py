@@ -64,7 +64,7 @@ class Tracker:
         if self._drained_at is not None:
             seconds = max((clock.now.monotonic - self._drained_at) / 1e9, 1e-3)
         # Before the flows: what comes meanwhile makes the ledger's difference negative, and what is missing, positive.
-        received = self._interfaces.totals()
+        received, departed = self._interfaces.tallies.all_totals()
         drains = {table.family: table.drain(clock, self._settings, seconds) for table in self._tables}
         # Only once all tables have been read: rates are over the time between two drains that both succeeded.
         self._drained_at = clock.now.monotonic
@@ -72,7 +72,7 @@ class Tracker:
             table.settle()
         evicted = [drain.evicted for drain in drains.values()]
         ledger = settle(
-            received.values(),
+            (*received.values(), departed),
             live=total(count_of(drain.flows.packets, drain.flows.bytes) for drain in drains.values()),
             expired=total(drain.expired for drain in drains.values()),
             insert_error=total(drain.insert_error for drain in drains.values()),

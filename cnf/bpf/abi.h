@@ -153,14 +153,18 @@ struct counter {
 };
 
 /*
- * An interface has a slot: ifindex % CNF_INTERFACE_SLOTS or one of the next CNF_SLOT_PROBES - 1. interface_slots holds
- * whose it is, written by user space before the program is attached. Its counters are the CNF_INTERFACE_COUNTERS
- * elements of interface_counters from slot * CNF_INTERFACE_COUNTERS on: by outcome, then by reason of a drop. A packet
- * that is dropped counts in its outcome, too.
+ * An interface has a slot, below CNF_MAX_INTERFACES, that user space gives it before the program is attached. Its
+ * counters are the CNF_INTERFACE_COUNTERS elements of interface_counters from slot * CNF_INTERFACE_COUNTERS on: by
+ * outcome, then by reason of a drop. A packet that is dropped counts in its outcome, too.
  */
-#define CNF_INTERFACE_SLOTS 256
 #define CNF_INTERFACE_COUNTERS (CNF_OUTCOMES + CNF_DROP_REASONS)
-#define CNF_SLOT_PROBES 4
+
+struct interface {
+	__u32 ifindex; /* 0 = none */
+	__u32 slot; /* read together with ifindex, in one word */
+	__u32 counted_as; /* the ifindex of its flows: its own; of a member of a bond, the bond's */
+	__u32 zero;
+};
 
 /* The flow tables, and those of the limiter's sources. A table's counters are the CNF_TABLE_COUNTERS elements of
  * table_counters from table * CNF_TABLE_COUNTERS on. */
@@ -185,7 +189,7 @@ enum cnf_traffic {
 };
 
 /* Groups are the combinations of interface and traffic that the rules of a set tell apart: limit_groups holds each at
- * (bank * (CNF_INTERFACE_SLOTS + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic. */
+ * (bank * (CNF_MAX_INTERFACES + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic. */
 #define CNF_LIMIT_GROUPS 16
 
 struct limit_settings { /* one a bank */
@@ -341,6 +345,7 @@ _Static_assert(sizeof(struct cache_head) == 64, "cache_head");
 _Static_assert(sizeof(struct flow4_slot) == 64, "flow4_slot");
 _Static_assert(sizeof(struct flow6_slot) == 96, "flow6_slot");
 _Static_assert(sizeof(struct counter) == 16, "counter");
+_Static_assert(sizeof(struct interface) == 16, "interface");
 _Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");
 _Static_assert(sizeof(struct limit_rule) == 64, "limit_rule");
 _Static_assert(sizeof(struct limit_source) == 96, "limit_source");

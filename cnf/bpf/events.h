@@ -24,44 +24,60 @@ static __always_inline void event_lost(__u32 kind)
 }
 
 /*
- * Send an event that was put together on the stack. Not in the ring itself: Linux 6.1 loses sight of a record that is
- * compared with NULL twice, and where the compiler does that is its own affair.
+ * Where an event is put together: one a CPU, since XDP is not interrupted by XDP. The stack has no room for it, and in
+ * the ring itself, Linux 6.1 loses sight of a record that is compared with NULL twice, which is the compiler's choice.
  */
+BPF_PERCPU_ARRAY(event_draft, struct event, 1);
+
+/* Begin an event with all but its key and value 0; NULL never. */
+static __always_inline struct event *event_begin(enum cnf_event kind, enum cnf_table family, __u64 jiffies)
+{
+	__u32 zero = 0;
+	struct event *event = event_draft.lookup(&zero);
+
+	if (event)
+		*event = (struct event){.kind = kind, .family = family, .jiffies = jiffies};
+	return event;
+}
+
 static __always_inline void event_send(struct event *event)
 {
 	if (events.ringbuf_output(event, sizeof(*event), 0))
 		event_lost(event->kind);
 }
 
-/* Tell that `rule`, a number, has dropped a packet from `addr` for the first time, on the interface of `slot`. */
-static __always_inline void event_first_drop(enum cnf_table table, void *addr, __u32 rule, __u32 slot, __u64 jiffies)
+/* Tell that `rule`, a number, has dropped a packet from `addr` for the first time, on an interface. */
+static __always_inline void event_first_drop(enum cnf_table table, void *addr, __u32 rule, __u32 ifindex, __u64 jiffies)
 {
-	struct event event = {.kind = CNF_EVENT_FIRST_DROP, .family = table, .jiffies = jiffies};
-	__u32 *ifindex = interface_slots.lookup(&slot);
+	struct event *event = event_begin(CNF_EVENT_FIRST_DROP, table, jiffies);
 
+	if (!event)
+		return;
 	if (table == CNF_TABLE_IPV6) {
-		event.key[0] = ((__u64 *)addr)[0];
-		event.key[1] = ((__u64 *)addr)[1];
+		event->key[0] = ((__u64 *)addr)[0];
+		event->key[1] = ((__u64 *)addr)[1];
 	} else {
-		event.key[0] = *(__u32 *)addr;
+		event->key[0] = *(__u32 *)addr;
 	}
-	event.key[2] = rule;
-	event.key[3] = ifindex ? *ifindex : 0; /* 0: it has no slot */
-	event_send(&event);
+	event->key[2] = rule;
+	event->key[3] = ifindex;
+	event_send(event);
 }
 
 /* Tell that a packet has seen the rule set `generation`, unless one has before: `announced` is the latest told of. */
 static __always_inline void event_generation(__u64 generation, __u64 *announced)
 {
 	__u64 before = *(volatile __u64 *)announced;
-	struct event event = {.kind = CNF_EVENT_RULE_GENERATION, .family = CNF_TABLE_IPV4};
+	struct event *event;
 
 	/* Not merely another one: a CPU that was held up here may have an older one than has been told of. */
 	if (generation <= before || __sync_val_compare_and_swap(announced, before, generation) != before)
 		return;
-	event.jiffies = bpf_jiffies64();
-	event.key[0] = generation;
-	event_send(&event);
+	event = event_begin(CNF_EVENT_RULE_GENERATION, CNF_TABLE_IPV4, bpf_jiffies64());
+	if (!event)
+		return;
+	event->key[0] = generation;
+	event_send(event);
 }
 
 #endif

@@ -3,6 +3,8 @@
  * Entry points. cnf.kernel.compile builds this file with
  *   CNF_CACHE        tables of flows and sources: 1 caches of the program's own, 0 LRU hashes of the kernel
  *   CNF_MAX_ENTRIES  flows a table can hold
+ *   CNF_MAX_INTERFACES interfaces that can have counters
+ *   CNF_INTERFACE_PLACES the same, rounded up to a power of two
  *   CNF_IPV6         0: IPv6 packets count as non-IP
  *   CNF_VLAN         0: tagged packets count as non-IP
  *   CNF_PERFMON      1: loaded with CAP_PERFMON
@@ -32,10 +34,13 @@ int cnf_ingress(struct xdp_md *ctx)
 	};
 	struct transport transport = {};
 	__u16 type = 0, vlan = 0;
-	__u32 slot = interface_slot(ctx->ingress_ifindex) + zero;
+	__u32 slot, ifindex;
 	int outcome = parse_ethernet(&cursor, &type, &vlan);
 	enum cnf_limit verdict = CNF_LIMIT_PASS;
 
+	interface_find(ctx->ingress_ifindex, &slot, &ifindex);
+	slot += zero;
+	ifindex += zero;
 	vlan += zero;
 	if (outcome) {
 		/* not to be parsed any further */
@@ -46,12 +51,12 @@ int cnf_ingress(struct xdp_md *ctx)
 		outcome = parse_ipv4(&cursor, &key, &transport) + zero;
 		transport_add(&transport, zero);
 		if (outcome < CNF_NON_IP) {
-			complete_key(&key.src_port, ctx->ingress_ifindex, vlan, &transport);
+			complete_key(&key.src_port, ifindex, vlan, &transport);
 			flow_find(CNF_TABLE_IPV4, &key, &place);
 		}
 		/* Also what cannot be parsed to its end: the stack may take it, and it would pass every limit. */
 		if (transport.addressed)
-			verdict = limit4(&key, slot, outcome, &transport, bytes) + zero;
+			verdict = limit4(&key, slot, ifindex, outcome, &transport, bytes) + zero;
 		if (outcome < CNF_NON_IP)
 			account(CNF_TABLE_IPV4, &key, &place, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
 #if CNF_IPV6
@@ -62,12 +67,12 @@ int cnf_ingress(struct xdp_md *ctx)
 		outcome = parse_ipv6(&cursor, &key, &transport) + zero;
 		transport_add(&transport, zero);
 		if (outcome < CNF_NON_IP) {
-			complete_key(&key.src_port, ctx->ingress_ifindex, vlan, &transport);
+			complete_key(&key.src_port, ifindex, vlan, &transport);
 			flow_find(CNF_TABLE_IPV6, &key, &place);
 		}
 		/* Also what cannot be parsed to its end: the stack may take it, and it would pass every limit. */
 		if (transport.addressed)
-			verdict = limit6(&key, slot, outcome, &transport, bytes) + zero;
+			verdict = limit6(&key, slot, ifindex, outcome, &transport, bytes) + zero;
 		if (outcome < CNF_NON_IP)
 			account(CNF_TABLE_IPV6, &key, &place, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
 #endif

@@ -140,13 +140,20 @@ static __always_inline struct flow_drops *flow_drops(enum cnf_table table, __u32
 #endif
 }
 
-/* Note the key of what makes room, before it is written over. */
-static __always_inline void flow_note(enum cnf_table table, volatile __u64 *words, struct event *event)
+/* Begin the event of a flow that makes room, with its key, before that is written over. */
+static __always_inline struct event *flow_note(enum cnf_table table, volatile __u64 *words, __u64 now)
 {
 #if CNF_EVICTED_RECORDS
+	struct event *event = event_begin(CNF_EVENT_FLOW_EVICTED, table, now);
+
+	if (!event)
+		return NULL;
 #pragma clang loop unroll(full)
 	for (int index = 0; index < flow_words(table); index++)
 		event->key[index] = words[index];
+	return event;
+#else
+	return NULL;
 #endif
 }
 
@@ -155,6 +162,8 @@ static __always_inline void flow_tell(struct event *event, struct flow_value *fl
 				      __u64 packets, __u64 bytes)
 {
 #if CNF_EVICTED_RECORDS
+	if (!event)
+		return;
 	event->value = (struct flow_value){
 		.packets = packets,
 		.bytes = bytes,
@@ -176,7 +185,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	volatile __u64 *words;
 	__u64 packets, before;
 	struct flow_drops *drops = NULL;
-	struct event event = {.kind = CNF_EVENT_FLOW_EVICTED, .family = table, .jiffies = now};
+	struct event *event;
 	int over;
 
 	if (!cache->found)
@@ -184,7 +193,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	flow = flow_slot(table, cache, cache->way);
 	over = flow_over(flow, now);
 	words = flow_key(table, flow);
-	flow_note(table, words, &event);
+	event = flow_note(table, words, now);
 	cache_tag(cache, 0); /* nobody finds it while the key is written */
 #pragma clang loop unroll(full)
 	for (int index = 0; index < flow_words(table); index++)
@@ -198,7 +207,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	if (flow->tcp_flags & CNF_SLOT_DROPS)
 		drops = flow_drops(table, cache->bucket * CNF_WAYS + cache->way);
 	if (packets && !over)
-		flow_tell(&event, flow, drops, packets, before);
+		flow_tell(event, flow, drops, packets, before);
 	if (drops)
 		*drops = (struct flow_drops){};
 	flow->first_seen = now;

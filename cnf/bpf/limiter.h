@@ -20,7 +20,7 @@ enum cnf_limit { CNF_LIMIT_PASS, CNF_LIMIT_DROP, CNF_LIMIT_DENY };
 /* In force, or 0; the latest, whether it limits anything or not; the latest that an event has told of. */
 BPF_ARRAY(limit_generation, __u64, 3);
 BPF_ARRAY(limit_settings, struct limit_settings, 2);
-BPF_ARRAY(limit_groups, __u32, 2 * (CNF_INTERFACE_SLOTS + 1) * CNF_TRAFFIC_CLASSES);
+BPF_ARRAY(limit_groups, __u32, 2 * (CNF_MAX_INTERFACES + 1) * CNF_TRAFFIC_CLASSES);
 BPF_ARRAY(limit_policies, struct limit_policy, 2 * CNF_MAX_POLICIES * CNF_LIMIT_GROUPS);
 BPF_ARRAY(limit_rules, struct limit_rule, CNF_MAX_RULES);
 BPF_ARRAY(limit_shared, struct limit_source, CNF_MAX_RULES);
@@ -140,10 +140,10 @@ static __always_inline __u64 generation_now(void)
 
 /*
  * Decide on one packet of a generation that is not 0. `addr` is the source's whole address, `key` holds the address
- * that has the bucket. `slot` is the interface's, `traffic` an enum cnf_traffic.
+ * that has the bucket. `traffic` is an enum cnf_traffic.
  */
 static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generation, void *addr, void *key, __u32 slot,
-					    __u32 traffic, __u64 bytes)
+					    __u32 ifindex, __u32 traffic, __u64 bytes)
 {
 	__u32 bank = generation & 1, index, *known_group, group, rule = 0;
 	__u64 jiffies = bpf_jiffies64(), decision = 0, known;
@@ -153,7 +153,7 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 	__u64 zero = unknown_zero(bytes);
 	int within, shared = 0;
 
-	index = (bank * (CNF_INTERFACE_SLOTS + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic;
+	index = (bank * (CNF_MAX_INTERFACES + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic;
 	known_group = limit_groups.lookup(&index);
 	if (!known_group)
 		return CNF_LIMIT_PASS; /* never: bank, slot and traffic are within the array */
@@ -216,7 +216,7 @@ admit: /* one for both kinds of buckets: it is long, and compiled in where it st
 		source_full(&place, jiffies + parameters->full_after + 1);
 	within = bucket_admit(source, shared ? 0 : decision, parameters, bytes, jiffies);
 	if (source_count(table, &place, source, shared, within, !!(rule & CNF_ENFORCE), bytes, jiffies))
-		event_first_drop(table, addr, rule & ~CNF_ENFORCE, slot, jiffies);
+		event_first_drop(table, addr, rule & ~CNF_ENFORCE, ifindex, jiffies);
 	limit_count(index, within ? CNF_PASSED : rule & CNF_ENFORCE ? CNF_LIMITED : CNF_WOULD_LIMIT, bytes);
 	return within || !(rule & CNF_ENFORCE) ? CNF_LIMIT_PASS : CNF_LIMIT_DROP;
 }
@@ -240,7 +240,7 @@ static __always_inline __u32 traffic_of(int outcome, struct transport *transport
 }
 #endif
 
-static __always_inline enum cnf_limit limit4(struct flow4_key *flow, __u32 slot, int outcome,
+static __always_inline enum cnf_limit limit4(struct flow4_key *flow, __u32 slot, __u32 ifindex, int outcome,
 					     struct transport *transport, __u64 bytes)
 {
 #if CNF_LIMITER
@@ -249,14 +249,15 @@ static __always_inline enum cnf_limit limit4(struct flow4_key *flow, __u32 slot,
 
 	if (!generation)
 		return CNF_LIMIT_PASS;
-	return limit(CNF_TABLE_IPV4, generation, &flow->src_addr, &source, slot, traffic_of(outcome, transport), bytes);
+	return limit(CNF_TABLE_IPV4, generation, &flow->src_addr, &source, slot, ifindex,
+		     traffic_of(outcome, transport), bytes);
 #else
 	return CNF_LIMIT_PASS;
 #endif
 }
 
 #if CNF_IPV6
-static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot, int outcome,
+static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot, __u32 ifindex, int outcome,
 					     struct transport *transport, __u64 bytes)
 {
 #if CNF_LIMITER
@@ -272,7 +273,8 @@ static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot,
 		return CNF_LIMIT_PASS; /* never */
 	source.addr[0] = flow->src_addr[0] & settings->source6_mask[0];
 	source.addr[1] = flow->src_addr[1] & settings->source6_mask[1];
-	return limit(CNF_TABLE_IPV6, generation, flow->src_addr, &source, slot, traffic_of(outcome, transport), bytes);
+	return limit(CNF_TABLE_IPV6, generation, flow->src_addr, &source, slot, ifindex, traffic_of(outcome, transport),
+		     bytes);
 #else
 	return CNF_LIMIT_PASS;
 #endif

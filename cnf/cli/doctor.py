@@ -88,11 +88,10 @@ def examine(file: Path | None, names: Sequence[str]) -> list[Finding]:
         found += _checked("bpf", _features)
         found += _checked("jit", _jit)
     settings, failed = _tried("configuration", lambda: _settings(file, names), os.EX_CONFIG)
-    flows, limits = (settings.flows, settings.limits) if settings else (config.Flows(), None)
     if lacking:
         found.append(Finding("program", "unknown", f"not tried, for want of {', '.join(lacking)}"))
     else:
-        found += _checked("program", lambda: _program(flows, limits), os.EX_OSERR)
+        found += _checked("program", lambda: _program(settings), os.EX_OSERR)
     found += failed or [Finding("configuration", "ok", f"{_source(file, names)} is valid")]
     if settings:
         found += _examine_for(settings)
@@ -108,7 +107,7 @@ def _examine_for(settings: config.Settings) -> list[Finding]:
     daemon = answering if locked else None
     control = partial(judge_control, settings.control, answering, daemon)
     return [
-        *_checked("memory", lambda: judge_memory(settings.flows, limits, probe.available_memory())),
+        *_checked("memory", lambda: judge_memory(settings, probe.available_memory())),
         *(_checked("limits.state_file", partial(_state_file, limits)) if limits else ()),
         *(unread or _checked("daemon", lambda: _daemon(daemon, locked=bool(locked)))),
         *(refused or _checked("control.socket", control, os.EX_CONFIG)),
@@ -203,9 +202,10 @@ def _bpffs() -> Iterator[Finding]:
     yield Finding("bpffs", "warning", seen, f"mount -t bpf bpf {pins.BPFFS}")
 
 
-def _program(flows: config.Flows, limits: Limits | None) -> str:
-    limiter = LimiterSize(TRIAL_ENTRIES, TRIAL_ENTRIES, TRIAL_ENTRIES) if limits else None
-    load(replace(plan(flows, limits), max_entries=TRIAL_ENTRIES, limiter=limiter)).close()
+def _program(settings: config.Settings | None) -> str:
+    blueprint = plan(settings or config.for_interfaces(["any-name"]))
+    limiter = LimiterSize(TRIAL_ENTRIES, TRIAL_ENTRIES, TRIAL_ENTRIES) if blueprint.limiter else None
+    load(replace(blueprint, max_entries=TRIAL_ENTRIES, limiter=limiter)).close()
     return "compiles, and the verifier takes it"
 
 
@@ -231,9 +231,9 @@ def daemon_bytes(flows: config.Flows, limits: Limits | None) -> tuple[int, int]:
     return daemon, daemon + LISTINGS * max(LISTED_FLOW_BYTES * many_flows, LISTED_SOURCE_BYTES * many_sources)
 
 
-def judge_memory(flows: config.Flows, limits: Limits | None, available: int) -> Iterator[Finding]:
+def judge_memory(settings: config.Settings, available: int) -> Iterator[Finding]:
     """Compare the tables, and a daemon with all of them full, with the ``available`` bytes."""
-    blueprint = plan(flows, limits)
+    flows, limits, blueprint = settings.flows, settings.limits, plan(settings)
     tables = sizes.flow_bytes(blueprint)
     daemon, listing = daemon_bytes(flows, limits)
     what, remedy = "flow tables", f"lower flows.max_entries, it is {flows.max_entries}"

@@ -18,7 +18,6 @@ from cnf.ledger import Count
 from cnf.limits import OVERFLOW
 from cnf.records import (
     FAMILIES,
-    INTERFACE_SLOTS,
     LIMIT4_KEY,
     LIMIT4_PREFIX,
     LIMIT6_KEY,
@@ -44,7 +43,6 @@ SOURCE_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_KEY, "ipv6": L
 
 _GENERATION: Final = np.dtype("<u8")
 _GROUP: Final = np.dtype("<u4")
-_SLOTS: Final = INTERFACE_SLOTS + 1
 
 
 class LimiterMaps:
@@ -62,6 +60,7 @@ class LimiterMaps:
         self.generation = int(self._generation.read(0)[0] or self._generation.read(1)[0])
         self._settings = Array("limit_settings", maps["limit_settings"], LIMIT_SETTINGS)
         self._groups = Array("limit_groups", maps["limit_groups"], _GROUP)
+        self._slots = libbpf.map_info(maps["limit_groups"]).max_entries // (2 * len(TRAFFIC))
         self._policies = Array("limit_policies", maps["limit_policies"], LIMIT_POLICY)
         self._rules = Array("limit_rules", maps["limit_rules"], LIMIT_RULE)
         self._shared = Array("limit_shared", maps["limit_shared"], LIMIT_SOURCE)
@@ -89,7 +88,7 @@ class LimiterMaps:
         policies = bank.policies.reshape(-1)
         self._policies.write_many(number * self._policy_room + np.arange(len(policies)), policies)
         others = bank.groups[OVERFLOW]
-        groups = np.tile(others, (_SLOTS, 1))
+        groups = np.tile(others, (self._slots, 1))
         for slot, name in slots.items():
             groups[slot] = bank.groups.get(name, others)
         self._groups.write_many(number * groups.size + np.arange(groups.size), groups.reshape(-1))
@@ -112,7 +111,7 @@ class LimiterMaps:
     def seat(self, name: str, slot: int) -> None:
         """Have the rule set in force take the counter slot ``slot`` for ``name``, while nothing comes in there."""
         groups = self._group_of.get(name, self._group_of[OVERFLOW])
-        first = ((self.generation & 1) * _SLOTS + slot) * len(TRAFFIC)
+        first = ((self.generation & 1) * self._slots + slot) * len(TRAFFIC)
         self._groups.write_many(first + np.arange(len(TRAFFIC)), groups)
 
     def counts(self, place: int) -> tuple[Count, ...]:

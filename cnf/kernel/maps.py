@@ -104,6 +104,12 @@ class FlowMap:
             raise self._error("reading", -status)
         return value
 
+    def put(self, key: Records, value: Records) -> None:
+        """Write ``value`` under ``key``, both of shape ()."""
+        status = libbpf.library().bpf_map_update_elem(self._fd, key.tobytes(), value.tobytes(), 0)
+        if status < 0:
+            raise self._error("writing", -status)
+
     def take(self, keys: Records) -> Taken:
         """Delete ``keys``, shape (N,), and return the final values of those that were still there.
 
@@ -183,6 +189,30 @@ class CounterArray(Array):
         """Return one element's sum over all CPUs."""
         values = self.read(place)
         return Count(int(values["packets"].sum(dtype=np.uint64)), int(values["bytes"].sum(dtype=np.uint64)))
+
+    def sums(self, first: int, count: int) -> Records:
+        """Return the sums over all CPUs of ``count`` elements from ``first`` on: COUNTER, shape (count,)."""
+        before, cursor = (
+            ctypes.c_uint32(first - 1),
+            ctypes.c_uint32(),
+        )  # the kernel begins behind the one that it is told
+        keys, values = np.empty(count, np.uint32), np.empty((count, self._copies), COUNTER)
+        read, opts = ctypes.c_uint32(count), libbpf.BatchOpts(sz=ctypes.sizeof(libbpf.BatchOpts))
+        status = libbpf.library().bpf_map_lookup_batch(
+            self._fd,
+            ctypes.byref(before) if first else None,
+            ctypes.byref(cursor),
+            keys.ctypes.data,
+            values.ctypes.data,
+            ctypes.byref(read),
+            ctypes.byref(opts),
+        )
+        if status not in (0, -errno.ENOENT):  # which is: they were the last
+            raise MapError(f"reading map {self.name}[{first}]: {os.strerror(-status)}", errno=-status)
+        total = np.empty(count, COUNTER)
+        for field in ("packets", "bytes"):
+            total[field] = values[field].sum(axis=1, dtype=np.uint64)
+        return total
 
     def zero(self, place: int) -> None:
         """Set one element to zero."""

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Literal
 
-from cnf.config import Flows
+from cnf.config import MAX_INTERFACES, Settings
 from cnf.errors import CnfError, CompileError, KernelError, PrivilegeError, UnavailableError, VerifierError
 from cnf.kernel import capabilities, libbpf
-from cnf.rules import Limits, room
+from cnf.rules import room
 
 Table = Literal["cache", "lru_hash"]
 """What the tables of flows and sources are made of."""
@@ -69,6 +69,7 @@ class Blueprint:
     vlan: bool = True
     limiter: LimiterSize | None = None
     evicted_records: bool = False
+    max_interfaces: int = MAX_INTERFACES
     source: Path = SOURCE
     programs: tuple[str, ...] = PROGRAMS
 
@@ -86,7 +87,7 @@ class Blueprint:
             names += LIMITER_MAPS
         if self.ring_bytes:
             names += ["events", "events_lost"]
-        return (*names, "table_counters", "interface_slots", "interface_counters", "daemon_memory")
+        return (*names, "table_counters", "interfaces", "interfaces_direct", "interface_counters", "daemon_memory")
 
     @property
     def ring_bytes(self) -> int:
@@ -99,6 +100,8 @@ class Blueprint:
     def defines(self) -> dict[str, int]:
         """Return the preprocessor's definitions."""
         defines = {"CNF_CACHE": int(self.table == "cache"), "CNF_MAX_ENTRIES": self.max_entries}
+        defines |= {"CNF_MAX_INTERFACES": self.max_interfaces}
+        defines |= {"CNF_INTERFACE_PLACES": 1 << (self.max_interfaces - 1).bit_length()}
         defines |= {"CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan)}
         defines |= {"CNF_EVICTED_RECORDS": int(self.evicted_records), "CNF_RING_BYTES": self.ring_bytes}
         if self.limiter is None:
@@ -228,8 +231,9 @@ class Build:
         )
 
 
-def plan(flows: Flows, limits: Limits | None) -> Blueprint:
+def plan(settings: Settings) -> Blueprint:
     """Return what to build for these settings."""
+    flows, limits = settings.flows, settings.limits
     table = table_to_be_had(flows.table)
     return Blueprint(
         flows.max_entries,
@@ -238,6 +242,7 @@ def plan(flows: Flows, limits: Limits | None) -> Blueprint:
         vlan=flows.vlan,
         limiter=LimiterSize(limits.max_sources, *room(limits)) if limits else None,
         evicted_records=flows.evicted_records and table == "cache",
+        max_interfaces=settings.max_interfaces,
     )
 
 

@@ -14,7 +14,7 @@ from cnf.hash_table import KEYS
 from cnf.kernel import program
 from cnf.kernel.cache import Cache, FlowSettings, Memory, Secrets, bucket_of
 from cnf.kernel.limiter import SOURCE_KEYS
-from cnf.kernel.maps import FlowMap, Records, write_batch
+from cnf.kernel.maps import FlowMap, Records
 from cnf.records import FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
 
 NEVER: Final = 1 << 62
@@ -27,10 +27,6 @@ class HashEntries(FlowMap):
     def room(self, max_entries: int) -> int:
         """Return how many entries are there at most, in a table that was made for so many."""
         return max_entries
-
-    def put(self, key: Records, value: Records) -> None:
-        """Have an entry there."""
-        write_batch(self.name, self._fd, key.reshape(1), value.reshape(1))
 
     def clear(self) -> None:
         """Empty it."""

@@ -7,16 +7,18 @@ from typing import Final
 
 import pytest
 
+from cnf.config import MAX_INTERFACES
 from cnf.errors import AttachError
 from cnf.kernel.counters import UNASSIGNED, InterfaceCounters
-from cnf.records import INTERFACE_SLOTS, PROTOCOL_LABELS, SLOT_PROBES
+from cnf.records import PROTOCOL_LABELS
 from tests.bpf.conftest import LOOPBACK, Datapath
 from tests.bpf.packets import ARP, UDP, IPv4, frame
 
 FRAME: Final = frame(IPv4(), UDP())
 UDP_LABEL: Final = PROTOCOL_LABELS.index("udp")
-NEIGHBOURS: Final = tuple(LOOPBACK + turn * INTERFACE_SLOTS for turn in range(1, SLOT_PROBES + 1))
-"""Interfaces that look for a slot at the same place as the loopback interface."""
+NEIGHBOURS: Final = tuple(LOOPBACK + turn * MAX_INTERFACES for turn in range(1, 6))
+"""Interfaces whose numbers have the lowest bits of the loopback interface's."""
+BOND: Final = 9
 
 
 @pytest.fixture
@@ -25,7 +27,9 @@ def counters(datapath: Datapath) -> Iterator[InterfaceCounters]:
     datapath.interfaces.release(LOOPBACK)
     counters = InterfaceCounters(datapath.loaded.maps)
     yield counters
-    for ifindex in counters.read().keys() - {UNASSIGNED}:
+    for member in counters.joined():
+        counters.leave(member)
+    for ifindex in counters.assigned():
         counters.release(ifindex)
     datapath.interfaces.assign(LOOPBACK)
 
@@ -51,41 +55,54 @@ def test_an_interface_counts_in_its_slot(datapath: Datapath, counters: Interface
     }
 
 
-@pytest.mark.parametrize("taken", range(SLOT_PROBES))
-def test_a_slot_that_is_taken_makes_room_in_the_next(
-    datapath: Datapath, counters: InterfaceCounters, taken: int
-) -> None:
-    """Interfaces whose numbers collide have a slot each, and the program finds the right one."""
-    for ifindex in NEIGHBOURS[:taken]:
-        counters.assign(ifindex)
-    counters.assign(LOOPBACK)
-    datapath.run(FRAME, 3)
-
-    assert packets(counters)[LOOPBACK] == 3
-    assert not any(packets(counters)[ifindex] for ifindex in NEIGHBOURS[:taken])
-
-
-def test_an_interface_that_finds_no_slot_is_refused(datapath: Datapath, counters: InterfaceCounters) -> None:
-    """When all slots that the program would look at are taken, the program must not be attached there."""
+def test_any_number_has_a_slot(datapath: Datapath, counters: InterfaceCounters) -> None:
+    """Interfaces whose numbers have the lowest bits in common have a slot each, and the program finds the right one."""
     for ifindex in NEIGHBOURS:
         counters.assign(ifindex)
-    with pytest.raises(AttachError, match=f"counter slots that ifindex {LOOPBACK} may have are taken"):
-        counters.assign(LOOPBACK)
-    before = packets(counters)[UNASSIGNED]
+    counters.assign(LOOPBACK)
     datapath.run(FRAME, 3)
 
+    assert {ifindex: count for ifindex, count in packets(counters).items() if count and ifindex != UNASSIGNED} == {
+        LOOPBACK: 3
+    }
+    for ifindex in NEIGHBOURS:  # one after the other goes, the one that the array finds among them
+        counters.release(ifindex)
+        datapath.run(FRAME)
+    assert packets(counters)[LOOPBACK] == 3 + len(NEIGHBOURS)
+
+
+def test_an_interface_beyond_the_room_is_refused(datapath: Datapath, counters: InterfaceCounters) -> None:
+    """As many interfaces as max_interfaces have slots; the next must not get the program, and the remedy is said."""
+    for ifindex in range(1000, 1000 + MAX_INTERFACES):
+        counters.assign(ifindex)
+    assert sorted(counters.assigned().values()) == list(range(MAX_INTERFACES))
+    with pytest.raises(AttachError, match=r"1024 interfaces are counted already \(raise max_interfaces, and restart\)"):
+        counters.assign(LOOPBACK)
+    with pytest.raises(AttachError, match="raise max_interfaces"):
+        counters.join(LOOPBACK, 1000)
+    before = packets(counters)[UNASSIGNED]
+    datapath.run(FRAME, 3)
     assert packets(counters)[UNASSIGNED] == before + 3
-    assert not any(packets(counters)[ifindex] for ifindex in NEIGHBOURS)
+
+    counters.release(1500)
+    assert counters.assign(LOOPBACK) == 500
+    datapath.run(FRAME)
+    assert packets(counters)[LOOPBACK] == 1
 
 
-def test_a_slot_of_others_may_be_taken_by_a_neighbour(datapath: Datapath, counters: InterfaceCounters) -> None:
-    """An interface whose first slot was taken by another's second choice finds its own."""
-    counters.assign(INTERFACE_SLOTS)  # slot 0
-    counters.assign(2 * INTERFACE_SLOTS)  # slot 1, where the loopback interface would be
-    counters.assign(LOOPBACK)
+def test_a_member_counts_as_its_bond(datapath: Datapath, counters: InterfaceCounters) -> None:
+    """Packets and flows of a member are the bond's, by counter and by key, until it leaves."""
+    counters.assign(BOND)
+    counters.join(LOOPBACK, BOND)
     datapath.run(FRAME, 2)
+    assert (packets(counters)[BOND], counters.joined()) == (2, {LOOPBACK})
+    assert [int(keys["ifindex"][0]) for keys, _values in datapath.tables["ipv4"].batches() if len(keys)] == [BOND]
 
-    assert (packets(counters)[LOOPBACK], packets(counters)[2 * INTERFACE_SLOTS]) == (2, 0)
+    again = InterfaceCounters(datapath.loaded.maps)
+    assert (again.assigned(), again.joined()) == ({BOND: 0}, {LOOPBACK})
+    counters.leave(LOOPBACK)
+    datapath.run(FRAME)
+    assert packets(counters)[BOND] == 2
 
 
 def test_a_slot_that_is_given_up_gives_its_final_sums(datapath: Datapath, counters: InterfaceCounters) -> None:
@@ -97,19 +114,6 @@ def test_a_slot_that_is_given_up_gives_its_final_sums(datapath: Datapath, counte
 
     assert (int(final["packets"][UDP_LABEL]), int(final["bytes"][UDP_LABEL])) == (7, 7 * len(FRAME))
     assert packets(counters)[LOOPBACK] == 0
-
-
-def test_a_neighbour_that_leaves_does_not_hide_the_slot_behind_it(
-    datapath: Datapath, counters: InterfaceCounters
-) -> None:
-    """The program looks past a slot that has become free."""
-    counters.assign(NEIGHBOURS[0])
-    counters.assign(LOOPBACK)
-    datapath.run(FRAME, 2)
-    counters.release(NEIGHBOURS[0])
-    datapath.run(FRAME, 2)
-
-    assert packets(counters)[LOOPBACK] == 4
 
 
 def test_assigning_twice_keeps_the_counts(datapath: Datapath, counters: InterfaceCounters) -> None:

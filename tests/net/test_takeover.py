@@ -354,7 +354,7 @@ def test_killed_before_the_switch_to_other_rules(node: Node, folder: Path, rules
         assert document
         known = from_json(document, document["generation"], 2048)
         numbers = known.numbering.rules.renewed(planned)
-        to_come = known.followed_by(Numbering(numbers, known.numbering.shared), known.groups, known.past)
+        to_come = known.followed_by(Numbering(numbers, known.numbering.shared), known.groups, known.past, known.past)
         memory.put(limiter=to_json(document["generation"] + 1, known, to_come))
 
     daemon.configure([{"name": "n0"}], limits=enforce(few), flows=QUICK)

@@ -14,7 +14,7 @@ from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import ARPHRD_ETHER, Link, Links
 from cnf.kernel.maps import Records
 from cnf.records import INTERFACE_COUNTERS
-from cnf.tallies import DEPARTED, REMEMBERED_COUNTERS
+from cnf.tallies import REMEMBERED_COUNTERS
 
 BOND = Link(9, "bond0", ARPHRD_ETHER, 1500, "bond")
 
@@ -54,6 +54,7 @@ class Counters:
     def __init__(self) -> None:
         """Start with every slot free."""
         self.slots: dict[int, Records] = {}
+        self.members: dict[int, int] = {}
         self.seats: dict[int, str] = {}
 
     def assign(self, ifindex: int) -> int:
@@ -65,9 +66,29 @@ class Counters:
         """Take the slot back."""
         return self.slots.pop(ifindex)
 
+    def join(self, member: int, ifindex: int) -> None:
+        """Count the member's packets as the bond's."""
+        self.members[member] = ifindex
+
+    def leave(self, member: int) -> None:
+        """Count them so no longer."""
+        del self.members[member]
+
+    def assigned(self) -> dict[int, int]:
+        """Return the interfaces that have a slot, which is of their number."""
+        return {ifindex: ifindex for ifindex in self.slots}
+
+    def joined(self) -> set[int]:
+        """Return the members."""
+        return set(self.members)
+
     def read(self) -> dict[int, Records]:
         """Return what was counted."""
-        return self.slots
+        return {ifindex: counters.copy() for ifindex, counters in self.slots.items()}
+
+    def read_one(self, ifindex: int) -> Records:
+        """Return what one interface has counted."""
+        return self.slots[ifindex].copy()
 
     def expect(self, _names: object) -> None:
         """Need not know."""
@@ -78,7 +99,7 @@ class Counters:
 
     def receive(self, ifindex: int, packets: int) -> None:
         """Count packets as the program would."""
-        self.slots[ifindex]["packets"][0] += packets
+        self.slots[self.members.get(ifindex, ifindex)]["packets"][0] += packets
 
 
 class Node:
@@ -104,7 +125,13 @@ class Node:
     @property
     def packets(self) -> dict[str, int]:
         """The packets received, by interface name."""
-        return {name: int(counters["packets"].sum()) for name, counters in self.interfaces.totals().items()}
+        return {name: int(counters["packets"].sum()) for name, counters in self.interfaces.tallies.totals().items()}
+
+    @property
+    def all_packets(self) -> int:
+        """The packets that the ledger adds up."""
+        totals, departed = self.interfaces.tallies.all_totals()
+        return sum(int(counters["packets"].sum()) for counters in (*totals.values(), departed))
 
 
 def nic(index: int, name: str, master: int | None = None) -> Link:
@@ -116,21 +143,21 @@ def test_a_members_packets_are_the_bonds() -> None:
     """Members of a bond are counted, limited and shown as it, from joining to leaving; the counts stay its own."""
     node = Node("bond0")
     node.have(BOND, nic(2, "eth0", master=9), nic(3, "eth1"))
-    assert node.counters.seats == {9: "bond0", 2: "bond0"}
+    assert (node.counters.seats, node.counters.members) == ({9: "bond0"}, {2: 9})
     node.counters.receive(2, 5)
 
     node.have(BOND, nic(2, "eth0", master=9), nic(3, "eth1", master=9))
-    assert node.counters.seats[3] == "bond0"
+    assert node.counters.members == {2: 9, 3: 9}
     node.counters.receive(2, 5)
     node.counters.receive(3, 1)
     assert node.packets == {"bond0": 11}
-    assert {node.interfaces.names[index] for index in (2, 3, 9)} == {"bond0"}
+    assert node.interfaces.names == {9: "bond0"}
 
     node.have(BOND, nic(2, "eth0"), nic(3, "eth1", master=9))
-    assert node.counters.slots.keys() == {3, 9}
+    assert (set(node.counters.slots), node.counters.members) == ({9}, {3: 9})
     assert node.packets == {"bond0": 11}
     node.have()
-    assert node.counters.slots == {}
+    assert (node.counters.slots, node.counters.members) == ({}, {})
     assert node.packets == {"bond0": 11}
 
 
@@ -146,11 +173,11 @@ def test_a_member_that_is_wanted_itself_has_its_own_counts() -> None:
     node.counters.receive(2, 3)
 
     assert node.packets == {"bond0": 5, "eth0": 3}
-    assert node.counters.seats == {2: "eth0", 3: "bond0", 9: "bond0"}
+    assert (node.counters.seats, node.counters.members) == ({2: "eth0", 9: "bond0"}, {3: 9})
 
 
 def test_the_names_of_departed_interfaces_are_bounded() -> None:
-    """Of interfaces that come and go under ever new names, the latest keep their counts and the others are one sum."""
+    """Of interfaces that come and go under ever new names, the latest keep series; the sum of all stays exact."""
     node = Node("veth*")
     lives = REMEMBERED_COUNTERS + 10
     for index in range(1, lives + 1):
@@ -158,9 +185,58 @@ def test_the_names_of_departed_interfaces_are_bounded() -> None:
         node.counters.receive(index, index)
     node.have()
 
-    assert node.packets.pop(DEPARTED) == sum(range(1, 11))
-    assert node.packets.keys() == {DEPARTED} | {f"veth{index}" for index in range(11, lives + 1)}
-    assert sum(node.packets.values()) == sum(range(1, lives + 1))
+    assert node.packets == {f"veth{index}": index for index in range(11, lives + 1)}
+    assert node.all_packets == sum(range(1, lives + 1))
+
+
+def test_what_is_added_up_of_series_is_what_was_received() -> None:
+    """However many interfaces come and go, no series rises by what was not received on its interface."""
+    node, seen, increases = Node("veth*"), dict[str, int](), 0
+    for index in range(1, 3 * REMEMBERED_COUNTERS):
+        node.have(nic(index, f"veth{index}"))
+        for _scrape in range(2):
+            node.counters.receive(index, 500)
+            now = node.packets
+            increases += sum(max(count - seen.get(name, 0), 0) for name, count in now.items())
+            seen = now
+    assert increases == node.all_packets == 1000 * (3 * REMEMBERED_COUNTERS - 1)
+
+
+def test_interfaces_that_swap_their_names_leave_the_counts_with_the_names() -> None:
+    """What was counted under a name stays there, whichever interface has the name next; no sum goes down."""
+    node = Node("*")
+    node.have(nic(2, "eth0"), nic(3, "eth1"))
+    node.counters.receive(2, 1000)
+    node.counters.receive(3, 10)
+    node.have(nic(2, "swap"), nic(3, "eth0"))
+    node.counters.receive(3, 1)
+    node.have(nic(2, "eth1"), nic(3, "eth0"))
+    node.counters.receive(2, 2)
+    assert node.packets == {"eth0": 1001, "eth1": 12, "swap": 0}
+
+    node.have(nic(2, "eth0"), nic(3, "eth1"))
+    node.counters.receive(2, 4)
+    assert node.packets == {"eth0": 1005, "eth1": 12, "swap": 0}
+    node.have()
+    assert node.packets == {"eth0": 1005, "eth1": 12, "swap": 0}
+    assert node.all_packets == 1017
+
+
+def test_a_daemon_goes_on_with_names_that_were_swapped() -> None:
+    """What stands under which name outlives the daemon, also for an interface that was renamed while none ran."""
+    node = Node("*")
+    node.have(nic(2, "eth0"), nic(3, "eth1"))
+    node.counters.receive(2, 5)
+    node.have(nic(2, "lan"), nic(3, "eth1"))
+    node.counters.receive(2, 7)
+    left = node.interfaces.tallies.memory()
+
+    next_one = Node("*")
+    next_one.counters.slots = node.counters.slots
+    next_one.interfaces.tallies.remember(left)
+    next_one.have(nic(2, "wan"), nic(3, "eth1"))
+    next_one.counters.receive(2, 1)
+    assert next_one.packets == {"eth0": 5, "lan": 7, "wan": 1, "eth1": 0}
 
 
 def test_a_name_that_comes_back_is_not_summed_up() -> None:

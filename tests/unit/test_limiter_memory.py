@@ -35,7 +35,7 @@ def follow(before: Known, rules: set[Parameters], groups: dict[Cell, int], past:
     """Return what is known after a switch to ``rules``, each with a shared bucket a prefix if it has shared ones."""
     numbers = before.numbering.rules.renewed(sorted(rules, key=repr))
     keys = [(numbers.numbers[rule], prefix) for rule in rules if rule.bucket == "prefix" for prefix in PREFIXES]
-    return before.followed_by(Numbering(numbers, before.numbering.shared.renewed(keys)), groups, past)
+    return before.followed_by(Numbering(numbers, before.numbering.shared.renewed(keys)), groups, past, past)
 
 
 def written(before: Known, after: Known, generation: int) -> Known:

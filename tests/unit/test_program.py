@@ -198,13 +198,16 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
     assert Blueprint(10, "lru_hash", ipv6=False, vlan=False).maps == (
         "flows4",
         "table_counters",
-        "interface_slots",
+        "interfaces",
+        "interfaces_direct",
         "interface_counters",
         "daemon_memory",
     )
     assert Blueprint(10, "lru_hash", ipv6=False, vlan=False).defines == {
         "CNF_CACHE": 0,
         "CNF_MAX_ENTRIES": 10,
+        "CNF_MAX_INTERFACES": 1024,
+        "CNF_INTERFACE_PLACES": 1024,
         "CNF_IPV6": 0,
         "CNF_VLAN": 0,
         "CNF_EVICTED_RECORDS": 0,
@@ -217,13 +220,16 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "cache_secrets",
         "flow_settings",
         "table_counters",
-        "interface_slots",
+        "interfaces",
+        "interfaces_direct",
         "interface_counters",
         "daemon_memory",
     )
     assert Blueprint(10, "cache").defines == {
         "CNF_CACHE": 1,
         "CNF_MAX_ENTRIES": 10,
+        "CNF_MAX_INTERFACES": 1024,
+        "CNF_INTERFACE_PLACES": 1024,
         "CNF_IPV6": 1,
         "CNF_VLAN": 1,
         "CNF_EVICTED_RECORDS": 0,

@@ -106,6 +106,7 @@ DTYPES: Final = {
     "flow_drops": records.FLOW_DROPS,
     "flow_settings": records.FLOW_SETTINGS,
     "counter": records.COUNTER,
+    "interface": records.INTERFACE,
     "limit4_prefix": records.LIMIT4_PREFIX,
     "limit6_prefix": records.LIMIT6_PREFIX,
     "limit_match": records.LIMIT_MATCH,
@@ -193,8 +194,6 @@ def test_labels_stand_in_the_order_of_their_enum(enum: str, prefix: str, labels:
     [
         ("CNF_VLAN_PRESENT", records.VLAN_PRESENT),
         ("CNF_FLOW_FRAGMENT", records.FLOW_FRAGMENT),
-        ("CNF_INTERFACE_SLOTS", records.INTERFACE_SLOTS),
-        ("CNF_SLOT_PROBES", records.SLOT_PROBES),
         ("CNF_NON_IP", records.NON_IP),
         ("CNF_TRUNCATED", records.MALFORMED),
         ("CNF_OUTCOMES", records.OUTCOMES),

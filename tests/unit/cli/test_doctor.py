@@ -9,6 +9,7 @@ import socket
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import attrs
 import pytest
 
 from cnf import config
@@ -27,6 +28,7 @@ from tests.unit.cli.terminal import on_terminal
 
 ETHERNET, LOOPBACK, NONE = 1, 772, 65534  # ARPHRD_ of linux/if_arp.h
 MOST = os.sysconf("SC_PAGE_SIZE") - 590
+SETTINGS = config.for_interfaces(["eth0"])
 PLAIN = Style(coloured=False)
 
 OK = Finding("kernel", "ok", "Linux 6.18.0")
@@ -125,8 +127,8 @@ def test_verdict(found: list[Finding], verdict: str) -> None:
 
 def test_memory() -> None:
     """Tables that do not fit are a problem, a daemon that would not fit once they are full is a warning."""
-    flows = config.Flows(max_entries=1_000_000)
-    tables = sizes.flow_bytes(plan(flows, None))
+    settings = attrs.evolve(SETTINGS, flows=config.Flows(max_entries=1_000_000))
+    tables = sizes.flow_bytes(plan(settings))
     full = tables + 78_000_000 + 2_000_000 * (220 + 2 * 110)
     for available, state, status in (
         (tables - 1, "problem", 71),
@@ -134,23 +136,23 @@ def test_memory() -> None:
         (full - 1, "warning", 0),
         (full, "ok", 0),
     ):
-        (found,) = judge_memory(flows, None, available)
+        (found,) = judge_memory(settings, available)
         assert (found.state, found.exit_status) == (state, status)
         assert (found.remedy is None) == (state == "ok")
 
 
 def test_one_family_takes_less_memory() -> None:
     """Without IPv6 there is no table for it, and half the flows."""
-    (both,) = judge_memory(config.Flows(), None, 1 << 40)
-    (one,) = judge_memory(config.Flows(ipv6=False), None, 1 << 40)
+    (both,) = judge_memory(SETTINGS, 1 << 40)
+    (one,) = judge_memory(attrs.evolve(SETTINGS, flows=config.Flows(ipv6=False)), 1 << 40)
     assert both.seen != one.seen
     assert sizes.flow_bytes(Blueprint(1024, ipv6=False)) * 2 < sizes.flow_bytes(Blueprint(1024))
 
 
 def test_limits_take_memory_too() -> None:
     """The tables of sources are counted, and the option that makes them smaller is named."""
-    (without,) = judge_memory(config.Flows(), None, 1 << 40)
-    (found,) = judge_memory(config.Flows(), Limits(max_sources=1 << 24), 1)
+    (without,) = judge_memory(SETTINGS, 1 << 40)
+    (found,) = judge_memory(attrs.evolve(SETTINGS, limits=Limits(max_sources=1 << 24)), 1)
     assert without.seen != found.seen
     assert (found.state, found.remedy) == (
         "problem",
