@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from tests import seclusion
+
 XDP: Final = 6  # BPF_PROG_TYPE_XDP, linux/bpf.h
 
 
@@ -34,7 +36,12 @@ def _netns() -> str:
     return f"no network namespace with a veth pair: {tried.stderr.strip()}" if tried.returncode else ""
 
 
-PROBES: Final[Mapping[str, Callable[[], str]]] = {"root": _root, "bpf": _bpf, "netns": _netns}
+PROBES: Final[Mapping[str, Callable[[], str]]] = {
+    "root": _root,
+    "bpf": _bpf,
+    "netns": _netns,
+    "seclusion": seclusion.begin,
+}
 
 
 @functools.cache

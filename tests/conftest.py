@@ -12,7 +12,7 @@ import pytest
 from tests import abilities, leaks
 
 TESTS: Final = Path(__file__).parent
-TIER_NEEDS: Final = {"bpf": ("root", "bpf"), "net": ("root", "bpf", "netns")}
+TIER_NEEDS: Final = {"bpf": ("root", "bpf", "seclusion"), "net": ("root", "bpf", "netns", "seclusion")}
 STRICT: Final = os.environ.get("CNF_STRICT") == "1" or os.environ.get("CI") == "true"
 
 

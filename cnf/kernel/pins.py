@@ -98,7 +98,10 @@ def left_behind(path: Path) -> Iterator[dict[int, int]]:
     """Open the programs that a daemon has left: descriptors by program id; closed, and none of them, in the end."""
     programs: dict[int, int] = {}
     try:
-        for pin in path.glob("[0-9]*"):
+        pins: list[Path] = []
+        with suppress(OSError):  # a bpffs that this user may not look into
+            pins += path.glob("[0-9]*")
+        for pin in pins:
             with suppress(OSError):
                 fd = libbpf.open_pin(pin)
                 programs[libbpf.program_id(fd)] = fd

@@ -17,10 +17,8 @@ import pytest
 
 from tests.net.exposition import Exposition
 from tests.net.namespaces import Namespace
-from tests.net.wait import PATIENCE, SLOWNESS, wait_for
+from tests.net.wait import PATIENCE, wait_for
 
-STOP_LIMIT: Final = 5.0 * SLOWNESS
-"""Seconds from SIGTERM to the end, as the contract has it."""
 METRICS: Final = ("127.0.0.1", 9995)
 CNFD: Final = (sys.executable, "-P", "-m", "cnf.cnfd")
 CNFCTL: Final = (sys.executable, "-P", "-m", "cnf.cli")
@@ -56,11 +54,11 @@ class Daemon:
             return
         self.process.terminate()
         try:
-            self.process.wait(STOP_LIMIT)
+            self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            pytest.fail(f"cnfd did not end within {STOP_LIMIT:g} s of SIGTERM")
+            pytest.fail(f"cnfd did not end within {PATIENCE:g} s of SIGTERM")
 
     def configure(self, interfaces: Sequence[Mapping[str, str]], **tables: Mapping[str, object]) -> None:
         """Write the configuration anew."""
@@ -121,7 +119,7 @@ class Daemon:
         self.signal(Signals.SIGHUP)
         self.wait_for_event("reloaded", reloads + 1)
 
-    def ended(self, seconds: float = STOP_LIMIT) -> int:
+    def ended(self, seconds: float = PATIENCE) -> int:
         """Wait for the process to end and return its exit status."""
         assert self.process is not None
         try:

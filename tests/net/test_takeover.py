@@ -23,13 +23,13 @@ from cnf.kernel.memory import Memory
 from cnf.limiter_memory import from_json, to_json
 from cnf.records import FLOW4_KEY, FLOW_VALUE, MEMORY_PAGE
 from cnf.rules import LIMITS, Limits
-from tests.leaks import bpf_objects
 from tests.net.arrivals import arrivals
 from tests.net.conftest import Node
 from tests.net.daemon import CNFD, Daemon
 from tests.net.exposition import Exposition
 from tests.net.flood import Sender, flood
 from tests.net.foreign import foreign_program
+from tests.net.programs import is_loaded
 from tests.net.rations import QUICK, enforce, packet, ration, verdicts
 from tests.net.wait import wait_for
 
@@ -151,7 +151,7 @@ def test_a_program_that_was_replaced_is_freed(node: Node) -> None:
     daemon.start()
 
     assert replaced not in node.inside.programs().values()
-    wait_for(lambda: replaced not in dict(bpf_objects("prog")), "the kernel to free the program")
+    wait_for(lambda: not is_loaded(replaced), "the kernel to free the program")
 
 
 @pytest.mark.parametrize("table", ["cache", "lru_hash"])

@@ -48,7 +48,8 @@ def as_user(user: int = NOBODY, *, groups: Sequence[int] = (), capabilities: Seq
     options = (f"--reuid={user}", f"--regid={user}", supplementary)
     if not capabilities:
         return options
-    wanted = ",".join(f"+{name}" for name in capabilities)
+    # Without -all, setpriv keeps what it was given to inherit, which is not permitted to another user than root.
+    wanted = ",".join(("-all", *(f"+{name}" for name in capabilities)))
     return (*options, f"--inh-caps={wanted}", f"--ambient-caps={wanted}")
 
 

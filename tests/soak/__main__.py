@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests import leaks
+from tests import leaks, seclusion
 from tests.net.conftest import Node
 from tests.net.wait import PATIENCE, wait_for
 from tests.soak.clients import LogReader, Scraper, SlowClient, total
@@ -188,6 +188,9 @@ def main(arguments: list[str]) -> int:
     if length < LEAST:
         print(f"expected a length of at least {LEAST:g}s, such as 10m or 2h, got {text!r}", file=sys.stderr)
         return 64
+    if reason := seclusion.begin():
+        print(reason, file=sys.stderr)
+        return 71
     before = leaks.take()
     with ExitStack() as stack:
         soak = Soak(stack, length)
