@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
+import re
 import subprocess
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -36,11 +38,18 @@ def _netns() -> str:
     return f"no network namespace with a veth pair: {tried.stderr.strip()}" if tried.returncode else ""
 
 
+def _no_perfmon() -> str:
+    release = platform.release()
+    old = tuple(map(int, re.findall(r"\d+", release)[:2])) < (6, 17)
+    return f"Linux {release} takes limits with CAP_PERFMON only" if old else ""
+
+
 PROBES: Final[Mapping[str, Callable[[], str]]] = {
     "root": _root,
     "bpf": _bpf,
     "netns": _netns,
     "seclusion": seclusion.begin,
+    "limits without CAP_PERFMON": _no_perfmon,
 }
 
 

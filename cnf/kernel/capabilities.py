@@ -24,6 +24,8 @@ SLOW: Final = (
     " and its tables are LRU hashes, whatever flows.table says"
 )
 SLOW_REMEDY: Final = "add CAP_PERFMON to the service's AmbientCapabilities"
+REFUSED: Final = f"Linux 6.12 takes limits, and 6.1 any program, with CAP_PERFMON only: {SLOW_REMEDY}"
+"""Why a kernel may refuse the program without it: before 6.17 its verifier follows what it guards, too."""
 
 # linux/capability.h: the version with sets of 64 bits, which are in two halves: of each set the lower, then the higher.
 _VERSION: Final = 0x20080522

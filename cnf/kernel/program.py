@@ -293,10 +293,10 @@ def _load_failed(message: str, log: str) -> CnfError:
     lines = [
         line for line in log.splitlines() if line.strip() and not line.startswith(("processed ", "libbpf:", "HINT"))
     ]
-    omitted = f"({max(len(lines) - 1, 0)} lines omitted; log level debug shows them)"
-    return VerifierError(
-        f"the kernel rejected the program: {message}: {lines[-1] if lines else 'no log'} {omitted}", details=log
-    )
+    last = lines[-1] if lines else "no log"
+    cause = f"{capabilities.REFUSED}; " if capabilities.missing(capabilities.SPEED) else ""
+    omitted = f"({cause}{max(len(lines) - 1, 0)} lines omitted; log level debug shows them)"
+    return VerifierError(f"the kernel rejected the program: {message}: {last} {omitted}", details=log)
 
 
 _FAILURES: Final[dict[str, Callable[[str, str], CnfError]]] = {

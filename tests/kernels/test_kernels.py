@@ -18,6 +18,7 @@ CHOSEN: Final = (
     *(f"{BLUEPRINTS}[{each}]" for each in ("cache", "cache ipv6 vlan", "cache limits", "cache limits ipv6 vlan")),
     *(f"{BLUEPRINTS}[{each}]" for each in ("cache evicted ipv6 vlan", "lru_hash", "lru_hash limits", "lru_hash ipv6")),
     "tests/bpf/test_forms.py::test_a_form_is_passed_and_counted_once_where_the_table_says",
+    "tests/net/test_doctor.py::test_limits_without_cap_perfmon",
     "tests/net/test_takeover.py::test_a_spent_bucket_stays_spent[source]",
 )
 """Programs that differ most, every packet form, and a daemon with limits in force that is killed and started again."""

@@ -21,6 +21,7 @@ from cnf.cli.judgement import VETH_RESERVE
 from cnf.kernel import sizes
 from cnf.kernel.nics import nics
 from cnf.kernel.program import Blueprint, LimiterSize, Table, load
+from tests import abilities
 from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, CNFD, Daemon
 from tests.net.foreign import foreign_program
@@ -30,7 +31,7 @@ from tests.net.wait import PATIENCE
 PACKAGE = Path(cnf.__file__).parent
 FEATURES = ("lru hash", "batch lookup", "lookup and delete", "xdp test run")
 MOST = os.sysconf("SC_PAGE_SIZE") - VETH_RESERVE
-CAPABLE = as_user(capabilities=("bpf", "net_admin"))
+CAPABLE = as_user(capabilities=("bpf", "net_admin", "perfmon"))
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,20 @@ def test_a_missing_capability(wired: Node, dropped: tuple[str, ...], missing: st
     assert name == "capabilities"
     assert missing in finding["seen"]
     assert "AmbientCapabilities" in finding["remedy"]
+
+
+def test_limits_without_cap_perfmon(wired: Node) -> None:
+    """A kernel that takes limits with CAP_PERFMON only has both say so; a newer one takes them, only slower."""
+    daemon = wired.daemon("n0", limits={"mode": "shadow"})
+    daemon.command, ctl = (("setpriv", *without("perfmon", "sys_admin"), *command) for command in (CNFD, CNFCTL))
+    if abilities.lacking("limits without CAP_PERFMON"):
+        name, finding = same_cause(daemon, ctl)
+        assert name == "program"
+        assert "add CAP_PERFMON" in finding["remedy"]
+    else:
+        assert examined(daemon, ctl).status == 0
+        daemon.start()
+        daemon.attached("n0")
 
 
 def test_a_plain_user(wired: Node, everyones: Stage) -> None:

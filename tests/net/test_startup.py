@@ -149,6 +149,7 @@ def test_a_plain_user_is_told_what_is_missing(wired: Node, everyones: Stage) -> 
     _check_untouched(wired, daemon)
 
 
+@pytest.mark.needs("limits without CAP_PERFMON")
 def test_the_needed_capabilities_are_enough(wired: Node, everyones: Stage) -> None:
     """The user nobody with just these two compiles, attaches, counts, limits, and takes everything back."""
     wire = wired.wire("n1")

@@ -55,7 +55,7 @@ End = Callable[..., CnfError]
 @pytest.fixture
 def end_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> End:
     """Return a function that lets a child write ``log``, answer ``answer`` and run ``then``, and returns the error."""
-    monkeypatch.setattr(capabilities, "missing", tuple)
+    monkeypatch.setattr(capabilities, "missing", lambda *_wanted: ())
 
     def run(log: str = "", answer: dict[str, Any] | None = None, then: str = "") -> CnfError:
         (tmp_path / "log").write_text(log)
@@ -129,6 +129,14 @@ def test_a_rejection_is_the_verifiers_last_useful_line(end_of: End, log: str, la
         f"the kernel rejected the program: {message}: {last} ({omitted} lines omitted; log level debug shows them)"
     )
     assert error.details == log
+
+
+def test_a_rejection_names_the_capability_that_may_be_why(end_of: End, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CAP_PERFMON, older kernels refuse what newer ones take."""
+    monkeypatch.setattr(capabilities, "missing", tuple)  # of those asked for, all
+    error = end_of(TOO_LARGE, {"error": "load", "message": "Failed to load BPF program b'cnf_ingress'"})
+
+    assert f"Processed 1000001 insn ({capabilities.REFUSED}; 1 lines omitted" in str(error)
 
 
 def test_a_rejection_without_a_log_says_so(end_of: End) -> None:
