@@ -57,6 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"cnfd: {error}", file=sys.stderr)  # noqa: T201 - the one line that an error is
         systemd.notify(STATUS=str(error))
         return error.exit_status
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is one line, and systemd starts another
+        import structlog  # noqa: PLC0415 - as below
+
+        structlog.get_logger().debug("where it failed", exc_info=True)
+        line = f'{error!r} (this is a defect of cnfd; log.level = "debug" shows where)'
+        print(f"cnfd: {line}", file=sys.stderr)  # noqa: T201 - the one line that an error is
+        systemd.notify(STATUS=line)
+        return os.EX_SOFTWARE
     return 0
 
 

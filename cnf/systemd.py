@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 
 
 def notify(**variables: str | int) -> None:
@@ -13,11 +14,10 @@ def notify(**variables: str | int) -> None:
     if not path.startswith(("/", "@")):
         return
     message = "\n".join(f"{name}={value}" for name, value in variables.items()).encode(errors="backslashreplace")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as datagram:
-        try:
-            datagram.sendto(message, "\0" + path[1:] if path.startswith("@") else path)
-        except OSError:
-            return  # systemd is restarting or gone; the service works without it
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+    # systemd is restarting or gone, or there is no descriptor to be had: the service works without it.
+    with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as datagram:
+        datagram.sendto(message, "\0" + path[1:] if path.startswith("@") else path)
 
 
 def notify_reloading() -> None:

@@ -11,6 +11,7 @@ from pyroute2 import IPRoute, NetlinkError
 from cnf.errors import AttachError
 from cnf.kernel import foreign
 from cnf.kernel.links import Mode, Program, program_on
+from cnf.kernel.refusal import reported
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,7 +49,8 @@ class Attacher:
         self._left_behind = left_behind
         self._replaced: dict[int, int] = {}
         """Ids of programs that ours has replaced, by ifindex."""
-        self._netlink = IPRoute(ext_ack=True)
+        with reported("opening a netlink socket"):
+            self._netlink = IPRoute(ext_ack=True)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -140,7 +142,8 @@ class Attacher:
         """Return what is on the interface; None if there is no program, or no interface."""
         try:
             # A socket of its own: pyroute2 keeps the acknowledgement behind the answer for as long as the socket lives.
-            with IPRoute(ext_ack=True) as netlink:
+            asking = reported(f"ifindex {ifindex}: asking for its program", AttachError)
+            with asking, IPRoute(ext_ack=True) as netlink:
                 (message,) = netlink.get_links(ifindex)
         except NetlinkError as error:
             if error.code == errno.ENODEV:
@@ -152,7 +155,8 @@ class Attacher:
         attributes = [("IFLA_XDP_FD", fd), ("IFLA_XDP_FLAGS", flags)]
         if expected is not None:
             attributes.append(("IFLA_XDP_EXPECTED_FD", expected))
-        self._netlink.link("set", index=ifindex, xdp={"attrs": attributes})
+        with reported(f"ifindex {ifindex}: changing its program", AttachError):
+            self._netlink.link("set", index=ifindex, xdp={"attrs": attributes})
 
     def _take_over(self, link: Link, error: NetlinkError) -> Attached:
         """Replace a program of ours in one step, in the mode that it is in; refuse any other."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, Records
+from cnf.kernel.refusal import reported
 from cnf.records import CACHE_HEAD, CACHE_SECRETS, FLOW_SETTINGS, WAYS
 
 Words = npt.NDArray[np.uint64]
@@ -43,7 +44,8 @@ class Memory:
         """Take the map behind ``fd``, of values of the dtype ``value``."""
         self.name = name
         self.value = value
-        self.size = libbpf.map_info(fd).max_entries
+        with reported(f"asking about map {name}"):
+            self.size = libbpf.map_info(fd).max_entries
         self._fd = fd
 
     def window(self, first: int, count: int) -> Words:

@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from pyroute2 import IPRoute, NetlinkError
 from pyroute2.netlink import nlmsg
 
 from cnf.errors import KernelError
+from cnf.kernel.refusal import reported
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -78,10 +80,13 @@ class Links:
     """
 
     def __init__(self) -> None:
-        """Subscribe to changes from now on."""
-        self._netlink = IPRoute(ext_ack=True)
-        self._events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
-        self._events.bind((0, RTMGRP_LINK))
+        """Subscribe to changes from now on. Raises KernelError."""
+        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+        with reported("subscribing to the interfaces' changes"), ExitStack() as undo:
+            self._netlink = undo.enter_context(IPRoute(ext_ack=True))
+            self._events = undo.enter_context(socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE))
+            self._events.bind((0, RTMGRP_LINK))
+            undo.pop_all()
         self._moved: set[int] = set()
         self.lost = 0
         """How often notifications came faster than they were read, so that the kernel threw some away."""
@@ -111,7 +116,7 @@ class Links:
                 return changed
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
-                    raise
+                    raise KernelError(f"reading the interfaces' changes failed: {error.strerror}") from error
                 self.lost += 1
             changed = True
 
@@ -121,9 +126,10 @@ class Links:
         return moved
 
     def read(self) -> tuple[Link, ...]:
-        """Return every interface of the namespace."""
+        """Return every interface of the namespace. Raises KernelError."""
         try:
-            messages = self._netlink.get_links()
+            with reported("listing the interfaces"):
+                messages = self._netlink.get_links()
         except NetlinkError as error:
             raise KernelError(f"listing the interfaces failed: {os.strerror(error.code)}") from error
         return tuple(map(_link, messages))

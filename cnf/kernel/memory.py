@@ -18,6 +18,7 @@ from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array
 from cnf.kernel.pins import UnreadableError
+from cnf.kernel.refusal import reported
 from cnf.records import MEMORY_PAGE
 
 PAGE: Final = MEMORY_PAGE.itemsize
@@ -38,7 +39,8 @@ class Memory:
 
         """
         self._pages = Array("daemon_memory", fd, MEMORY_PAGE)
-        self._bank = (libbpf.map_info(fd).max_entries - 1) // 2
+        with reported("asking about map daemon_memory"):
+            self._bank = (libbpf.map_info(fd).max_entries - 1) // 2
         self._lock = threading.Lock()
         self._number, length, checksum = _HEADER.unpack_from(self._pages.read(0).tobytes())
         if length > self._bank * PAGE:

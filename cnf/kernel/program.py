@@ -22,6 +22,7 @@ from typing import IO, Final, Literal
 from cnf.config import MAX_INTERFACES, Settings
 from cnf.errors import CnfError, CompileError, KernelError, PrivilegeError, UnavailableError, VerifierError
 from cnf.kernel import capabilities, libbpf
+from cnf.kernel.refusal import reported
 from cnf.rules import room
 
 Table = Literal["cache", "lru_hash"]
@@ -136,9 +137,10 @@ class Datapath:
     """Why maps that were there were not kept."""
 
     def read_clock(self) -> tuple[int, int]:
-        """Return (jiffies, CLOCK_MONOTONIC in ns), read as one."""
+        """Return (jiffies, CLOCK_MONOTONIC in ns), read as one. Raises KernelError."""
         before = time.monotonic_ns()
-        _verdict, frame, _duration = libbpf.run(self.programs["cnf_clock"], CLOCK_FRAME, 1)
+        with reported("reading the clock by a test run of cnf_clock"):
+            _verdict, frame, _duration = libbpf.run(self.programs["cnf_clock"], CLOCK_FRAME, 1)
         return int.from_bytes(frame[:8], sys.byteorder), (before + time.monotonic_ns()) // 2
 
     def close(self) -> None:
@@ -258,11 +260,12 @@ def load(blueprint: Blueprint) -> Datapath:
 
 def _draw_secrets(fd: int) -> None:
     """Fill the words of ``struct cache_secrets``, unless they have been: kept maps have their keys by them."""
-    zero, words = ctypes.c_uint32(), ctypes.create_string_buffer(libbpf.map_info(fd).value_size)
-    libbpf.check(libbpf.library().bpf_map_lookup_elem(fd, ctypes.byref(zero), words))
-    if not any(words.raw):
-        words.raw = os.urandom(len(words))
-        libbpf.check(libbpf.library().bpf_map_update_elem(fd, ctypes.byref(zero), words, 0))
+    with reported(f"drawing the words of map {SECRETS}"):
+        zero, words = ctypes.c_uint32(), ctypes.create_string_buffer(libbpf.map_info(fd).value_size)
+        libbpf.check(libbpf.library().bpf_map_lookup_elem(fd, ctypes.byref(zero), words))
+        if not any(words.raw):
+            words.raw = os.urandom(len(words))
+            libbpf.check(libbpf.library().bpf_map_update_elem(fd, ctypes.byref(zero), words, 0))
 
 
 def _died(status: int, log: str) -> CnfError:

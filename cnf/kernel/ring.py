@@ -17,6 +17,7 @@ import numpy.typing as npt
 from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Records
+from cnf.kernel.refusal import reported
 from cnf.records import EVENT
 
 BUSY: Final = 1 << 31
@@ -48,7 +49,8 @@ class Ring:
             MapError: the kernel refused.
 
         """
-        info = libbpf.map_info(fd)
+        with reported("asking about map events"):
+            info = libbpf.map_info(fd)
         self.id = int(info.id)
         """The kernel's id of the map: another ring has another one."""
         self._fd = fd

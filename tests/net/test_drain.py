@@ -10,7 +10,7 @@ import pytest
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
 
-BREAKS_A_MAP: Final = """
+BREAKS_A_DESCRIPTOR: Final = """
 import os, sys
 from cnf.cnfd import main
 from cnf.tracker import Tracker
@@ -20,7 +20,7 @@ drain, drains, kept = Tracker.drain, 0, -1
 def drain_or_fail(self):
     global drains, kept
     drains += 1
-    table = self._datapath.maps["flows4"]
+    table = {**self._datapath.maps, **self._datapath.programs}[os.environ["BROKEN"]]
     if drains == 3:
         kept = os.dup(table)
         nothing = os.open(os.devnull, os.O_RDONLY)
@@ -34,7 +34,7 @@ def drain_or_fail(self):
 Tracker.drain = drain_or_fail
 sys.exit(main())
 """
-"""A cnfd whose drains number 3 to 5 find a descriptor that is no map."""
+"""A cnfd whose drains number 3 to 5 find a descriptor that is no map, and no program."""
 
 TABLE: Final = 1024
 BOUND: Final = "0.25"
@@ -42,14 +42,20 @@ BOUND: Final = "0.25"
 
 
 @pytest.mark.parametrize(
-    ("table", "error"),
-    [("cache", "mapping map flows4: No such device"), ("lru_hash", "reading map flows4: Invalid argument")],
+    ("table", "broken", "error"),
+    [
+        ("cache", "flows4", "mapping map flows4: No such device"),
+        ("lru_hash", "flows4", "reading map flows4: Invalid argument"),
+        ("cache", "table_counters", "reading map table_counters[0]: Invalid argument"),
+        ("cache", "cnf_clock", "reading the clock by a test run of cnf_clock failed: Invalid argument"),
+    ],
 )
-def test_drains_that_fail_are_counted_and_made_up_for(node: Node, table: str, error: str) -> None:
+def test_drains_that_fail_are_counted_and_made_up_for(node: Node, table: str, broken: str, error: str) -> None:
     """What the kernel refuses is counted and logged in its words; the loop goes on, and the next drain has it all."""
     wire = node.wire("n0")
     daemon = node.daemon("n0", flows={"table": table})
-    daemon.command = (sys.executable, "-P", "-c", BREAKS_A_MAP)
+    daemon.command = (sys.executable, "-P", "-c", BREAKS_A_DESCRIPTOR)
+    daemon.environment["BROKEN"] = broken
     daemon.start()
     wire.send([frame(IPv4(), UDP())] * 5)
 

@@ -1,0 +1,99 @@
+"""Where the servers listen: who may use the control socket, what is in its way, and the remedy for each address."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from cnf.errors import ConfigError, PrivilegeError, UnavailableError
+from cnf.sockets import listen_error, listen_unix, peer_of
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_a_control_socket_is_its_owners(tmp_path: Path, umask: int) -> None:
+    """Without a group nobody but the daemon's user may connect, whatever the umask; and that stays as it was."""
+    before = os.umask(umask)
+    try:
+        with listen_unix(tmp_path / "run" / "cnf.sock", None):
+            assert stat.S_IMODE((tmp_path / "run" / "cnf.sock").stat().st_mode) == 0o600
+            assert stat.S_IMODE((tmp_path / "run").stat().st_mode) == 0o755
+        assert os.umask(umask) == umask
+    finally:
+        os.umask(before)
+
+
+def test_a_control_socket_is_its_groups(tmp_path: Path) -> None:
+    """With a group, its members may connect, and others may not."""
+    group = os.getgid()
+    with listen_unix(tmp_path / "cnf.sock", group):
+        found = (tmp_path / "cnf.sock").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o660, group)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "fifo"])
+def test_what_is_no_socket_is_left_alone(tmp_path: Path, kind: str) -> None:
+    """Anything else in the socket's place is refused, named, and stays, also where a link to a socket is."""
+    path = tmp_path / "cnf.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / "target"))
+    match kind:
+        case "file":
+            path.write_text("mine", encoding="ascii")
+        case "folder":
+            path.mkdir()
+        case "link":
+            path.symlink_to(tmp_path / "target")
+        case _:
+            os.mkfifo(path)
+    before = path.lstat()
+    with pytest.raises(ConfigError, match="is there and is no socket: move it away, or choose another path"):
+        listen_unix(path, None)
+    assert path.lstat() == before
+    assert (tmp_path / "target").exists()
+
+
+def test_a_stale_socket_is_taken_over(tmp_path: Path) -> None:
+    """A socket at which nobody answers is replaced."""
+    path = tmp_path / "cnf.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    with listen_unix(path, None), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+
+def test_a_socket_that_answers_is_left_alone(tmp_path: Path) -> None:
+    """A socket at which somebody answers stays theirs, and their pid is named."""
+    path = tmp_path / "cnf.sock"
+    with listen_unix(path, None) as first:
+        with pytest.raises(UnavailableError, match=f"another cnfd .pid {os.getpid()}. answers at"):
+            listen_unix(path, None)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            accepted, _ = first.accept()
+            with accepted:
+                assert peer_of(accepted)[:2] == (os.getpid(), os.geteuid())
+
+
+@pytest.mark.parametrize(
+    ("host", "number", "kind", "remedy"),
+    [
+        ("::", errno.EAFNOSUPPORT, UnavailableError, 'this kernel has IPv6 off: for IPv4 alone write "0.0.0.0:9995"'),
+        ("::1", errno.EADDRNOTAVAIL, UnavailableError, 'where IPv6 is off, for IPv4 alone write "0.0.0.0:9995"'),
+        ("192.0.2.1", errno.EADDRNOTAVAIL, UnavailableError, "see: ip address"),
+        ("::", errno.EADDRINUSE, UnavailableError, "see who uses the port: ss -ltnp"),
+        ("0.0.0.0", errno.EACCES, PrivilegeError, "CAP_NET_BIND_SERVICE"),  # noqa: S104 - nothing is bound
+        ("127.0.0.1", errno.ENOBUFS, UnavailableError, "choose another address or port"),
+    ],
+)
+def test_each_refusal_has_its_remedy(host: str, number: int, kind: type[Exception], remedy: str) -> None:
+    """The error has the kernel's words and what helps against that, and nothing that does not."""
+    error = listen_error(f"metrics.listen {host}:9995", host, 9995, OSError(number, os.strerror(number)))
+    assert type(error) is kind
+    assert os.strerror(number) in str(error)
+    assert remedy in str(error)
+    assert ("ss -ltnp" in str(error)) == (number == errno.EADDRINUSE)
