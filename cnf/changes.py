@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 from attrs import evolve, fields_dict, frozen
 
-from cnf.errors import Problem, UsageError
+from cnf.errors import Problem, UsageError, joined
 from cnf.options import RefusedError, choice, printable, refusal, table, value
 from cnf.overrides import Overrides, apply, difference, without
 from cnf.rules import NAME, PREFIX, RULE, LimitMode, Limits, Network, Rule, written
@@ -170,7 +170,7 @@ def read_change(body: object) -> Change:
 
 
 def _refused(error: RefusedError, beginning: str = "") -> UsageError:
-    return UsageError(beginning + "; ".join(map(str, error.problems)))
+    return UsageError(beginning + joined(error.problems))
 
 
 def _missing(name: str, rules: Iterable[str]) -> str:

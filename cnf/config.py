@@ -6,6 +6,7 @@ An option is declared once, as a field of a settings class: its type, its defaul
 reader takes a TOML value and its key path, and returns the setting or refuses it with what was expected there.
 """
 
+import codecs
 import ipaddress
 import platform
 import re
@@ -200,8 +201,10 @@ def load(path: Path) -> Settings:
         raise _error(source, str(error.strerror)) from None
     if len(data) > MAX_FILE_BYTES:
         raise _error(source, f"larger than {MAX_FILE_BYTES >> 20} MiB")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise _error(source, "UTF-16, and TOML is UTF-8 (save it as UTF-8, or: iconv -f UTF-16 -t UTF-8)")
     try:
-        text = data.decode()
+        text = data.decode("utf-8-sig")  # some editors put a byte-order mark in front
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise _error(source, f"not UTF-8 (at line {line})") from None

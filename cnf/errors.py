@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class CnfError(Exception):
@@ -91,13 +91,28 @@ class Problem:
         return f"{self.path}: {self.message}" if self.path else self.message
 
 
+SHOWN_PROBLEMS: Final = 20
+"""A file with more mistakes has one that is made in each line, which twenty show as well as thousands."""
+
+
+def joined(problems: Sequence[Problem]) -> str:
+    """Return ``problems`` in one line: the first of them, and how many more there are."""
+    more = len(problems) - SHOWN_PROBLEMS
+    shown = [str(problem) for problem in problems[:SHOWN_PROBLEMS]]
+    return "; ".join([*shown, f"and {more:,} more"] if more > 0 else shown)
+
+
 class ConfigError(CnfError):
-    """Refuse a configuration, with every problem in it."""
+    """Refuse a configuration, with every problem in it; the message names the first ones, ``details`` all."""
 
     exit_status = 78
 
-    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
-        """Join ``problems``, found in ``source`` (a path, or ``command line``), into one line."""
-        super().__init__(f"configuration {source}: " + "; ".join(map(str, problems)))
+    def __init__(self, source: str, problems: Sequence[Problem], remedy: str = "") -> None:
+        """Join ``problems``, found in ``source`` (a path, or ``command line``), into one line; ``remedy`` ends it."""
+        details = "\n".join(map(str, problems)) if len(problems) > SHOWN_PROBLEMS else ""
+        super().__init__(
+            f"configuration {source}: {joined(problems)}" + (f" ({remedy})" if remedy else ""), details=details
+        )
         self.source = source
+        self.remedy = remedy
         self.problems = tuple(problems)

@@ -90,6 +90,5 @@ def _failure(path: Path, error: OSError) -> CnfError:
 
 
 def _error(path: Path, *problems: Problem) -> ConfigError:
-    *others, last = problems
-    remedy = Problem(last.path, f"{last.message} (move the file away to start without what was changed at run time)")
-    return ConfigError(printable(str(path)), [*others, remedy])
+    remedy = "move the file away to start without what was changed at run time"
+    return ConfigError(printable(str(path)), problems, remedy)

@@ -23,7 +23,7 @@ from cnf.cli.findings import Finding, exit_status_of, page
 from cnf.cli.replies import Status
 from cnf.cli.table import print_lines, style_for
 from cnf.cli.units import size
-from cnf.errors import CnfError, ConfigError, PrivilegeError, UnavailableError
+from cnf.errors import SHOWN_PROBLEMS, CnfError, ConfigError, PrivilegeError, UnavailableError
 
 try:
     import attrs
@@ -132,8 +132,10 @@ def _tried(name: str, action: Callable[[], Result], exit_status: int = 0) -> tup
     try:
         return action(), []
     except ConfigError as error:
-        seen = [f"{error.source}: {problem}" for problem in error.problems]
-        return None, [Finding(name, "problem", text, exit_status=error.exit_status) for text in seen]
+        seen = [f"{error.source}: {problem}" for problem in error.problems[:SHOWN_PROBLEMS]]
+        if len(error.problems) > SHOWN_PROBLEMS:
+            seen.append(f"{error.source}: {len(error.problems) - SHOWN_PROBLEMS:,} more problems")
+        return None, [Finding(name, "problem", text, error.remedy or None, error.exit_status) for text in seen]
     except CnfError as error:
         sentence, bracket, remedy = str(error).rpartition(" (")
         if bracket and remedy.endswith(")"):

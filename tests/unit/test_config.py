@@ -447,6 +447,33 @@ def test_file_that_is_not_utf8_is_refused_with_its_line(tmp_path: Path) -> None:
     assert refusal(path) == "not UTF-8 (at line 2)"
 
 
+@pytest.mark.parametrize("lines", ["\n", "\r\n"])
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path, lines: str) -> None:
+    """A file that an editor has put a mark in front of, or ends lines in its own way, is read as any other."""
+    path = tmp_path / "marked.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + ETH0.replace("\n", lines).encode())
+    assert config.load(path) == config.for_interfaces(["eth0"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_is_named(tmp_path: Path, encoding: str) -> None:
+    """A file in the other common encoding is told from one with a stray byte, and how to convert it is said."""
+    path = tmp_path / "wide.toml"
+    path.write_bytes(f"\ufeff{ETH0}".encode(encoding))
+    assert refusal(path) == "UTF-16, and TOML is UTF-8 (save it as UTF-8, or: iconv -f UTF-16 -t UTF-8)"
+
+
+def test_a_file_full_of_mistakes_is_refused_in_a_line_that_can_be_read() -> None:
+    """Of two thousand problems the first are named and the others counted; the details have them all."""
+    rules = "".join(f'[[limits.rules]]\nname = "r{index}"\n' for index in range(2000))
+    with pytest.raises(ConfigError) as caught:
+        config.parse(ETH0 + rules, "test.toml")
+    assert len(caught.value.problems) >= 2000
+    assert len(str(caught.value)) < 4000
+    assert str(caught.value).endswith(f"; and {len(caught.value.problems) - 20:,} more")
+    assert len(caught.value.details.splitlines()) == len(caught.value.problems)
+
+
 def test_bad_toml_is_refused_with_its_line(tmp_path: Path) -> None:
     """A syntax error tells its line."""
     path = tmp_path / "bad\x1b.toml"
