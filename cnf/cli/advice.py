@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import Final
 
 from cnf.cli.replies import FlowTable, SourceTable
 from cnf.cli.table import Style
-from cnf.cli.units import printable
+from cnf.cli.units import number_of, printable, wrap
 
 NEARLY_FULL: Final = 0.9
 """Fill from which on a warning stands: the kernel evicts in batches, before the last entry is taken."""
@@ -26,18 +25,19 @@ def warning(text: str, width: int | None, style: Style) -> Iterator[str]:
 
 def fold(text: str, width: int | None) -> list[str]:
     """Return ``text``, which is printable, in lines of ``width``, all but the first indented; None is one line."""
-    return [text] if width is None else textwrap.wrap(text, width, subsequent_indent="  ")
+    return [text] if width is None else wrap(text, width, others="  ", whole_words=False)
 
 
 def troubles(family: str, table: FlowTable | SourceTable, noun: str, option: str, created: int = 0) -> Iterator[str]:
-    """Yield what a table of ``noun`` (flows, sources) has lost or is about to, and what to set ``option`` to."""
+    """Yield what a table of ``noun`` (flow, source) has lost or is about to, and what to set ``option`` to."""
     advice = f"set {option} = {_ample(table['capacity'])}"
     if table["evicted"] * FEW > created:
-        yield f"{family}: {table['evicted']:,} {noun} were evicted ({advice})"
+        were = "was" if table["evicted"] == 1 else "were"
+        yield f"{family}: {number_of(table['evicted'], noun)} {were} evicted ({advice})"
     elif _fill(table) >= NEARLY_FULL:
-        yield f"{family}: nearly full, {noun} will be evicted ({advice})"
+        yield f"{family}: nearly full, {noun}s will be evicted ({advice})"
     if table["insert_errors"]:
-        yield f"{family}: {table['insert_errors']:,} inserts failed"
+        yield f"{family}: {number_of(table['insert_errors'], 'insert')} failed"
 
 
 def fill_bar(table: FlowTable | SourceTable) -> str:

@@ -9,18 +9,17 @@ from typing import Final, cast
 from cnf.cli.event_replies import Event, FirstDrop, FlowEvicted, RuleGeneration
 from cnf.cli.flow_table import endpoint
 from cnf.cli.table import GAP, Style
-from cnf.cli.units import count, printable, size
+from cnf.cli.units import moment, packets, printable, size
 
 _TITLES: Final = {"first_drop": "first drop", "rule_generation": "rule set", "flow_evicted": "flow evicted"}
 _WIDTH: Final = max(map(len, _TITLES.values()))
 
 
 def event_line(event: Event, style: Style) -> str:
-    """Return an event as a line, its time that of this machine."""
-    time = datetime.fromisoformat(event["time"]).astimezone()
-    moment = f"{time:%Y-%m-%d %H:%M:%S}.{time.microsecond // 1000:03}"
+    """Return an event as a line."""
+    time = moment(datetime.fromisoformat(event["time"]), milliseconds=True)
     title = _TITLES.get(event["event"], event["event"]).ljust(_WIDTH)
-    return GAP.join((style.dim(moment), style.bold(printable(title)), printable(_details(event))))
+    return GAP.join((style.dim(time), style.bold(printable(title)), printable(_details(event))))
 
 
 def _details(event: Event) -> str:
@@ -48,5 +47,5 @@ def _flow_evicted(flow: FlowEvicted) -> str:
     )
     return (
         f"{flow['protocol']} {source} > {destination} on {flow['interface']},"
-        f" {count(flow['packets'])} packets, {size(flow['bytes'])}"
+        f" {packets(flow['packets'])}, {size(flow['bytes'])}"
     )

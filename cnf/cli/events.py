@@ -14,7 +14,7 @@ from cnf.cli.client import Client, Query
 from cnf.cli.event_lines import event_line
 from cnf.cli.event_replies import Event, Events
 from cnf.cli.table import print_lines, style_for
-from cnf.cli.units import printable
+from cnf.cli.units import number_of, printable
 from cnf.errors import CnfError
 
 RECENT: Final = 10
@@ -119,5 +119,4 @@ def _overflow(before: Events | None, reply: Events) -> Iterator[str]:
 
 
 def _events(number: int, kind: str = "") -> str:
-    noun = "event" if number == 1 else "events"
-    return f"{number:,} {kind} {noun}" if kind else f"{number:,} {noun}"
+    return number_of(number, f"{kind} event".lstrip())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from cnf.cli.table import GAP, Style
-from cnf.cli.units import printable
+from cnf.cli.units import number_of, printable, wrap
 
 EXIT_ORDER: Final = (os.EX_NOPERM, os.EX_UNAVAILABLE, os.EX_CONFIG, os.EX_OSERR)
 """Which cause gives the exit status when there are several."""
@@ -53,21 +52,14 @@ def _fold(head: str, text: str, width: int | None) -> list[str]:
     text = printable(text)
     if width is None:
         return [head + text]
-    return textwrap.wrap(
-        text,
-        max(width, len(head) + 1),
-        initial_indent=head,
-        subsequent_indent=" " * len(head),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return wrap(text, max(width, len(head) + 1), head, " " * len(head))
 
 
 def _verdict(found: Iterable[Finding]) -> str:
     causes = [finding for finding in found if finding.exit_status]
     problems = sum(finding.state == "problem" for finding in causes)
     if problems:
-        return f"cnfd would not start: {problems} problem{'s' if problems > 1 else ''}"
+        return f"cnfd would not start: {number_of(problems, 'problem')}"
     if causes:
         return f"could not tell whether cnfd would start: {', '.join(finding.name for finding in causes)}"
     return "cnfd would start"

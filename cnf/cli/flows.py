@@ -6,7 +6,6 @@ import argparse
 import os
 import shutil
 import sys
-import time
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
@@ -17,7 +16,7 @@ from cnf.cli.flow_table import flow_lines
 from cnf.cli.replies import Flows
 from cnf.cli.stream import print_array, print_raw
 from cnf.cli.table import is_screen, print_lines, style_for
-from cnf.cli.units import count, cut_end, duration, printable, size
+from cnf.cli.units import clock_time, cut_end, duration, packets, printable, size
 
 TABLE_ROWS: Final = 20
 
@@ -73,8 +72,8 @@ def _frame(client: Client, arguments: argparse.Namespace, terminal: os.terminal_
 def _title(reply: Flows, sort: str, seconds: float, width: int) -> str:
     style = style_for(sys.stdout)
     name, leave = "cnfctl flows", "q quits"
-    totals = f"{count(reply['totals']['packets'])} packets, {size(reply['totals']['bytes'])}"
-    text = f"  {time.strftime('%H:%M:%S')}, every {duration(seconds)}, by {sort}: {totals}"
+    totals = f"{packets(reply['totals']['packets'])}, {size(reply['totals']['bytes'])}"
+    text = f"  {clock_time(datetime.now(UTC))}, every {duration(seconds)}, by {sort}: {totals}"
     text = cut_end(text, max(width - len(name), 1))
     room = width - len(name) - len(text)
     return style.bold(name) + text + (style.dim(leave.rjust(room)) if room > len(leave) else "")

@@ -10,15 +10,14 @@ from cnf.cli.limit_replies import Limits
 from cnf.cli.limit_units import countdown
 from cnf.cli.replies import Limiter, SourceTable
 from cnf.cli.table import Column, Style, render
-from cnf.cli.units import count, printable
+from cnf.cli.units import count, number_of, printable
 
 CONFIRM: Final = "cnfctl limits confirm"
 
 
 def glance(limiter: Limiter, width: int | None, style: Style) -> Iterator[str]:
     """Yield what the status page says of the limiter."""
-    number = limiter["rules"]
-    rules = f"{number:,} rule" if number == 1 else f"{number:,} rules"
+    rules = number_of(limiter["rules"], "rule")
     yield printable(f"limiter in mode {limiter['mode']}, {rules}, generation {limiter['generation']}")
     yield from state_warnings(limiter, width, style)
     yield from source_tables(limiter["sources"], width, style)
@@ -57,5 +56,5 @@ def source_tables(tables: dict[str, SourceTable], width: int | None, style: Styl
     )
     yield from render(columns, list(tables.items()), width, style)
     for family, table in tables.items():
-        for trouble in troubles(family, table, "sources", "limits.max_sources"):
+        for trouble in troubles(family, table, "source", "limits.max_sources"):
             yield from warning(trouble, width, style)

@@ -6,7 +6,7 @@ from typing import Final
 
 from cnf.cli.limit_replies import Rule
 from cnf.cli.replies import Amount
-from cnf.cli.units import count, duration, size
+from cnf.cli.units import count, duration, packets, size
 
 NONE: Final = "-"
 
@@ -23,11 +23,6 @@ def rate(rule: Rule) -> str:
 def burst(rule: Rule) -> str:
     """Return a rule's bursts: 20 k packets, 4 MB."""
     return _both(rule["burst_packets"], rule["burst_bytes"], "", "B")
-
-
-def packets(number: float) -> str:
-    """Return a number of packets as words: 1 packet, 1.2k packets."""
-    return f"{count(number)} packet{'s' if number != 1 else ''}"
 
 
 def lost(amount: Amount, how: str) -> str:

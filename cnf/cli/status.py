@@ -15,7 +15,7 @@ from cnf.cli.client import Client
 from cnf.cli.limit_state import glance
 from cnf.cli.replies import LEDGER_STATES, Drain, FlowTable, Interface, Status, Tally
 from cnf.cli.table import SPARE, Column, Style, print_lines, render, style_for
-from cnf.cli.units import bit_rate, count, duration, printable, size
+from cnf.cli.units import bit_rate, count, duration, moment, number_of, packets, printable, size
 
 LATE_DRAIN: Final = 3
 """Intervals after which a drain is overdue."""
@@ -51,11 +51,11 @@ def page(status: Status, width: int | None, style: Style) -> Iterator[str]:
 def _daemon(status: Status, style: Style) -> Iterator[str]:
     daemon, rates = status["daemon"], status["rates"]
     started = datetime.fromisoformat(daemon["started"])
-    running = f"pid {daemon['pid']}, up {duration(daemon['uptime_seconds'])} (since {started:%Y-%m-%d %H:%M:%S %Z})"
+    running = f"pid {daemon['pid']}, up {duration(daemon['uptime_seconds'])} (since {moment(started)})"
     yield f"{style.bold(printable('cnfd ' + daemon['version']))}  {running}"
     config = daemon["config"] or "no configuration file"
     yield printable(f"Linux {daemon['kernel']}, BCC {daemon['bcc_version'] or 'unknown'}, {config}")
-    yield f"receiving {bit_rate(rates['bits_per_second'])}, {count(rates['packets_per_second'])} packets/s"
+    yield f"receiving {bit_rate(rates['bits_per_second'])}, {packets(rates['packets_per_second'])}/s"
 
 
 def _interfaces(interfaces: list[Interface], width: int | None, style: Style) -> Iterator[str]:
@@ -97,26 +97,26 @@ def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) 
     )
     yield from render(columns, list(tables.items()), width, style)
     for family, table in tables.items():
-        for trouble in troubles(family, table, "flows", "flows.max_entries", table["created"]):
+        for trouble in troubles(family, table, "flow", "flows.max_entries", table["created"]):
             yield from warning(trouble, width, style)
 
 
 def _ledger(ledger: dict[str, Tally], width: int | None, style: Style) -> Iterator[str]:
     if not ledger.keys() >= {"packets", "bytes"}:
         return
-    packets, octets = ledger["packets"], ledger["bytes"]
-    rows = [(state, packets[state], octets[state]) for state in LEDGER_STATES]
-    rows.append(("sum", packets["received"] - packets["difference"], octets["received"] - octets["difference"]))
-    rows.append(("received", packets["received"], octets["received"]))
+    frames, octets = ledger["packets"], ledger["bytes"]
+    rows = [(state, frames[state], octets[state]) for state in LEDGER_STATES]
+    rows.append(("sum", frames["received"] - frames["difference"], octets["received"] - octets["difference"]))
+    rows.append(("received", frames["received"], octets["received"]))
     columns: tuple[Column[tuple[str, int, int]], ...] = (
         Column("LEDGER", lambda row: row[0]),
         Column("PACKETS", lambda row: f"{row[1]:,}", right=True),
         Column("BYTES", lambda row: f"{row[2]:,}", right=True),
     )
     yield from render(columns, rows, width, style)
-    if packets["difference"] or octets["difference"]:
-        late, late_octets = abs(packets["difference"]), abs(octets["difference"])
-        yield f"{late:,} packets ({late_octets:,} bytes) arrived during the drain"
+    if frames["difference"] or octets["difference"]:
+        late, late_octets = abs(frames["difference"]), abs(octets["difference"])
+        yield f"{number_of(late, 'packet')} ({number_of(late_octets, 'byte')}) arrived during the drain"
     else:
         yield "balanced: every packet received stands in exactly one state"
 
@@ -131,4 +131,4 @@ def _drain(drain: Drain, width: int | None, style: Style) -> Iterator[str]:
         yield from warning("the drain is overdue: all numbers are as old as it (journalctl -u cnfd)", width, style)
     if drain["errors"]:
         latest = f", the latest: {drain['last_error']}" if drain["last_error"] else ""
-        yield from warning(f"{drain['errors']:,} drains failed{latest}", width, style)
+        yield from warning(f"{number_of(drain['errors'], 'drain')} failed{latest}", width, style)

@@ -1,7 +1,14 @@
-"""Numbers, times and names as a person reads them."""
+"""Numbers, times and names as a person reads them.
+
+A number has at most three digits and its decimal prefix, or all digits in groups; it is never parted from its unit. An
+absolute time is in UTC, as all of the daemon's are, and says so.
+"""
 
 from __future__ import annotations
 
+import re
+import textwrap
+from datetime import UTC, datetime
 from typing import Final
 
 _PREFIXES: Final = ("", "k", "M", "G", "T", "P", "E")
@@ -14,9 +21,25 @@ _HOUR: Final = 60 * _MINUTE
 _DAY: Final = 24 * _HOUR
 
 
+_INSIDE_AMOUNT: Final = re.compile(r"(?<=\d) (?=[a-zA-Z%])|(?<=\d [kMGTPE]) (?=[a-zA-Z])")
+"""A space that no line may be broken at: 10 k packets, 90.1 kB, 3 s."""
+_UNBROKEN: Final = "\u00a0"
+"""Stands for it; never part of what is ``printable()``."""
+
+
+def number_of(number: int, noun: str) -> str:
+    """Return a number of things as words: 1 flow, 1,234 flows."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def count(value: float) -> str:
     """Return a count in at most five characters: 999, 1.2k, 34.0M, 678G."""
     return "".join(_scaled(value))
+
+
+def packets(number: float) -> str:
+    """Return a number of packets as words: 1 packet, 1.2k packets."""
+    return f"{count(number)} packet{'s' if number != 1 else ''}"
 
 
 def size(octets: float) -> str:
@@ -50,6 +73,33 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def moment(time: datetime, *, milliseconds: bool = False) -> str:
+    """Return an absolute time, as in 2026-03-01 11:59:57 UTC."""
+    fraction = f".{time.microsecond // 1000:03}" if milliseconds else ""
+    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}{fraction} UTC"
+
+
+def clock_time(time: datetime) -> str:
+    """Return the time of day, as in 11:59:57 UTC."""
+    return f"{time.astimezone(UTC):%H:%M:%S} UTC"
+
+
+def wrap(text: str, width: int, first: str = "", others: str = "", *, whole_words: bool = True) -> list[str]:
+    """Return ``text``, which is printable, in lines of at most ``width`` that begin with ``first`` and ``others``.
+
+    A word that is longer has a line of its own, or is cut if ``whole_words`` is not set.
+    """
+    lines = textwrap.wrap(
+        _INSIDE_AMOUNT.sub(_UNBROKEN, text),
+        width,
+        initial_indent=first,
+        subsequent_indent=others,
+        break_long_words=not whole_words,
+        break_on_hyphens=False,
+    )
+    return [line.replace(_UNBROKEN, " ") for line in lines]
 
 
 def cut_end(text: str, width: int) -> str:

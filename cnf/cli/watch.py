@@ -9,16 +9,16 @@ import shutil
 import signal
 import sys
 import termios
-import textwrap
 import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from types import FrameType
 from typing import Final, NoReturn
 
 from cnf.cli.table import style_for
-from cnf.cli.units import printable
+from cnf.cli.units import clock_time, printable, wrap
 from cnf.errors import CnfError
 
 RETRY: Final = 1.0
@@ -69,8 +69,8 @@ def as_stream(show: Callable[[int], None], seconds: float) -> None:
 
 def _notice(error: CnfError, width: int) -> list[str]:
     style = style_for(sys.stdout)
-    text = f"{time.strftime('%H:%M:%S')}  {printable(str(error))}; trying again"
-    return [style.warn(line) for line in textwrap.wrap(text, width)] + [""]
+    text = f"{clock_time(datetime.now(UTC))}  {printable(str(error))}; trying again"
+    return [style.warn(line) for line in wrap(text, width, whole_words=False)] + [""]
 
 
 class _Screen:

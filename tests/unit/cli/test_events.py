@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from typing import Any, Final
 
 import pytest
@@ -58,9 +59,14 @@ def reply(*events: dict[str, Any], ring: int = 5, started: str = STARTED, **lost
     ],
 )
 def test_an_event_is_a_line(monkeypatch: pytest.MonkeyPatch, shown: Event, line: str) -> None:
-    """It says when, by this machine's clock, what, and about whom; one of a newer daemon is shown as it is."""
-    monkeypatch.setenv("TZ", "UTC")
-    assert event_line(shown, Style(coloured=False)) == f"2026-03-01 11:59:56.500  {line}"
+    """When, in UTC wherever the machine is, what, and about whom; one of a newer daemon is shown as it is."""
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        assert event_line(shown, Style(coloured=False)) == f"2026-03-01 11:59:56.500 UTC  {line}"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def follower(daemon: StandIn, since: int | None = None) -> Follower:

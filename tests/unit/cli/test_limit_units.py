@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cnf.cli.limit_units import burst, countdown, lost, packets, pair, rate
-from tests.unit.cli.limit_samples import DEFAULT, NOTHING
+from cnf.cli.limit_units import burst, countdown, lost, pair, rate
+from cnf.cli.units import packets
+from tests.unit.cli.limit_samples import DEFAULT
+from tests.unit.cli.samples import NOTHING
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_unbalanced_ledger() -> None:
         ({"duration_seconds": None}, "not drained yet; every 5 s\n"),
         ({"age_seconds": 15.1}, "! the drain is overdue: all numbers are as old as it (journalctl -u cnfd)\n"),
         ({"errors": 2, "last_error": "map flows4: EPERM"}, "! 2 drains failed, the latest: map flows4: EPERM\n"),
-        ({"errors": 1}, "! 1 drains failed\n"),
+        ({"errors": 1}, "! 1 drain failed\n"),
     ],
 )
 def test_drain(drain: Drain, text: str) -> None:

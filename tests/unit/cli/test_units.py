@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.cli.units import bit_rate, count, cut_end, cut_middle, duration, printable, size
+from cnf.cli.units import (
+    bit_rate,
+    clock_time,
+    count,
+    cut_end,
+    cut_middle,
+    duration,
+    moment,
+    number_of,
+    packets,
+    printable,
+    size,
+    wrap,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,3 +91,45 @@ def test_cut(text: str, width: int) -> None:
     for cut in (cut_end(text, width), cut_middle(text, width)):
         assert cut == text if len(text) <= width else len(cut) == width and "…" in cut
     assert cut_middle("[2001:db8:1234::1]:443", 15) == "[2001:d…:1]:443"
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 flows"), (1, "1 flow"), (2, "2 flows"), (1_234, "1,234 flows")])
+def test_number_of(number: int, text: str) -> None:
+    """One thing is no plural."""
+    assert number_of(number, "flow") == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 packets"), (1, "1 packet"), (0.5, "0.5 packets"), (4e3, "4.0k packets")]
+)
+def test_packets(number: float, text: str) -> None:
+    """One packet is no plural, and half of one is."""
+    assert packets(number) == text
+
+
+def test_a_time_says_that_it_is_in_utc() -> None:
+    """Whatever zone it is given in."""
+    time = datetime(2026, 3, 1, 17, 29, 57, 123_999, tzinfo=timezone(timedelta(hours=5, minutes=30)))
+    assert moment(time) == "2026-03-01 11:59:57 UTC"
+    assert moment(time, milliseconds=True) == "2026-03-01 11:59:57.123 UTC"
+    assert clock_time(time) == "11:59:57 UTC"
+
+
+AMOUNTS = ("10 k packets/s", "4 k packets", "90.1 kB", "3 s", "1.2 Mbit/s", "45 %", "1,234 flows", "1 packet")
+
+
+@given(st.lists(st.sampled_from([*AMOUNTS, "of", "which are dropped,"]), min_size=1), st.integers(20, 60))
+def test_no_line_ends_between_a_number_and_its_unit(words: list[str], width: int) -> None:
+    """Wherever it breaks, an amount stands whole in a line, and nothing else is changed."""
+    lines = wrap(" ".join(words), width, "- ", "  ")
+    assert " ".join(line[2:] for line in lines) == " ".join(words)
+    assert max(map(len, lines)) <= width
+    assert sum(line.count(amount) for line in lines for amount in AMOUNTS) == sum(
+        " ".join(words).count(amount) for amount in AMOUNTS
+    )
+
+
+def test_a_long_word_is_whole_or_cut() -> None:
+    """What may have to be copied is whole; on a screen a line must fit."""
+    assert wrap("a " + "x" * 30, 20) == ["a", "x" * 30]
+    assert max(map(len, wrap("a " + "x" * 30, 20, whole_words=False))) == 20
