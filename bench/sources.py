@@ -64,7 +64,7 @@ def _drains(one: Limited, rounds: int) -> list[float]:
     reader = SourceReader(one.datapath.maps, one.datapath.blueprint.table, one.limits.max_sources)
     tick = tick_ns()
     rules = {
-        number: BucketRule(bucket.name, words(bucket.packets, bucket.octets, tick))
+        number: BucketRule(bucket.name, words(bucket.packets, bucket.octets, tick), "enforce")
         for bucket, number in one.numbering.rules.numbers.items()
     }
     taken = []

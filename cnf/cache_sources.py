@@ -12,7 +12,7 @@ from cnf.kernel.cache import Block, Cache, Memory, Secrets
 from cnf.kernel.counters import TableCounters
 from cnf.kernel.limiter import SOURCE_KEYS
 from cnf.kernel.maps import Records
-from cnf.records import LIMIT4_BUCKET, LIMIT6_BUCKET, LIMIT_OVER, LIMIT_SOURCE, Family
+from cnf.records import DROPS, LIMIT4_BUCKET, LIMIT6_BUCKET, LIMIT_OVER, LIMIT_SOURCE, Family
 from cnf.source_table import RuleOf, SourceDrain, SourceTable, has_bucket, idle
 
 BUCKETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_BUCKET, "ipv6": LIMIT6_BUCKET}
@@ -81,7 +81,7 @@ class CacheSources:
         if len(rows):
             over = self._over.at(block.places[rows])
             values["over_bytes"][rows], values["last_over"][rows] = over["bytes"], over["last"]
-            for name in ("dropped_packets", "dropped_bytes"):
+            for name in DROPS:
                 values[name][rows] = over[name]
         # Each packet has been one or the other: debited, or over the limit.
         values["last_seen"] = np.maximum(values["bucket"]["last_used"], values["last_over"])

@@ -97,6 +97,7 @@ class Control:
             "matched": selection.matched,
             "total": sum(len(part.flows) for part in snapshot.parts()),
             "totals": selection.totals._asdict(),
+            "dropped": snapshot.ledger.states["dropped"]._asdict(),
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }

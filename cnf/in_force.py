@@ -17,7 +17,7 @@ from cnf.limits import OVERFLOW, Address, Explanation, RuleSet, explain
 from cnf.overrides import Effective, Overrides, apply
 from cnf.pending import Pending, RunTime
 from cnf.records import ENFORCE
-from cnf.rules import Limits, Network, Rule
+from cnf.rules import LimitMode, Limits, Network, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class InForce:
     known: Known
     buckets: Mapping[int, Parameters]
     """What makes a rule's bucket, by its number."""
+    modes: Mapping[str, LimitMode]
+    """By a rule's name."""
     generation: int
 
     def number(self, rule: Rule) -> int:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from itertools import islice
 from typing import Any, Final
 
 from cnf.errors import UsageError
 from cnf.in_force import InForce, Look, waiting
+from cnf.kernel.maps import Records
 from cnf.ledger import Count
 from cnf.limiter import Limiter
 from cnf.limits import OVERFLOW, Address, Cell, Explanation
 from cnf.listing import select
 from cnf.options import shown
 from cnf.overrides import Effective, Origin
-from cnf.records import TRAFFIC, VERDICTS
+from cnf.records import DROP_REASONS, TRAFFIC, VERDICTS
 from cnf.rules import Rule
 from cnf.snapshot import Snapshot
 from cnf.sources import Held, describe, merge_largest, sort_column
@@ -70,8 +71,19 @@ def sources(limiter: Limiter, sort: str, count: int | None) -> tuple[Iterator[di
     shared = [held for held in limiter.shared() if held.in_use]
     shared.sort(key=lambda held: int(held.value[column]), reverse=True)
     buckets = islice(merge_largest(column, drained.largest(column, count), shared), count)
-    now = limiter.read_clock()
-    return (describe(held, limiter.bucket_rule, drained, now) for held in buckets), len(drained) + len(shared)
+    now, ruleset = limiter.read_clock(), limiter.in_force.ruleset
+    described = (describe(held, limiter.bucket_rule, ruleset.listed(held.source), drained, now) for held in buckets)
+    return described, len(drained) + len(shared)
+
+
+def denied(limiter: Limiter, totals: Mapping[str, Records]) -> dict[str, int]:
+    """Return how many prefixes are denied, and what that has dropped since the start, of ``totals`` by interface.
+
+    Nothing tells the denied sources apart: a flood from there is to cost as little as can be.
+    """
+    limits, reason = limiter.in_force.effective.limits, DROP_REASONS.index("denied")
+    units = {unit: sum(int(each[f"dropped_{unit}"][reason]) for each in totals.values()) for unit in Count._fields}
+    return {"prefixes": 0 if limits.mode == "off" else len(limits.deny), **units}
 
 
 def explanation(limiter: Limiter, snapshot: Snapshot, address: str, protocol: str, interface: str) -> dict[str, Any]:
@@ -155,7 +167,7 @@ def _bucket(limiter: Limiter, in_force: InForce, source: Address, explained: Exp
     else:
         value = limiter.bucket(source, explained.source, explained.home)
         held = None if value is None else Held(explained.source, word, value)
-    return describe(held, limiter.bucket_rule, drained, limiter.read_clock()) if held else None
+    return describe(held, limiter.bucket_rule, None, drained, limiter.read_clock()) if held else None
 
 
 def _rule(look: Look, rule: Rule) -> dict[str, Any]:
@@ -167,6 +179,11 @@ def _rule(look: Look, rule: Rule) -> dict[str, Any]:
         "burst_packets": rule.packets.burst if rule.packets else None,
         "bits_per_second": rule.bits_per_second,
         "burst_bytes": rule.octets.burst if rule.octets else None,
+        "bursts_left_open": [
+            name
+            for name, rate in (("burst_packets", rule.packets), ("burst_bytes", rule.octets))
+            if rate and getattr(rule, name) is None
+        ],
         "bucket": rule.bucket,
         "protocols": list(rule.protocols),
         "interfaces": list(rule.interfaces),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from cnf import limit_answers
 from cnf.errors import UsageError
@@ -33,7 +34,7 @@ class LimitControl:
 
     def _rules(self, request: Request) -> Answer:
         parameters(request)
-        return reply(limit_answers.rules(self._limiter))
+        return reply(limit_answers.rules(self._limiter) | self._denied())
 
     def _change(self, request: Request) -> Answer:
         parameters(request)
@@ -48,9 +49,10 @@ class LimitControl:
     def _sources(self, request: Request) -> Answer:
         asked = parameters(request, "top", "sort", "format")
         form = output(asked)
-        sources, total = limit_answers.sources(self._limiter, asked.get("sort", "dropped"), count(asked))
+        sources, total = limit_answers.sources(self._limiter, asked.get("sort", "over"), count(asked))
         rest = {
             "total": total,
+            **self._denied(),
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }
@@ -59,4 +61,7 @@ class LimitControl:
     def _explain(self, request: Request) -> Answer:
         asked = parameters(request, "address", "protocol", "interface")
         words = (asked.get(name, "") for name in ("address", "protocol", "interface"))
-        return reply(limit_answers.explanation(self._limiter, self._state.drained(), *words))
+        return reply(limit_answers.explanation(self._limiter, self._state.drained(), *words) | self._denied())
+
+    def _denied(self) -> dict[str, Any]:
+        return {"denied": limit_answers.denied(self._limiter, self._state.totals())}

@@ -220,7 +220,8 @@ class Limiter:
         self._memory.put(limiter=to_json(self._maps.generation + 1, before, known))
         self._maps.install(bank, self._slots)
         buckets = {number: bucket for bucket, number in bank.numbering.rules.numbers.items()}
-        return InForce(run_time, effective, ruleset, known, buckets, self._maps.generation)
+        modes = {rule.name: effective.limits.mode_of(rule) for rule in effective.limits.rules}
+        return InForce(run_time, effective, ruleset, known, buckets, modes, self._maps.generation)
 
     def _remembered(self) -> Known:
         """Return what the daemon before knew."""
@@ -253,8 +254,12 @@ class Limiter:
 
     def bucket_rule(self, number: int) -> BucketRule | None:
         """Return what a rule's number stands for; None for one that is not in force any more."""
-        bucket = self.in_force.buckets.get(number)
-        return BucketRule(bucket.name, words(bucket.packets, bucket.octets, self._tick_ns)) if bucket else None
+        in_force = self.in_force
+        bucket = in_force.buckets.get(number)
+        if bucket is None:
+            return None
+        mode = in_force.modes[bucket.name]
+        return BucketRule(bucket.name, words(bucket.packets, bucket.octets, self._tick_ns), mode)
 
     def summary(self) -> dict[str, Any]:
         """Return what ``cnfctl status`` says of the limits, as a JSON object."""

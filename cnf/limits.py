@@ -85,6 +85,16 @@ class RuleSet:
                 return found
         return None
 
+    def listed(self, source: Network) -> Listed | None:
+        """Return the list that all of ``source`` is on."""
+        family, address = FAMILIES_BY_VERSION[source.version], int(source.network_address)
+        for length in self.lengths[family]:
+            if length <= source.prefixlen and (
+                found := self.matches[family].get((address & _MASKS[family][length], length))
+            ):
+                return found.listed
+        return None
+
     def source(self, address: Address, part: int = 0) -> Network:
         """Return the source that ``address`` belongs to; ``part`` is that of its match."""
         if isinstance(address, IPv4Address):

@@ -146,6 +146,7 @@ LIMIT_SOURCE: Final = np.dtype(
         ("last_over", "<u8"),
         ("dropped_packets", "<u8"),
         ("dropped_bytes", "<u8"),
+        ("last_drop", "<u8"),
         ("last_seen", "<u8"),
     ]
 )
@@ -154,7 +155,9 @@ LIMIT4_SLOT: Final = np.dtype([*_SLOT_SOURCE, ("key", LIMIT4_KEY)])
 LIMIT6_SLOT: Final = np.dtype([*_SLOT_SOURCE, ("key", LIMIT6_KEY)])
 LIMIT4_BUCKET: Final = np.dtype([("head", CACHE_HEAD), ("slots", LIMIT4_SLOT, (WAYS,))])
 LIMIT6_BUCKET: Final = np.dtype([("head", CACHE_HEAD), ("slots", LIMIT6_SLOT, (WAYS,))])
-LIMIT_OVER: Final = np.dtype([("bytes", "<u8"), ("last", "<u8"), ("dropped_packets", "<u8"), ("dropped_bytes", "<u8")])
+DROPS: Final = ("dropped_packets", "dropped_bytes", "last_drop")
+"""Fields that LIMIT_SOURCE and LIMIT_OVER have in common."""
+LIMIT_OVER: Final = np.dtype([("bytes", "<u8"), ("last", "<u8"), *((name, "<u8") for name in DROPS)])
 
 EVENT: Final = np.dtype(
     [("kind", "<u4"), ("family", "<u4"), ("jiffies", "<u8"), ("key", "<u8", (6,)), ("value", FLOW_VALUE)]

@@ -88,7 +88,9 @@ class Rule:
     burst_packets: Annotated[int | None, integer(1, MAX_RATE), "without it, a second's worth"] = None
     bits_per_second: Annotated[int | None, _bits_per_second, 'an integer, or "64k", "500M", "1G"'] = None
     burst_bytes: Annotated[
-        int | None, _amount(MIN_BURST_BYTES, MAX_BITS, "bytes"), "at least 1514; without it, a second's worth"
+        int | None,
+        _amount(MIN_BURST_BYTES, MAX_BITS, "bytes"),
+        "at least 1514; without it, a second's worth, but at least 64 KiB",
     ] = None
     bucket: Annotated[BucketKind, choice(BucketKind), "source, or prefix: one for all of the prefix"] = "source"
     protocols: Annotated[

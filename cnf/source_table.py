@@ -13,6 +13,7 @@ from cnf.clock import WallClock
 from cnf.flows import Mask
 from cnf.kernel.maps import Records
 from cnf.records import ENFORCE
+from cnf.rules import LimitMode
 
 IDLE: Final = 60.0
 """Seconds without a packet after which a source is forgotten, if its bucket is full by then."""
@@ -30,6 +31,7 @@ class BucketRule(NamedTuple):
 
     name: str
     words: Words
+    mode: LimitMode
 
 
 RuleOf = Callable[[int], BucketRule | None]

@@ -22,13 +22,19 @@ from cnf.kernel.limiter import SOURCE_KEYS
 from cnf.kernel.maps import Records
 from cnf.kernel.memory import Document
 from cnf.kernel.program import Table
-from cnf.limits import FAMILIES_BY_VERSION
+from cnf.limits import FAMILIES_BY_VERSION, Listed
 from cnf.records import ENFORCE, FAMILIES, LIMIT4_KEY, Family
 from cnf.rules import Network
-from cnf.source_table import RULE_BITS, RuleOf, SourceTable
+from cnf.source_table import RULE_BITS, BucketRule, RuleOf, SourceTable
 
 TABLES: Final[dict[Table, type[CacheSources | HashSources]]] = {"cache": CacheSources, "lru_hash": HashSources}
-SORT_COLUMNS: Final = {"dropped": "over_packets", "packets": "packets", "bytes": "bytes"}
+SORT_COLUMNS: Final = {
+    "over": "over_packets",
+    "dropped": "dropped_packets",
+    "packets": "packets",
+    "bytes": "bytes",
+}
+UNITS: Final = ("packets", "bytes")
 FIELDS: Final = (
     "source",
     "shared",
@@ -39,8 +45,11 @@ FIELDS: Final = (
     "bytes",
     "dropped_packets",
     "dropped_bytes",
+    "would_drop_packets",
+    "would_drop_bytes",
     "tokens_packets",
     "tokens_bytes",
+    "last_over",
     "last_drop",
 )
 
@@ -162,27 +171,48 @@ def sort_column(sort: str) -> str:
     return SORT_COLUMNS[sort]
 
 
-def describe(held: Held, rule_of: RuleOf, drained: Sources, moment: tuple[int, int]) -> dict[str, Any]:
-    """Return a bucket as a JSON object with the keys of FIELDS; its tokens are those at ``moment``, jiffies and ns."""
-    value, enforced = held.value, bool(held.rule & ENFORCE)
-    rule = rule_of(held.rule & ~ENFORCE)
+def describe(
+    held: Held, rule_of: RuleOf, listed: Listed | None, drained: Sources, moment: tuple[int, int]
+) -> dict[str, Any]:
+    """Return a bucket as a JSON object with the keys of FIELDS; its tokens are those at ``moment``, jiffies and ns.
+
+    ``listed`` is the list that its source is on by now: then no packet comes to the bucket any more.
+    """
+    value, rule = held.value, rule_of(held.rule & ~ENFORCE)
     packets, octets = tokens(rule.words, Level(*value["bucket"].tolist()), *moment) if rule else (None, None)
-    last_over = int(value["last_over"])
-    verdict = ("limited" if enforced else "would_limit") if last_over and last_over >= drained.before else "passed"
+    # The program counts a packet as over first, and then as dropped: of one that is read in between, it is less.
+    would_packets, would_bytes = (max(int(value[f"over_{unit}"]) - int(value[f"dropped_{unit}"]), 0) for unit in UNITS)
     return {
         "source": str(held.source.network_address if held.source.num_addresses == 1 else held.source),
         "shared": held.shared,
         "rule": rule.name if rule else None,
-        "mode": "enforce" if enforced else "shadow",
-        "verdict": verdict,
+        "mode": rule.mode if rule else None,
+        "verdict": listed.verdict if listed else _verdict(value, rule, drained.before),
         "packets": int(value["packets"]),
         "bytes": int(value["bytes"]),
-        "dropped_packets": int(value["over_packets"]),
-        "dropped_bytes": int(value["over_bytes"]),
+        "dropped_packets": int(value["dropped_packets"]),
+        "dropped_bytes": int(value["dropped_bytes"]),
+        "would_drop_packets": would_packets,
+        "would_drop_bytes": would_bytes,
         "tokens_packets": packets,
         "tokens_bytes": octets,
-        "last_drop": drained.clock.texts(value["last_over"].reshape(1))[0] if last_over else None,
+        "last_over": _moment(value["last_over"], drained),
+        "last_drop": _moment(value["last_drop"], drained),
     }
+
+
+def _verdict(value: Records, rule: BucketRule | None, since: int) -> str:
+    """Return what is so of a bucket since the jiffy of the drain before."""
+    dropped, over = int(value["last_drop"]), int(value["last_over"])
+    if rule and rule.mode == "enforce" and dropped >= max(since, 1):
+        return "limited"
+    if rule and rule.mode == "shadow" and over >= max(since, 1) and over != dropped:
+        return "would_limit"
+    return "passed"
+
+
+def _moment(jiffies: Records, drained: Sources) -> str | None:
+    return drained.clock.texts(jiffies.reshape(1))[0] if jiffies else None
 
 
 def source_key(source: Network, group: int, part: int) -> Records:

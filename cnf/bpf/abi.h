@@ -281,6 +281,7 @@ struct limit_source {
 	__u64 last_over; /* jiffies */
 	__u64 dropped_packets; /* of those over it */
 	__u64 dropped_bytes;
+	__u64 last_drop; /* jiffies */
 	__u64 last_seen; /* jiffies; not of a shared bucket */
 };
 
@@ -308,6 +309,7 @@ struct limit_over { /* the element of a slot that has over_packets; like limit_s
 	__u64 last;
 	__u64 dropped_packets;
 	__u64 dropped_bytes;
+	__u64 last_drop;
 };
 
 /* What the program tells the daemon as it happens. Label `kind` of cnf_events_lost_total; the order is that of
@@ -348,7 +350,7 @@ _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct interface) == 16, "interface");
 _Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");
 _Static_assert(sizeof(struct limit_rule) == 64, "limit_rule");
-_Static_assert(sizeof(struct limit_source) == 96, "limit_source");
+_Static_assert(sizeof(struct limit_source) == 104, "limit_source");
 _Static_assert(sizeof(struct limit4_slot) == 64, "limit4_slot");
 _Static_assert(sizeof(struct limit6_slot) == 80, "limit6_slot");
 _Static_assert(sizeof(struct event) == 120, "event");

@@ -121,6 +121,7 @@ static __always_inline int source_count(enum cnf_table table, struct source_plac
 	over->last = jiffies;
 	if (!enforce)
 		return 0;
+	over->last_drop = jiffies;
 	__sync_fetch_and_add(&over->dropped_bytes, bytes);
 	return !__sync_fetch_and_add(&over->dropped_packets, 1);
 }

@@ -8,7 +8,7 @@ from typing import Final
 
 from cnf.cli.replies import Flow, Flows, Timestamp
 from cnf.cli.table import SPARE, Column, Style, render
-from cnf.cli.units import bit_rate, count, cut_end, duration, size
+from cnf.cli.units import bit_rate, count, cut_end, duration, number_of, packets, size
 
 _NONE: Final = "-"
 _DROPPED: Final = "DROPPED"
@@ -75,15 +75,11 @@ def flow_table(flows: list[Flow], *, width: int | None, style: Style, now: datet
     return render(columns, flows, width, style)
 
 
-def flow_count(number: int, noun: str = "flow") -> str:
-    """Return a number of flows as words: 1 flow, 1,234 flows."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def _why_empty(reply: Flows) -> str:
     if reply["total"]:
-        return f"no flow matches the filter ({flow_count(reply['total'])} in all)"
-    return f"no flow yet; traffic shows after the next drain, every {duration(reply['drain_interval_seconds'])}"
+        return f"no flow matches the filter ({number_of(reply['total'], 'flow')} in all){_dropped(reply)}"
+    interval = duration(reply["drain_interval_seconds"])
+    return f"no flow yet; traffic shows after the next drain, every {interval}{_dropped(reply)}"
 
 
 def _columns(flows: list[Flow], now: datetime) -> tuple[Column[Flow], ...]:
@@ -142,10 +138,16 @@ def _info(flow: Flow) -> str:
 
 def _summary(reply: Flows, *, filtered: bool) -> str:
     shown, matched, octets = len(reply["flows"]), reply["matched"], reply["totals"]["bytes"]
-    what = flow_count(matched, "matching flow" if filtered else "flow")
+    what = number_of(matched, "matching flow" if filtered else "flow")
     if shown < matched:
         shown_octets = sum(flow["bytes"] for flow in reply["flows"])
         what = f"{shown:,} of {what}, {100 * shown_octets / max(octets, 1):.1f} % of {size(octets)}"
     else:
         what = f"{what}, {size(octets)}"
-    return f"{what}; drained {duration(reply['drain_age_seconds'])} ago"
+    return f"{what}; drained {duration(reply['drain_age_seconds'])} ago{_dropped(reply)}"
+
+
+def _dropped(reply: Flows) -> str:
+    """Return that there is more than the flows show, so that nobody takes a source that is dropped for silent."""
+    number = reply["dropped"]["packets"]
+    return f"; limits have dropped {packets(number)}, which make no flow (cnfctl limits)" if number else ""

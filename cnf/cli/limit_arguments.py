@@ -117,7 +117,7 @@ def _add_set(add_parser: AddParser) -> None:
     rule.add_argument("--packets-per-second", metavar="N", type=_packets)
     rule.add_argument("--burst-packets", metavar="N", type=_packets, help="if not given, a second's worth")
     rule.add_argument("--bits-per-second", metavar="R", help="64k, 500M, 1G")
-    rule.add_argument("--burst-bytes", metavar="B", help="64k, 4M; if not given, a second's worth")
+    rule.add_argument("--burst-bytes", metavar="B", help="64k, 4M; if not given, a second's worth, but at least 64 KiB")
     rule.add_argument("--bucket", choices=("source", "prefix"), help="for each source, or one for all of the prefix")
     rule.add_argument(
         "--protocol",
@@ -146,7 +146,7 @@ def _add_sources(add_parser: AddParser) -> None:
         add_parser, "sources", "who is held back most", "sources", outputs=("table", "json", "jsonl", "csv")
     )
     sources.add_argument("--top", metavar="N", type=positive, default=None, help="how many (default: 20 in a table)")
-    sources.add_argument("--sort", choices=("dropped", "packets", "bytes"), default="dropped")
+    sources.add_argument("--sort", choices=("over", "dropped", "packets", "bytes"), default="over")
 
 
 def _add_explain(add_parser: AddParser) -> None:

@@ -15,7 +15,10 @@ class Listed(TypedDict):
 
 
 class Rule(TypedDict):
-    """One rule, and the packets that it decided on; ``mode`` is the one in effect."""
+    """One rule, and the packets that it decided on; ``mode`` is the one in effect.
+
+    ``bursts_left_open`` are the options that nobody has set.
+    """
 
     name: str
     origin: str
@@ -24,6 +27,7 @@ class Rule(TypedDict):
     burst_packets: int | None
     bits_per_second: int | None
     burst_bytes: int | None
+    bursts_left_open: list[str]
     bucket: str
     protocols: list[str]
     interfaces: list[str]
@@ -31,6 +35,14 @@ class Rule(TypedDict):
     passed: Amount
     limited: Amount
     would_limit: Amount
+
+
+class Denied(TypedDict):
+    """How many prefixes are denied, and what was dropped for it; nothing tells their sources apart."""
+
+    prefixes: int
+    packets: int
+    bytes: int
 
 
 class Limits(TypedDict):
@@ -41,6 +53,7 @@ class Limits(TypedDict):
     generation: int
     allow: list[Listed]
     deny: list[Listed]
+    denied: Denied
     protected: list[str]
     pending: Pending | None
     removed: list[str]
@@ -60,7 +73,8 @@ class Change(TypedDict):
 class Source(TypedDict):
     """One bucket: a source's, or one that all of a prefix shares.
 
-    ``packets`` were within the limit, ``dropped_packets`` over it: dropped, or in shadow they would have been.
+    ``packets`` were within the limit. Of those over it, ``dropped_packets`` were dropped; the others came in shadow.
+    ``last_over`` is the latest of both. ``verdict`` names the list that the source is on by now, if it is on one.
     """
 
     source: str
@@ -72,8 +86,11 @@ class Source(TypedDict):
     bytes: int
     dropped_packets: int
     dropped_bytes: int
+    would_drop_packets: int
+    would_drop_bytes: int
     tokens_packets: float | None
     tokens_bytes: float | None
+    last_over: Timestamp | None
     last_drop: Timestamp | None
 
 
@@ -82,6 +99,7 @@ class Sources(TypedDict):
 
     sources: list[Source]
     total: int
+    denied: Denied
     drain_age_seconds: float
     drain_interval_seconds: float
 
@@ -100,7 +118,10 @@ class Case(TypedDict):
 
 
 class Explanation(TypedDict):
-    """The reply to /v1/limits/explain: every case of an address, its largest flows, and what these dropped."""
+    """The reply to /v1/limits/explain: every case of an address, its largest flows, and what these dropped.
+
+    ``denied`` is what was dropped of all denied sources.
+    """
 
     address: str
     protocol: str | None
@@ -108,3 +129,4 @@ class Explanation(TypedDict):
     cases: list[Case]
     flows: list[Flow]
     dropped: Amount
+    denied: Denied

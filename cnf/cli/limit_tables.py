@@ -7,17 +7,18 @@ from datetime import datetime
 from typing import Final
 
 from cnf.cli.advice import fold
-from cnf.cli.limit_replies import Limits, Listed, Rule, Source, Sources
+from cnf.cli.limit_replies import Denied, Limits, Listed, Rule, Source, Sources
 from cnf.cli.limit_state import source_tables, state_warnings
-from cnf.cli.limit_units import NONE, burst, pair, rate
+from cnf.cli.limit_units import NONE, burst, lost, pair, rate
 from cnf.cli.replies import Amount
 from cnf.cli.table import SPARE, Column, Style, render
-from cnf.cli.units import count, cut_end, duration, printable
+from cnf.cli.units import count, cut_end, duration, number_of, printable
 
 LISTED: Final = 50
 """Prefixes of a list that the page shows; JSON has them all."""
 
 _UNCUT_PREFIXES: Final = 2
+_SORTED_BY: Final = {"over": "what was over the limit"}
 
 
 def page(limits: Limits, width: int | None, style: Style) -> Iterator[str]:
@@ -84,10 +85,19 @@ def _lists(limits: Limits, width: int | None) -> Iterator[str]:
     for name, listed in (("allow", limits["allow"]), ("deny", limits["deny"])):
         for origin in dict.fromkeys(each["origin"] for each in listed):
             yield from fold(printable(f"{name} ({origin}): {_some(listed, origin)}"), width)
+    if denied := denied_so_far(limits["denied"]):
+        yield from fold(denied, width)
     if limits["removed"]:
         names = ", ".join(limits["removed"])
         back = "all that was changed at run time goes back to the file with: cnfctl limits reset"
         yield from fold(printable(f"removed from the file's rules: {names} ({back})"), width)
+
+
+def denied_so_far(denied: Denied) -> str:
+    """Return what became of denied sources; "" where none is denied."""
+    if not denied["prefixes"]:
+        return ""
+    return f"denied sources, which are not told apart: {lost(denied, 'dropped')}"
 
 
 def _some(listed: Sequence[Listed], origin: str) -> str:
@@ -101,37 +111,49 @@ def source_lines(reply: Sources, *, width: int | None, style: Style, now: dateti
     if not reply["sources"]:
         interval = duration(reply["drain_interval_seconds"])
         empty = f"no source has a bucket yet; what comes in shows after the next drain, every {interval}"
-        return [empty if width is None else cut_end(empty, width)]
+        return [*_cut(empty, width), *_cut(denied_so_far(reply["denied"]), width)]
     shown, total = len(reply["sources"]), reply["total"]
-    what = f"{total:,} source" if total == 1 else f"{total:,} sources"
-    of = f"{shown:,} of {what} by {sort}" if shown < total else what
+    what = number_of(total, "source")
+    of = f"{shown:,} of {what} by {_SORTED_BY.get(sort, sort)}" if shown < total else what
     summary = f"{of}; drained {duration(reply['drain_age_seconds'])} ago"
     return [
         *render(_source_columns(reply["sources"], now), reply["sources"], width, style),
-        style.dim(summary if width is None else cut_end(summary, width)),
+        *map(style.dim, _cut(summary, width)),
+        *_cut(denied_so_far(reply["denied"]), width),
     ]
 
 
-def _source_columns(sources: Sequence[Source], now: datetime) -> tuple[Column[Source], ...]:
+def _cut(line: str, width: int | None) -> list[str]:
+    """Return a line that fits, or nothing for an empty one."""
+    return [line if width is None else cut_end(line, width)] if line else []
+
+
+def _source_columns(sources: Sequence[Source], now: datetime) -> list[Column[Source]]:
     """Return the columns in the order shown; where room is short, IPv6 sources are cut before anything else."""
 
-    def last_drop(source: Source) -> str:
-        dropped = source["last_drop"]
-        return NONE if dropped is None else f"{duration((now - datetime.fromisoformat(dropped)).total_seconds())} ago"
+    def last_over(source: Source) -> str:
+        latest = source["last_over"]
+        return NONE if latest is None else f"{duration((now - datetime.fromisoformat(latest)).total_seconds())} ago"
 
     def numbers(title: str, cell: Callable[[Source], str], priority: int) -> Column[Source]:
         return Column(title, cell, right=True, priority=priority)
 
     least = max((len(_source(source)) for source in sources if ":" not in source["source"]), default=0)
-    return (
+    wanted = {
+        "DROPPED": any(source["mode"] != "shadow" or source["dropped_packets"] for source in sources),
+        "WOULD DROP": any(source["mode"] == "shadow" or source["would_drop_packets"] for source in sources),
+    }
+    columns: tuple[Column[Source], ...] = (
         Column("SOURCE", _source, cuttable=True, least=max(least, 16)),
         Column("RULE", lambda source: source["rule"] or NONE, priority=3, cuttable=True, least=6),
         Column("VERDICT", lambda source: source["verdict"].replace("_", " "), priority=2),
         numbers("PASSED", lambda source: pair(source["packets"], source["bytes"]), 5),
         numbers("DROPPED", lambda source: pair(source["dropped_packets"], source["dropped_bytes"]), 1),
+        numbers("WOULD DROP", lambda source: pair(source["would_drop_packets"], source["would_drop_bytes"]), 1),
         numbers("TOKENS", lambda source: pair(source["tokens_packets"], source["tokens_bytes"]), SPARE),
-        numbers("LAST DROP", last_drop, 4),
+        numbers("LAST OVER", last_over, 4),
     )
+    return [column for column in columns if wanted.get(column.title, True)]
 
 
 def _source(source: Source) -> str:

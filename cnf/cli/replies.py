@@ -52,12 +52,16 @@ class Amount(TypedDict):
 
 
 class Flows(TypedDict):
-    """The reply of /v1/flows: the top flows, of how many that ``matched``, of how many in ``total``."""
+    """The reply of /v1/flows: the top flows, of how many that ``matched``, of how many in ``total``.
+
+    ``dropped`` is what limits have dropped in all: it made no flow.
+    """
 
     flows: list[Flow]
     matched: int
     total: int
     totals: Amount
+    dropped: Amount
     drain_age_seconds: float
     drain_interval_seconds: float
 

@@ -15,7 +15,7 @@ from cnf.kernel import program
 from cnf.kernel.cache import Cache, FlowSettings, Memory, Secrets, bucket_of
 from cnf.kernel.limiter import SOURCE_KEYS
 from cnf.kernel.maps import FlowMap, Records
-from cnf.records import FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
+from cnf.records import DROPS, FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
 
 NEVER: Final = 1 << 62
 """Ticks after which no test's flow is over."""
@@ -101,7 +101,7 @@ class CacheSlots(CacheEntries):
             assert self.aside
             over = self.aside.at(block.places)
             values["over_bytes"], values["last_over"] = over["bytes"], over["last"]
-            for name in ("dropped_packets", "dropped_bytes"):
+            for name in DROPS:
                 values[name] = over[name]
             values["last_seen"] = np.maximum(slots["bucket"]["last_used"], over["last"])
             yield slots["key"], values

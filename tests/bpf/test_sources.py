@@ -22,8 +22,8 @@ from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.bpf.tables import HashEntries
 
 RULES = {
-    1: BucketRule("default", words(Meter(100, 50, 1), None, tick_ns())),
-    2: BucketRule("slow", words(Meter(1, 600, 1), None, tick_ns())),
+    1: BucketRule("default", words(Meter(100, 50, 1), None, tick_ns()), "enforce"),
+    2: BucketRule("slow", words(Meter(1, 600, 1), None, tick_ns()), "enforce"),
 }
 RULE = {"name": "r", "prefixes": ["0.0.0.0/0", "::/0"], "packets_per_second": 1, "burst_packets": 10}
 LIMITS = {"rules": [{"name": "default", "prefixes": ["0.0.0.0/0"], "packets_per_second": 1000}]}

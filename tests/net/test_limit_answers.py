@@ -64,22 +64,42 @@ def test_sources_are_listed_by_what_was_held_back(daemon: Daemon) -> None:
     """``limits sources`` has every bucket with what was sent to it, the most held back first."""
     sources = daemon.limited_sources()
 
-    shown = [(each["source"], each["rule"], each["packets"], each["dropped_packets"]) for each in sources]
+    names = ("source", "rule", "packets", "dropped_packets", "would_drop_packets")
+    shown = [tuple(each[name] for name in names) for each in sources]
     assert shown[:3] == [
-        ("192.0.2.1", "dns", 15, 25),
-        ("2001:db8::/64", "default", 10, 20),
-        ("10.0.0.0/8", "lab", 20, 14),
+        ("192.0.2.1", "dns", 15, 25, 0),
+        ("2001:db8::/64", "default", 10, 20, 0),
+        ("10.0.0.0/8", "lab", 20, 0, 14),
     ]
-    assert sorted(shown[3:]) == [("172.16.0.1", "default", 5, 0), ("192.0.2.2", "dns", 12, 0)]
+    assert sorted(shown[3:]) == [("172.16.0.1", "default", 5, 0, 0), ("192.0.2.2", "dns", 12, 0, 0)]
     for source, mode, shared in zip(sources, ("enforce", "enforce", "shadow"), (False, False, True), strict=False):
         assert (source["mode"], source["shared"]) == (mode, shared)
-        assert source["bytes"] == source["packets"] * SIZE
-        assert source["dropped_bytes"] == source["dropped_packets"] * SIZE
+        for kind in ("", "dropped_", "would_drop_"):
+            assert source[f"{kind}bytes"] == source[f"{kind}packets"] * SIZE
         assert source["tokens_packets"] is None
         assert 0 <= source["tokens_bytes"] < SIZE
-        age = datetime.now(UTC) - datetime.fromisoformat(source["last_drop"])
+        age = datetime.now(UTC) - datetime.fromisoformat(source["last_over"])
         assert 0 <= age.total_seconds() < 60
-    assert all(source["last_drop"] is None for source in sources[3:])
+        assert source["last_drop"] == (source["last_over"] if mode == "enforce" else None)
+    assert all(source["last_drop"] is None is source["last_over"] for source in sources[3:])
+
+
+def test_what_is_denied_is_counted_and_not_told_apart(daemon: Daemon) -> None:
+    """Every view of the limits, and that of flows, says what became of denied packets, though no source has them."""
+    denied = {"prefixes": 1, "packets": 20, "bytes": 20 * SIZE}
+    assert daemon.limits()["denied"] == denied
+    assert daemon.limits("explain", "203.0.113.1")["denied"] == denied
+    assert json.loads(daemon.control("/v1/limits/sources").body)["denied"] == denied
+    dropped = {"packets": 65, "bytes": 65 * SIZE}
+    assert json.loads(daemon.control("/v1/flows").body)["dropped"] == dropped
+    line = f"denied sources, which are not told apart: 20 packets dropped ({20 * SIZE / 1000:.1f} kB)"
+    assert line in daemon.ctl("limits").stdout
+    assert line in daemon.ctl("limits", "sources").stdout
+    explained = daemon.ctl("limits", "explain", "203.0.113.1").stdout
+    assert "every packet is dropped, as 203.0.113.0/24 is denied" in explained
+    assert "20 packets dropped" in explained
+    none = daemon.ctl("flows", "--filter", "src host 203.0.113.1").stdout
+    assert none.endswith("; limits have dropped 65 packets, which make no flow (cnfctl limits)\n")
 
 
 def test_sources_can_be_sorted_cut_and_printed(daemon: Daemon) -> None:
@@ -107,7 +127,7 @@ def test_what_is_held_back_now_is_told_from_what_was(daemon: Daemon) -> None:
     [
         pytest.param(
             ("192.0.2.1", "--protocol", "udp"),
-            {"verdict": "limited", "prefix": "192.0.2.0/24", "origin": "file", "rule": "dns", "bucket": (15, 25)},
+            {"verdict": "limited", "prefix": "192.0.2.0/24", "origin": "file", "rule": "dns", "bucket": (15, 25, 0)},
             id="limited",
         ),
         pytest.param(
@@ -117,12 +137,12 @@ def test_what_is_held_back_now_is_told_from_what_was(daemon: Daemon) -> None:
         ),
         pytest.param(
             ("10.0.0.2",),
-            {"verdict": "limited", "prefix": "10.0.0.0/8", "origin": "file", "rule": "lab", "bucket": (20, 14)},
+            {"verdict": "limited", "prefix": "10.0.0.0/8", "origin": "file", "rule": "lab", "bucket": (20, 0, 14)},
             id="shared bucket",
         ),
         pytest.param(
             ("2001:db8::9", "--protocol", "icmpv6"),
-            {"verdict": "limited", "prefix": "::/0", "origin": "file", "rule": "default", "bucket": (10, 20)},
+            {"verdict": "limited", "prefix": "::/0", "origin": "file", "rule": "default", "bucket": (10, 20, 0)},
             id="another address of a /64",
         ),
         pytest.param(
@@ -141,7 +161,8 @@ def test_an_address_is_explained(daemon: Daemon, arguments: tuple[str, ...], exp
     """``limits explain`` names what decides on an address, and its bucket as it is now."""
     (case,) = daemon.limits("explain", *arguments)["cases"]
 
-    bucket = case["bucket"] and (case["bucket"]["packets"], case["bucket"]["dropped_packets"])
+    counts = ("packets", "dropped_packets", "would_drop_packets")
+    bucket = case["bucket"] and tuple(case["bucket"][name] for name in counts)
     rule = case["rule"] and case["rule"]["name"]
     assert {**{key: case[key] for key in ("verdict", "prefix", "origin")}, "rule": rule, "bucket": bucket} == expected
     assert case["reason"]

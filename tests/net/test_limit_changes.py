@@ -14,12 +14,14 @@ from typing import Any, Final
 
 import pytest
 
+from cnf.records import VERDICTS
 from tests.net.arrivals import arrivals
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon
 from tests.net.rations import QUICK, SIZE, enforce, limits_of, packet, ration, verdicts
 from tests.net.wait import wait_for
 
+SHOWN: Final = ("mode", "packets", "dropped_packets", "would_drop_packets")
 FILE: Final = enforce(ration("default", 10), ration("lab", 20, ["10.0.0.0/8"]), allow=["192.0.2.0/24"])
 
 
@@ -80,6 +82,35 @@ def test_a_changed_rule_counts_on(node: Node) -> None:
         daemon.settle(sent)
         assert verdicts(daemon.limits(), "default") == expected
     assert daemon.scrape().total("cnf_limit_packets_total", rule="default") == 75
+
+
+def test_what_shadow_let_pass_is_told_from_what_was_dropped(node: Node) -> None:
+    """From shadow to enforce and on to deny, every view has each packet where it went: passed, spared or dropped."""
+    wire = node.wire("n0")
+    limits = enforce(ration("default", 10)) | {"mode": "shadow"}
+    daemon = node.daemon("n0", limits=limits, flows=QUICK).start()
+    flood = packet("203.0.113.1")
+
+    def sent(number: int, sum_of_all: int) -> dict[str, Any]:
+        wire.send([flood] * number)
+        dropped = daemon.settle(sum_of_all)["ledger"]["packets"]["dropped"]
+        (source,) = daemon.limited_sources()
+        return {name: source[name] for name in SHOWN} | {"ledger": dropped}
+
+    assert sent(30, 30) == dict(zip((*SHOWN, "ledger"), ("shadow", 10, 0, 20, 0), strict=True))
+    daemon.limits("mode", "enforce")
+    assert sent(5, 35) == dict(zip((*SHOWN, "ledger"), ("enforce", 10, 5, 20, 5), strict=True))
+    explained = daemon.ctl("limits", "explain", "203.0.113.1").stdout
+    assert ", 5 packets dropped (1.0 kB), the latest " in explained
+    assert ", 20 packets would have been dropped (4.0 kB)." in explained
+    scrape = daemon.scrape()
+    counted = [scrape.total("cnf_limit_packets_total", rule="default", verdict=verdict) for verdict in VERDICTS]
+    assert counted == [10, 5, 20]
+
+    daemon.limits("deny", "add", "203.0.113.1")
+    assert sent(7, 42) == dict(zip((*SHOWN, "ledger"), ("enforce", 10, 5, 20, 12), strict=True))
+    assert [source["verdict"] for source in daemon.limited_sources()] == ["denied"]
+    assert daemon.limits("explain", "203.0.113.1")["denied"]["packets"] == 7
 
 
 def test_every_change_is_logged_with_who_made_it(node: Node) -> None:
@@ -160,8 +191,8 @@ def test_what_waits_together_is_undone_together(node: Node) -> None:
     daemon.limits("allow", "add", "10.0.0.9")
     kept = _settings(daemon)
 
-    daemon.limits("deny", "add", "10.0.0.1", "--confirm", "500ms")
-    daemon.limits("remove", "lab")
+    _post(daemon, op="deny_add", prefix="10.0.0.1", confirm=0.5)
+    _post(daemon, op="remove", name="lab")
     undone = daemon.wait_for_event("limits rolled back, nobody confirmed in time")
 
     assert undone["changes"] == ["deny add 10.0.0.1/32", "remove lab"]
@@ -280,9 +311,9 @@ def test_readers_see_one_rule_set_while_others_change_it(node: Node) -> None:
 def _settings(daemon: Daemon) -> dict[str, Any]:
     """Return what ``cnfctl limits`` shows of the limits, without what has been counted."""
     limits = daemon.limits()
-    counted = {"passed", "limited", "would_limit"}
-    rules = [{key: value for key, value in rule.items() if key not in counted} for rule in limits["rules"]]
-    return {key: value for key, value in limits.items() if key not in ("generation", "sources")} | {"rules": rules}
+    of_rules, counted = {"passed", "limited", "would_limit"}, {"generation", "sources", "denied"}
+    rules = [{key: value for key, value in rule.items() if key not in of_rules} for rule in limits["rules"]]
+    return {key: value for key, value in limits.items() if key not in counted} | {"rules": rules}
 
 
 def _post(daemon: Daemon, **body: object) -> dict[str, Any]:

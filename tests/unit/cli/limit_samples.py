@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from cnf.cli.limit_replies import Case, Change, Explanation, Limits, Rule, Source, Sources
-from cnf.cli.replies import Amount, Limiter, Pending, SourceTable, Timestamp
-from tests.unit.cli.samples import FLOW
+from cnf.cli.limit_replies import Case, Change, Denied, Explanation, Limits, Rule, Source, Sources
+from cnf.cli.replies import Limiter, Pending, SourceTable, Timestamp
+from tests.unit.cli.samples import FLOW, NOTHING
 
-NOTHING: Final[Amount] = {"packets": 0, "bytes": 0}
+NOBODY_DENIED: Final[Denied] = {"prefixes": 0, "packets": 0, "bytes": 0}
+DENIED: Final[Denied] = {"prefixes": 1, "packets": 242_695, "bytes": 14_561_700}
 
 DEFAULT: Final[Rule] = {
     "name": "default",
@@ -18,6 +19,7 @@ DEFAULT: Final[Rule] = {
     "burst_packets": 20_000,
     "bits_per_second": 1_000_000_000,
     "burst_bytes": 4_000_000,
+    "bursts_left_open": [],
     "bucket": "source",
     "protocols": [],
     "interfaces": [],
@@ -62,6 +64,7 @@ LIMITS: Final[Limits] = {
     "generation": 7,
     "allow": [],
     "deny": [],
+    "denied": NOBODY_DENIED,
     "protected": [],
     "pending": None,
     "removed": [],
@@ -78,6 +81,7 @@ CHANGED: Final[Limits] = {
         {"prefix": "fd00::/8", "origin": "file"},
     ],
     "deny": [{"prefix": "198.51.100.0/24", "origin": "file"}],
+    "denied": DENIED,
     "protected": ["192.0.2.7/32"],
     "pending": PENDING,
     "removed": ["quiet"],
@@ -103,38 +107,56 @@ SOURCE: Final[Source] = {
     "bytes": 1_234_500,
     "dropped_packets": 678,
     "dropped_bytes": 90_123,
+    "would_drop_packets": 0,
+    "would_drop_bytes": 0,
     "tokens_packets": 0.5,
     "tokens_bytes": 1_234.0,
+    "last_over": Timestamp("2026-03-01T11:59:57.000000Z"),
     "last_drop": Timestamp("2026-03-01T11:59:57.000000Z"),
 }
-SOURCE6: Final[Source] = {
+SHADOW: Final[Source] = {
     **SOURCE,
-    "source": "2001:db8:1234:5678::/64",
     "mode": "shadow",
     "verdict": "would_limit",
+    "dropped_packets": 0,
+    "dropped_bytes": 0,
+    "would_drop_packets": 205_000,
+    "would_drop_bytes": 20_500_000,
+    "last_drop": None,
+}
+SOURCE6: Final[Source] = {
+    **SHADOW,
+    "source": "2001:db8:1234:5678::/64",
     "tokens_packets": None,
 }
 SHARED: Final[Source] = {
-    **SOURCE,
+    **SHADOW,
     "source": "192.0.2.0/24",
     "shared": True,
     "rule": "loud",
-    "mode": "shadow",
     "verdict": "passed",
-    "dropped_packets": 0,
-    "dropped_bytes": 0,
+    "would_drop_packets": 0,
+    "would_drop_bytes": 0,
     "tokens_packets": 1.0,
     "tokens_bytes": None,
-    "last_drop": None,
+    "last_over": None,
 }
-FORGOTTEN: Final[Source] = {**SHARED, "source": "192.0.2.1/32", "shared": False, "rule": None, "tokens_packets": None}
+FORGOTTEN: Final[Source] = {
+    **SHARED,
+    "source": "192.0.2.1/32",
+    "shared": False,
+    "rule": None,
+    "mode": None,
+    "tokens_packets": None,
+}
 
 
-def sources(*chosen: Source, total: int | None = None) -> Sources:
+def sources(*chosen: Source, total: int | None = None, denied: Denied = NOBODY_DENIED) -> Sources:
     """Return the reply of /v1/limits/sources with ``chosen``, of ``total``."""
     return {
         "sources": list(chosen),
         "total": len(chosen) if total is None else total,
+        "denied": denied,
         "drain_age_seconds": 1.2,
         "drain_interval_seconds": 5.0,
     }
@@ -171,4 +193,5 @@ def explained(*cases: Case, protocol: str | None = None, interface: str | None =
         "cases": list(cases),
         "flows": [{**FLOW, "src_addr": "192.0.2.66", "dropped_packets": 678, "dropped_bytes": 90_123}],
         "dropped": {"packets": 678, "bytes": 90_123},
+        "denied": DENIED,
     }

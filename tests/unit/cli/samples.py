@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from cnf.cli.replies import Flow, Flows, FlowTable, Interface, Status, Tally, Timestamp
+from cnf.cli.replies import Amount, Flow, Flows, FlowTable, Interface, Status, Tally, Timestamp
 
 NOW: Final = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
+NOTHING: Final[Amount] = {"packets": 0, "bytes": 0}
 FLOW: Final[Flow] = {
     "interface": "eth0",
     "direction": "ingress",
@@ -89,7 +90,7 @@ OSPF: Final[Flow] = {
 }
 
 
-def flows(*chosen: Flow, matched: int | None = None, total: int | None = None) -> Flows:
+def flows(*chosen: Flow, matched: int | None = None, total: int | None = None, dropped: Amount = NOTHING) -> Flows:
     """Return the reply of /v1/flows with ``chosen``, the largest of ``matched`` flows; each other has 100 kB."""
     matched = len(chosen) if matched is None else matched
     hidden = matched - len(chosen)
@@ -101,6 +102,7 @@ def flows(*chosen: Flow, matched: int | None = None, total: int | None = None) -
             "packets": sum(flow["packets"] for flow in chosen) + hidden,
             "bytes": sum(flow["bytes"] for flow in chosen) + 100_000 * hidden,
         },
+        "dropped": dropped,
         "drain_age_seconds": 1.2,
         "drain_interval_seconds": 5.0,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnf.cli.flow_table import flow_lines
-from cnf.cli.replies import Flow, Flows
+from cnf.cli.replies import Amount, Flow, Flows
 from cnf.cli.table import Style
 from tests.unit.cli.samples import DNS6, FLOW, FRAGMENT, NEIGHBOR, NOW, OSPF, PING, flows
 
@@ -117,3 +117,12 @@ def test_why_empty() -> None:
     assert lines_of(flows(), 80) == ["no flow yet; traffic shows after the next drain, every 5 s"]
     assert lines_of(flows(total=1_234), 80, filtered=True) == ["no flow matches the filter (1,234 flows in all)"]
     assert lines_of(flows(), 80, filtered=True)[0].startswith("no flow yet")
+
+
+def test_what_limits_have_dropped_is_said_beside_the_flows() -> None:
+    """It makes no flow: without a word, a source that is dropped would seem silent."""
+    lost: Amount = {"packets": 242_695, "bytes": 14_561_700}
+    said = "; limits have dropped 243k packets, which make no flow (cnfctl limits)"
+    for reply in (flows(FLOW, dropped=lost), flows(total=3, dropped=lost), flows(dropped=lost)):
+        assert lines_of(reply, None)[-1].endswith(said)
+    assert not any("limits" in line for line in lines_of(flows(FLOW), None))

@@ -5,26 +5,27 @@ from __future__ import annotations
 import pytest
 
 from cnf.cli.limit_explanation import page
-from cnf.cli.limit_replies import Case, Explanation
+from cnf.cli.limit_replies import Case, Explanation, Rule
 from cnf.cli.table import Style
-from tests.unit.cli.limit_samples import CASE, LOUD, NOTHING, SHARED, SOURCE, UNLIMITED, explained
-from tests.unit.cli.samples import NOW
+from tests.unit.cli.limit_samples import CASE, DEFAULT, LOUD, SHADOW, SHARED, SOURCE, UNLIMITED, explained
+from tests.unit.cli.samples import NOTHING, NOW
 
 AT_80 = """\
 192.0.2.66 (tcp, udp): rule default (file) limits it to 10 k packets/s, 1 Gbit/s
   with bursts of 20 k packets, 4 MB, each source for itself. Why: of the
   prefixes that hold it, 0.0.0.0/0 is the longest with a rule for this traffic.
   The bucket of 192.0.2.66/32 holds 0.5 packets and 1.2 kB and is holding it
-  back now: 12.3k packets within the limit (1.2 MB), 678 packets over it (90.1
-  kB), the latest 3 s ago.
+  back now: 12.3k packets within the limit (1.2 MB), 678 packets dropped
+  (90.1 kB), the latest 3 s ago.
 
 192.0.2.66 (icmp): passes, as no rule limits it. Why: no prefix that holds it
   has a rule for this traffic.
 
-its largest flows, with 678 packets dropped (90.1 kB):
+its largest flows, with 678 packets dropped (90.1 kB) while they were there:
 SOURCE            DESTINATION   PROTO  INFO   PKTS    BYTES  DROPPED        RATE
 192.0.2.66:51234  10.0.0.1:443  tcp    SAP    8.1M   9.9 GB      678  123 Mbit/s
 """
+SHADOWED = "205k packets would have been dropped (20.5 MB)"
 PASSED = "12.3k packets within the limit (1.2 MB)"
 LOUD_LIMIT = "1 packet/s with bursts of 1 packet, all of its prefix together"
 
@@ -89,21 +90,55 @@ def test_verdict(case: Case, text: str) -> None:
         ({**CASE, "bucket": None}, " Its bucket is full."),
         (
             {**CASE, "bucket": SHARED},
-            f" The shared bucket of 192.0.2.0/24 holds 1 packet: {PASSED}, nothing over it.",
+            f" The shared bucket of 192.0.2.0/24 holds 1 packet: {PASSED}, nothing would have been dropped.",
         ),
         (
-            {**CASE, "bucket": {**SOURCE, "mode": "shadow", "verdict": "would_limit", "tokens_packets": None}},
-            f" holds 1.2 kB and would hold it back now: {PASSED}, 678 packets over it (90.1 kB), the latest 3 s ago.",
+            {**CASE, "bucket": {**SHADOW, "tokens_packets": None}},
+            f" holds 1.2 kB and would hold it back now: {PASSED}, {SHADOWED}, the latest 3 s ago.",
+        ),
+        (
+            {**CASE, "bucket": {**SHADOW, "mode": "enforce", "verdict": "passed", "last_drop": None}},
+            f" holds 0.5 packets and 1.2 kB: {PASSED}, nothing dropped, {SHADOWED}, the latest 3 s ago.",
+        ),
+        (
+            {**CASE, "bucket": {**SOURCE, "would_drop_packets": 205_000, "would_drop_bytes": 20_500_000}},
+            f" is holding it back now: {PASSED}, 678 packets dropped (90.1 kB), the latest 3 s ago, {SHADOWED}.",
         ),
         (
             {**CASE, "bucket": {**SOURCE, "tokens_packets": None, "tokens_bytes": None}},
-            f" of 192.0.2.66/32 is holding it back now: {PASSED}, 678 packets over it (90.1 kB), the latest 3 s ago.",
+            f" of 192.0.2.66/32 is holding it back now: {PASSED}, 678 packets dropped (90.1 kB), the latest 3 s ago.",
         ),
     ],
 )
 def test_bucket(case: Case, text: str) -> None:
-    """The last sentence says what the bucket holds and did; what was over in shadow is not said to be dropped."""
+    """The last sentence says what the bucket holds and did: what was dropped, and what shadow has let pass."""
     assert answer(case).endswith(text)
+
+
+def test_denied_sources_are_not_told_apart() -> None:
+    """A source that is denied has no counts of its own, which is said, with what there is."""
+    denied: Case = {**UNLIMITED, "verdict": "denied", "prefix": "192.0.2.0/24"}
+    assert answer(denied).endswith(" Denied sources are not told apart: 243k packets dropped (14.6 MB) of all of them.")
+
+
+@pytest.mark.parametrize(
+    ("left_open", "text"),
+    [
+        ([], "with bursts of 20 k packets, 65.536 kB, each source"),
+        (
+            ["burst_packets"],
+            "with bursts of 20 k packets, 65.536 kB (burst_packets left open: a second's worth), each source",
+        ),
+        (
+            ["burst_packets", "burst_bytes"],
+            "(burst_packets and burst_bytes left open: a second's worth, but at least 64 KiB), each source",
+        ),
+    ],
+)
+def test_bursts_that_nobody_has_set(left_open: list[str], text: str) -> None:
+    """A burst that was left open is shown as it is, with where it comes from."""
+    rule: Rule = {**DEFAULT, "burst_bytes": 65_536, "bursts_left_open": left_open}
+    assert text in answer({**CASE, "rule": rule})
 
 
 def test_which_traffic() -> None:
@@ -121,7 +156,10 @@ def test_which_traffic() -> None:
 
 def test_flows() -> None:
     """Flows that lost nothing, and no flow at all, are said in a line."""
-    assert lines_of({**explained(CASE), "dropped": NOTHING})[2] == "its largest flows, with nothing dropped:"
+    assert (
+        lines_of({**explained(CASE), "dropped": NOTHING})[2]
+        == "its largest flows, with nothing dropped while they were there:"
+    )
     assert lines_of({**explained(CASE), "flows": []})[2:] == ["no flow of it (a packet that is dropped makes none)"]
 
 

@@ -12,16 +12,18 @@ from cnf.cli.table import Style
 from tests.unit.cli.limit_samples import (
     CHANGED,
     DEFAULT,
+    DENIED,
     FORGOTTEN,
     LIMITS,
     LOUD,
     PENDING,
+    SHADOW,
     SHARED,
     SOURCE,
     SOURCE6,
     sources,
 )
-from tests.unit.cli.samples import NOW
+from tests.unit.cli.samples import NOTHING, NOW
 
 PLAIN = Style(coloured=False)
 
@@ -40,6 +42,7 @@ loud     runtime  shadow   192.… +12  1 packet/s                  0          6
 allow (file): 10.0.0.0/8, fd00::/8
 allow (runtime): 192.0.2.9/32
 deny (file): 198.51.100.0/24
+denied sources, which are not told apart: 243k packets dropped (14.6 MB)
 removed from the file's rules: quiet (all that was changed at run time goes back
   to the file with: cnfctl limits reset)
 
@@ -73,19 +76,19 @@ RULES_AT_200 = [
     for rule, counted in zip(RULES.splitlines(), COUNTED.splitlines(), strict=True)
 ]
 SOURCES_AT_80 = """\
-SOURCE                RULE    VERDICT             PASSED      DROPPED  LAST DROP
-192.0.2.66/32         def…lt  limited      12.3k  1.2 MB  678 90.1 kB    3 s ago
-2001:db8:1…5678::/64  def…lt  would limit  12.3k  1.2 MB  678 90.1 kB    3 s ago
-192.0.2.0/24 shared   loud    passed       12.3k  1.2 MB    0     0 B          -
-192.0.2.1/32          -       passed       12.3k  1.2 MB    0     0 B          -
+SOURCE                 RULE    VERDICT          DROPPED    WOULD DROP  LAST OVER
+192.0.2.66/32          def…lt  limited      678 90.1 kB     0     0 B    3 s ago
+2001:db8:1…:5678::/64  def…lt  would limit    0     0 B  205k 20.5 MB    3 s ago
+192.0.2.0/24 shared    loud    passed         0     0 B     0     0 B          -
+192.0.2.1/32           -       passed         0     0 B     0     0 B          -
 4 of 1,234 sources by dropped; drained 1.2 s ago
 """
 SOURCES_AT_200 = """\
-SOURCE                   RULE     VERDICT             PASSED      DROPPED       TOKENS  LAST DROP
-192.0.2.66/32            default  limited      12.3k  1.2 MB  678 90.1 kB  0.5  1.2 kB    3 s ago
-2001:db8:1234:5678::/64  default  would limit  12.3k  1.2 MB  678 90.1 kB       1.2 kB    3 s ago
-192.0.2.0/24 shared      loud     passed       12.3k  1.2 MB    0     0 B            1          -
-192.0.2.1/32             -        passed       12.3k  1.2 MB    0     0 B            -          -
+SOURCE                   RULE     VERDICT             PASSED      DROPPED    WOULD DROP       TOKENS  LAST OVER
+192.0.2.66/32            default  limited      12.3k  1.2 MB  678 90.1 kB     0     0 B  0.5  1.2 kB    3 s ago
+2001:db8:1234:5678::/64  default  would limit  12.3k  1.2 MB    0     0 B  205k 20.5 MB       1.2 kB    3 s ago
+192.0.2.0/24 shared      loud     passed       12.3k  1.2 MB    0     0 B     0     0 B            1          -
+192.0.2.1/32             -        passed       12.3k  1.2 MB    0     0 B     0     0 B            -          -
 4 of 1,234 sources by dropped; drained 1.2 s ago
 """
 
@@ -174,3 +177,19 @@ def test_sources_summary() -> None:
     assert sources_text(sources(), 80) == (
         "no source has a bucket yet; what comes in shows after the next drain, every 5 s\n"
     )
+
+
+def test_sources_that_have_only_been_dropped_or_only_been_spared() -> None:
+    """A column of nothing but what no rule's mode can do is left out."""
+    assert "WOULD DROP" not in sources_text(sources(SOURCE))
+    assert "  DROPPED" not in sources_text(sources(SHADOW))
+
+
+def test_denied_sources_have_a_line() -> None:
+    """They are in no row, whether others are or not."""
+    line = "denied sources, which are not told apart: 243k packets dropped (14.6 MB)"
+    assert sources_text(sources(SOURCE, denied=DENIED)).splitlines()[-1] == line
+    assert sources_text(sources(denied=DENIED)).splitlines()[1:] == [line]
+    assert sources_text(sources(denied={**DENIED, **NOTHING})).splitlines()[1:] == [
+        "denied sources, which are not told apart: nothing dropped"
+    ]

@@ -192,11 +192,11 @@ def test_foreign_answer(daemon: StandIn, capsys: pytest.CaptureFixture[str], pat
 @pytest.mark.parametrize(
     ("arguments", "query"),
     [
-        ([], {"sort": "dropped", "top": "20", "format": "json"}),
+        ([], {"sort": "over", "top": "20", "format": "json"}),
         (["--top", "5", "--sort", "bytes"], {"sort": "bytes", "top": "5", "format": "json"}),
-        (["-o", "json"], {"sort": "dropped", "format": "jsonl"}),
-        (["-o", "jsonl"], {"sort": "dropped", "format": "jsonl"}),
-        (["-o", "csv", "--top", "5"], {"sort": "dropped", "top": "5", "format": "csv"}),
+        (["-o", "json"], {"sort": "over", "format": "jsonl"}),
+        (["-o", "jsonl"], {"sort": "over", "format": "jsonl"}),
+        (["-o", "csv", "--top", "5"], {"sort": "over", "top": "5", "format": "csv"}),
     ],
 )
 def test_which_sources(daemon: StandIn, arguments: list[str], query: dict[str, str]) -> None:
@@ -226,7 +226,7 @@ def test_sources_on_a_terminal(daemon: StandIn) -> None:
     daemon.say("/v1/limits/sources", sources(SOURCE, total=9))
     with on_terminal(["--socket", str(daemon.socket), "limits", "sources"]) as terminal:
         assert terminal.end() == 0
-    assert b"\x1b[2m1 of 9 sources by dropped; drained 1.2 s ago\x1b[m" in terminal.seen
+    assert b"\x1b[2m1 of 9 sources by what was over the limit; drained 1.2 s ago\x1b[m" in terminal.seen
 
 
 @pytest.mark.parametrize(
