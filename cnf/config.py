@@ -201,13 +201,19 @@ def load(path: Path) -> Settings:
         raise _error(source, str(error.strerror)) from None
     if len(data) > MAX_FILE_BYTES:
         raise _error(source, f"larger than {MAX_FILE_BYTES >> 20} MiB")
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    # Without its mark it is known by the first character, which is ASCII: one of the two bytes is zero.
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or (
+        len(data) > 1 and any(data[:2]) != all(data[:2])
+    ):
         raise _error(source, "UTF-16, and TOML is UTF-8 (save it as UTF-8, or: iconv -f UTF-16 -t UTF-8)")
     try:
         text = data.decode("utf-8-sig")  # some editors put a byte-order mark in front
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise _error(source, f"not UTF-8 (at line {line})") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise _error(source, f"a zero byte (at line {line}): no text, or torn by a crash")
     return parse(text, source)
 
 

@@ -455,12 +455,21 @@ def test_a_byte_order_mark_is_passed_over(tmp_path: Path, lines: str) -> None:
     assert config.load(path) == config.for_interfaces(["eth0"])
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf16_is_named(tmp_path: Path, encoding: str) -> None:
+def test_utf16_is_named(tmp_path: Path, encoding: str, mark: str) -> None:
     """A file in the other common encoding is told from one with a stray byte, and how to convert it is said."""
     path = tmp_path / "wide.toml"
-    path.write_bytes(f"\ufeff{ETH0}".encode(encoding))
+    path.write_bytes(f"{mark}{ETH0}".encode(encoding))
     assert refusal(path) == "UTF-16, and TOML is UTF-8 (save it as UTF-8, or: iconv -f UTF-16 -t UTF-8)"
+
+
+def test_zero_bytes_are_told_with_their_line(tmp_path: Path) -> None:
+    """Zero bytes, as a crash leaves them at the end of a file or all over it, are told where they are."""
+    path = tmp_path / "torn.toml"
+    for data, line in ((ETH0.encode() + bytes(512), 3), (bytes(512), 1)):
+        path.write_bytes(data)
+        assert refusal(path) == f"a zero byte (at line {line}): no text, or torn by a crash"
 
 
 def test_a_file_full_of_mistakes_is_refused_in_a_line_that_can_be_read() -> None:

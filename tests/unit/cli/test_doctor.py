@@ -303,6 +303,15 @@ def test_every_problem_of_the_configuration(tmp_path: Path, capsys: pytest.Captu
     assert not {"memory", "control.socket", "metrics.listen"} & {finding["name"] for finding in findings}
 
 
+def test_a_file_full_of_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of many problems the first twenty are findings, and one more counts the others."""
+    file = configured(tmp_path, "".join(f"key{number} = 1\n" for number in range(100)))
+    main(["doctor", "-o", "json", "--config", file])
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    seen = [finding["seen"] for finding in findings if finding["name"] == "configuration"]
+    assert (len(seen), seen[-1]) == (21, f"{file}: 80 more problems")
+
+
 def test_interface_beside_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """``--interface`` stands in for the file's interfaces, and the rest of the file holds."""
     file = configured(tmp_path, f'[control]\nsocket = "{tmp_path}/a.sock"')
