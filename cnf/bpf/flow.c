@@ -4,7 +4,7 @@
  *   CNF_CACHE        tables of flows and sources: 1 caches of the program's own, 0 LRU hashes of the kernel
  *   CNF_MAX_ENTRIES  flows a table can hold
  *   CNF_MAX_INTERFACES interfaces that can have counters
- *   CNF_INTERFACE_PLACES the same, rounded up to a power of two
+ *   CNF_INTERFACE_PLACES elements of the array that finds them, some times as many; a power of two
  *   CNF_IPV6         0: IPv6 packets count as non-IP
  *   CNF_VLAN         0: tagged packets count as non-IP
  *   CNF_PERFMON      1: loaded with CAP_PERFMON

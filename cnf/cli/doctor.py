@@ -236,14 +236,14 @@ def daemon_bytes(flows: config.Flows, limits: Limits | None) -> tuple[int, int]:
 def judge_memory(settings: config.Settings, available: int) -> Iterator[Finding]:
     """Compare the tables, and a daemon with all of them full, with the ``available`` bytes."""
     flows, limits, blueprint = settings.flows, settings.limits, plan(settings)
-    tables = sizes.flow_bytes(blueprint)
+    tables = sizes.flow_bytes(blueprint) + sizes.interface_bytes(blueprint)
     daemon, listing = daemon_bytes(flows, limits)
-    what, remedy = "flow tables", f"lower flows.max_entries, it is {flows.max_entries}"
+    what, remedy = "flows and interfaces", f"lower flows.max_entries, it is {flows.max_entries}"
     if limits:
-        what, remedy = "flow tables and sources", f"{remedy}, or limits.max_sources, it is {limits.max_sources}"
+        what, remedy = "flows, interfaces and sources", f"{remedy}, or limits.max_sources, it is {limits.max_sources}"
         tables += sizes.source_bytes(blueprint, limits.max_sources)
     cnfd = f"cnfd up to {size(daemon)}, {size(listing)} while all is listed"
-    seen = f"{what} {size(tables)}, {cnfd}, available {size(available)}"
+    seen = f"tables of {what} {size(tables)}, {cnfd}, available {size(available)}"
     if tables > available:
         yield Finding("memory", "problem", seen, remedy, os.EX_OSERR)
     elif tables + listing > available:

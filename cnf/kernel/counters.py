@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -44,13 +45,22 @@ class InterfaceCounters:
         self._direct = Array("interfaces_direct", maps["interfaces_direct"], INTERFACE)
         self._places = libbpf.map_info(maps["interfaces_direct"]).max_entries
         self._counters = CounterArray("interface_counters", maps["interface_counters"])
-        self._room = libbpf.map_info(maps["interface_counters"]).max_entries // SLOT_COUNTERS - 1
-        self._seats: dict[int, tuple[int, int]] = {
-            int(ifindex): (int(value["slot"]), int(value["counted_as"]))
-            for ifindexes, values in self._interfaces.batches()
-            for ifindex, value in zip(ifindexes, values, strict=True)
-        }
-        """Slot, and the ifindex that packets are counted as, by ifindex."""
+        self.room = libbpf.map_info(maps["interface_counters"]).max_entries // SLOT_COUNTERS - 1
+        """Interfaces that can have a slot; the slot of this number is of all others."""
+        self._slots: dict[int, int] = {}
+        """By ifindex, of all but members."""
+        self.members: dict[int, int] = {}
+        """By ifindex of a member of a bond, the ifindex of the bond that it is counted as."""
+        self._at: dict[int, list[int]] = {}
+        """Interfaces whose lowest bits are the same, by these; the first is found by the array."""
+        for _ifindexes, values in self._interfaces.batches():
+            for ifindex, slot, counted_as, _zero in values.tolist():
+                self._at.setdefault(ifindex % self._places, []).append(ifindex)
+                if ifindex == counted_as:
+                    self._slots[ifindex] = slot
+                else:
+                    self.members[ifindex] = counted_as
+        self._free: list[int] = sorted({*range(self.room)} - {*self._slots.values()})
 
     def assign(self, ifindex: int) -> int:
         """Give ``ifindex`` a zeroed slot, unless it has one, and return it; must come before the program is attached.
@@ -60,94 +70,96 @@ class InterfaceCounters:
             MapError: the kernel refused.
 
         """
-        if ifindex in self.assigned():
-            return self._seats[ifindex][0]
-        taken = set(self.assigned().values())
-        slot = next((slot for slot in range(self._room) if slot not in taken), None)
-        if slot is None:
-            message = (
-                f"ifindex {ifindex}: {self._room} interfaces are counted already (raise max_interfaces, and restart)"
-            )
-            raise AttachError(message)
-        for index in range(SLOT_COUNTERS):
-            self._counters.zero(slot * SLOT_COUNTERS + index)
-        self._seat(ifindex, slot, ifindex)
+        if ifindex in self._slots:
+            return self._slots[ifindex]
+        self.leave(ifindex)
+        self._make_room()
+        slot = self._free[0]
+        self._counters.zero_range(slot * SLOT_COUNTERS, SLOT_COUNTERS)
+        self._put(ifindex, slot, ifindex)
+        self._slots[ifindex] = heapq.heappop(self._free)
         return slot
 
     def join(self, member: int, ifindex: int) -> None:
-        """Count the packets of ``member`` as those of ``ifindex``, which has a slot.
+        """Count the packets of ``member``, which has no slot, as those of ``ifindex``, which has one.
 
         Raises:
             AttachError: as many interfaces are counted as there may be.
             MapError: the kernel refused.
 
         """
-        if member not in self._seats and len(self._seats) >= self._room:
-            message = (
-                f"ifindex {member}: {self._room} interfaces are counted already (raise max_interfaces, and restart)"
-            )
-            raise AttachError(message)
-        self._seat(member, self._seats[ifindex][0], ifindex)
+        self.leave(member)
+        self._make_room()
+        self._put(member, self._slots[ifindex], ifindex)
+        self.members[member] = ifindex
 
     def assigned(self) -> dict[int, int]:
         """Return the interfaces that have a slot of their own, each with its slot."""
-        return {ifindex: slot for ifindex, (slot, counted_as) in self._seats.items() if ifindex == counted_as}
-
-    def joined(self) -> set[int]:
-        """Return the interfaces that are counted as others."""
-        return {ifindex for ifindex, (_slot, counted_as) in self._seats.items() if ifindex != counted_as}
+        return dict(self._slots)
 
     def release(self, ifindex: int) -> Records:
-        """Free the slot, once the program is off the interface; return its final sums."""
-        final = self._sum(self._seats[ifindex][0])
-        self._unseat(ifindex)
+        """Free the slot, once the program is off the interface and its members; return its final sums."""
+        for member in [member for member, counted_as in self.members.items() if counted_as == ifindex]:
+            self.leave(member)
+        final = self.read_one(ifindex)
+        self._remove(ifindex)
+        heapq.heappush(self._free, self._slots.pop(ifindex))
         return final
 
     def leave(self, member: int) -> None:
-        """Count the packets of ``member`` as those of another interface no longer."""
-        self._unseat(member)
+        """Count the packets of ``member`` as those of another interface no longer, if they are."""
+        if member in self.members:
+            self._remove(member)
+            del self.members[member]
 
     def read_one(self, ifindex: int) -> Records:
         """Return the sums over all CPUs of one interface, shape () of INTERFACE_COUNTERS."""
-        return self._sum(self._seats[ifindex][0])
+        sums: Records = self._sums(self._slots[ifindex], 1)[0]
+        return sums
 
     def read(self) -> dict[int, Records]:
         """Return the sums over all CPUs, shape () of INTERFACE_COUNTERS, by ifindex."""
-        slots = self.assigned() | {UNASSIGNED: self._room}
-        return {ifindex: self._sum(slot) for ifindex, slot in slots.items()}
+        slots = tuple(self._slots.items())
+        sums = self._sums(0, 1 + max((slot for _, slot in slots), default=0))
+        return {ifindex: sums[slot] for ifindex, slot in slots} | {UNASSIGNED: self._sums(self.room, 1)[0]}
 
-    def _seat(self, ifindex: int, slot: int, counted_as: int) -> None:
-        self._seats[ifindex] = slot, counted_as
-        self._interfaces.put(np.array(ifindex, _IFINDEX), self._value(ifindex))
-        self._renew_direct(ifindex)
+    def _make_room(self) -> None:
+        if len(self._slots) + len(self.members) >= self.room:
+            message = f"{self.room} interfaces are counted already"
+            raise AttachError(f"{message} (raise max_interfaces, it is {self.room}, and restart cnfd)")
 
-    def _unseat(self, ifindex: int) -> None:
-        del self._seats[ifindex]
-        self._interfaces.take(np.array([ifindex], _IFINDEX))
-        self._renew_direct(ifindex)
+    def _put(self, ifindex: int, slot: int, counted_as: int) -> None:
+        value = np.array((ifindex, slot, counted_as, 0), INTERFACE)
+        self._interfaces.put(np.array(ifindex, _IFINDEX), value)
+        same = self._at.setdefault(ifindex % self._places, [])
+        if not same:
+            self._direct.write(ifindex % self._places, value)
+        same.append(ifindex)
 
-    def _renew_direct(self, ifindex: int) -> None:
-        """Have one of the interfaces with the lowest bits of ``ifindex`` found without the hash map."""
+    def _remove(self, ifindex: int) -> None:
+        """Have the program find the interface no longer, and the next of the same lowest bits by the array."""
         place = ifindex % self._places
-        first = next((each for each in self._seats if each % self._places == place), UNASSIGNED)
-        self._direct.write(place, self._value(first))
+        others = [each for each in self._at[place] if each != ifindex]
+        value = self._interfaces.get(np.array(others[0], _IFINDEX)) if others else None
+        self._direct.write(place, np.zeros((), INTERFACE) if value is None else value)
+        error = self._interfaces.take(np.array([ifindex], _IFINDEX)).error
+        if error is not None:
+            raise error
+        if others:
+            self._at[place] = others
+        else:
+            del self._at[place]
 
-    def _value(self, ifindex: int) -> Records:
-        if ifindex == UNASSIGNED:
-            return np.zeros((), INTERFACE)
-        slot, counted_as = self._seats[ifindex]
-        return np.array((ifindex, slot, counted_as, 0), INTERFACE)
-
-    def _sum(self, slot: int) -> Records:
-        total = np.zeros((), INTERFACE_COUNTERS)
-        counts = self._counters.sums(slot * SLOT_COUNTERS, SLOT_COUNTERS)
-        packets, octets = counts["packets"], counts["bytes"]
-        total["packets"][:MALFORMED], total["bytes"][:MALFORMED] = packets[:MALFORMED], octets[:MALFORMED]
-        total["packets"][MALFORMED] = packets[MALFORMED:OUTCOMES].sum()
-        total["bytes"][MALFORMED] = octets[MALFORMED:OUTCOMES].sum()
-        total["unparsed"] = packets[MALFORMED:OUTCOMES]
-        total["dropped_packets"], total["dropped_bytes"] = packets[OUTCOMES:], octets[OUTCOMES:]
-        return total
+    def _sums(self, first: int, count: int) -> Records:
+        """Return the sums of ``count`` slots from ``first`` on: INTERFACE_COUNTERS, shape (count,)."""
+        counts = self._counters.sums(first * SLOT_COUNTERS, count * SLOT_COUNTERS).reshape(count, SLOT_COUNTERS)
+        sums = np.empty(count, INTERFACE_COUNTERS)
+        for field in ("packets", "bytes"):
+            sums[field][:, :MALFORMED] = counts[field][:, :MALFORMED]
+            sums[field][:, MALFORMED] = counts[field][:, MALFORMED:OUTCOMES].sum(axis=1)
+            sums[f"dropped_{field}"] = counts[field][:, OUTCOMES:]
+        sums["unparsed"] = counts["packets"][:, MALFORMED:OUTCOMES]
+        return sums
 
 
 @dataclass(frozen=True, slots=True)

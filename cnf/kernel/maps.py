@@ -192,10 +192,7 @@ class CounterArray(Array):
 
     def sums(self, first: int, count: int) -> Records:
         """Return the sums over all CPUs of ``count`` elements from ``first`` on: COUNTER, shape (count,)."""
-        before, cursor = (
-            ctypes.c_uint32(first - 1),
-            ctypes.c_uint32(),
-        )  # the kernel begins behind the one that it is told
+        before, cursor = ctypes.c_uint32(first - 1), ctypes.c_uint32()  # the kernel begins behind the one it is told
         keys, values = np.empty(count, np.uint32), np.empty((count, self._copies), COUNTER)
         read, opts = ctypes.c_uint32(count), libbpf.BatchOpts(sz=ctypes.sizeof(libbpf.BatchOpts))
         status = libbpf.library().bpf_map_lookup_batch(
@@ -207,7 +204,7 @@ class CounterArray(Array):
             ctypes.byref(read),
             ctypes.byref(opts),
         )
-        if status not in (0, -errno.ENOENT):  # which is: they were the last
+        if status not in (0, -errno.ENOENT) or read.value != count:  # ENOENT: they were the last
             raise MapError(f"reading map {self.name}[{first}]: {os.strerror(-status)}", errno=-status)
         total = np.empty(count, COUNTER)
         for field in ("packets", "bytes"):
@@ -217,3 +214,8 @@ class CounterArray(Array):
     def zero(self, place: int) -> None:
         """Set one element to zero."""
         self.write(place, np.zeros((), COUNTER))
+
+    def zero_range(self, first: int, count: int) -> None:
+        """Set ``count`` elements from ``first`` on to zero."""
+        places = first + np.arange(count, dtype=np.uint32)
+        write_batch(self.name, self._fd, places, np.zeros((count, self._copies), COUNTER))

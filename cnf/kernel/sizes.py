@@ -6,20 +6,24 @@ from typing import Any, Final
 
 import numpy as np
 
+from cnf.kernel import libbpf
 from cnf.kernel.program import Blueprint
 from cnf.records import (
+    COUNTER,
     FLOW4_BUCKET,
     FLOW4_KEY,
     FLOW6_BUCKET,
     FLOW6_KEY,
     FLOW_DROPS,
     FLOW_VALUE,
+    INTERFACE,
     LIMIT4_BUCKET,
     LIMIT4_KEY,
     LIMIT6_BUCKET,
     LIMIT6_KEY,
     LIMIT_OVER,
     LIMIT_SOURCE,
+    SLOT_COUNTERS,
     WAYS,
 )
 
@@ -46,6 +50,14 @@ def source_bytes(blueprint: Blueprint, max_sources: int) -> int:
         return sum(_hash_bytes(max_sources, key, LIMIT_SOURCE) for key in (LIMIT4_KEY, LIMIT6_KEY)[:families])
     buckets = (LIMIT4_BUCKET, LIMIT6_BUCKET)[:families]
     return sum(_cache_bytes(max_sources, bucket, LIMIT_OVER.itemsize) for bucket in buckets)
+
+
+def interface_bytes(blueprint: Blueprint) -> int:
+    """Return the bytes of the counters of interfaces, and of what finds them."""
+    defines = blueprint.defines
+    entries, places = defines["CNF_MAX_INTERFACES"], defines["CNF_INTERFACE_PLACES"]
+    counters = libbpf.possible_cpus() * (entries + 1) * SLOT_COUNTERS * COUNTER.itemsize
+    return counters + places * INTERFACE.itemsize + _hash_bytes(entries, np.dtype("<u4"), INTERFACE)
 
 
 def _hash_bytes(entries: int, key: np.dtype[Any], value: np.dtype[Any]) -> int:

@@ -10,13 +10,15 @@ import pytest
 from cnf.config import MAX_INTERFACES
 from cnf.errors import AttachError
 from cnf.kernel.counters import UNASSIGNED, InterfaceCounters
+from cnf.kernel.program import PLACES_AN_INTERFACE
 from cnf.records import PROTOCOL_LABELS
 from tests.bpf.conftest import LOOPBACK, Datapath
 from tests.bpf.packets import ARP, UDP, IPv4, frame
 
 FRAME: Final = frame(IPv4(), UDP())
 UDP_LABEL: Final = PROTOCOL_LABELS.index("udp")
-NEIGHBOURS: Final = tuple(LOOPBACK + turn * MAX_INTERFACES for turn in range(1, 6))
+PLACES: Final = PLACES_AN_INTERFACE * MAX_INTERFACES
+NEIGHBOURS: Final = tuple(LOOPBACK + turn * PLACES for turn in range(1, 6))
 """Interfaces whose numbers have the lowest bits of the loopback interface's."""
 BOND: Final = 9
 
@@ -27,10 +29,9 @@ def counters(datapath: Datapath) -> Iterator[InterfaceCounters]:
     datapath.interfaces.release(LOOPBACK)
     counters = InterfaceCounters(datapath.loaded.maps)
     yield counters
-    for member in counters.joined():
-        counters.leave(member)
-    for ifindex in counters.assigned():
-        counters.release(ifindex)
+    left = InterfaceCounters(datapath.loaded.maps)
+    for ifindex in left.assigned():
+        left.release(ifindex)
     datapath.interfaces.assign(LOOPBACK)
 
 
@@ -73,18 +74,19 @@ def test_any_number_has_a_slot(datapath: Datapath, counters: InterfaceCounters) 
 
 def test_an_interface_beyond_the_room_is_refused(datapath: Datapath, counters: InterfaceCounters) -> None:
     """As many interfaces as max_interfaces have slots; the next must not get the program, and the remedy is said."""
-    for ifindex in range(1000, 1000 + MAX_INTERFACES):
+    numbers = [*range(600, 1112), *range(1500, 1 << 31, PLACES)[: MAX_INTERFACES - 512]]
+    for ifindex in numbers:
         counters.assign(ifindex)
     assert sorted(counters.assigned().values()) == list(range(MAX_INTERFACES))
-    with pytest.raises(AttachError, match=r"1024 interfaces are counted already \(raise max_interfaces, and restart\)"):
+    with pytest.raises(AttachError, match=r"1024 interfaces are .* \(raise max_interfaces, it is 1024, and"):
         counters.assign(LOOPBACK)
     with pytest.raises(AttachError, match="raise max_interfaces"):
-        counters.join(LOOPBACK, 1000)
+        counters.join(LOOPBACK, 600)
     before = packets(counters)[UNASSIGNED]
     datapath.run(FRAME, 3)
     assert packets(counters)[UNASSIGNED] == before + 3
 
-    counters.release(1500)
+    counters.release(1100)
     assert counters.assign(LOOPBACK) == 500
     datapath.run(FRAME)
     assert packets(counters)[LOOPBACK] == 1
@@ -95,14 +97,44 @@ def test_a_member_counts_as_its_bond(datapath: Datapath, counters: InterfaceCoun
     counters.assign(BOND)
     counters.join(LOOPBACK, BOND)
     datapath.run(FRAME, 2)
-    assert (packets(counters)[BOND], counters.joined()) == (2, {LOOPBACK})
+    assert (packets(counters)[BOND], counters.members) == (2, {LOOPBACK: BOND})
     assert [int(keys["ifindex"][0]) for keys, _values in datapath.tables["ipv4"].batches() if len(keys)] == [BOND]
 
     again = InterfaceCounters(datapath.loaded.maps)
-    assert (again.assigned(), again.joined()) == ({BOND: 0}, {LOOPBACK})
+    assert (again.assigned(), again.members) == ({BOND: 0}, {LOOPBACK: BOND})
     counters.leave(LOOPBACK)
     datapath.run(FRAME)
     assert packets(counters)[BOND] == 2
+
+
+def test_a_bond_that_goes_takes_its_members_along(datapath: Datapath, counters: InterfaceCounters) -> None:
+    """Packets of a member never count in a slot that has become another interface's."""
+    counters.assign(BOND)
+    counters.join(LOOPBACK, BOND)
+    counters.release(BOND)
+    counters.assign(BOND + 1)
+    before = packets(counters)[UNASSIGNED]
+    datapath.run(FRAME, 3)
+
+    assert packets(counters) == {UNASSIGNED: before + 3, BOND + 1: 0}
+
+
+def test_the_next_daemon_finds_every_slot(datapath: Datapath, counters: InterfaceCounters) -> None:
+    """Who takes the maps over knows whose each slot is, which are free, and which interfaces the array finds."""
+    for ifindex in (*NEIGHBOURS, LOOPBACK, 77):
+        counters.assign(ifindex)
+    counters.release(NEIGHBOURS[0])
+    counters.join(LOOPBACK + 9 * PLACES, 77)
+    datapath.run(FRAME, 3)
+
+    found = InterfaceCounters(datapath.loaded.maps)
+    assert (found.assigned(), found.members) == (counters.assigned(), counters.members)
+    assert packets(found) == packets(counters)
+    assert found.assign(4711) == 0
+    for ifindex in NEIGHBOURS[1:]:
+        found.release(ifindex)
+        datapath.run(FRAME)
+    assert packets(found)[LOOPBACK] == 3 + len(NEIGHBOURS[1:])
 
 
 def test_a_slot_that_is_given_up_gives_its_final_sums(datapath: Datapath, counters: InterfaceCounters) -> None:

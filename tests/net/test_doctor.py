@@ -431,11 +431,12 @@ def test_memory_of_the_tables(table: Table, limiter: LimiterSize | None) -> None
     datapath = load(blueprint)
     accounted = 0
     for name, fd in datapath.maps.items():
-        if name.startswith(("flows", "flow_drops", "limit_sources", "limit_over", "events")):
+        if name.startswith(("flows", "flow_drops", "limit_sources", "limit_over", "events", "interface")):
             shown = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii")
             accounted += int(shown.partition("memlock:")[2].split()[0])
     datapath.close()
-    named = sizes.flow_bytes(blueprint) + (sizes.source_bytes(blueprint, limiter.sources) if limiter else 0)
+    named = sizes.flow_bytes(blueprint) + sizes.interface_bytes(blueprint)
+    named += sizes.source_bytes(blueprint, limiter.sources) if limiter else 0
     assert abs(named / accounted - 1) < 0.01
 
 

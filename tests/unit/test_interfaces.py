@@ -8,13 +8,14 @@ import numpy as np
 import structlog
 
 from cnf.config import Interface
+from cnf.errors import AttachError
 from cnf.interfaces import Interfaces
 from cnf.kernel.attach import Attached, Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import ARPHRD_ETHER, Link, Links
 from cnf.kernel.maps import Records
 from cnf.records import INTERFACE_COUNTERS
-from cnf.tallies import REMEMBERED_COUNTERS
+from cnf.tallies import REMEMBERED_COUNTERS, REMEMBERED_NAMES, SHOWN, Tallies
 
 BOND = Link(9, "bond0", ARPHRD_ETHER, 1500, "bond")
 
@@ -35,12 +36,15 @@ class Present:
 
 
 class Willing:
-    """A kernel that takes the program on every interface."""
+    """A kernel that takes the program on every interface, but those that a test names."""
 
     program_id = 7
+    refuses: tuple[str, ...] = ()
 
-    def attach(self, _link: Link, _mode: str) -> Attached:
-        """Attach in native mode."""
+    def attach(self, link: Link, _mode: str) -> Attached:
+        """Attach in native mode, unless it is to refuse."""
+        if link.name in self.refuses:
+            raise AttachError(f"interface {link.name}: not now")
         return Attached("native", "")
 
     def detach(self, _link: Link) -> bool:
@@ -51,6 +55,8 @@ class Willing:
 class Counters:
     """The counters, and who the limiter takes them for."""
 
+    room = 1024
+
     def __init__(self) -> None:
         """Start with every slot free."""
         self.slots: dict[int, Records] = {}
@@ -59,11 +65,15 @@ class Counters:
 
     def assign(self, ifindex: int) -> int:
         """Give the interface a slot, of its number."""
+        if ifindex not in self.slots and len(self.slots) == self.room:
+            raise AttachError("no room")
+        self.members.pop(ifindex, None)
         self.slots.setdefault(ifindex, np.zeros((), INTERFACE_COUNTERS))
         return ifindex
 
     def release(self, ifindex: int) -> Records:
-        """Take the slot back."""
+        """Take the slot back, from its members too."""
+        self.members = {member: bond for member, bond in self.members.items() if bond != ifindex}
         return self.slots.pop(ifindex)
 
     def join(self, member: int, ifindex: int) -> None:
@@ -72,15 +82,11 @@ class Counters:
 
     def leave(self, member: int) -> None:
         """Count them so no longer."""
-        del self.members[member]
+        self.members.pop(member, None)
 
     def assigned(self) -> dict[int, int]:
         """Return the interfaces that have a slot, which is of their number."""
         return {ifindex: ifindex for ifindex in self.slots}
-
-    def joined(self) -> set[int]:
-        """Return the members."""
-        return set(self.members)
 
     def read(self) -> dict[int, Records]:
         """Return what was counted."""
@@ -107,15 +113,17 @@ class Node:
 
     def __init__(self, *wanted: str) -> None:
         """Want these interfaces of a node that has none yet."""
-        self.present, self.counters = Present(), Counters()
+        self.time = 0.0
+        self.kernel, self.present, self.counters = Willing(), Present(), Counters()
         self.interfaces = Interfaces(
             [Interface(name) for name in wanted],
-            cast("Attacher", Willing()),
+            cast("Attacher", self.kernel),
             cast("Links", self.present),
             cast("InterfaceCounters", self.counters),
             structlog.get_logger(),
         )
         self.interfaces.seating = self.counters
+        self.interfaces.tallies = Tallies(cast("InterfaceCounters", self.counters), lambda: self.time)
 
     def have(self, *links: Link) -> None:
         """Have these interfaces from now on."""
@@ -175,8 +183,37 @@ def test_a_member_that_is_wanted_itself_has_its_own_counts() -> None:
     assert node.packets == {"bond0": 5, "eth0": 3}
     assert (node.counters.seats, node.counters.members) == ({2: "eth0", 9: "bond0"}, {3: 9})
 
+    node.interfaces.wanted = node.interfaces.wanted[:1]
+    node.have(BOND, *members)
+    node.counters.receive(2, 4)
+    assert node.packets == {"bond0": 9, "eth0": 3}
 
-def test_the_names_of_departed_interfaces_are_bounded() -> None:
+
+def test_members_of_a_bond_that_is_refused_at_first() -> None:
+    """Whatever has the bond's slot meanwhile, its members count as the bond once it is taken."""
+    node = Node("*0")
+    bond, other, member = BOND, nic(4, "other0"), nic(2, "eth1", master=9)
+    node.kernel.refuses = ("bond0",)
+    node.have(bond, member)
+    assert (node.counters.slots, node.counters.members) == ({}, {})
+    node.kernel.refuses = ()
+    node.have(bond, other, member)
+    assert node.counters.members == {2: 9}
+
+
+def test_one_interface_too_many_is_refused_until_there_is_room() -> None:
+    """The others are served, the error names the interface, and it is taken when another one has gone."""
+    node = Node("*")
+    node.counters.room = 2
+    node.have(*(nic(index, f"eth{index}") for index in (1, 2, 3)))
+    assert [state.state for state in node.interfaces.states] == ["attached", "attached", "refused"]
+    assert node.interfaces.states[2].error == "interface eth3: no room"
+
+    node.have(nic(1, "eth1"), nic(3, "eth3"))
+    assert [state.state for state in node.interfaces.states] == ["attached", "attached"]
+
+
+def test_departed_interfaces_are_forgotten_after_a_while() -> None:
     """Of interfaces that come and go under ever new names, the latest keep series; the sum of all stays exact."""
     node = Node("veth*")
     lives = REMEMBERED_COUNTERS + 10
@@ -184,9 +221,35 @@ def test_the_names_of_departed_interfaces_are_bounded() -> None:
         node.have(nic(index, f"veth{index}"))
         node.counters.receive(index, index)
     node.have()
+    node.time += SHOWN - 1
+    node.have()
+    assert node.packets == {f"veth{index}": index for index in range(1, lives + 1)}
 
+    node.time += 2
+    node.have()
     assert node.packets == {f"veth{index}": index for index in range(11, lives + 1)}
     assert node.all_packets == sum(range(1, lives + 1))
+
+
+def test_no_more_departed_interfaces_are_shown_than_there_can_be() -> None:
+    """What comes and goes within minutes is bounded, too, and the sum of all stays exact."""
+    node = Node("veth*")
+    node.counters.room = 100
+    for index in range(1, 301):
+        node.have(nic(index, f"veth{index}"))
+        node.counters.receive(index, 1)
+    node.have()
+    assert (len(node.packets), node.all_packets) == (100, 300)
+
+
+def test_the_names_of_departed_interfaces_are_bounded() -> None:
+    """Names for the flows that interfaces leave behind are kept of the latest, and of all that are here."""
+    node = Node("*")
+    stays = nic(1, "eth0")
+    for index in range(2, REMEMBERED_NAMES + 100):
+        node.have(stays, nic(index, f"veth{index}"))
+    assert len(node.interfaces.names) == REMEMBERED_NAMES + 2
+    assert node.interfaces.names[1] == "eth0"
 
 
 def test_what_is_added_up_of_series_is_what_was_received() -> None:
@@ -199,6 +262,7 @@ def test_what_is_added_up_of_series_is_what_was_received() -> None:
             now = node.packets
             increases += sum(max(count - seen.get(name, 0), 0) for name, count in now.items())
             seen = now
+        node.time += SHOWN / 10
     assert increases == node.all_packets == 1000 * (3 * REMEMBERED_COUNTERS - 1)
 
 
@@ -237,6 +301,23 @@ def test_a_daemon_goes_on_with_names_that_were_swapped() -> None:
     next_one.have(nic(2, "wan"), nic(3, "eth1"))
     next_one.counters.receive(2, 1)
     assert next_one.packets == {"eth0": 5, "lan": 7, "wan": 1, "eth1": 0}
+
+
+def test_an_interface_that_came_after_the_last_writing() -> None:
+    """What the daemon before wrote of another one with the same number is not taken off what this one has counted."""
+    node = Node("*")
+    node.have(nic(2, "eth0"))
+    node.counters.receive(2, 5)
+    node.have(nic(2, "lan"))
+    left = node.interfaces.tallies.memory()
+    node.have()
+    node.have(nic(2, "eth0"))
+    node.counters.receive(2, 3)
+
+    next_one = Node("*")
+    next_one.counters.slots = node.counters.slots
+    next_one.interfaces.tallies.remember(left)
+    assert next_one.packets == {"eth0": 5, "lan": 3}
 
 
 def test_a_name_that_comes_back_is_not_summed_up() -> None:

@@ -128,7 +128,7 @@ def test_verdict(found: list[Finding], verdict: str) -> None:
 def test_memory() -> None:
     """Tables that do not fit are a problem, a daemon that would not fit once they are full is a warning."""
     settings = attrs.evolve(SETTINGS, flows=config.Flows(max_entries=1_000_000))
-    tables = sizes.flow_bytes(plan(settings))
+    tables = sizes.flow_bytes(plan(settings)) + sizes.interface_bytes(plan(settings))
     full = tables + 78_000_000 + 2_000_000 * (220 + 2 * 110)
     for available, state, status in (
         (tables - 1, "problem", 71),
