@@ -54,6 +54,7 @@ class CacheSources:
             MapError: the kernel refused to map it.
 
         """
+        self._cache.age(clock.now.jiffies, lambda block: self._sources(block)["last_seen"])
         keys, values = [np.empty(0, SOURCE_KEYS[self._family])], [np.empty(0, LIMIT_SOURCE)]
         for block in self._cache.blocks():
             slots = self._cache.records(block.words)

@@ -60,6 +60,7 @@ class CacheTable:
             MapError: the kernel refused.
 
         """
+        self._cache.age(clock.now.jiffies, lambda block: self._cache.records(block.words)["last_seen"])
         booked = self._counters.read(self.family).expired_entries
         flows, places, expired, expired_flows = self._walk(clock, settings)
         # Counters after flows: what makes room meanwhile may count twice until the next drain, but is never missing.

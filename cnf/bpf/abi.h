@@ -94,8 +94,9 @@ struct flow_value {
 };
 
 /*
- * A cache is an array of buckets: a head, then CNF_WAYS slots. User space only reads. Head and slots are neighbours so
- * that they share a page, and the processor looks up one address in place of two.
+ * A cache is an array of buckets: a head, then CNF_WAYS slots. User space only reads, but for stamps, which it ages
+ * before they wrap. Head and slots are neighbours so that they share a page, and the processor looks up one address in
+ * place of two.
  */
 #define CNF_WAYS 8
 

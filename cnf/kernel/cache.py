@@ -1,13 +1,15 @@
-"""The program's own caches, read through their memory: no system call an entry, and nothing is ever written.
+"""The program's own caches, read through their memory: no system call an entry, and nothing is written but old stamps.
 
 A cache is an array of BPF_F_MMAPABLE: buckets of a head and WAYS slots, see ``cnf/bpf/cache.h``. It is mapped and
 copied piece by piece, so that a reader's memory does not grow with the table.
+
+A stamp is the lower half of jiffies, so that one of 2^31 ago would look like one of the future: ``Cache.age()``.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -29,6 +31,13 @@ BLOCK: Final = 1 << 9
 TRIES: Final = 4
 """Times that a bucket is copied again which changes meanwhile; then its slots are left for the next drain."""
 
+STALE: Final = 1 << 30
+"""Ticks that a stamp may be old, or ahead: no bucket takes longer to fill (MAX_BURST_NS of cnf/bucket.py)."""
+AGE_EVERY: Final = 1 << 28
+"""Ticks from one look for old stamps to the next: often enough that none is 2^31 old before it is found."""
+
+_STAMPS: Final = 4
+"""Index of the first stamp among the 32-bit words of a bucket."""
 _SEQUENCE: Final = 1
 """Index of the sequence among the words of a bucket."""
 _HEAD: Final = CACHE_HEAD.itemsize // 8
@@ -48,7 +57,7 @@ class Memory:
             self.size = libbpf.map_info(fd).max_entries
         self._fd = fd
 
-    def window(self, first: int, count: int) -> Words:
+    def window(self, first: int, count: int, access: int = mmap.PROT_READ) -> Words:
         """Map ``count`` elements from ``first`` on, a multiple of WINDOW; shape (count, words of a value).
 
         They are mapped for as long as the array, or a view of it, is there.
@@ -60,7 +69,7 @@ class Memory:
         size = self.value.itemsize
         length = -(-count * size // mmap.PAGESIZE) * mmap.PAGESIZE
         try:
-            memory = mmap.mmap(self._fd, length, mmap.MAP_SHARED, mmap.PROT_READ, offset=first * size)
+            memory = mmap.mmap(self._fd, length, mmap.MAP_SHARED, access, offset=first * size)
         except OSError as error:
             message = f"mapping map {self.name}: {error.strerror}"
             raise MapError(message, errno=error.errno or 0) from error
@@ -94,6 +103,7 @@ class Cache:
         self._buckets = buckets
         self._slot = buckets.value["slots"].base
         self.size = buckets.size * WAYS
+        self._aged = 0
         self._staging = np.empty((BLOCK * WAYS, self._slot.itemsize // 8), np.uint64)
 
     def blocks(self) -> Iterator[Block]:
@@ -115,6 +125,30 @@ class Cache:
                 if used.any():
                     places = (first + buckets)[:, np.newaxis] * WAYS + np.arange(WAYS)
                     yield Block(places.ravel(), slots).where(used)
+
+    def age(self, now: int, last_used: Callable[[Block], npt.NDArray[np.uint64]]) -> None:
+        """Have slots that have been unused for long go first; looks every AGE_EVERY ticks, and else does nothing.
+
+        ``now`` is in jiffies. ``last_used`` returns those of a block's slots, 0 where only the stamp knows. One that is
+        given to another key just then goes first in its place, until that key's next packet.
+
+        Raises:
+            MapError: the kernel refused to map it.
+
+        """
+        if now - self._aged < AGE_EVERY:
+            return
+        for block in self.blocks():
+            bucket, way = np.divmod(block.places, WAYS)
+            first = int(bucket[0]) // WINDOW * WINDOW
+            count = min(WINDOW, self._buckets.size - first)
+            window = self._buckets.window(first, count, mmap.PROT_READ | mmap.PROT_WRITE).view(np.uint32)
+            place = (bucket - first, _STAMPS + way)
+            seen = last_used(block)
+            age = np.where(seen, np.uint64(now) - np.minimum(seen, np.uint64(now)), _signed(now, window[place]))
+            stale = age > STALE
+            window[place[0][stale], place[1][stale]] = (now - STALE) & _HALF
+        self._aged = now
 
     def find(self, key: Records, secrets: Words) -> Block | None:
         """Return the slot of ``key``, shape (); None if it has none. May be called from any thread.
@@ -172,6 +206,12 @@ def bucket_of(key: Records, secrets: Words, buckets: int) -> int:
     total &= _WHOLE
     mixed = (total ^ total >> 32) * (numbers[-1] | 1) & _WHOLE
     return (mixed >> 32) * buckets >> 32
+
+
+def _signed(now: int, stamps: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
+    """Return the age of each stamp, 0 for one of the future: it is before or after ``now`` by less than 2^31 ticks."""
+    age = (np.uint32(now & _HALF) - stamps).view(np.int32)
+    return np.maximum(age, 0).astype(np.uint64)
 
 
 def _copy(slots: Words, window: Words, buckets: Places) -> npt.NDArray[np.bool_]:

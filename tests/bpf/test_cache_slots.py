@@ -7,6 +7,9 @@ from typing import Final
 import numpy as np
 import pytest
 
+from cnf.cache_table import CacheTable
+from cnf.clock import Reading, WallClock
+from cnf.config import Flows
 from cnf.kernel.cache import FlowSettings
 from cnf.kernel.counters import TableSums
 from cnf.kernel.maps import Array
@@ -25,6 +28,7 @@ IDLE, ENDED = 100, 10
 """Ticks."""
 BUCKETS: Final = 2 * FLOWS // WAYS
 NOTHING: Final = Count()
+NONE_IS_OVER: Final = Flows(idle_timeout=1e6, ended_timeout=1e6)
 
 
 class Slots:
@@ -186,3 +190,24 @@ def test_drops_are_those_of_the_flow_that_has_the_slot(slots: Slots, clocked: Cl
     slots.send(1, 2)
     ((_, values),) = clocked.tables[family].batches()
     assert [int(values[name][0]) for name in ("packets", "dropped_packets", "dropped_bytes")] == [1, 2, 2 * slots.size]
+
+
+@pytest.mark.parametrize("away", [(1 << 31) + 10, (1 << 32) - 10, 3 << 31], ids=["2^31", "2^32", "3 * 2^31"])
+def test_slots_unused_for_so_long_that_stamps_wrap_go_first(
+    slots: Slots, clocked: Clocked, family: Family, away: int
+) -> None:
+    """A drain tells them from new ones: flows that come then push out none but those that have been over for weeks."""
+    old, new = np.split(np.array(slots.neighbours(2 * WAYS)), 2)
+    for number in old.tolist():
+        slots.send(number)
+    slots.tick(away)
+    slots.send(int(old[0]))  # a new flow in its old slot, which is nobody's to take
+    table = CacheTable(family, clocked.loaded.maps, clocked.table_counters, FLOWS)
+    table.drain(WallClock(Reading(clocked.jiffies, clocked.now, clocked.now, 0), clocked.tick_ns), NONE_IS_OVER, None)
+    for packets, number in enumerate(new.tolist()[1:], start=2):
+        slots.tick(1)
+        slots.send(number, packets)
+
+    assert slots.counted == [1, *range(2, WAYS + 1)]
+    assert slots.sums.expired_entries == WAYS
+    assert slots.sums.evicted_entries == 0

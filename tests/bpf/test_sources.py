@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ import pytest
 from cnf.bucket import Meter, words
 from cnf.clock import Reading, WallClock
 from cnf.hash_sources import HashSources
+from cnf.kernel.cache import Secrets, bucket_of
 from cnf.kernel.maps import FlowMap, Records
 from cnf.kernel.program import tick_ns
-from cnf.records import ENFORCE, LIMIT4_KEY, LIMIT_SOURCE
+from cnf.records import ENFORCE, LIMIT4_KEY, LIMIT_SOURCE, WAYS
 from cnf.source_table import HOME_SHIFT, BucketRule
 from cnf.sources import SourceReader, Sources, source_key
 from tests.bpf.conftest import only
-from tests.bpf.limited import Limited
+from tests.bpf.limited import Clocked, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.bpf.tables import HashEntries
 
@@ -180,3 +182,47 @@ def test_the_next_daemon_knows_the_drain_before(limited: Limited) -> None:
     following.remember(first.memory())
 
     assert drain(limited, following).before == drained.clock.now.jiffies
+
+
+@only("cache")
+@pytest.mark.parametrize(
+    ("allow", "away"),
+    [
+        pytest.param([], [(1 << 31) + 10], id="limited"),
+        pytest.param([], [(1 << 32) - 10], id="limited, for twice as long"),
+        pytest.param(["10.0.0.0/8"], [1 << 29] * 5, id="allowed, while somebody drains"),
+    ],
+)
+def test_sources_unused_for_so_long_that_stamps_wrap_go_first(
+    clocked: Clocked, allow: list[str], away: list[int]
+) -> None:
+    """A drain tells them from those in use: sources that come then push out none but those of weeks ago."""
+    clocked.start({"mode": "enforce", "rules": [RULE], "allow": allow})
+    reading = reader(clocked)
+    first, *others = neighbours(clocked, 2 * WAYS)
+    for address in (first, *others[: WAYS - 1]):
+        clocked.run(frame(IPv4(address), UDP()))
+    for ticks in away:
+        clocked.show(clocked.now + ticks * clocked.tick_ns)
+        clocked.run(frame(IPv4(first), UDP()))
+        reading.drain(WallClock(Reading(clocked.jiffies, clocked.now, clocked.now, 0), clocked.tick_ns), RULES.get, 64)
+    for address in others[WAYS:]:
+        clocked.show(clocked.now + clocked.tick_ns)
+        clocked.run(frame(IPv4(address), UDP()))
+
+    assert {str(source.network_address) for source, *_ in clocked.sources()} == {first, *others[WAYS:]}
+    assert clocked.table_counters.read_sources("ipv4").evicted_entries == 0
+
+
+def neighbours(limited: Limited, count: int) -> list[str]:
+    """Return so many addresses whose slots share a bucket."""
+    secrets = Secrets(limited.loaded.maps).words()
+    buckets = 2 * limited.size.sources // WAYS
+    of_bucket = defaultdict[int, list[str]](list)
+    for number in range(1 << 20):
+        address = str(ip_address((10 << 24) + number))
+        found = of_bucket[bucket_of(source_key(ip_network(address), 0, 0), secrets, buckets)]
+        found.append(address)
+        if len(found) == count:
+            return found
+    raise AssertionError(of_bucket)
