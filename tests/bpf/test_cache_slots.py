@@ -45,11 +45,11 @@ class Slots:
         """Let the clock go on, or back."""
         self._clocked.show(self._clocked.now + ticks * self._clocked.tick_ns)
 
-    def send(self, number: int, packets: int = 1) -> None:
-        """Send packets of a flow."""
+    def send(self, number: int, packets: int = 1) -> int:
+        """Send packets of a flow; return the verdict."""
         at = 26 if self._family == "ipv4" else 34
         whole = FRAMES[self._family]
-        self._clocked.run(whole[:at] + number.to_bytes(4, "big") + whole[at + 4 :], packets)
+        return self._clocked.run(whole[:at] + number.to_bytes(4, "big") + whole[at + 4 :], packets)
 
     def send_tcp(self, flags: str) -> None:
         """Send one TCP packet."""

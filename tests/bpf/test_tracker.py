@@ -19,6 +19,7 @@ from cnf.interfaces import Interfaces
 from cnf.kernel.cache import Memory
 from cnf.kernel.maps import FlowMap, Records
 from cnf.ledger import Count
+from cnf.records import INTERFACE_COUNTERS
 from cnf.snapshot import Snapshot
 from cnf.tracker import TABLES, Tracker
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath
@@ -38,11 +39,12 @@ class Loopback:
     def __init__(self, datapath: Datapath) -> None:
         """Show what ``datapath`` counts."""
         self.names = {LOOPBACK: "lo"}
+        self.tallies = self
         self._datapath = datapath
 
-    def totals(self) -> Mapping[str, Records]:
-        """Return the counters by name."""
-        return {"lo": self._datapath.counters()}
+    def all_totals(self) -> tuple[Mapping[str, Records], Records]:
+        """Return the counters by name, and what departed interfaces had counted."""
+        return {"lo": self._datapath.counters()}, np.zeros((), INTERFACE_COUNTERS)
 
 
 def tracker(datapath: Datapath, idle: float = 3600, ended: float = 3600) -> Tracker:
