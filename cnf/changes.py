@@ -67,7 +67,7 @@ class Change:
 
         """
         limits, words = self._edit(apply(file, overrides).limits)
-        return difference(file, limits, self._protected(overrides)), words
+        return difference(file, limits, self._protected(overrides), overrides.sessions), words
 
     def _edit(self, limits: Limits) -> tuple[Limits, str]:
         """Change the limits in effect."""
@@ -136,7 +136,7 @@ class _Mode(Change):
 class _Reset(Change):
     def after(self, overrides: Overrides, file: Limits) -> tuple[Overrides, str]:
         """Return to the file; who is protected stays so until a confirmation."""
-        return difference(file, file, self._protected(overrides)), "reset"
+        return difference(file, file, self._protected(overrides), overrides.sessions), "reset"
 
 
 @frozen(kw_only=True)
@@ -147,7 +147,7 @@ class Confirm(Change):
 
     def after(self, overrides: Overrides, file: Limits) -> tuple[Overrides, str]:  # noqa: ARG002 - the file stays
         """Protect nobody any more."""
-        return evolve(overrides, protected=()), "confirm"
+        return evolve(overrides, protected=(), sessions=()), "confirm"
 
 
 _CHANGES: Final[dict[str, type[Change]]] = {

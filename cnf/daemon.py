@@ -164,6 +164,8 @@ class Daemon:
                 next_reconcile = min(next_reconcile, now + SETTLING)
             if now >= next_reconcile:
                 self._reconcile()
+                if self._limiter:
+                    self._limiter.look_at(ssh.sessions())
                 collect()  # what netlink's messages and reloads have left, before it is in the way of what stays
                 next_reconcile = now + RECONCILE_INTERVAL
             if now >= next_drain:
@@ -183,6 +185,7 @@ class Daemon:
 
         limiter = Limiter(self._datapath, limits, ssh.clients(), self._memory, self._interfaces.tallies.seats())
         stack.callback(limiter.close)
+        limiter.look_at(ssh.sessions())
         self._limiter = self._state.limiter = self._interfaces.seating = limiter
 
     def _event_reader(self, stack: contextlib.ExitStack) -> EventReader | None:

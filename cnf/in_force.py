@@ -14,7 +14,7 @@ from cnf.events import Dropper
 from cnf.ledger import Count
 from cnf.limiter_memory import Known
 from cnf.limits import OVERFLOW, Address, Explanation, RuleSet, explain
-from cnf.overrides import Effective, Overrides, apply
+from cnf.overrides import Effective, Overrides, apply, without
 from cnf.pending import Pending, RunTime
 from cnf.records import ENFORCE
 from cnf.rules import LimitMode, Limits, Network, Rule
@@ -33,6 +33,11 @@ class InForce:
     modes: Mapping[str, LimitMode]
     """By a rule's name."""
     generation: int
+
+    @property
+    def protected(self) -> tuple[Network, ...]:
+        """Return the addresses that pass whatever the rules say."""
+        return self.run_time.overrides.protected
 
     def number(self, rule: Rule) -> int:
         """Return the number that the rule has in the kernel."""
@@ -93,6 +98,20 @@ def protecting(run_time: RunTime, file: Limits, clients: Iterable[Network]) -> R
         _protect(run_time.overrides, clients),
         pending and evolve(pending, before=_protect(pending.before, clients)),
     )
+
+
+def logged_in(run_time: RunTime, sessions: Iterable[Network]) -> RunTime:
+    """Protect those no more who were logged in and have no session any more; note who of the others has one."""
+    known, pending = tuple(sessions), run_time.pending
+    return RunTime(
+        _logged_in(run_time.overrides, known),
+        pending and evolve(pending, before=_logged_in(pending.before, known)),
+    )
+
+
+def _logged_in(overrides: Overrides, sessions: tuple[Network, ...]) -> Overrides:
+    protected = without(overrides.protected, without(overrides.sessions, sessions))
+    return evolve(overrides, protected=protected, sessions=tuple(each for each in protected if each in sessions))
 
 
 def _protect(overrides: Overrides, clients: Iterable[Network]) -> Overrides:

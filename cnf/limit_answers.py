@@ -39,7 +39,7 @@ def rules(limiter: Limiter) -> dict[str, Any]:
         "generation": in_force.generation,
         "allow": [{"prefix": str(prefix), "origin": origin} for prefix, origin in effective.allow_origins.items()],
         "deny": [{"prefix": str(prefix), "origin": origin} for prefix, origin in effective.deny_origins.items()],
-        "protected": [str(prefix) for prefix in in_force.run_time.overrides.protected],
+        "protected": [str(prefix) for prefix in in_force.protected],
         "pending": waiting(in_force.run_time.pending),
         "removed": list(effective.overrides.removed),
         "rules": [_rule(look, rule) for rule in effective.limits.rules],
@@ -53,7 +53,7 @@ def change(limiter: Limiter, body: object, uid: int, pid: int) -> dict[str, Any]
     return {
         "changes": list(changes),
         "pending": waiting(in_force.run_time.pending),
-        "protected": [str(prefix) for prefix in in_force.run_time.overrides.protected],
+        "protected": [str(prefix) for prefix in in_force.protected],
         "generation": in_force.generation,
     }
 

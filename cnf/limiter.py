@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from cnf.bucket import words
 from cnf.changes import read_change
 from cnf.clock import WallClock
 from cnf.errors import CnfError
-from cnf.in_force import InForce, Look, protecting, relative_to, waiting
+from cnf.in_force import InForce, Look, logged_in, protecting, relative_to, waiting
 from cnf.kernel.limiter import NO_RULE_SET, LimiterMaps
 from cnf.kernel.maps import Records
 from cnf.kernel.memory import Document, Memory
@@ -28,7 +28,7 @@ from cnf.ledger import Count
 from cnf.limiter_memory import Known, from_json, to_json
 from cnf.limits import OVERFLOW, Address, work_out
 from cnf.override_file import load, save
-from cnf.overrides import apply
+from cnf.overrides import apply, without
 from cnf.pending import RunTime
 from cnf.records import VERDICTS
 from cnf.rules import Limits, Network, room
@@ -128,13 +128,31 @@ class Limiter:
             run_time = protecting(relative_to(file, self.in_force.run_time), file, clients)
             self._switch(file, run_time)
             self._file = file
-            if run_time.pending is None:
-                try:
-                    save(self._path, run_time.overrides)
-                except CnfError as error:
-                    self._log.error("changes at run time not kept", error=str(error))
+            self._keep_or_say()
             protected = [str(client) for client in run_time.overrides.protected]
             self._log.info("limits changed by the file", generation=self.in_force.generation, protected=protected)
+
+    def look_at(self, sessions: Iterable[Network] | None) -> None:
+        """Protect those no more whose session has ended: ``sessions`` are those that there are, None is not known."""
+        if sessions is None:
+            return
+        with self._lock:
+            before = self.in_force.run_time
+            run_time = logged_in(before, sessions)
+            ended = without(before.overrides.protected, run_time.overrides.protected)
+            if run_time == before:
+                return
+            if not ended:
+                self.in_force = replace(self.in_force, run_time=run_time)
+            else:
+                addresses = [str(address) for address in ended]
+                try:
+                    self._switch(self._file, run_time)
+                except CnfError as error:
+                    self._log.error("protection not ended, trying again", addresses=addresses, error=str(error))
+                    return
+                self._log.info("protection ended with the session", addresses=addresses)
+            self._keep_or_say()
 
     def change(self, body: object, uid: int, pid: int) -> tuple[tuple[str, ...], InForce]:
         """Make the change that a client asks for; return in words what was changed, and what is in force by that.
@@ -198,6 +216,15 @@ class Limiter:
         except CnfError:
             self._switch(self._file, before)
             raise
+
+    def _keep_or_say(self) -> None:
+        """Write what was changed at run time where the next daemon finds it, unless it waits to be confirmed."""
+        run_time = self.in_force.run_time
+        if run_time.pending is None:
+            try:
+                save(self._path, run_time.overrides)
+            except CnfError as error:
+                self._log.error("changes at run time not kept", error=str(error))
 
     # The kernel.
 
@@ -268,7 +295,7 @@ class Limiter:
             "mode": in_force.effective.limits.mode,
             "rules": len(in_force.effective.limits.rules),
             "generation": in_force.generation,
-            "protected": [str(prefix) for prefix in in_force.run_time.overrides.protected],
+            "protected": [str(prefix) for prefix in in_force.protected],
             "pending": waiting(in_force.run_time.pending),
             "sources": self.tables(),
         }

@@ -145,6 +145,11 @@ def limiter(state: State) -> Iterator[Metric]:
         "Packets that passed because their source found no place.",
         sum(table.insert_errors for table in tables),
     )
+    yield GaugeMetricFamily(
+        "cnf_limiter_protected",
+        "Addresses that pass whatever the rules say, until confirmed or logged out.",
+        len(state.limiter.in_force.protected),
+    )
     yield GaugeMetricFamily("cnf_limiter_generation", "Rule sets put in force.", state.limiter.in_force.generation)
 
 

@@ -41,6 +41,7 @@ class Overrides:
     rules: Annotated[tuple[Rule, ...], _RULES, "each in the place of the file's of that name, else at the end"] = ()
     removed: Annotated[tuple[str, ...], _NAMES, "rules of the file that are gone"] = ()
     protected: Annotated[tuple[Network, ...], _ADDRESSES, "pass whatever the rules say, until confirmed"] = ()
+    sessions: Annotated[tuple[Network, ...], _ADDRESSES, "those of them from where somebody is logged in"] = ()
 
 
 @frozen
@@ -68,7 +69,7 @@ def apply(file: Limits, overrides: Overrides) -> Effective:
         deny=_merged(file.deny, overrides.deny_added, overrides.deny_removed),
         rules=tuple(rules.values()),
     )
-    kept = difference(file, limits, overrides.protected)
+    kept = difference(file, limits, overrides.protected, overrides.sessions)
     return Effective(
         limits,
         kept,
@@ -79,7 +80,7 @@ def apply(file: Limits, overrides: Overrides) -> Effective:
     )
 
 
-def difference(file: Limits, limits: Limits, protected: Networks = ()) -> Overrides:
+def difference(file: Limits, limits: Limits, protected: Networks = (), sessions: Networks = ()) -> Overrides:
     """Return the overrides that make ``limits`` of ``file``."""
     rules = {rule.name: rule for rule in file.rules}
     names = {rule.name for rule in limits.rules}
@@ -92,6 +93,7 @@ def difference(file: Limits, limits: Limits, protected: Networks = ()) -> Overri
         rules=tuple(rule for rule in limits.rules if rules.get(rule.name) != rule),
         removed=tuple(name for name in rules if name not in names),
         protected=tuple(dict.fromkeys(protected)),
+        sessions=sessions,
     )
 
 

@@ -64,7 +64,7 @@ def _verdict(case: Case) -> str:
         return _limited(rule)
     origin = "by the file" if case["origin"] == "file" else "at run time"
     sentences = {
-        "protected": f"passes, whatever the rules say, as it is protected until {CONFIRM}.",
+        "protected": f"passes, whatever the rules say, as it is protected until {CONFIRM}, or its session ends.",
         "denied": f"every packet is dropped, as {case['prefix']} is denied ({origin}).",
         "allowed": f"passes without limit, as {case['prefix']} is allowed ({origin}).",
         "unlimited": "passes, as no rule limits it.",

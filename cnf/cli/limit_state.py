@@ -39,7 +39,7 @@ def state_warnings(limiter: Limiter | Limits, width: int | None, style: Style) -
 
 def protection(prefixes: Iterable[str]) -> str:
     """Return what is so of protected ``prefixes``."""
-    return f"protected, whatever the rules say, until confirmed: {', '.join(prefixes)} ({CONFIRM})"
+    return f"protected, whatever the rules say, until confirmed or logged out: {', '.join(prefixes)} ({CONFIRM})"
 
 
 def source_tables(tables: dict[str, SourceTable], width: int | None, style: Style) -> Iterator[str]:

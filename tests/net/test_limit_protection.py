@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from tests.net.arrivals import arrivals
@@ -15,6 +16,14 @@ OVER_SSH: Final = {"SSH_CONNECTION": "10.0.0.2 50000 10.0.0.1 22"}
 ALLOWED: Final = "192.0.2.1"
 LIMITS: Final = enforce(allow=[ALLOWED])
 PACKETS: Final = 10
+WITH_SESSIONS: Final = (
+    "unshare",
+    "--mount",
+    "sh",
+    "-c",
+    'mkdir -p /run/systemd; mount -t tmpfs cnf /run/systemd; ln -s "$0" /run/systemd/sessions; exec "$@"',
+)
+"""A command, with a folder and another command, that has the folder in the place of systemd-logind's."""
 
 
 def test_who_changes_the_limits_over_ssh_is_protected(node: Node) -> None:
@@ -58,6 +67,54 @@ def test_who_is_locked_out_by_a_file_over_ssh_is_protected(node: Node) -> None:
     daemon.limits("confirm")
     assert _pass(node, wire) == set()
     assert _dropped(daemon)["denied"] == 3 * PACKETS
+
+
+def test_who_is_logged_in_at_the_start_is_protected_as_long_as_that(node: Node, tmp_path: Path) -> None:
+    """A session that systemd-logind knows of passes even ``deny``, over restarts, until it ends; all views show it."""
+    wire = node.wire("n0")
+    sessions = tmp_path / "sessions"
+    sessions.mkdir()
+    denied = LIMITS | {"deny": ["10.0.0.0/24"]}
+    daemon = node.daemon("n0", limits=denied, flows=QUICK)
+    daemon.command = (*WITH_SESSIONS, str(sessions), *daemon.command)
+
+    _log_in(sessions, "7", "10.0.0.2")
+    for _ in range(2):
+        daemon.start()
+        assert _protected(daemon) == ["10.0.0.2/32"]
+        assert _pass(node, wire) == {"10.0.0.2"}
+        assert "10.0.0.2/32" in daemon.ctl("status").stdout
+        daemon.stop()
+    daemon.start()
+    _log_in(sessions, "7", "10.0.0.2", state="closing")
+    node.wire("n1")  # what comes is looked at at once, and who is logged in with it
+    ended = daemon.wait_for_event("protection ended with the session")
+    assert ended["addresses"] == ["10.0.0.2/32"]
+    assert _protected(daemon) == []
+    assert _pass(node, wire) == set()
+
+    _log_in(sessions, "8", "10.0.0.2")
+    daemon.reload([{"name": "n0"}], limits=denied | {"allow": []}, flows=QUICK)
+    assert _protected(daemon) == ["10.0.0.2/32"]
+    daemon.stop()
+    for session in sessions.iterdir():
+        session.unlink()
+    daemon.start()
+    assert _protected(daemon) == []
+    assert _pass(node, wire) == set()
+
+
+def _log_in(sessions: Path, name: str, host: str, state: str = "active") -> None:
+    """Have a session as systemd-logind writes it down."""
+    (sessions / name).write_text(f"UID=0\nSTATE={state}\nREMOTE=1\nREMOTE_HOST={host}\n", encoding="utf-8")
+
+
+def _protected(daemon: Daemon) -> list[str]:
+    """Return who is protected, as all views have it."""
+    protected: list[str] = daemon.limits()["protected"]
+    assert daemon.status()["limiter"]["protected"] == protected
+    assert daemon.scrape().total("cnf_limiter_protected") == len(protected)
+    return protected
 
 
 def _pass(node: Node, wire: Wire) -> set[str]:

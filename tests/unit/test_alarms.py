@@ -77,6 +77,7 @@ TROUBLES: Final[dict[str, list[Series]]] = {
     ],
     "rate(cnf_limiter_evictions_total[5m]) > 0": counter("cnf_limiter_evictions_total"),
     "rate(cnf_limiter_insert_errors_total[5m]) > 0": counter("cnf_limiter_insert_errors_total"),
+    "cnf_limiter_protected > 0": gauge("cnf_limiter_protected", 0, 1),
     "cnf_config_last_reload_successful == 0": gauge("cnf_config_last_reload_successful", 1, 0),
     "cnf_collector_success == 0": gauge('cnf_collector_success{collector="ledger"}', 1, 0),
     "rate(cnf_series_suppressed_total[10m]) > 0": counter('cnf_series_suppressed_total{collector="top_flows"}'),

@@ -36,7 +36,7 @@ PLENTY["unparsed"] = (2, 1, 0, 0)
 class Limits:
     """What the collector asks of a limiter."""
 
-    in_force = SimpleNamespace(generation=4)
+    in_force = SimpleNamespace(generation=4, protected=("192.0.2.7/32",))
     sources = SimpleNamespace(
         tables={"ipv4": SourceTable(5, 100, evicted=2, insert_errors=1), "ipv6": SourceTable(7, 100, 1, 0)}
     )
@@ -113,6 +113,7 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_limiter_evictions_total": set(),
         "cnf_limiter_insert_errors_total": set(),
         "cnf_limiter_generation": set(),
+        "cnf_limiter_protected": set(),
         "cnf_events_lost_total": {"kind"},
         "cnf_received_packets_total": {"interface", "protocol"},
         "cnf_received_bytes_total": {"interface", "protocol"},
@@ -236,6 +237,7 @@ def test_rules_and_sources_are_counted() -> None:
     assert values(samples, "cnf_limiter_capacity") == {(): 200}
     assert values(samples, "cnf_limiter_evictions_total") == {(): 3}
     assert values(samples, "cnf_limiter_insert_errors_total") == {(): 1}
+    assert values(samples, "cnf_limiter_protected") == {(): 1}
 
 
 def test_drops_are_counted_by_their_reason() -> None:

@@ -26,6 +26,7 @@ SOME = Overrides(
     rules=(Rule("dns", networks("::/0"), bits_per_second=1_500_000, protocols=("udp",)),),
     removed=("default",),
     protected=networks("198.51.100.7"),
+    sessions=networks("198.51.100.7"),
 )
 
 NETWORKS = st.lists(PREFIXES, max_size=3).map(tuple)
@@ -61,6 +62,7 @@ OVERRIDES = st.builds(
     rules=st.lists(RULES, max_size=3, unique_by=lambda rule: rule.name).map(tuple),
     removed=st.lists(NAMES, max_size=3).map(tuple),
     protected=st.sampled_from([(), networks("198.51.100.7", "2001:db8::7")]),
+    sessions=st.sampled_from([(), networks("198.51.100.7")]),
 )
 
 
@@ -99,6 +101,7 @@ def test_file_is_for_people_too() -> None:
         "rules": [{"name": "dns", "prefixes": ["::/0"], "bits_per_second": 1_500_000, "protocols": ["udp"]}],
         "removed": ["default"],
         "protected": ["198.51.100.7/32"],
+        "sessions": ["198.51.100.7/32"],
     }
     assert '\n  "mode": "enforce",\n' in to_json(SOME)
 

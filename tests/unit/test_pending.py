@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from cnf.changes import read_change
 from cnf.errors import UsageError
+from cnf.in_force import logged_in
 from cnf.overrides import Overrides
 from cnf.pending import Pending, RunTime
 from cnf.rules import Limits
@@ -141,3 +142,27 @@ def test_without_a_confirmation_nothing_that_waited_is_left(
             assert state.pending.before == settled.overrides
             assert state.pending.deadline > now
     assert state.at(now + 20) == settled
+
+
+def test_protection_ends_with_the_session() -> None:
+    """Who was logged in and is not any more is protected no more, nor after a roll-back; others are until confirmed."""
+    state = after(RunTime(Overrides(protected=networks("198.51.100.8"))), 0, "reset", ssh_connection=PEER, confirm=60)
+    here, gone = (networks("198.51.100.7", "203.0.113.1"), networks("203.0.113.1"))
+
+    present = logged_in(state, here)
+    assert present.overrides.protected == networks("198.51.100.8", "198.51.100.7")
+    assert logged_in(present, here) == present
+    changed = after(present, 1, "mode", mode="enforce")
+    ended = logged_in(changed, gone)
+    assert ended.overrides.protected == networks("198.51.100.8")
+    assert logged_in(ended, ()) == ended
+    both = RunTime(Overrides(protected=networks("198.51.100.7")), Pending(present.overrides, 60, "root", ()))
+    assert logged_in(logged_in(both, here), gone).at(60).overrides.protected == networks("198.51.100.8")
+
+
+def test_protection_that_was_confirmed_away_stays_so() -> None:
+    """A confirmation ends it for those who are logged in as well."""
+    state = logged_in(after(START, 0, "mode", mode="enforce", ssh_connection=PEER), networks("198.51.100.7"))
+    confirmed = after(state, 1, "confirm")
+    assert (confirmed.overrides.protected, confirmed.overrides.sessions) == ((), ())
+    assert logged_in(confirmed, networks("198.51.100.7")) == confirmed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,14 @@ def test_what_is_no_address_protects_nobody(monkeypatch: pytest.MonkeyPatch, con
     monkeypatch.setenv("SSH_CONNECTION", connection)
 
     assert ssh.clients() == ()
+
+
+def test_without_logind_nobody_knows_who_is_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No answer is not the answer that nobody is."""
+    monkeypatch.setattr(ssh, "SESSIONS", tmp_path / "missing")
+    assert ssh.sessions() is None
+    monkeypatch.setattr(ssh, "SESSIONS", tmp_path)
+    assert ssh.sessions() == ()
 
 
 def test_logind_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

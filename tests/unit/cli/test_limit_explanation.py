@@ -60,7 +60,7 @@ def test_wider_and_coloured() -> None:
     [
         (
             {**UNLIMITED, "verdict": "protected", "prefix": "192.0.2.66/32"},
-            "passes, whatever the rules say, as it is protected until cnfctl limits confirm. Why: no prefix",
+            "passes, whatever the rules say, as it is protected until cnfctl limits confirm, or its session ends. ",
         ),
         (
             {**UNLIMITED, "verdict": "denied", "prefix": "192.0.2.0/24", "origin": "file"},

@@ -32,8 +32,8 @@ mode enforce (runtime), generation 9
 ! not confirmed, by uid 0, pid 4711: set default packets_per_second=100; mode
   enforce
 ! back to the previous rules in 41 s unless confirmed: cnfctl limits confirm
-! protected, whatever the rules say, until confirmed: 192.0.2.7/32 (cnfctl
-  limits confirm)
+! protected, whatever the rules say, until confirmed or logged out: 192.0.2.7/32
+  (cnfctl limits confirm)
 
 NAME     ORIGIN   MODE     PREFIXES   RATE                  LIMITED  WOULD LIMIT
 default  file     enforce  0.0.…::/0  10 k packe… 1 Gbit/s     4.3k            0

@@ -146,7 +146,10 @@ def test_ssh_connection(daemon: StandIn, monkeypatch: pytest.MonkeyPatch) -> Non
         (
             ["mode", "off"],
             {**CHANGE, "protected": ["192.0.2.7/32", "::1/128"]},
-            "\nprotected, whatever the rules say, until confirmed: 192.0.2.7/32, ::1/128 (cnfctl limits confirm)\n",
+            (
+                "\nprotected, whatever the rules say, until confirmed or logged out:"
+                " 192.0.2.7/32, ::1/128 (cnfctl limits confirm)\n"
+            ),
         ),
         (["mode", "off"], {**CHANGE, "changes": ["allow \x1b[2J"]}, r"allow \x1b[2J (generation 8)"),
     ],

@@ -102,8 +102,8 @@ limiter in mode off, 1 rule, generation 7
 ! not confirmed, by uid 0, pid 4711: set default packets_per_second=100; mode
   enforce
 ! back to the previous rules in 41 s unless confirmed: cnfctl limits confirm
-! protected, whatever the rules say, until confirmed: 192.0.2.7/32 (cnfctl
-  limits confirm)
+! protected, whatever the rules say, until confirmed or logged out: 192.0.2.7/32
+  (cnfctl limits confirm)
 SOURCES  ENTRIES  CAPACITY  FILL                  EVICTED  ERRORS
 ipv4     262,144   262,144  [##########] 100.0 %    12.3k       3
 ! ipv4: 12,345 sources were evicted (set limits.max_sources = 524288)
