@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import select
+import sys
 import time
 import traceback
 from collections.abc import Mapping
@@ -45,6 +46,7 @@ def configure(level: LogLevel, output: LogFormat, stream: TextIO) -> None:
     handler.setFormatter(ProcessorFormatter(processors=[ExceptionRenderer(_tell_exception), _order, *rendering]))
     logging.getLogger().handlers = [handler]
     logging.captureWarnings(capture=True)
+    sys.unraisablehook = _tell_unraisable  # what nobody can catch would go to stderr as it is
     for library in ("asyncio", "pyroute2"):  # at level debug, they tell of their own insides
         logging.getLogger(library).setLevel(logging.WARNING)
     set_level(level)
@@ -123,6 +125,12 @@ def _kind(record: logging.LogRecord) -> tuple[object, ...]:
     if isinstance(record.msg, dict):
         return str(record.msg.get("event")), str(record.msg.get("interface", ""))
     return record.name, record.pathname, record.lineno
+
+
+def _tell_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    """Log an exception that has nobody to go to, such as one of an object's end."""
+    error = unraisable.exc_value or unraisable.exc_type()
+    logging.getLogger("python").warning("exception ignored in %r", unraisable.object, exc_info=error)
 
 
 def _tell_exception(exc_info: ExcInfo) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import grp
 import json
 import mmap
+import resource
 import socket
+import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -14,7 +17,7 @@ import pytest
 
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
-from tests.net.daemon import Answer, Daemon
+from tests.net.daemon import CNFCTL, Answer, Daemon
 from tests.net.users import Stage, as_user, stage
 
 BIG = 10 << 20
@@ -197,6 +200,51 @@ def test_clients_that_never_read_hold_up_nobody(node: Node) -> None:
             assert [flow["packets"] for flow in daemon.flows("--top", "1")] == [1]
         whole = daemon.ctl("flows", "-o", "jsonl")
         assert whole.stdout.count("\n") == count
+
+
+def test_four_listings_at_once(node: Node) -> None:
+    """Four clients that list all flows get all of them; drains and ``cnfctl status`` go on meanwhile."""
+    wire = node.wire("n0")
+    keeps_all = {"table": "lru_hash", "max_entries": 1 << 16, "idle_timeout": "1h"}
+    daemon = node.daemon("n0", flows=keeps_all).start()
+    count = 30_000
+    wire.send(frame(IPv4(), UDP(1 + number // 250, 1 + number % 250)) for number in range(count))
+    daemon.settle(count)
+    listings = [
+        subprocess.Popen([*CNFCTL, "--socket", str(daemon.socket), "flows", "-o", "jsonl"], stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    with ThreadPoolExecutor(4) as readers:
+        answers = [readers.submit(each.communicate) for each in listings]
+        for _ in range(3):
+            daemon.drain()
+            assert daemon.ctl("status").returncode == 0
+        assert [answer.result()[0].count(b"\n") for answer in answers] == [count] * 4
+    assert [each.returncode for each in listings] == [0] * 4
+
+
+def test_without_descriptors_the_daemon_goes_on(node: Node) -> None:
+    """With no descriptor left, what fails has a line each, and is made up for as soon as there are some."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n*").start()
+    limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    highest = max(int(path.name) for path in Path(f"/proc/{daemon.pid}/fd").iterdir())
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+    node.wire("n1")
+    refused = daemon.wait_for_event("interface refused")
+    assert "Too many open files" in refused["error"]
+    assert "Too many open files" in daemon.wait_for_event("drain failed")["error"]
+    wire.send([frame(IPv4(), UDP())] * 7)
+    with daemon.connect_control() as client:
+        client.sendall(b"GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        daemon.wait_for_event("connection not accepted")
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+        assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+    daemon.attached("n0", "n1")
+    assert daemon.settle(7)["ledger"]["packets"]["difference"] == 0
+    assert daemon.scrape().total("cnf_drain_errors_total") >= 1
+    daemon.stop()
+    assert [line for line in daemon.log_lines() if not line.startswith("{")] == []
 
 
 def _ask(daemon: Daemon, data: bytes) -> Answer:

@@ -1,8 +1,13 @@
 """Promises of cnf.log, kept on real descriptors: files, pipes, a terminal and /dev/full."""
 
+import fcntl
+import gc
 import json
 import logging
+import mmap
 import os
+import select
+import sys
 import threading
 import time
 import warnings
@@ -25,7 +30,9 @@ EVENT: structlog.stdlib.BoundLogger = structlog.get_logger()
 def _logging_as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
+    hook = sys.unraisablehook
     yield
+    sys.unraisablehook = hook
     root.handlers = handlers
     root.setLevel(level)
     logging.captureWarnings(capture=False)
@@ -345,3 +352,40 @@ def test_debug_events_are_all_written(stream: TextIO) -> None:
     for _ in range(300):
         EVENT.debug("drained")
     assert len(lines(stream)) == 300
+
+
+def test_a_line_never_waits_for_a_reader_who_is_stuck() -> None:
+    """With a pipe that is full and never read, thousands of lines, longer than it takes at once, are lost at once."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 3 * mmap.PAGESIZE)
+    with os.fdopen(reader, "rb") as unread, os.fdopen(writer, "w") as stream:
+        log.configure("debug", "json", stream)
+        before = log.lost_lines()
+
+        def work() -> None:
+            for _ in range(3000):
+                EVENT.debug("drained", text="x" * (select.PIPE_BUF + 1000))
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(60)  # of which each line would take a part, if it waited
+        assert not thread.is_alive()
+        assert log.lost_lines() - before >= 2997
+        assert unread.readable()
+
+
+class Unending:
+    """An object whose end fails."""
+
+    def __del__(self) -> None:
+        """Fail."""
+        raise ValueError("no end")
+
+
+def test_what_nobody_can_catch_is_a_line(stream: TextIO) -> None:
+    """An exception of an object's end is one line of the log, and no traceback on stderr."""
+    log.configure("info", "json", stream)
+    Unending()
+    gc.collect()
+    (line,) = lines(stream)
+    assert (line["level"], line["logger"], line["exception"]) == ("warning", "python", "ValueError: no end")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cnf.ledger import Count
 from cnf.records import ICMP, PROTOCOL_LABELS, protocol_label
 from cnf.series import FlowLabels, FlowSeries
-from tests.unit.samples import CLOCK, NAMES, NOW, Flow, interface_counters, snapshot
+from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, Flow, interface_counters, snapshot
 
 DRAIN_TICKS = 1000
 REST = FlowLabels("eth0", "tcp", "other", "other", "", "")
@@ -230,3 +230,15 @@ def test_series_never_go_down_and_their_increases_are_what_was_received(
         assert +packets == Counter({(NAMES[index], label): n for (index, label), n in node.packets.items()})
         assert +octets == Counter({(NAMES[index], label): n for (index, label), n in node.octets.items()})
         before = values
+
+
+def test_the_rest_never_goes_down_when_flows_are_read_late() -> None:
+    """Packets that come after the counters were read, and before the flows, make the rest stand still, not fall."""
+    early, late = Flow(packets=10, bytes=1000), Flow(src_port=1, packets=5, bytes=500, first_seen=JIFFIES + 1)
+    series = FlowSeries()
+    rest = []
+    for flows, received in (([early], 10), ([early, late], 10), ([early, late], 15), ([early, late], 20)):
+        counters = interface_counters({"tcp": received}, {"tcp": 100 * received})
+        series.update(snapshot(*flows, received={"eth0": counters}), 2 if len(flows) > 1 else 0)
+        rest.append(series.values[REST])
+    assert rest == [Count(10, 1000), Count(10, 1000), Count(10, 1000), Count(15, 1500)]
