@@ -89,7 +89,8 @@ def _run(settings: config.Settings, source: str, load: Callable[[], config.Setti
         except pins.UnreadableError as error:
             import structlog  # noqa: PLC0415 - as below
 
-            structlog.get_logger().error("what the daemon before knew is unreadable, all starts anew", error=str(error))
+            event = "what the daemon before knew cannot be taken over, all starts anew"
+            structlog.get_logger().error(event, error=str(error))
             map_pins.clear()
             _build_and_run(settings, source, load, signals, map_pins)
 

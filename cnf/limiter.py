@@ -13,22 +13,22 @@ from typing import Any, Final
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from cnf.bank import lay_out, no_rules
+from cnf.bank import Bank, lay_out, no_rules
 from cnf.bucket import words
 from cnf.changes import read_change
 from cnf.clock import WallClock
-from cnf.errors import CnfError
+from cnf.errors import CnfError, ConfigError
 from cnf.in_force import InForce, Look, logged_in, protecting, relative_to, waiting
 from cnf.kernel.limiter import NO_RULE_SET, LimiterMaps
 from cnf.kernel.maps import Records
-from cnf.kernel.memory import Document, Memory
+from cnf.kernel.memory import Document, FullError, Memory
 from cnf.kernel.pins import UnreadableError
 from cnf.kernel.program import Datapath, tick_ns
 from cnf.ledger import Count
 from cnf.limiter_memory import Known, from_json, to_json
-from cnf.limits import OVERFLOW, Address, work_out
+from cnf.limits import OVERFLOW, Address, RuleSet, work_out
 from cnf.override_file import load, save
-from cnf.overrides import apply, without
+from cnf.overrides import Effective, apply, without
 from cnf.pending import RunTime
 from cnf.records import VERDICTS
 from cnf.rules import Limits, Network, room
@@ -61,7 +61,8 @@ class Limiter:
         Raises:
             ConfigError: they do not fit the tables, or what is kept cannot be read.
             MapError: the kernel refused.
-            UnreadableError: what the daemon before knew of the rule set cannot be understood.
+            UnreadableError: what the daemon before knew of the rule set cannot be understood, or leaves no room for
+                another one beside it.
 
         """
         self.sources: Sources | None = None
@@ -80,7 +81,7 @@ class Limiter:
         self._names = frozenset(seats.values())
         self._slots = dict(seats)
         run_time = protecting(RunTime(load(self._path)), file, clients)
-        self.in_force = self._install(file, run_time, self._remembered())
+        self.in_force = self._begin(file, run_time, self._remembered())
 
     def leave(self) -> None:
         """Undo what is unconfirmed, for rules that stay when nobody is there to undo it later."""
@@ -231,11 +232,28 @@ class Limiter:
     def _switch(self, file: Limits, run_time: RunTime) -> None:
         self.in_force = self._install(file, run_time, self.in_force.known)
 
-    def _install(self, file: Limits, run_time: RunTime, before: Known) -> InForce:
+    def _begin(self, file: Limits, run_time: RunTime, before: Known) -> InForce:
+        """Install the first set; if only what the daemon before has left is in its way, that is to be given up."""
+        try:
+            return self._install(file, run_time, before)
+        except (FullError, ConfigError) as error:
+            if not before.numbering.rules.numbers:
+                raise
+            nothing = Known(no_rules(self._room.rules))
+            _, ruleset, bank = self._work_out(file, run_time, nothing)
+            alone = nothing.followed_by(bank.numbering, ruleset.groups, {}, ())
+            if not self._memory.holds(to_json(1, nothing, alone)):
+                raise
+            raise UnreadableError(f"there is no room for other rules beside those in force: {error}") from error
+
+    def _work_out(self, file: Limits, run_time: RunTime, before: Known) -> tuple[Effective, RuleSet, Bank]:
         effective = apply(file, run_time.overrides)
         protected = run_time.overrides.protected
         ruleset = work_out(effective.limits, (OVERFLOW, *sorted(self._names)), protected, before.groups)
-        bank = lay_out(ruleset, before.numbering, self._room.prefixes, self._tick_ns)
+        return effective, ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self._tick_ns)
+
+    def _install(self, file: Limits, run_time: RunTime, before: Known) -> InForce:
+        effective, ruleset, bank = self._work_out(file, run_time, before)
         self._maps.wait()
         past = dict(before.past)
         for bucket, number in before.fading.items():

@@ -28,6 +28,10 @@ _PART: Final = struct.Struct("<32sQ")
 Document = dict[str, Any]
 
 
+class FullError(MapError):
+    """There is no room for what is to be remembered."""
+
+
 class Memory:
     """Remember parts, whatever becomes of this process; may be used from any thread."""
 
@@ -40,7 +44,7 @@ class Memory:
         """
         self._pages = Array("daemon_memory", fd, MEMORY_PAGE)
         with reported("asking about map daemon_memory"):
-            self._bank = (libbpf.map_info(fd).max_entries - 1) // 2
+            self._bank: int = (libbpf.map_info(fd).max_entries - 1) // 2
         self._lock = threading.Lock()
         self._number, length, checksum = _HEADER.unpack_from(self._pages.read(0).tobytes())
         if length > self._bank * PAGE:
@@ -61,16 +65,19 @@ class Memory:
         """Put ``parts`` in place of those before, all in one step; the others stay.
 
         Raises:
-            MapError: the kernel refused, or there is not so much room; what was there stays.
+            MapError: the kernel refused; what was there stays.
+            FullError: there is not so much room; what was there stays.
 
         """
-        packed = {
-            name: zlib.compress(json.dumps(part, separators=(",", ":")).encode(), 1) for name, part in parts.items()
-        }
+        packed = {name: _packed(part) for name, part in parts.items()}
         with self._lock:
             renewed = self._parts | packed
             self._write(b"".join(_PART.pack(name.encode(), len(part)) + part for name, part in renewed.items()))
             self._parts = renewed
+
+    def holds(self, part: Document) -> bool:
+        """Tell whether there would be room for ``part`` if there was nothing else."""
+        return -(-(_PART.size + len(_packed(part))) // PAGE) <= self._bank
 
     def _read(self, length: int) -> bytes:
         first = 1 + (self._number & 1) * self._bank
@@ -80,7 +87,7 @@ class Memory:
         count = -(-len(whole) // PAGE)
         if count > self._bank:
             message = f"the daemon's memory takes {count} pages of {PAGE} bytes, and there are {self._bank}"
-            raise MapError(message, errno=0)
+            raise FullError(message, errno=0)
         number = self._number + 1
         pages = np.zeros(count, MEMORY_PAGE)
         pages.view(np.uint8).reshape(-1)[: len(whole)] = np.frombuffer(whole, np.uint8)
@@ -89,6 +96,10 @@ class Memory:
         header["bytes"][: _HEADER.size] = np.frombuffer(_HEADER.pack(number, len(whole), zlib.crc32(whole)), np.uint8)
         self._pages.write(0, header)
         self._number = number
+
+
+def _packed(part: Document) -> bytes:
+    return zlib.compress(json.dumps(part, separators=(",", ":")).encode(), 1)
 
 
 def _split(whole: bytes) -> list[tuple[str, bytes]]:

@@ -25,7 +25,7 @@ _MAPS: Final = "maps-"
 
 
 class UnreadableError(Exception):
-    """Tell the daemon that the maps were kept, but what it has to know of them cannot be understood."""
+    """Tell the daemon that the maps were kept, but what it has to know of them cannot be taken over."""
 
 
 def folder() -> Path:

@@ -45,7 +45,7 @@ IP_MODES: Final = {"native": 1, "generic": 2}
 WITHOUT_BPFFS: Final = 'mount -t tmpfs -o ro tmpfs /sys/fs/bpf; exec "$@"'
 GOING_ON: Final = "going on with the flows and counters of the daemon before"
 GIVEN_UP: Final = "flows and counters of the daemon before given up"
-UNREADABLE: Final = "what the daemon before knew is unreadable, all starts anew"
+UNREADABLE: Final = "what the daemon before knew cannot be taken over, all starts anew"
 
 
 @pytest.fixture(autouse=True)

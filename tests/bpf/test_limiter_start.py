@@ -1,0 +1,109 @@
+"""A limiter that begins where another one has left its rules: it goes on with them, or says that it cannot."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from cnf import bank
+from cnf.errors import ConfigError
+from cnf.kernel import program
+from cnf.kernel.memory import PAGE, FullError, Memory
+from cnf.kernel.pins import UnreadableError
+from cnf.limiter import Limiter
+from cnf.records import TRAFFIC
+from cnf.rules import Limits, room
+from tests.bpf.conftest import only
+from tests.bpf.limited import FLOWS, read
+
+RULES: Final = 200
+NAMES: Final = random.Random(1)  # noqa: S311 - no secret
+
+
+@pytest.fixture
+def loaded(table: program.Table) -> Iterator[program.Datapath]:
+    """Load the program with room for the rules of ``limits_of()``."""
+    size = program.LimiterSize(4096, *room(Limits()))
+    loaded = program.load(program.Blueprint(FLOWS, table, limiter=size))
+    yield loaded
+    loaded.close()
+
+
+def limits_of(folder: Path) -> Limits:
+    """Return as many rules as ever, each time with other names, of which no letter can be left out."""
+    rules = [
+        {"name": f"{NAMES.getrandbits(250):063x}", "prefixes": [f"10.0.{number}.0/24"], "packets_per_second": 1}
+        for number in range(RULES)
+    ]
+    return read({"rules": rules, "state_file": str(folder / "limits.json")})
+
+
+def begin(loaded: program.Datapath, limits: Limits) -> Limiter:
+    """Have another daemon put its limits in force."""
+    return Limiter(loaded, limits, (), Memory(loaded.maps["daemon_memory"]), {})
+
+
+def fill(memory: Memory) -> None:
+    """Leave no room in the memory for another set of rules."""
+    noise = "".join(NAMES.choices(string.ascii_letters + string.digits + "+-", k=2 << 20))
+    for length in range(len(noise), 0, -PAGE):
+        with suppress(FullError):
+            memory.put(series={"noise": noise[:length]})
+            return
+
+
+@only("cache")
+def test_rules_that_find_no_room_beside_those_before_have_those_given_up(
+    loaded: program.Datapath, tmp_path: Path
+) -> None:
+    """A start with so many other rules says that it cannot go on from those in force, and leaves them as they are."""
+    first, memory = begin(loaded, limits_of(tmp_path)), Memory(loaded.maps["daemon_memory"])
+    fill(memory)
+    with pytest.raises(UnreadableError, match=r"no room for other rules beside those in force: .* pages"):
+        begin(loaded, limits_of(tmp_path))
+    assert Memory(loaded.maps["daemon_memory"]).part("limiter") == memory.part("limiter")
+    assert first.in_force.generation == 1
+
+    memory.put(series={})
+    assert begin(loaded, limits_of(tmp_path)).in_force.generation == 2
+
+
+@only("cache")
+def test_rules_that_would_fit_nowhere_are_refused(loaded: program.Datapath, tmp_path: Path) -> None:
+    """Nothing is given up for them: neither for a file that is wrong, nor where nothing was in force."""
+    memory = Memory(loaded.maps["daemon_memory"])
+    fill(memory)
+    with pytest.raises(FullError):
+        begin(loaded, limits_of(tmp_path))
+
+    memory.put(series={})
+    limits = limits_of(tmp_path)
+    begin(loaded, limits)
+    protocols = [{"protocols": [traffic], "interfaces": [name]} for traffic in TRAFFIC for name in ("a", "b", "c")]
+    each = {"prefixes": ["0.0.0.0/0"], "packets_per_second": 1}
+    apart = [{"name": f"r{number}", **each, **cell} for number, cell in enumerate(protocols)]
+    with pytest.raises(ConfigError, match="at most 16 combinations"):
+        Limiter(
+            loaded,
+            read({"rules": apart, "state_file": limits.state_file}),
+            (),
+            Memory(loaded.maps["daemon_memory"]),
+            dict(enumerate("abc")),
+        )
+
+
+@only("cache")
+def test_numbers_that_are_used_up_begin_anew(
+    loaded: program.Datapath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that has no number left for a rule gives those in force up, in place of asking for help."""
+    begin(loaded, limits_of(tmp_path))
+    monkeypatch.setattr(bank, "ENFORCE", RULES + 1)
+    with pytest.raises(UnreadableError, match="have been given to rules"):
+        begin(loaded, limits_of(tmp_path))
