@@ -6,6 +6,7 @@ Light to import: what the daemon itself needs (numpy, pyroute2, h11) is loaded w
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from cnf import __version__, config, lock, systemd
 from cnf.errors import CnfError, UsageError
 from cnf.kernel import pins
 from cnf.kernel.program import Build, plan
-from cnf.signals import Signals
+from cnf.signals import LEAVE, Signals
 
 DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
 
@@ -54,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         _run(settings, source, load)
     except CnfError as error:
-        print(f"cnfd: {error}", file=sys.stderr)  # noqa: T201 - the one line that an error is
+        prefix = systemd.priority(logging.ERROR, sys.stderr)
+        print(f"{prefix}cnfd: {error}", file=sys.stderr)  # noqa: T201 - the one line that an error is
         systemd.notify(STATUS=str(error))
         return error.exit_status
     except Exception as error:  # noqa: BLE001 - whatever it is, it is one line, and systemd starts another
@@ -83,7 +85,11 @@ def _run(settings: config.Settings, source: str, load: Callable[[], config.Setti
     # numpy's linear algebra starts a thread a CPU at import, each with memory of its own; nothing here uses it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     blueprint = plan(settings)
-    with Signals() as signals, lock.take(), pins.map_pins(blueprint.layout) as map_pins:
+    with (
+        Signals() as signals,
+        lock.take(pins.folder()) as trouble,
+        pins.map_pins(blueprint.layout, trouble) as map_pins,
+    ):
         try:
             _build_and_run(settings, source, load, signals, map_pins)
         except pins.UnreadableError as error:
@@ -115,6 +121,8 @@ def _build_and_run(
         signals.wait(None, build)
         if signals.stop is not None:
             structlog.get_logger().info("stopped while compiling", signal=signals.stop.name)
+            if signals.stop != LEAVE and settings.on_exit == "detach":
+                _take_back(map_pins)
             return
         datapath = build.finish()
     except CnfError as error:
@@ -126,6 +134,22 @@ def _build_and_run(
         Daemon(settings, source, load, datapath, signals).run(map_pins)
     finally:
         datapath.close()
+
+
+def _take_back(map_pins: pins.MapPins) -> None:
+    """Take off what the daemon before has left for this one: a stop leaves nothing, however early it comes."""
+    import structlog  # noqa: PLC0415 - as above
+
+    from cnf.kernel.leavings import take_back  # noqa: PLC0415 - loads pyroute2
+    from cnf.kernel.links import Links  # noqa: PLC0415
+
+    log = structlog.get_logger()
+    with Links() as links:
+        taken = take_back(map_pins.folder, links)
+    for name in taken.interfaces:
+        log.info("left-behind program detached", interface=name)
+    for error in taken.refused:
+        log.error("left-behind program stays", error=error)
 
 
 if __name__ == "__main__":

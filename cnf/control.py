@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageErro
 from cnf.ledger import Ledger
 from cnf.listing import FIELDS, select
 from cnf.messages import Answer, Paths, Request, RequestError, handler, reply
+from cnf.reloads import Reloaded
 from cnf.requests import Listing, count, number, output, parameters
 from cnf.sockets import Peer
 from cnf.state import State
@@ -41,19 +43,28 @@ class Control:
 
     BOUNDS: ClassVar = Bounds(large=2, queue=30.0, threads=4)  # who waits in vain is told so before cnfctl gives up
 
-    def __init__(self, state: State, group: int | None, limits: Paths | None, log: FilteringBoundLogger) -> None:
+    def __init__(
+        self,
+        state: State,
+        group: int | None,
+        limits: Paths | None,
+        reload: Callable[[], Reloaded],
+        log: FilteringBoundLogger,
+    ) -> None:
         """Answer root, the daemon's own user and members of ``group`` (a gid).
 
-        ``limits`` answer at LIMIT_PATHS; None where there is no limiter.
+        ``limits`` answer at LIMIT_PATHS; None where there is no limiter. ``reload`` has the settings read again.
         """
         self._state = state
         self._group = group
+        self._reload = reload
         self._log = log
         self._listing = Listing(state.draining)
         self._paths: Paths = {
             "/v1/flows": {"GET": self._flows},
             "/v1/status": {"GET": self._status},
             "/v1/events": {"GET": self._events},
+            "/v1/reload": {"POST": self._reloaded},
             **(limits or {path: {"GET": self._no_limits, "POST": self._no_limits} for path in LIMIT_PATHS}),
         }
 
@@ -122,6 +133,10 @@ class Control:
             "started": _started(self._state),
         }
         return reply(answer)
+
+    def _reloaded(self, request: Request) -> Answer:
+        parameters(request)
+        return reply(asdict(self._reload()))
 
     def _no_limits(self, request: Request) -> Answer:  # noqa: ARG002 - a handler as the others are
         problem = Problem("limits", "there is no such table, so that nothing can be limited (add one, and restart)")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import os
 import platform
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,9 +36,10 @@ from cnf.kernel.memory import Memory
 from cnf.kernel.program import Datapath
 from cnf.messages import Paths
 from cnf.metrics import Guard, Instruments
+from cnf.reloads import Reloaded, Reloads
 from cnf.rules import Limits
 from cnf.series import FlowSeries
-from cnf.signals import Signals
+from cnf.signals import LEAVE, Signals
 from cnf.sockets import listen_tcp, listen_unix
 from cnf.state import State
 from cnf.tracker import Tracker
@@ -68,6 +71,8 @@ class Daemon:
         self._log = structlog.get_logger()
         self._registry = CollectorRegistry()
         self._limiter: Limiter | None = None
+        self._pinned = False
+        self._reloads = Reloads(lambda: os.kill(os.getpid(), signal.SIGHUP))
 
     def run(self, map_pins: pins.MapPins) -> None:
         """Attach, serve, and drain until a signal asks to stop; take everything back whatever happens.
@@ -88,9 +93,8 @@ class Daemon:
             metrics = self._settings.metrics
             metrics_sockets = stack.enter_context(listen_tcp(metrics.host, metrics.port, self._log))
 
-            folder = pins.folder()
             to_replace = stack.enter_context(contextlib.ExitStack())
-            left_behind = to_replace.enter_context(pins.left_behind(folder))
+            left_behind = to_replace.enter_context(pins.left_behind(map_pins.folder))
             program_fd, program_id = self._datapath.programs["cnf_ingress"], self._datapath.program_id
             attacher = stack.enter_context(Attacher(program_fd, program_id, left_behind))
             self._links = stack.enter_context(Links())
@@ -110,7 +114,7 @@ class Daemon:
             self._instruments = Instruments(self._registry)
 
             systemd.notify(STATUS="attaching the program")
-            with self._trial(folder, program_fd, program_id):
+            with self._trial(map_pins, program_fd, program_id):
                 # Before the first packet; but where the rules of the daemon before hold, only when no interface can
                 # make the start fail any more. Until then, an interface that is new has those that name none.
                 if not self._datapath.kept:
@@ -119,10 +123,10 @@ class Daemon:
                 if self._datapath.kept:
                     self._limit(stack)
             map_pins.stay = True
-            stack.callback(self._leave, folder)
+            stack.callback(self._leave, map_pins)
             self._interfaces.clean_up()
             to_replace.close()  # no interface has one any more, and the kernel frees them
-            self._give_up(pins.unpin(folder, str(program_id), map_pins.path.name if map_pins.path else ""))
+            self._give_up(map_pins, str(program_id))
             self._drop_capabilities()  # before there are other threads: each has its own
             self._drain()
             if self._events:
@@ -143,8 +147,9 @@ class Daemon:
     ) -> None:
         scrapes = Exposition(self._state, self._registry)
         stack.enter_context(Web("metrics", metrics_sockets, scrapes, Exposition.BOUNDS, self._log))
-        calls = Control(self._state, group, self._limit_paths(), self._log)
+        calls = Control(self._state, group, self._limit_paths(), self._reloads.ask, self._log)
         stack.enter_context(Web("control", [control_socket], calls, Control.BOUNDS, self._log))
+        stack.callback(self._reloads.close)  # first, so that nobody waits when the servers end
 
     def _warn(self) -> None:
         """Say what the daemon goes without."""
@@ -159,7 +164,7 @@ class Daemon:
         while self._signals.stop is None:
             now = time.monotonic()
             if self._signals.take_reload():
-                self._reload()
+                self._reloads.do(self._reload)
             if self._links.changed():
                 next_reconcile = min(next_reconcile, now + SETTLING)
             if now >= next_reconcile:
@@ -211,9 +216,12 @@ class Daemon:
         if self._datapath.kept:
             self._handover.take()
 
-    def _give_up(self, removed: list[str]) -> None:
-        layouts = [name for name in removed if not name.isdecimal()]
-        if layouts:
+    def _give_up(self, map_pins: pins.MapPins, program: str) -> None:
+        """Remove the pins of the daemon before that are not ours by now."""
+        if map_pins.folder is None:
+            return
+        removed = pins.unpin(map_pins.folder, program, map_pins.path.name if map_pins.path else "")
+        if any(not name.isdecimal() for name in removed):
             self._log.warning(
                 "flows and counters of the daemon before given up",
                 reasons=["their maps were made by another version, or for another configuration or namespace"],
@@ -229,15 +237,18 @@ class Daemon:
         else:
             self._log.debug("capabilities dropped", names=dropped)
 
-    def _leave(self, folder: Path) -> None:
-        """Take everything back, or leave all as it is, as the configuration has it."""
-        if self._settings.on_exit == "keep":
-            if self._limiter:
-                self._limiter.leave()
-            self._log.info("leaving the program on the interfaces", remedy="cnfctl detach takes it off")
-            return
+    def _leave(self, map_pins: pins.MapPins) -> None:
+        """Take everything back; or leave all as it is, for a restart, or because the configuration has it so."""
+        if self._signals.stop == LEAVE or self._settings.on_exit == "keep":
+            if self._pinned:
+                if self._limiter:
+                    self._limiter.leave()
+                self._log.info("leaving the program on the interfaces", remedy="cnfctl detach takes it off")
+                return
+            self._log.warning("not leaving the program, which is not pinned: the next daemon would not know it")
         self._interfaces.detach_all()
-        pins.unpin(folder)
+        if map_pins.folder:
+            pins.unpin(map_pins.folder)
 
     def _limit_paths(self) -> Paths | None:
         if self._limiter is None:
@@ -247,29 +258,36 @@ class Daemon:
         return LimitControl(self._state, self._limiter).handlers
 
     @contextlib.contextmanager
-    def _trial(self, folder: Path, program_fd: int, program_id: int) -> Iterator[None]:
+    def _trial(self, map_pins: pins.MapPins, program_fd: int, program_id: int) -> Iterator[None]:
         """Have the program pinned; if the start comes to nothing, leave what was there before."""
-        self._pin(folder, program_fd, program_id)
+        self._pinned = self._pin(map_pins, program_fd, program_id)
         try:
             yield
         except BaseException:
             self._interfaces.give_back()
-            pins.unpin_program(folder, program_id)
+            if map_pins.folder:
+                pins.unpin_program(map_pins.folder, program_id)
             if self._datapath.kept:
                 self._note()
             raise
 
-    def _pin(self, folder: Path, program_fd: int, program_id: int) -> None:
-        try:
-            pins.pin(folder, program_fd, program_id)
-        except OSError as error:
+    def _pin(self, map_pins: pins.MapPins, program_fd: int, program_id: int) -> bool:
+        """Pin the program, and return whether it and its maps are pinned."""
+        trouble = map_pins.trouble
+        if map_pins.folder:
+            try:
+                pins.pin(map_pins.folder, program_fd, program_id)
+            except OSError as error:
+                trouble = error
+        if trouble:
             self._log.warning(
                 "program not pinned",
-                path=str(folder),
-                error=error.strerror,
-                effect="after a crash, the program will seem foreign to the next daemon",
-                remedy="let this user write to bpffs, or: mount -t bpf bpf /sys/fs/bpf",
+                path=str(trouble.filename or map_pins.folder),
+                error=trouble.strerror,
+                effect="a restart has a gap, and after a crash, the program will seem foreign to the next daemon",
+                remedy=f"let this user alone write there; where bpffs is not mounted: {pins.MOUNT}",
             )
+        return trouble is None
 
     def _attach(self) -> None:
         """Attach for the first time; to go on with nothing attached, an interface must be missing that may yet come."""
@@ -320,20 +338,25 @@ class Daemon:
         """Write down what the next daemon has to know."""
         self._handover.note(**({"sources": self._limiter.memory()} if self._limiter else {}))
 
-    def _reload(self) -> None:
+    def _reload(self) -> Reloaded:
         systemd.notify_reloading()
         try:
-            settings = keep_fixed(self._load(), self._settings, self._log, limiter=self._limiter is not None)
+            settings, restart_only = keep_fixed(
+                self._load(), self._settings, self._log, limiter=self._limiter is not None
+            )
             if self._limiter:  # the one part that can still be refused, so the first
                 self._limiter.reload(settings.limits or NO_LIMITS, ssh.clients())
         except CnfError as error:
             self._instruments.reload_successful.set(0)
             self._log.error("reload refused, the settings stay as they were", error=str(error))
+            raise
         else:
             self._apply(settings)
             self._instruments.reload_successful.set(1)
             self._instruments.reload_time.set_to_current_time()
-        systemd.notify(READY=1, STATUS=self._state.summary())
+            return Reloaded(self._source, restart_only)
+        finally:
+            systemd.notify(READY=1, STATUS=self._state.summary())
 
     def _apply(self, settings: Settings) -> None:
         self._settings = self._state.settings = settings

@@ -18,13 +18,17 @@ FIXED_AT_START: Final = (
 )
 
 
-def keep_fixed(wanted: Settings, current: Settings, log: FilteringBoundLogger, *, limiter: bool) -> Settings:
-    """Return what is wanted, with all that is fixed as it is; log each key that this takes back.
+def keep_fixed(
+    wanted: Settings, current: Settings, log: FilteringBoundLogger, *, limiter: bool
+) -> tuple[Settings, tuple[str, ...]]:
+    """Return what is wanted, with all that is fixed as it is, and each key that this takes back; log those.
 
     Without a ``limiter`` in the program there can be no limits.
     """
     kept: dict[str, Any] = {}
+    taken_back = []
     if wanted.max_interfaces != current.max_interfaces:
+        taken_back.append("max_interfaces")
         log.warning("changes at a restart only", key="max_interfaces", in_use=current.max_interfaces)
         kept["max_interfaces"] = current.max_interfaces
     for table, keys in FIXED_AT_START:
@@ -33,9 +37,11 @@ def keep_fixed(wanted: Settings, current: Settings, log: FilteringBoundLogger, *
             continue
         for key in keys:
             if getattr(new, key) != getattr(old, key):
-                log.warning("changes at a restart only", key=f"{table}.{key}", in_use=getattr(old, key))
+                taken_back.append(f"{table}.{key}")
+                log.warning("changes at a restart only", key=taken_back[-1], in_use=getattr(old, key))
         kept[table] = attrs.evolve(new, **{key: getattr(old, key) for key in keys})
     if wanted.limits and not limiter:
+        taken_back.append("limits")
         log.warning("changes at a restart only", key="limits", in_use=None)
         kept["limits"] = None
-    return attrs.evolve(wanted, **kept)
+    return attrs.evolve(wanted, **kept), tuple(taken_back)

@@ -24,6 +24,7 @@ from structlog.processors import ExceptionRenderer, JSONRenderer
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, ExcInfo, Processor
 
+from cnf import systemd
 from cnf.config import LogFormat, LogLevel
 from cnf.repeats import Repeats
 
@@ -98,7 +99,8 @@ class _LineHandler(logging.Handler):
             record.left_out = left_out
         written = False
         with contextlib.suppress(Exception):
-            written = self._write(f"{self.format(record)}\n".encode(errors="backslashreplace"))
+            line = f"{systemd.priority(record.levelno, self._stream)}{self.format(record)}\n"
+            written = self._write(line.encode(errors="backslashreplace"))
         if not written:
             _LineHandler.lost += 1
 

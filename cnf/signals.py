@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-STOP: Final = (signal.SIGTERM, signal.SIGINT)
+LEAVE: Final = signal.SIGUSR2
+"""Asks to stop for a restart: the program goes on without the daemon, and the next one goes on with it."""
+STOP: Final = (signal.SIGTERM, signal.SIGINT, LEAVE)
 
 
 class HasFileno(Protocol):
@@ -22,7 +24,7 @@ class HasFileno(Protocol):
 
 
 class Signals:
-    """Catch SIGTERM, SIGINT and SIGHUP; belongs to the main thread."""
+    """Catch SIGTERM, SIGINT, SIGUSR2 and SIGHUP; belongs to the main thread."""
 
     def __init__(self) -> None:
         """Catch them from now on."""

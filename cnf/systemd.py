@@ -1,22 +1,43 @@
-"""Notifications to systemd, sd_notify(3): a datagram of VARIABLE=value lines to the socket that it names."""
+"""What a service has to say to systemd: notifications, sd_notify(3), and priorities of lines for the journal."""
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
 from contextlib import suppress
+from typing import Final, TextIO
+
+PRIORITIES: Final = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 7))
+"""syslog(3)'s for the levels of ``logging``."""
+
+
+def priority(level: int, stream: TextIO) -> str:
+    """Return what stands before a line of ``level`` by which the journal knows its priority, sd-daemon(3).
+
+    That is "" where ``stream`` does not lead to the journal.
+    """
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return ""
+    if os.environ.get("JOURNAL_STREAM") != f"{status.st_dev}:{status.st_ino}":
+        return ""
+    return next((f"<{number}>" for least, number in PRIORITIES if level >= least), "<7>")
 
 
 def notify(**variables: str | int) -> None:
-    """Send ``variables`` (STATUS, READY, WATCHDOG, ...); do nothing where systemd does not listen."""
+    """Send ``variables`` (STATUS, READY, WATCHDOG, ...); do nothing where systemd does not listen.
+
+    A datagram has a line VARIABLE=value for each.
+    """
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
     message = "\n".join(f"{name}={value}" for name, value in variables.items()).encode(errors="backslashreplace")
-    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
-    # systemd is restarting or gone, or there is no descriptor to be had: the service works without it.
-    with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as datagram:
+    # systemd may be restarting or gone, or this process out of descriptors: the service works without it.
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as datagram:
         datagram.sendto(message, "\0" + path[1:] if path.startswith("@") else path)
 
 

@@ -12,7 +12,8 @@ set -eu
 umask 022
 
 home=/opt/cnf
-unit=/usr/local/lib/systemd/system/cnfd.service # /etc is the administrator's, for systemctl edit
+units=/usr/local/lib/systemd/system # /etc is the administrator's, for systemctl edit
+unit=$units/cnfd.service
 user=/usr/local/lib/sysusers.d/cnf.conf
 config=/etc/cnf/cnf.toml
 state=/var/lib/cnf
@@ -86,6 +87,7 @@ remove_old_releases() {
 
 place_system_files() {
 	place systemd/cnfd.service "$unit"
+	place systemd/cnfd-detach.service "$units/cnfd-detach.service"
 	place systemd/cnf.sysusers "$user"
 	systemd-sysusers "$user"
 	place deploy/cnf.toml "$config.example"
@@ -141,7 +143,7 @@ uninstall() {
 		systemctl -q reset-failed cnfd 2>/dev/null || true # nothing to reset
 	fi
 	detach_all
-	rm -rf "$unit" "$user" "$home" /run/cnf
+	rm -rf "$unit" "$units/cnfd-detach.service" "$user" "$home" /run/cnf
 	for command in $commands; do
 		case $(readlink "/usr/local/bin/$command" || true) in
 		"$home"/*) rm "/usr/local/bin/$command" ;;

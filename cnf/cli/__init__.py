@@ -117,6 +117,11 @@ def _parser() -> argparse.ArgumentParser:
 
     add_limits(commands.add_parser)
 
+    reload = commands.add_parser(
+        "reload", help="have cnfd read its configuration again, and say what it refuses", allow_abbrev=False
+    )
+    reload.set_defaults(run=lambda arguments: import_module("cnf.cli.reload").run(arguments))
+
     detach = commands.add_parser(
         "detach", help="take back what a daemon that is gone has left on the interfaces", allow_abbrev=False
     )

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from cnf.cli.event_replies import KINDS, Event, Events
 from cnf.cli.limit_replies import Change, Explanation, Limits, Source, Sources
-from cnf.cli.replies import Flow, Flows, Refusal, Status, check
+from cnf.cli.replies import Flow, Flows, Refusal, Reloaded, Status, check
 from cnf.errors import CnfError, ConfigError, KernelError, PrivilegeError, UnavailableError, UsageError
 
 TIMEOUT: Final = 10.0
@@ -100,6 +100,10 @@ class Client:
             for event in reply["events"]:
                 check(event, KINDS.get(event["event"], Event))
             return reply
+
+    def reload(self) -> Reloaded:
+        """Have the configuration read again, and return what came of it once it is in force."""
+        return self._document("/v1/reload", {}, Reloaded, {})
 
     def status(self) -> Status:
         """Return what the daemon says about itself."""

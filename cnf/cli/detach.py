@@ -5,40 +5,50 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Final
 
 from cnf import lock
+from cnf.cli.client import Client
 from cnf.cli.units import printable
-from cnf.errors import AttachError, PrivilegeError
+from cnf.errors import AttachError, CnfError, PrivilegeError, UnavailableError
 from cnf.kernel import capabilities, pins
-from cnf.kernel.attach import Attacher
+from cnf.kernel.leavings import take_back
 from cnf.kernel.links import Links
 
-NONE: Final = -1
-"""No program of this process's own: there is nothing that it could attach."""
 
-
-def run(_arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Take everything back, say what, and return the exit status."""
     missing = capabilities.missing()
     if missing:
         raise PrivilegeError(capabilities.explain(missing))
     folder = pins.folder()
-    refused = []
-    with lock.take():
-        _check_access(folder)
-        with pins.left_behind(folder) as programs, Attacher(NONE, 0, programs) as attacher, Links() as links:
-            for link in links.read():
-                try:
-                    if attacher.clean(link):
-                        print(printable(f"detached from {link.name}"))
-                except AttachError as error:
-                    refused.append(str(error))
-        if refused:  # the pins stay, by which the programs are known the next time
-            raise AttachError("; ".join(refused))
-        removed = pins.unpin(folder)
-    print(f"unpinned {', '.join(sorted(removed))} under {folder}" if removed else f"nothing is left under {folder}")
+    _check_access(folder)
+    with lock.take(folder) as trouble, Links() as links:
+        _check_daemon(arguments.socket, links)
+        taken = take_back(None if trouble else folder, links)
+    for name in taken.interfaces:
+        print(printable(f"detached from {name}"))
+    if taken.refused:
+        raise AttachError("; ".join(taken.refused))
+    if trouble:
+        print(printable(f"{trouble.filename}: {trouble.strerror}, and is left alone"))
+    elif taken.unpinned:
+        print(f"unpinned {', '.join(sorted(taken.unpinned))} under {folder}")
+    else:
+        print(f"nothing is left under {folder}")
     return 0
+
+
+def _check_daemon(socket: str, links: Links) -> None:
+    """Refuse if a daemon that holds no folder, since it could not pin anything, runs in this network namespace."""
+    try:
+        status = Client(socket).status()
+    except CnfError:
+        return
+    running = {interface["program_id"] for interface in status["interfaces"]} - {None}
+    if not running.isdisjoint(link.program.id for link in links.read() if link.program):
+        pid = status["daemon"]["pid"]
+        message = f"cnfd (pid {pid}) runs in this network namespace (stop it first: systemctl stop cnfd)"
+        raise UnavailableError(message)
 
 
 def _check_access(folder: Path) -> None:

@@ -28,7 +28,7 @@ from cnf.errors import SHOWN_PROBLEMS, CnfError, ConfigError, PrivilegeError, Un
 try:
     import attrs
 
-    from cnf import config
+    from cnf import config, lock
     from cnf.cli.endpoints import PATIENCE, judge_control, judge_metrics
     from cnf.cli.judgement import judge_interfaces
     from cnf.kernel import capabilities, pins, probe, sizes
@@ -103,13 +103,13 @@ def _examine_for(settings: config.Settings) -> list[Finding]:
     limits = settings.limits
     answering, failed = _tried("control.socket", Client(settings.control.socket, PATIENCE).status)
     refused = [finding for finding in failed if finding.exit_status == os.EX_NOPERM]
-    locked, unread = _tried("daemon", probe.lock_is_held, os.EX_UNAVAILABLE)
-    daemon = answering if locked else None
+    holder = lock.holder(pins.folder())
+    daemon = answering if holder else None
     control = partial(judge_control, settings.control, answering, daemon)
     return [
         *_checked("memory", lambda: judge_memory(settings, probe.available_memory())),
         *(_checked("limits.state_file", partial(_state_file, limits)) if limits else ()),
-        *(unread or _checked("daemon", lambda: _daemon(daemon, locked=bool(locked)))),
+        *_checked("daemon", lambda: _daemon(daemon, holder)),
         *(refused or _checked("control.socket", control, os.EX_CONFIG)),
         *_checked("metrics.listen", lambda: judge_metrics(settings.metrics, daemon), os.EX_UNAVAILABLE),
         *_checked("interfaces", lambda: judge_interfaces(nics(), settings, _ours(daemon)), os.EX_OSERR),
@@ -201,7 +201,7 @@ def _bpffs() -> Iterator[Finding]:
         f"not mounted at {pins.BPFFS}: after a crash of cnfd, flows, counters and tokens are lost, and its program "
         "will seem to be somebody else's"
     )
-    yield Finding("bpffs", "warning", seen, f"mount -t bpf bpf {pins.BPFFS}")
+    yield Finding("bpffs", "warning", seen, pins.MOUNT)
 
 
 def _program(settings: config.Settings | None) -> str:
@@ -258,13 +258,12 @@ def _state_file(limits: Limits) -> str:
     return f"{path} is valid" if path.exists() else f"{path}: nothing was changed at run time"
 
 
-def _daemon(daemon: Status | None, *, locked: bool) -> str:
+def _daemon(daemon: Status | None, holder: int | None) -> str:
     if daemon:
         return f"cnfd {daemon['daemon']['version']} runs, pid {daemon['daemon']['pid']}"
-    if locked:
-        raise UnavailableError(
-            "another cnfd runs in this network namespace (see its pid: ss -xlp src @cnfd; stop it: systemctl stop cnfd)"
-        )
+    if holder:
+        message = f"another cnfd (pid {holder}) runs in this network namespace (stop it first: systemctl stop cnfd)"
+        raise UnavailableError(message)
     return "none runs in this network namespace"
 
 

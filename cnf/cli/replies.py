@@ -51,6 +51,13 @@ class Amount(TypedDict):
     bytes: int
 
 
+class Reloaded(TypedDict):
+    """The reply of /v1/reload: where the settings came from, and which keys of them change at a restart only."""
+
+    source: str
+    restart_only: list[str]
+
+
 class Flows(TypedDict):
     """The reply of /v1/flows: the top flows, of how many that ``matched``, of how many in ``total``.
 

@@ -52,7 +52,9 @@ class ProgInfo(ctypes.Structure):
     _fields_ = (
         ("type", ctypes.c_uint32),
         ("id", ctypes.c_uint32),
-        ("code", ctypes.c_uint32 * 14),  # tag, lengths and addresses of the code, when and by whom it was loaded, maps
+        ("code", ctypes.c_uint32 * 10),  # tag, lengths and addresses of the code, when it was loaded, by whom
+        ("nr_map_ids", ctypes.c_uint32),
+        ("map_ids", ctypes.c_uint64),
         ("name", ctypes.c_char * 16),
     )
 
@@ -67,6 +69,7 @@ class MapInfo(ctypes.Structure):
         ("value_size", ctypes.c_uint32),
         ("max_entries", ctypes.c_uint32),
         ("map_flags", ctypes.c_uint32),
+        ("name", ctypes.c_char * 16),
     )
 
 
@@ -83,6 +86,7 @@ _SIGNATURES: dict[str, list[Any]] = {
     "bpf_obj_get": [ctypes.c_char_p],
     "bpf_obj_get_info_by_fd": [_FD, _POINTER, ctypes.POINTER(_U32)],
     "bpf_obj_pin": [_FD, ctypes.c_char_p],
+    "bpf_map_get_fd_by_id": [_U32],
     "bpf_prog_get_fd_by_id": [_U32],
     "bpf_prog_test_run_opts": [_FD, ctypes.POINTER(TestRunOpts)],
     "libbpf_num_possible_cpus": [],
@@ -127,11 +131,41 @@ def program_name(program_id: int) -> str:
         OSError: there is none of this id, or CAP_SYS_ADMIN is missing.
 
     """
-    fd = check(library().bpf_prog_get_fd_by_id(program_id))
+    fd = open_program(program_id)
     try:
-        return bytes(_info(fd, ProgInfo()).name).decode(errors="backslashreplace")
+        return name_of(fd)
     finally:
         os.close(fd)
+
+
+def open_program(program_id: int) -> int:
+    """Return a new descriptor of the program of this id. Raises OSError, without CAP_SYS_ADMIN in any case."""
+    return check(library().bpf_prog_get_fd_by_id(program_id))
+
+
+def name_of(program: int) -> str:
+    """Return the name of the program behind a descriptor, cut to 15 bytes by the kernel. Raises OSError."""
+    return _text(_info(program, ProgInfo()).name)
+
+
+def map_names(program: int) -> list[str]:
+    """Return the names of the maps that a program uses, each cut to 15 bytes.
+
+    Raises:
+        OSError: CAP_SYS_ADMIN is missing, for instance.
+
+    """
+    count = _info(program, ProgInfo()).nr_map_ids
+    numbers = (ctypes.c_uint32 * count)()
+    _info(program, ProgInfo(nr_map_ids=count, map_ids=ctypes.addressof(numbers)))
+    names = []
+    for number in numbers:
+        fd = check(library().bpf_map_get_fd_by_id(number))
+        try:
+            names.append(_text(map_info(fd).name))
+        finally:
+            os.close(fd)
+    return names
 
 
 def map_info(fd: int) -> MapInfo:
@@ -170,6 +204,10 @@ def _info(fd: int, info: InfoT) -> InfoT:
     size = _U32(ctypes.sizeof(info))
     check(library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)))
     return info
+
+
+def _text(name: bytes) -> str:
+    return name.decode(errors="backslashreplace")
 
 
 def check(status: int) -> int:

@@ -1,8 +1,9 @@
 """Pins in bpffs, by which the kernel goes on, and a daemon finds again what the one before has left.
 
-There is a folder a network namespace. In it is a pin for each attached program, named by its id: a program attached by
-netlink outlives its process, but nothing about it tells whose it is, and to open it by its id takes CAP_SYS_ADMIN.
-Beside them is a folder with the maps, named by their layout and by the namespace's cookie.
+There is a folder a network namespace, which a daemon holds (cnf/lock.py). In it is a pin for each attached program,
+named by its id: a program attached by netlink outlives its process, but nothing about it tells whose it is, and to open
+it by its id takes CAP_SYS_ADMIN. Beside them is a folder with the maps, named by their layout and by the namespace's
+cookie.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from typing import Final
 from cnf.kernel import libbpf
 
 BPFFS: Final = Path("/sys/fs/bpf")
+MOUNT: Final = f"mount -t bpf -o mode=0700 bpf {BPFFS}"
+"""The remedy where there is none: by itself, the kernel lets every user make folders there."""
 SO_NETNS_COOKIE: Final = 71  # asm-generic/socket.h
 _MAPS: Final = "maps-"
 
@@ -35,11 +38,15 @@ def folder() -> Path:
 
 @dataclass
 class MapPins:
-    """The folder in which a start finds and pins its maps."""
+    """Where a start pins its program, and finds and pins its maps."""
 
+    folder: Path | None
+    """Of the namespace; None where it is not this process's."""
     path: Path | None
-    """None where bpffs cannot be had."""
-    stay: bool
+    """Of the maps, in ``folder``; None where they cannot be pinned."""
+    trouble: OSError | None = None
+    """What kept one of them from being there."""
+    stay: bool = False
     """Whether they stay when the start has come to nothing: those that were there before it, and work."""
 
     def clear(self) -> None:
@@ -51,13 +58,20 @@ class MapPins:
 
 
 @contextmanager
-def map_pins(layout: str) -> Iterator[MapPins]:
-    """Make the folder for maps of this ``layout``; in the end it goes again unless its maps are to stay."""
+def map_pins(layout: str, trouble: OSError | None) -> Iterator[MapPins]:
+    """Make the folder for maps of this ``layout``; in the end it goes again unless its maps are to stay.
+
+    ``trouble`` is why this process does not hold the folder of the namespace; None if it does.
+    """
+    if trouble:
+        yield MapPins(None, None, trouble)
+        return
+    path = folder() / f"{_MAPS}{layout}-{_cookie()}"
     try:
-        path = _map_folder(layout)
-        pins = MapPins(path, stay=any(path.iterdir()))
-    except OSError:
-        yield MapPins(None, stay=False)
+        path.mkdir(mode=0o700, exist_ok=True)
+        pins = MapPins(path.parent, path, stay=any(path.iterdir()))
+    except OSError as error:
+        yield MapPins(path.parent, None, error)
         return
     try:
         yield pins
@@ -65,17 +79,6 @@ def map_pins(layout: str) -> Iterator[MapPins]:
         if not pins.stay:
             with suppress(OSError):
                 remove(path)
-                path.parent.rmdir()
-                path.parent.parent.rmdir()
-
-
-def _map_folder(layout: str) -> Path:
-    path = folder() / f"{_MAPS}{layout}-{_cookie()}"
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except FileNotFoundError:  # a daemon of another namespace has just removed the parent, which had become empty
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path
 
 
 def _cookie() -> int:
@@ -94,17 +97,20 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def left_behind(path: Path) -> Iterator[dict[int, int]]:
+def left_behind(path: Path | None) -> Iterator[dict[int, int]]:
     """Open the programs that a daemon has left: descriptors by program id; closed, and none of them, in the end."""
     programs: dict[int, int] = {}
     try:
         pins: list[Path] = []
         with suppress(OSError):  # a bpffs that this user may not look into
-            pins += path.glob("[0-9]*")
+            pins += path.glob("[0-9]*") if path else ()
         for pin in pins:
             with suppress(OSError):
                 fd = libbpf.open_pin(pin)
-                programs[libbpf.program_id(fd)] = fd
+                try:
+                    programs[libbpf.program_id(fd)] = fd
+                except OSError:
+                    os.close(fd)
         yield programs
     finally:
         while programs:  # nobody may take the numbers, which are others' soon, for these programs
@@ -128,10 +134,7 @@ def unpin_program(path: Path, program_id: int) -> None:
 
 
 def unpin(path: Path, *but: str) -> list[str]:
-    """Remove every pin of the namespace but the programs and folders of maps named ``but``; return what was removed.
-
-    Folders that are empty then go, too.
-    """
+    """Remove every pin in ``path`` but the programs and folders of maps named ``but``; return what was removed."""
     removed = []
     with suppress(OSError):
         for entry in path.iterdir():
@@ -139,6 +142,4 @@ def unpin(path: Path, *but: str) -> list[str]:
                 continue
             remove(entry)
             removed.append(entry.name)
-        path.rmdir()
-        path.parent.rmdir()
     return removed

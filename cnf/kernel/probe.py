@@ -50,8 +50,6 @@ print(json.dumps(answer))
 """
 BCC_PATIENCE: Final = 60.0
 
-LOCK: Final = "@cnfd"  # of cnf/lock.py, as /proc/net/unix has it
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -132,12 +130,6 @@ def bpffs_is_mounted() -> bool:
     """Tell whether there is a bpffs where cnfd pins its program."""
     mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="backslashreplace").splitlines()
     return any(mount.split()[1:3] == [str(BPFFS), "bpf"] for mount in mounts)
-
-
-def lock_is_held() -> bool:
-    """Tell whether a cnfd runs in this network namespace; to ask its socket would take a place in a queue of two."""
-    sockets = Path("/proc/self/net/unix").read_text(encoding="utf-8", errors="backslashreplace").splitlines()
-    return any(line.split()[7:] == [LOCK] for line in sockets)
 
 
 def available_memory() -> int:

@@ -61,6 +61,7 @@ class Machine:
 
     def __init__(self, init: int) -> None:
         """Take the process id that its PID 1 has on this machine."""
+        self.init = init
         self._enter = ("nsenter", f"--target={init}", "--mount", "--uts", "--ipc", "--net", "--pid", "--root", "--wd")
 
     def try_to(self, *command: str) -> subprocess.CompletedProcess[str]:

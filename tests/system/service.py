@@ -9,8 +9,12 @@ from typing import Any, Final
 from tests.net.wait import wait_for
 from tests.system.machine import CHECKOUT, HOME, Machine
 
-UNIT_FILE: Final = "/usr/local/lib/systemd/system/cnfd.service"
+UNITS: Final = "/usr/local/lib/systemd/system"
+UNIT_FILE: Final = f"{UNITS}/cnfd.service"
+DETACH_UNIT_FILE: Final = f"{UNITS}/cnfd-detach.service"
 USER_FILE: Final = "/usr/local/lib/sysusers.d/cnf.conf"
+INSTALLED: Final = {"cnfd.service": UNIT_FILE, "cnfd-detach.service": DETACH_UNIT_FILE, "cnf.sysusers": USER_FILE}
+"""Where files of the folder systemd go."""
 DROP_IN: Final = "/run/systemd/system/cnfd.service.d/test.conf"
 CONFIG: Final = "/etc/cnf/cnf.toml"
 NODE, FAR = "192.0.2.1", "192.0.2.2"
@@ -35,14 +39,14 @@ class Service:
     def install(self) -> None:
         """Put the unit and its user in place, and the checkout where deploy/install.sh has the current version."""
         self.machine.run("ln", "-sfn", ".", f"{HOME}/current")
-        for name, path in (("cnfd.service", UNIT_FILE), ("cnf.sysusers", USER_FILE)):
+        for name, path in INSTALLED.items():
             self.machine.run("install", "-D", "-m", "644", f"{HOME}/systemd/{name}", path)
         self.machine.run("systemd-sysusers", USER_FILE)
         self.reset()
 
     def remove(self) -> None:
         """Take away what ``install()`` and the tests have put in place."""
-        self.machine.run("rm", "-rf", UNIT_FILE, USER_FILE, f"{HOME}/current", "/etc/cnf", "/var/lib/cnf")
+        self.machine.run("rm", "-rf", *INSTALLED.values(), f"{HOME}/current", "/etc/cnf", "/var/lib/cnf")
         self.machine.run("userdel", "cnf")
         self.machine.run("systemctl", "daemon-reload")
 
@@ -86,15 +90,16 @@ class Service:
         """Wait until systemd has started it a second time, and it is ready."""
         wait_for(lambda: (self.show("NRestarts"), self.show("ActiveState")) == ("1", "active"), "a restart", 30)
 
-    def journal(self) -> list[str]:
-        """Return what it has written to the journal since the last reset."""
+    def journal(self, *options: str) -> list[str]:
+        """Return what it has written to the journal since the last reset; ``options`` are journalctl's."""
         self.machine.run("journalctl", "--sync")
         since = f"--since=@{self._since:.6f}"
-        return self.machine.run("journalctl", "-q", "-o", "cat", since, "_SYSTEMD_UNIT=cnfd.service").splitlines()
+        written = self.machine.run("journalctl", "-q", "-o", "cat", since, *options, "_SYSTEMD_UNIT=cnfd.service")
+        return written.splitlines()
 
     def events(self, event: str) -> list[dict[str, Any]]:
         """Return the journal's entries of one event."""
-        entries = (json.loads(line) for line in self.journal())
+        entries = (json.loads(line) for line in self.journal() if line.startswith("{"))
         return [entry for entry in entries if entry["event"] == event]
 
     def program(self, interface: str) -> int | None:

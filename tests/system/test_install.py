@@ -13,6 +13,7 @@ import pytest
 from tests.net.wait import wait_for
 from tests.system.machine import CACHE, CHECKOUT, HOME, Machine
 from tests.system.service import CONFIG, DROP_IN, Service
+from tests.system.traffic import LIMITS, nothing_lost
 
 MOVED: Final = "/opt/checkout"
 """Where the machine's checkout is meanwhile: HOME is what the script installs to."""
@@ -132,6 +133,17 @@ def test_upgrade_and_back(installer: Installer) -> None:
     assert installer.running()[0] == "9.1"
     installer.succeed("--restart", script=f"{PREVIOUS}/{SCRIPT}")
     assert (installer.running()[0], installer.target(CURRENT)) == (before[0], old)
+
+
+def test_an_upgrade_has_no_gap(installer: Installer) -> None:
+    """While a new version is put in the place of the one that runs, every packet is counted, and limits hold."""
+    installer.succeed()
+    installer.service.configure(installer.service.example("nic0") + LIMITS)
+    installer.service.start()
+    with nothing_lost(installer.service):
+        installer.renew("9.5")
+        installer.succeed("--restart")
+        assert installer.running()[0] == "9.5"
 
 
 def test_upgrade_keeps_what_is_in_use(installer: Installer) -> None:

@@ -6,16 +6,19 @@ import json
 import re
 from functools import partial
 
+import pytest
+
 from tests.net.wait import wait_for
 from tests.system.machine import HOME
-from tests.system.service import FAR, NODE, UNIT_FILE, Service
+from tests.system.service import DETACH_UNIT_FILE, FAR, NODE, UNIT_FILE, Service
+from tests.system.traffic import LIMITS, nothing_lost
 
 IN_FAR = ("ip", "netns", "exec", "far")
 
 
 def test_unit_file_is_valid(service: Service) -> None:
-    """Systemd has nothing to say against the unit file."""
-    verified = service.machine.try_to("systemd-analyze", "verify", "--man=no", UNIT_FILE)
+    """Systemd has nothing to say against the unit files."""
+    verified = service.machine.try_to("systemd-analyze", "verify", "--man=no", UNIT_FILE, DETACH_UNIT_FILE)
     assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
 
 
@@ -64,25 +67,103 @@ def test_stop_leaves_nothing(service: Service) -> None:
         assert service.machine.try_to("test", "-e", path).returncode == 1
 
 
+def test_a_restart_has_no_gap(service: Service) -> None:
+    """Over ``systemctl restart`` every packet is counted, none over the limit comes through, and counts go on."""
+    service.configure(service.example("nic0").replace('"5s"               # from', '"200ms" # from') + LIMITS)
+    service.start()
+    with nothing_lost(service):
+        for _ in range(3):
+            before = service.show("MainPID"), service.program("nic0")
+            service.machine.run("systemctl", "restart", "cnfd")
+            assert service.show("MainPID") != before[0]
+            assert service.program("nic0") not in (before[1], None)
+    service.machine.run("systemctl", "stop", "cnfd")
+    assert service.program("nic0") is None
+
+
+def test_a_restart_with_a_bad_file_has_no_gap(service: Service) -> None:
+    """A restart that the file makes fail leaves the program at work, and the next one goes on with its counts."""
+    good = service.example("nic0").replace('"5s"               # from', '"200ms" # from') + LIMITS
+    service.configure(good)
+    service.start()
+    with nothing_lost(service):
+        service.configure(good + "\n[flow]\n")
+        assert service.machine.try_to("systemctl", "restart", "cnfd").returncode != 0
+        assert (service.show("ActiveState"), service.show("ExecMainStatus")) == ("failed", "78")
+        assert service.program("nic0") is not None
+        service.configure(good)
+        service.machine.run("systemctl", "restart", "cnfd")
+
+
+@pytest.mark.parametrize("state", ["failed", "auto-restart"])
+def test_stop_leaves_nothing_of_one_that_has_failed(service: Service, state: str) -> None:
+    """What goes on without a daemon, since the next start was refused, is taken back by a stop, too."""
+    service.start()
+    if state == "failed":
+        service.configure("[flow]\n")
+    else:
+        service.override("Environment=PYTHONPATH=/nowhere\nRestartSec=1h\nExecStartPre=/bin/false")
+    assert service.machine.try_to("systemctl", "restart", "cnfd").returncode != 0
+    assert service.show("SubState") == state
+    assert service.program("nic0") is not None
+
+    service.machine.run("systemctl", "stop", "cnfd")
+
+    assert service.program("nic0") is None
+    assert service.machine.try_to("test", "-e", "/sys/fs/bpf/cnf").returncode == 1
+
+
+def test_stop_while_starting_leaves_nothing(service: Service) -> None:
+    """A stop that comes before a restart is through leaves nothing of the daemon before."""
+    service.start()
+    service.machine.run("systemctl", "restart", "--no-block", "cnfd")
+    wait_for(lambda: service.show("StatusText") == "compiling the program", "the compiler to start")
+    service.machine.run("systemctl", "stop", "cnfd")
+    assert service.program("nic0") is None
+    assert service.machine.try_to("test", "-e", "/sys/fs/bpf/cnf").returncode == 1
+
+
+def test_what_is_to_be_kept_is_kept(service: Service) -> None:
+    """With on_exit = "keep" the program stays after a stop, until ``cnfctl detach``."""
+    service.configure('on_exit = "keep"\n' + service.example("nic0").replace('on_exit = "detach"', "", 1))
+    service.start()
+    before = service.program("nic0")
+    service.machine.run("systemctl", "stop", "cnfd")
+    assert service.program("nic0") == before
+    service.machine.run(f"{HOME}/current/.venv/bin/cnfctl", "detach")
+    assert service.program("nic0") is None
+
+
+def test_journal_knows_what_is_serious(service: Service) -> None:
+    """``journalctl -p warning`` shows warnings and errors, the line that a refused start ends with among them."""
+    service.configure(service.example("nic0") + '\n[[interfaces]]\nname = "nic9"\n')
+    service.start()
+    service.configure("[flow]\n")
+    assert service.machine.try_to("systemctl", "restart", "cnfd").returncode != 0
+    assert service.journal("-p", "info..info") != []
+    warning, error = service.journal("-p", "warning")
+    assert json.loads(warning)["event"] == "interface missing, waiting for it"
+    assert error.startswith("cnfd: configuration /etc/cnf/cnf.toml: ")
+
+
 def test_good_reload(service: Service) -> None:
     """``systemctl reload`` puts the program on an interface that is new in the file, without a restart."""
     service.start()
     before = service.show("MainPID"), service.program("nic0")
     service.configure(service.example("nic*"))
     service.machine.run("systemctl", "reload", "cnfd")
-    wait_for(lambda: service.events("reloaded"), "the reload")
     assert service.program("nic1") == service.program("nic0")
     assert (service.show("MainPID"), service.program("nic0")) == before
     assert service.show("ActiveState") == "active"
 
 
 def test_bad_reload(service: Service) -> None:
-    """A file with an error in it changes nothing but the log, which names the key."""
+    """For a file with an error in it ``systemctl reload`` fails, the journal names the key, and all stays as it was."""
     service.start()
     before = service.show("MainPID"), service.program("nic0")
     service.configure(service.example("nic*") + "\n[flow]\n")
-    service.machine.run("systemctl", "reload", "cnfd")
-    (refused,) = wait_for(lambda: service.events("reload refused, the settings stay as they were"), "the refusal")
+    assert service.machine.try_to("systemctl", "reload", "cnfd").returncode != 0
+    (refused,) = service.events("reload refused, the settings stay as they were")
     assert refused["level"] == "error"
     assert "flow: unknown key, did you mean flows?" in refused["error"]
     assert (service.show("MainPID"), service.program("nic0"), service.program("nic1")) == (*before, None)

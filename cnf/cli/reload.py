@@ -1,0 +1,17 @@
+"""``cnfctl reload``: have the daemon read its configuration again, and wait for what comes of it."""
+
+from __future__ import annotations
+
+import argparse
+
+from cnf.cli.client import Client
+from cnf.cli.units import printable
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Reload, say what is in force now, and return the exit status; a refusal is the daemon's own line."""
+    reply = Client(arguments.socket).reload()
+    print(printable(f"reloaded {reply['source']}"))
+    if reply["restart_only"]:
+        print(f"change at a restart only: {', '.join(reply['restart_only'])}")
+    return 0

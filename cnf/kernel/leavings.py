@@ -1,0 +1,79 @@
+"""What a daemon that is gone has left on the interfaces, and how it is taken back.
+
+Its program is known by a pin. Where that is missing, it is known by its name and by a map that no other has: to look at
+a program by its id takes CAP_SYS_ADMIN.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from cnf.errors import AttachError
+from cnf.kernel import libbpf, pins
+from cnf.kernel.attach import Attacher
+from cnf.kernel.links import Link, Links
+
+PROGRAM: Final = "cnf_ingress"
+MAP: Final = "table_counters"
+_NONE: Final = -1
+"""No program of this process's own: there is nothing that it could attach."""
+
+
+class Taken(NamedTuple):
+    """What has been taken back, and what not."""
+
+    interfaces: tuple[str, ...]
+    """From which a program was taken off."""
+    unpinned: tuple[str, ...]
+    refused: tuple[str, ...]
+    """Interfaces that have kept it, in a line each; then the pins stay, by which it is known the next time."""
+
+
+def take_back(folder: Path | None, links: Links) -> Taken:
+    """Take what a daemon of this network namespace has left off every interface, and unpin it; nothing else.
+
+    ``folder`` is the one of the pins, which this process holds; None if it does not.
+
+    Raises:
+        KernelError: the interfaces cannot be listed.
+
+    """
+    interfaces, refused = [], []
+    with pins.left_behind(folder) as programs:
+        present = links.read()
+        with _unpinned(present, programs) as others, Attacher(_NONE, 0, {**programs, **others}) as attacher:
+            for link in present:
+                try:
+                    if attacher.clean(link):
+                        interfaces.append(link.name)
+                except AttachError as error:
+                    refused.append(str(error))
+    unpinned = pins.unpin(folder) if folder and not refused else []
+    return Taken(tuple(interfaces), tuple(unpinned), tuple(refused))
+
+
+def is_ours(program: int) -> bool:
+    """Tell whether a program, by descriptor, is of some version of cnfd. Raises OSError."""
+    return libbpf.name_of(program) == PROGRAM and MAP in libbpf.map_names(program)
+
+
+@contextmanager
+def _unpinned(present: tuple[Link, ...], pinned: Mapping[int, int]) -> Iterator[dict[int, int]]:
+    """Open the programs of ours that are on interfaces and not pinned: descriptors by program id."""
+    found: dict[int, int] = {}
+    try:
+        for number in {link.program.id for link in present if link.program} - pinned.keys():
+            with suppress(OSError):
+                fd = libbpf.open_program(number)
+                if is_ours(fd):
+                    found[number] = fd
+                else:
+                    os.close(fd)
+        yield found
+    finally:
+        for fd in found.values():
+            os.close(fd)

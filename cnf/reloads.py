@@ -1,0 +1,76 @@
+"""Reloads that others ask for: the main thread does them, and whoever has asked waits for what came of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from cnf.errors import CnfError, UnavailableError
+
+PATIENCE: Final = 8.0
+"""Seconds that a caller waits: less than cnfctl waits for the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """A reload that has been done."""
+
+    source: str
+    """Where the settings came from."""
+    restart_only: tuple[str, ...]
+    """Keys that differ from what is in use, and change at a restart only."""
+
+
+class Reloads:
+    """Reloads by number. ``ask()`` may be called from any thread; all else belongs to the main thread."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        """``wake`` has the main thread call ``do()`` soon."""
+        self._wake = wake
+        self._changed = threading.Condition()
+        self._asked = 0
+        self._done = 0
+        self._outcome: Reloaded | CnfError = UnavailableError("nothing has been reloaded yet")
+        self._closed = False
+
+    def ask(self) -> Reloaded:
+        """Have the settings read again, and return what came of it once they are in force.
+
+        Raises:
+            CnfError: they were refused, and those from before stay.
+            UnavailableError: the daemon is busy, or about to end.
+
+        """
+        with self._changed:
+            self._asked += 1
+            number = self._asked
+            self._wake()
+            self._changed.wait_for(lambda: self._closed or self._done >= number, PATIENCE)
+            if self._done < number:
+                why = "cnfd is about to end" if self._closed else f"cnfd is busy for more than {PATIENCE:g} s"
+                raise UnavailableError(f"{why}: the settings are not read again yet (see: journalctl -u cnfd)")
+            outcome = self._outcome
+        if isinstance(outcome, CnfError):
+            raise outcome
+        return outcome
+
+    def do(self, reload: Callable[[], Reloaded]) -> None:
+        """Do one for all that have asked up to now; ``reload`` raises CnfError for settings that it refuses."""
+        with self._changed:
+            number = self._asked
+        outcome: Reloaded | CnfError
+        try:
+            outcome = reload()
+        except CnfError as error:
+            outcome = error
+        with self._changed:
+            self._done, self._outcome = number, outcome
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
