@@ -55,19 +55,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         _run(settings, source, load)
     except CnfError as error:
-        prefix = systemd.priority(logging.ERROR, sys.stderr)
-        print(f"{prefix}cnfd: {error}", file=sys.stderr)  # noqa: T201 - the one line that an error is
-        systemd.notify(STATUS=str(error))
-        return error.exit_status
+        return _fail(str(error), error.exit_status)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is one line, and systemd starts another
         import structlog  # noqa: PLC0415 - as below
 
         structlog.get_logger().debug("where it failed", exc_info=True)
-        line = f'{error!r} (this is a defect of cnfd; log.level = "debug" shows where)'
-        print(f"cnfd: {line}", file=sys.stderr)  # noqa: T201 - the one line that an error is
-        systemd.notify(STATUS=line)
-        return os.EX_SOFTWARE
+        return _fail(f'{error!r} (this is a defect of cnfd; log.level = "debug" shows where)', os.EX_SOFTWARE)
     return 0
+
+
+def _fail(line: str, exit_status: int) -> int:
+    prefix = systemd.priority(logging.ERROR, sys.stderr)
+    print(f"{prefix}cnfd: {line}", file=sys.stderr)  # noqa: T201 - the one line that an error is
+    systemd.notify(STATUS=line)
+    return exit_status
 
 
 def _loader(path: Path | None, interfaces: Sequence[str]) -> tuple[str, Callable[[], config.Settings]]:

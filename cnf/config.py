@@ -7,6 +7,7 @@ reader takes a TOML value and its key path, and returns the setting or refuses i
 """
 
 import codecs
+import errno
 import ipaddress
 import platform
 import re
@@ -17,7 +18,7 @@ from typing import Annotated, Final, Literal
 
 from attrs import field, frozen
 
-from cnf.errors import ConfigError, PrivilegeError, Problem
+from cnf.errors import ConfigError, PrivilegeError, Problem, UnavailableError
 from cnf.options import (
     BOOLEAN,
     INTERFACE,
@@ -185,7 +186,11 @@ class Settings:
 def load(path: Path) -> Settings:
     """Read the file ``path``.
 
-    Raises ConfigError with every problem in it, and PrivilegeError when it may not be read.
+    Raises:
+        ConfigError: with every problem in it, or it is no file.
+        PrivilegeError: it may not be read.
+        UnavailableError: its file system fails.
+
     """
     source = printable(str(path))
     try:
@@ -198,7 +203,9 @@ def load(path: Path) -> Settings:
         message = f"configuration {source}: {error.strerror} (run as root, or let this user read the file)"
         raise PrivilegeError(message) from None
     except OSError as error:
-        raise _error(source, str(error.strerror)) from None
+        if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            raise _error(source, str(error.strerror)) from None
+        raise UnavailableError(f"configuration {source}: {error.strerror}") from None
     if len(data) > MAX_FILE_BYTES:
         raise _error(source, f"larger than {MAX_FILE_BYTES >> 20} MiB")
     # Without its mark it is known by the first character, which is ASCII: one of the two bytes is zero.

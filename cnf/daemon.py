@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from cnf import __version__, log, ssh, systemd
 from cnf.config import Settings
 from cnf.control import Control
-from cnf.errors import AttachError, CnfError, ConfigError, Problem
+from cnf.errors import AttachError, CnfError, KernelError, UnavailableError
 from cnf.event_reader import EventReader
 from cnf.events import Context
 from cnf.exposition import Exposition
@@ -52,6 +52,8 @@ RECONCILE_INTERVAL: Final = 10.0
 """Seconds between looks at the interfaces without a notification, to take back a hook that came free."""
 SETTLING: Final = 0.1
 """Seconds from a notification to the look: one for many, and at interfaces that are where they will stay."""
+UNHEARD: Final = 1.0
+"""Seconds from one look to the next while notifications cannot be read."""
 NO_LIMITS: Final = Limits(mode="off")
 """What a file without the table means to a daemon that was started with it."""
 
@@ -72,6 +74,7 @@ class Daemon:
         self._registry = CollectorRegistry()
         self._limiter: Limiter | None = None
         self._pinned = False
+        self._listening = True
         self._reloads = Reloads(lambda: os.kill(os.getpid(), signal.SIGHUP))
 
     def run(self, map_pins: pins.MapPins) -> None:
@@ -89,7 +92,7 @@ class Daemon:
             group = _group(self._settings.control.group)
             path = Path(self._settings.control.socket)
             control_socket = stack.enter_context(listen_unix(path, group))
-            stack.callback(path.unlink, missing_ok=True)
+            stack.callback(_unlink, path)
             metrics = self._settings.metrics
             metrics_sockets = stack.enter_context(listen_tcp(metrics.host, metrics.port, self._log))
 
@@ -165,8 +168,8 @@ class Daemon:
             now = time.monotonic()
             if self._signals.take_reload():
                 self._reloads.do(self._reload)
-            if self._links.changed():
-                next_reconcile = min(next_reconcile, now + SETTLING)
+            if self._notified():
+                next_reconcile = min(next_reconcile, now + (SETTLING if self._listening else UNHEARD))
             if now >= next_reconcile:
                 self._reconcile()
                 if self._limiter:
@@ -178,8 +181,20 @@ class Daemon:
                 # From the planned time, so that drains keep their beat; from now, when one took longer than that.
                 next_drain = max(next_drain + self._settings.flows.drain_interval, now)
             systemd.notify(WATCHDOG=1, STATUS=self._state.summary())
-            self._signals.wait(min(next_drain, next_reconcile, now + watchdog) - time.monotonic(), self._links)
+            others = [self._links] if self._listening else []
+            self._signals.wait(min(next_drain, next_reconcile, now + watchdog) - time.monotonic(), *others)
         self._log.info("stopping", signal=self._signals.stop.name)
+
+    def _notified(self) -> bool:
+        """Tell whether the interfaces may have changed; what cannot be read is not waited for until the next look."""
+        try:
+            changed = self._links.changed()
+        except KernelError as error:
+            self._listening = False
+            self._log.error("notifications about interfaces not read", error=str(error))
+            return True
+        self._listening = True
+        return changed
 
     def _limit(self, stack: contextlib.ExitStack) -> None:
         """Put the limits in force, if there are any."""
@@ -376,12 +391,18 @@ class Daemon:
         }
 
 
+def _unlink(path: Path) -> None:
+    """Remove the socket; where its folder has become another's, it stays."""
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
 def _group(name: str) -> int | None:
-    """Return the gid of ``name``; None for no name."""
+    """Return the gid of ``name``; None for no name. Raises UnavailableError, since it may come yet."""
     if not name:
         return None
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        problem = Problem("control.group", f"there is no group {name!r} here (groupadd {name}, or leave it empty)")
-        raise ConfigError("control", [problem]) from None
+        message = f"control.group: there is no group {name!r} here (groupadd {name}, or leave it empty)"
+        raise UnavailableError(message) from None

@@ -233,7 +233,13 @@ class Interfaces:
                 self._log.info("xdp detached", interface=link.name)
         except CnfError as error:
             self._log.error("detaching failed", interface=link.name, error=str(error))
-        self.tallies.unseat(index)
+        self._unseat(index, link.name)
+
+    def _unseat(self, index: int, name: str) -> None:
+        try:
+            self.tallies.unseat(index)
+        except CnfError as error:
+            self._log.error("counters not freed", interface=name, error=str(error))
 
     def _join_members(self, bond: Link) -> None:
         """Have what comes in through a bond's members count as the bond's: in native mode they run the program."""

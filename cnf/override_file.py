@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from contextlib import suppress
@@ -14,13 +15,21 @@ from cnf.rules import written
 
 
 def load(path: Path) -> Overrides:
-    """Read the file ``path``; a missing one holds nothing. Raises ConfigError with every problem in it."""
+    """Read the file ``path``; a missing one holds nothing.
+
+    Raises:
+        ConfigError: with every problem in it, or it is no file.
+        PrivilegeError, UnavailableError: it cannot be read.
+
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return Overrides()
     except OSError as error:
-        raise _error(path, Problem("", str(error.strerror))) from error
+        if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG):
+            raise _error(path, Problem("", str(error.strerror))) from error
+        raise _failure(path, error) from error
     try:
         text = data.decode()
     except UnicodeDecodeError as error:

@@ -61,7 +61,7 @@ class Signals:
         try:
             while self._wakeup.recv(4096):
                 pass
-        except BlockingIOError:
+        except OSError:  # none is left; or none can be read, which the next call tries again
             return
 
     def take_reload(self) -> bool:

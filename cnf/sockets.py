@@ -22,6 +22,8 @@ RECEIVE_BUFFER: Final = 16 << 10
 """Bytes that the kernel is asked to keep of what a client sends before it is read; it takes about twice as many."""
 NOT_HERE: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 """What bind(2) and socket(2) say of an address that this machine does not have, or cannot."""
+NO_PLACE: Final = {None, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EINVAL}
+"""What is said of a path at which there can never be a socket; Python itself, without a number, of one too long."""
 IPV6_OFF: Final = 'for IPv4 alone write "0.0.0.0:{port}"'
 
 SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python's socket module does not name it
@@ -118,15 +120,15 @@ def listen_unix(path: Path, group: int | None) -> socket.socket:
     """Return a listening Unix socket, for root and ``group`` only; take over a stale socket file, nothing else.
 
     Raises:
-        UnavailableError: another daemon answers there.
-        ConfigError: something that is no socket is there, or the directory cannot be had.
+        UnavailableError: another daemon answers there, or the file system is full, or fails.
+        ConfigError: something that is no socket is there, or no socket can ever be.
         PrivilegeError: the file system refuses.
 
     """
-    _clear_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     umask = os.umask(0o022)
     try:
+        _clear_stale(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         path.parent.mkdir(parents=True, exist_ok=True)
         os.umask(0o177)
         listener.bind(str(path))
@@ -139,7 +141,10 @@ def listen_unix(path: Path, group: int | None) -> socket.socket:
             "member of control.group)"
         ) from error
     except OSError as error:
-        raise ConfigError("control", [Problem("control.socket", f"{path}: {error.strerror}")]) from error
+        words = error.strerror or str(error)
+        if error.errno in NO_PLACE:
+            raise ConfigError("control", [Problem("control.socket", f"{path}: {words}")]) from error
+        raise UnavailableError(f"control.socket {path}: {words} (make room there, or choose another path)") from error
     finally:
         os.umask(umask)
     listener.listen(BACKLOG)

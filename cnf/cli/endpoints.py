@@ -33,8 +33,8 @@ def judge_control(control: config.Control, answering: Status | None, daemon: Sta
             grp.getgrnam(control.group)
         except KeyError:
             hint = f"groupadd {control.group}, or leave it empty"
-            problem = Problem("control.group", f"there is no group {control.group!r} here ({hint})")
-            raise ConfigError("control", [problem]) from None
+            message = f"control.group: there is no group {control.group!r} here ({hint})"
+            raise UnavailableError(message) from None
     if daemon:
         return f"{path}: held by the cnfd that runs"
     if answering:  # from another network namespace

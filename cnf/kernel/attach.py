@@ -139,7 +139,12 @@ class Attacher:
         return attached.mode if attached is not None and attached.id == self.program_id else None
 
     def query(self, ifindex: int) -> Program | None:
-        """Return what is on the interface; None if there is no program, or no interface."""
+        """Return what is on the interface; None if there is no program, or no interface.
+
+        Raises:
+            AttachError: it cannot be told.
+
+        """
         try:
             # A socket of its own: pyroute2 keeps the acknowledgement behind the answer for as long as the socket lives.
             asking = reported(f"ifindex {ifindex}: asking for its program", AttachError)
@@ -149,6 +154,8 @@ class Attacher:
             if error.code == errno.ENODEV:
                 return None
             raise AttachError(f"ifindex {ifindex}: asking for its program failed: {_words(error)}") from error
+        except OSError as error:
+            raise AttachError(f"ifindex {ifindex}: asking for its program failed: {error.strerror}") from error
         return program_on(message)
 
     def _set(self, ifindex: int, fd: int, flags: int, expected: int | None = None) -> None:

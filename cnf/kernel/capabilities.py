@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from cnf.errors import KernelError
+
 # Numbers of linux/capability.h
 NEEDED: Final = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}
 SPEED: Final = {"CAP_PERFMON": 38}
@@ -50,7 +52,7 @@ def explain(names: tuple[str, ...]) -> str:
 
 
 def drop(unwanted: Mapping[str, int], attempt: Callable[[], object]) -> tuple[str, ...]:
-    """Drop each of the ``unwanted`` without which ``attempt`` raises no OSError; return the names of those.
+    """Drop each of the ``unwanted`` without which ``attempt`` raises no KernelError; return the names of those.
 
     That is for good, for the calling thread and all that it starts from then on. What is not permitted any more is not
     ambient either: capabilities(7).
@@ -66,7 +68,7 @@ def drop(unwanted: Mapping[str, int], attempt: Callable[[], object]) -> tuple[st
         _set(effective & others, permitted, inheritable)
         try:
             attempt()
-        except OSError:
+        except KernelError:
             _set(effective, permitted, inheritable)
         else:
             _set(effective & others, permitted & others, inheritable & others)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from cnf.errors import AttachError
+from cnf.errors import AttachError, MapError
 from cnf.kernel import libbpf, pins
 from cnf.kernel.attach import Attacher
 from cnf.kernel.links import Link, Links
@@ -57,8 +57,11 @@ def take_back(folder: Path | None, links: Links) -> Taken:
 
 
 def is_ours(program: int) -> bool:
-    """Tell whether a program, by descriptor, is of some version of cnfd. Raises OSError."""
-    return libbpf.name_of(program) == PROGRAM and MAP in libbpf.map_names(program)
+    """Tell whether a program, by descriptor, is of some version of cnfd; what cannot be told is not."""
+    try:
+        return libbpf.name_of(program) == PROGRAM and MAP in libbpf.map_names(program)
+    except (OSError, MapError):
+        return False
 
 
 @contextmanager
@@ -69,10 +72,9 @@ def _unpinned(present: tuple[Link, ...], pinned: Mapping[int, int]) -> Iterator[
         for number in {link.program.id for link in present if link.program} - pinned.keys():
             with suppress(OSError):
                 fd = libbpf.open_program(number)
-                if is_ours(fd):
-                    found[number] = fd
-                else:
-                    os.close(fd)
+                found[number] = fd
+                if not is_ours(fd):
+                    os.close(found.pop(number))
         yield found
     finally:
         for fd in found.values():

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cnf.errors import UnavailableError
+from cnf.errors import MapError, UnavailableError
 
 LIBRARY = "libbpf.so.1"
 
@@ -52,7 +52,7 @@ class ProgInfo(ctypes.Structure):
     _fields_ = (
         ("type", ctypes.c_uint32),
         ("id", ctypes.c_uint32),
-        ("code", ctypes.c_uint32 * 10),  # tag, lengths and addresses of the code, when it was loaded, by whom
+        ("code", ctypes.c_uint32 * 11),  # tag, lengths and addresses of the code, when it was loaded, by whom
         ("nr_map_ids", ctypes.c_uint32),
         ("map_ids", ctypes.c_uint64),
         ("name", ctypes.c_char * 16),
@@ -169,8 +169,11 @@ def map_names(program: int) -> list[str]:
 
 
 def map_info(fd: int) -> MapInfo:
-    """Return what the map behind ``fd`` is."""
-    return _info(fd, MapInfo())
+    """Return what the map behind ``fd`` is. Raises MapError."""
+    try:
+        return _info(fd, MapInfo())
+    except OSError as error:
+        raise MapError(f"asking for what a map is failed: {error.strerror}", errno=error.errno or 0) from error
 
 
 def pin(fd: int, path: Path) -> None:
@@ -184,7 +187,12 @@ def open_pin(path: Path) -> int:
 
 
 def run(fd: int, frame: bytes, repeat: int) -> tuple[int, bytes, int]:
-    """Run an XDP program on ``frame`` (14 bytes or more); return verdict, frame afterwards, nanoseconds a run."""
+    """Run an XDP program on ``frame`` (14 bytes or more); return verdict, frame afterwards, nanoseconds a run.
+
+    Raises:
+        OSError: the kernel refused.
+
+    """
     size = max(len(frame), 64)
     data_in = ctypes.create_string_buffer(frame, len(frame))
     data_out = ctypes.create_string_buffer(size)

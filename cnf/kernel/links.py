@@ -107,7 +107,7 @@ class Links:
         return self._events.fileno()
 
     def changed(self) -> bool:
-        """Tell whether anything has changed since the last call."""
+        """Tell whether anything has changed since the last call. Raises KernelError."""
         changed = False
         while True:
             try:

@@ -15,12 +15,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Literal
 
 from cnf.config import MAX_INTERFACES, Settings
-from cnf.errors import CnfError, CompileError, KernelError, PrivilegeError, UnavailableError, VerifierError
+from cnf.errors import (
+    CnfError,
+    CompileError,
+    KernelError,
+    PrivilegeError,
+    UnavailableError,
+    VerifierError,
+)
 from cnf.kernel import capabilities, libbpf
 from cnf.kernel.refusal import reported
 from cnf.rules import room
@@ -164,14 +172,13 @@ class Build:
 
         Raises:
             PrivilegeError: a capability that loading or attaching needs is missing.
+            KernelError: no process can be started.
 
         """
         missing = capabilities.missing()
         if missing:
             raise PrivilegeError(capabilities.explain(missing))
         self._blueprint = blueprint
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by cancel()
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = {
             "source": str(blueprint.source),
             "defines": blueprint.defines | {"CNF_PERFMON": int(not capabilities.missing(capabilities.SPEED))},
@@ -179,13 +186,18 @@ class Build:
             "programs": blueprint.programs,
             "pins": str(pins) if pins else None,
         }
-        with theirs:
-            self._child = subprocess.Popen(
-                [python, "-P", "-m", "cnf.kernel.compile", json.dumps(request)],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=self._log,
-            )
+        with reported("starting the compiling process"), ExitStack() as stack:
+            self._log: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._socket = stack.enter_context(ours)
+            with theirs:
+                self._child = subprocess.Popen(
+                    [python, "-P", "-m", "cnf.kernel.compile", json.dumps(request)],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._log,
+                )
+            stack.pop_all()  # closed by cancel()
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
@@ -208,12 +220,13 @@ class Build:
         """
         maps, programs = self._blueprint.maps, self._blueprint.programs
         try:
-            message, fds, _flags, _address = socket.recv_fds(
-                self._socket, LOG_LIMIT, len(maps) + len(programs), socket.MSG_CMSG_CLOEXEC
-            )
-            self._child.wait()
-            self._log.seek(0)
-            log = self._log.read(LOG_LIMIT).decode(errors="backslashreplace")
+            with reported("taking the program over from the compiling process"):
+                message, fds, _flags, _address = socket.recv_fds(
+                    self._socket, LOG_LIMIT, len(maps) + len(programs), socket.MSG_CMSG_CLOEXEC
+                )
+                self._child.wait()
+                self._log.seek(0)
+                log = self._log.read(LOG_LIMIT).decode(errors="backslashreplace")
         finally:
             self.cancel()
         if not message:
@@ -221,9 +234,15 @@ class Build:
         answer = json.loads(message)
         if "error" in answer:
             raise _FAILURES[answer["error"]](answer["message"], log)
+        if len(fds) < len(maps) + len(programs):  # the kernel hands over as many as there is room for
+            for fd in fds:
+                os.close(fd)
+            raise KernelError("too many open files: no room for the descriptors of the maps (raise LimitNOFILE=)")
         by_name = dict(zip(maps, fds, strict=False))
-        if SECRETS in by_name:
-            _draw_secrets(by_name[SECRETS])
+        with reported("looking at the program that was loaded"):
+            if SECRETS in by_name:
+                _draw_secrets(by_name[SECRETS])
+            program_id = libbpf.program_id(fds[len(maps)])
         return Datapath(
             blueprint=self._blueprint,
             bcc_version=answer["bcc_version"],
@@ -231,7 +250,7 @@ class Build:
             given_up=tuple(answer["given_up"]),
             maps=by_name,
             programs=dict(zip(programs, fds[len(maps) :], strict=True)),
-            program_id=libbpf.program_id(fds[len(maps)]),
+            program_id=program_id,
         )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from cnf.errors import KernelError
 from cnf.kernel import capabilities
 
 ALL = capabilities.NEEDED | capabilities.SPEED
@@ -34,7 +34,7 @@ def test_what_is_needed_stays() -> None:
 
     def needs_bpf() -> None:
         if not own()["Eff"] & BPF:
-            raise PermissionError(errno.EPERM, "Operation not permitted")
+            raise KernelError("Operation not permitted")
 
     with ThreadPoolExecutor(1) as another:
         assert another.submit(capabilities.drop, capabilities.LOADING, needs_bpf).result() == ("CAP_PERFMON",)

@@ -12,7 +12,7 @@ import pytest
 from cnf.kernel import pins
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
-from tests.net.daemon import CNFCTL
+from tests.net.daemon import CNFCTL, CNFD
 from tests.net.foreign import foreign_program
 from tests.net.namespaces import Namespace
 from tests.net.users import as_user, stage
@@ -57,6 +57,49 @@ def test_what_was_left_is_taken_off(node: Node, folders: list[Path]) -> None:
     daemon.start()
     wires[0].send([PACKET] * 3)
     assert daemon.settle(3)["ledger"]["packets"]["received"] == 3
+
+
+def test_what_has_lost_its_pin_is_known(node: Node, folders: list[Path]) -> None:
+    """A program whose pin is gone, or was given another name, is taken off, too; one of its name alone is not."""
+    node.wire("n0")
+    node.wire("n1")
+    daemon = node.daemon("n0").start()
+    daemon.signal(SIGKILL)
+    daemon.ended()
+    for path in folders[0].iterdir():
+        pins.remove(path)
+    with foreign_program("cnf_ingress") as foreign:
+        foreign.attach(node.inside, "n1")
+
+        done = _detach(node.inside)
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[0] == "detached from n0"
+        assert node.inside.programs() == {"n1": foreign.id}
+
+
+def test_a_daemon_without_pins_is_left_alone(node: Node) -> None:
+    """A running daemon that could pin nothing, and holds no lock, is refused as any other that runs."""
+    node.wire("n0")
+    daemon = node.daemon("n0")
+    daemon.command = (
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        'mount -t tmpfs -o ro tmpfs /sys/fs/bpf; exec "$@"',
+        "sh",
+        *CNFD,
+    )
+    daemon.start()
+    program = node.inside.programs()
+
+    refused = _detach(node.inside, (*CNFCTL, "--socket", str(daemon.socket)))
+
+    assert refused.returncode == 69
+    assert f"pid {daemon.pid}" in refused.stderr
+    assert node.inside.programs() == program
+    assert not daemon.events("program was taken off by somebody else, putting it back")
 
 
 def test_what_another_namespace_has_stays(node: Node, folders: list[Path]) -> None:

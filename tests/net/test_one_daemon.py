@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import socket
-from signal import SIGKILL
+import subprocess
+from signal import SIGKILL, SIGUSR2
 
+import pytest
+
+from cnf.kernel import pins
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
+from tests.net.daemon import CNFD
+from tests.net.users import NOBODY
 
 
 def test_a_second_daemon_is_told_who_is_there(node: Node) -> None:
@@ -23,6 +29,46 @@ def test_a_second_daemon_is_told_who_is_there(node: Node) -> None:
     wire.send([frame(IPv4(), UDP())] * 3)
     first.settle(3)
     assert [flow["packets"] for flow in first.flows()] == [3]
+
+
+def test_nobody_else_can_take_the_lock(node: Node) -> None:
+    """Another user, who may have any abstract socket's name and look at every path, keeps no daemon from starting."""
+    node.wire("n0")
+    folder = pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}"
+    folder.mkdir(parents=True)  # as an older version has made it, for others to look into
+    with node.inside.socket(socket.AF_UNIX, socket.SOCK_STREAM) as squatter:
+        squatter.bind("\0cnfd")
+        daemon = node.daemon("n0").start()
+    opened = subprocess.run(
+        ["setpriv", f"--reuid={NOBODY}", "--clear-groups", "ls", folder], capture_output=True, text=True, check=False
+    )
+    assert "Permission denied" in opened.stderr
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert node.daemon("n0").refused()[0] == 69
+    daemon.stop()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("whose", ["folder", "namespace"])
+def test_a_folder_of_another_user_is_not_relied_on(node: Node, whose: str) -> None:
+    """Where bpffs is open to all, and another user was there first, nothing is pinned; all else works, also the end."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n0")
+    make = 'mount -t bpf bpf /sys/fs/bpf; mkdir -p $0; chown 65534 $0; exec "$@"'
+    folder = pins.BPFFS / "cnf"
+    theirs = folder if whose == "folder" else folder / f"netns-{node.inside.path.stat().st_ino}"
+    daemon.command = ("unshare", "--mount", "sh", "-c", make, str(theirs), *CNFD)
+    daemon.start()
+
+    (warning,) = daemon.events("program not pinned")
+    assert (warning["path"], warning["error"]) == (str(theirs), "it is user 65534's, who could change what is in it")
+    assert "mode=0700" in warning["remedy"]
+    wire.send([frame(IPv4(), UDP())] * 3)
+    daemon.settle(3)
+    daemon.signal(SIGUSR2)
+    assert daemon.ended() == 0
+    assert daemon.events("not leaving the program, which is not pinned: the next daemon would not know it")
+    assert node.inside.programs() == {}
 
 
 def test_a_socket_in_use_is_not_taken(node: Node) -> None:

@@ -57,6 +57,34 @@ def test_a_reload_with_a_bad_file_changes_nothing(node: Node) -> None:
     assert [flow["packets"] for flow in daemon.flows()] == [5]
 
 
+def test_whoever_asks_for_a_reload_waits_for_it(node: Node) -> None:
+    """``cnfctl reload`` says what came of it: the file and the keys that wait for a restart, or the refusal with 78."""
+    node.wire("n0")
+    node.wire("n1")
+    daemon = node.daemon("n0", limits={"mode": "shadow"}).start()
+    daemon.configure([{"name": "n*"}], limits={"mode": "shadow"}, flows={"max_entries": 8192})
+
+    done = daemon.ctl("reload")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"reloaded {daemon.config}\nchange at a restart only: flows.max_entries\n"
+    assert node.inside.programs().keys() == {"n0", "n1"}
+
+    too_many = [
+        {"name": f"r{n}", "prefixes": [f"10.{n >> 8}.{n & 255}.0/24"], "packets_per_second": 1} for n in range(3000)
+    ]
+    for wrong, words in (
+        ({"flows": {"idle_timeout": "soon"}}, "flows.idle_timeout"),
+        ({"limits": {"mode": "shadow", "rules": too_many}}, "limits.rules"),
+    ):
+        daemon.configure([{"name": "n0"}], **({"limits": {"mode": "shadow"}} | wrong))
+        refused = daemon.ctl("reload")
+        assert (refused.returncode, refused.stdout) == (78, "")
+        assert words in refused.stderr
+        assert node.inside.programs().keys() == {"n0", "n1"}
+    assert daemon.scrape().total("cnf_config_last_reload_successful") == 0
+
+
 def test_a_reload_without_its_file_changes_nothing(node: Node) -> None:
     """A file that is gone is a refused reload like any other."""
     node.wire("n0")

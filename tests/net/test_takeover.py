@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from signal import SIGHUP, SIGKILL, SIGTERM
+from signal import SIGHUP, SIGKILL, SIGTERM, SIGUSR2, Signals
 from threading import Event
 from typing import Any, Final
 
@@ -180,6 +180,44 @@ def test_left_on_purpose(node: Node, folder: Path, table: str) -> None:
     ledger = daemon.settle(14)["ledger"]["packets"]
     assert (ledger["live"] + ledger["expired"], ledger["dropped"], ledger["evicted"]) == (10, 4, 0)
     assert verdicts(daemon.limits(), "few") == (10, 4, 0)
+
+
+def test_left_for_a_restart(node: Node, folder: Path) -> None:
+    """SIGUSR2 ends the daemon as a restart needs it, whatever on_exit says: limits hold, and the next one goes on."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n0", limits=RATION, flows=QUICK).start()
+    wire.send([packet(LIMITED)] * 12)
+    daemon.settle(12)
+    program, left = node.inside.programs(), _pinned(folder)
+
+    daemon.signal(SIGUSR2)
+    daemon.signal(SIGTERM)  # systemd's, behind it
+    assert daemon.ended() == 0
+
+    assert (node.inside.programs(), _pinned(folder)) == (program, left)
+    with arrivals(node.inside, "n0") as through:
+        wire.send([packet(LIMITED), packet(OTHERS[0])] * 3)
+        assert through.by_source(3) == {OTHERS[0]: 3}
+    daemon.start()
+    assert daemon.settle(18)["ledger"]["packets"]["dropped"] == 5
+
+
+@pytest.mark.parametrize("number", [SIGTERM, SIGUSR2])
+def test_stopped_before_it_has_taken_over(node: Node, folder: Path, number: Signals) -> None:
+    """A stop while the program is compiled takes back what the daemon before has left; SIGUSR2 leaves it once more."""
+    node.wire("n0")
+    daemon = node.daemon("n0").start()
+    program = node.inside.programs()
+    _kill(daemon)
+    daemon.launch()
+    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children")
+    wait_for(lambda: children.read_text(encoding="ascii"), "the compiler to start")
+
+    daemon.signal(number)
+
+    assert daemon.ended() == 0
+    assert node.inside.programs() == ({} if number == SIGTERM else program)
+    assert folder.exists() == (number == SIGUSR2)
 
 
 def test_interfaces_that_have_gone_meanwhile(node: Node, folder: Path) -> None:

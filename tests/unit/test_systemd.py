@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -94,3 +97,36 @@ def test_the_watchdog_is_fed_twice_as_often_as_it_asks(
             monkeypatch.setenv(name, value)
 
     assert systemd.watchdog_interval() == interval
+
+
+@pytest.mark.parametrize(
+    ("level", "number"),
+    [(logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3), (logging.CRITICAL, 3)],
+)
+def test_the_journal_is_told_a_priority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int, number: int
+) -> None:
+    """A line for the journal begins with its priority; one for a file that only stands beside it does not."""
+    with (tmp_path / "journal").open("w") as journal, (tmp_path / "file").open("w") as file:
+        status = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        assert systemd.priority(level, journal) == f"<{number}>"
+        assert systemd.priority(level, file) == ""
+        monkeypatch.delenv("JOURNAL_STREAM")
+        assert systemd.priority(level, journal) == ""
+
+
+def test_without_a_descriptor_the_service_goes_on(listener: socket.socket) -> None:
+    """When the process has no descriptor left for a notification, that one is not sent, and nothing else happens."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (listener.fileno() + 1, limits[1]))
+    spare = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                spare.append(os.dup(0))
+        systemd.notify(WATCHDOG=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in spare:
+            os.close(descriptor)
