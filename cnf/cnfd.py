@@ -56,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _run(settings, source, load)
     except CnfError as error:
         return _fail(str(error), error.exit_status)
+    except OSError as error:  # of a call that nobody expects to fail; the next start may be luckier
+        return _fail(f"a system call failed: {error} (short of memory or descriptors?)", os.EX_OSERR)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is one line, and systemd starts another
         import structlog  # noqa: PLC0415 - as below
 

@@ -14,6 +14,7 @@ from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, CNFD
 from tests.net.foreign import foreign_program
+from tests.net.leavings import clear
 from tests.net.namespaces import Namespace
 from tests.net.users import as_user, stage
 from tests.net.wait import PATIENCE
@@ -27,7 +28,7 @@ def folders(node: Node) -> Iterator[list[Path]]:
     paths = [_folder(namespace) for namespace in (node.inside, node.outside)]
     yield paths
     for path in paths:
-        pins.unpin(path)
+        clear(path)
 
 
 def test_what_was_left_is_taken_off(node: Node, folders: list[Path]) -> None:

@@ -18,6 +18,7 @@ import pytest
 from cnf.kernel import pins, program
 from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, Daemon
+from tests.net.leavings import clear
 from tests.net.rations import QUICK, enforce, packet, ration
 from tests.net.wait import wait_for
 
@@ -32,7 +33,7 @@ def folder(node: Node) -> Iterator[Path]:
     """Return the folder of the node's pins; whatever becomes of a test, it is gone in the end."""
     path = pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}"
     yield path
-    pins.unpin(path)
+    clear(path)
 
 
 class Follower:

@@ -13,6 +13,7 @@ from cnf.kernel import pins
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon
+from tests.net.leavings import clear
 from tests.net.wait import wait_for
 
 SIZE: Final = 100
@@ -26,7 +27,7 @@ FLOWS: Final = 80
 def _folder(node: Node) -> Iterator[None]:
     """Whatever becomes of a test, its pins are gone in the end."""
     yield
-    pins.unpin(pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}")
+    clear(pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}")
 
 
 def packets(start: int = 0) -> list[bytes]:

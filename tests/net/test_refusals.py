@@ -28,7 +28,7 @@ LIMITS: Final = {"mode": "shadow"}
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        pytest.param(BPF_PROG_TEST_RUN, "reading the clock that flows are stamped with failed", id="test run"),
+        pytest.param(BPF_PROG_TEST_RUN, "reading the clock by a test run of cnf_clock failed", id="test run"),
         pytest.param(BPF_MAP_LOOKUP_ELEM, "reading map ", id="lookup"),
     ],
 )
@@ -78,7 +78,7 @@ def test_notifications_that_cannot_be_read() -> None:
     """What the kernel says to a failed read of notifications is an error of the daemon's own."""
     with Links() as links, Path("/dev/null").open("rb") as null:
         os.dup2(null.fileno(), links.fileno())
-        with pytest.raises(KernelError, match="notifications about interfaces failed: Socket operation on non-socket"):
+        with pytest.raises(KernelError, match="changes failed: Socket operation on non-socket"):
             links.changed()
 
 

@@ -29,6 +29,7 @@ from tests.net.daemon import CNFD, Daemon
 from tests.net.exposition import Exposition
 from tests.net.flood import Sender, flood
 from tests.net.foreign import foreign_program
+from tests.net.leavings import clear
 from tests.net.programs import is_loaded
 from tests.net.rations import QUICK, enforce, packet, ration, verdicts
 from tests.net.wait import wait_for
@@ -53,7 +54,7 @@ def folder(node: Node) -> Iterator[Path]:
     """Return the folder of the node's pins; whatever becomes of a test, it is gone in the end."""
     path = pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}"
     yield path
-    pins.unpin(path)
+    clear(path)
 
 
 @pytest.mark.parametrize("table", ["cache", "lru_hash"])
