@@ -6,6 +6,7 @@ Light to import: the child is started before numpy, pyroute2 and the rest of the
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -309,7 +310,9 @@ def _compile_failed(message: str, log: str) -> CnfError:
     line = lines[0] if lines else message
     omitted = f"({max(len(log.splitlines()) - 1, 0)} lines omitted; log level debug shows them)"
     if line.startswith("could not open bpf map"):
-        return KernelError(f"the kernel made no map: {line} (max_entries may be too high for its memory)", details=log)
+        descriptors = os.strerror(errno.EMFILE) in line
+        cause = "raise LimitNOFILE=" if descriptors else "max_entries may be too high for its memory"
+        return KernelError(f"the kernel made no map: {line} ({cause})", details=log)
     return CompileError(f"flow.c did not compile: {line} {omitted}", details=log)
 
 

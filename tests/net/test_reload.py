@@ -75,7 +75,7 @@ def test_whoever_asks_for_a_reload_waits_for_it(node: Node) -> None:
     ]
     for wrong, words in (
         ({"flows": {"idle_timeout": "soon"}}, "flows.idle_timeout"),
-        ({"limits": {"mode": "shadow", "rules": too_many}}, "limits.rules"),
+        ({"limits": {"mode": "shadow", "rules": too_many}}, "limits.max_rules"),
     ):
         daemon.configure([{"name": "n0"}], **({"limits": {"mode": "shadow"}} | wrong))
         refused = daemon.ctl("reload")
