@@ -86,7 +86,7 @@ def test_a_start_without_descriptors(node: Node) -> None:
     """A start that runs out of descriptors, is one line with status 69 or 71, and leaves nothing."""
     node.wire("n0")
     daemon = node.daemon("n0", limits=LIMITS)
-    for limit in range(6, 60, 6):
+    for limit in range(6, 48, 6):
         daemon.command = ("prlimit", f"--nofile={limit}", *CNFD)
         daemon.launch()
         status = daemon.ended(PATIENCE)
