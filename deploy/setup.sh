@@ -81,12 +81,14 @@ install_locked() {
 	quietly .venv/bin/pip install -q --ignore-installed --require-hashes --only-binary :all: --requirement "$1"
 }
 
-# What tests the alarms of the documentation: this program alone of its package, which would start a server.
+# What tests the alarms of the documentation: this program alone of its package, which in Debian 12 would start a server.
 add_promtool() {
 	quietly apt-get -q update
+	package=prometheus
+	if [ -n "$(apt-cache search --names-only '^promtool$')" ]; then package=promtool; fi
 	folder=$(mktemp -d)
-	(cd "$folder" && quietly apt-get -q -o APT::Sandbox::User=root download prometheus)
-	quietly dpkg-deb --extract "$folder"/prometheus_*.deb "$folder"
+	(cd "$folder" && quietly apt-get -q -o APT::Sandbox::User=root download "$package")
+	quietly dpkg-deb --extract "$folder/${package}"_*.deb "$folder"
 	mv "$folder/usr/bin/promtool" .venv/bin/
 	rm -r "$folder"
 }

@@ -11,6 +11,7 @@
 #define CNF_CACHE_H
 
 #include "abi.h"
+#include "once.h"
 #include "verifier.h"
 
 #define CACHE_BUCKETS(entries)                                                                                         \
@@ -121,7 +122,7 @@ static __always_inline __u64 cache_greater(__u64 one, __u64 other)
 static __always_inline __u32 cache_victim(struct cache_place *place, __u64 now)
 {
 	struct cache_head *head = place->head;
-	__u64 tags = *(volatile __u64 *)&head->tags, oldest = 0, among = ~0ULL;
+	__u64 tags = READ_ONCE(head->tags), oldest = 0, among = ~0ULL;
 	__u64 same = cache_matches(tags, place->tag), empty = cache_matches(tags, 0);
 
 	if (same & (same - 1))
@@ -130,7 +131,7 @@ static __always_inline __u32 cache_victim(struct cache_place *place, __u64 now)
 		return cache_way(empty);
 #pragma unroll
 	for (int way = 0; way < CNF_WAYS; way++) {
-		__u32 age = (__u32)now + (1U << 31) - *(volatile __u32 *)&head->stamps[way];
+		__u32 age = (__u32)now + (1U << 31) - READ_ONCE(head->stamps[way]);
 		__u64 chosen = among >> (way * 8 + 7) & 1;
 
 		oldest = cache_greater(oldest, ((__u64)age << 3 | way) & -chosen);
@@ -160,7 +161,7 @@ static __always_inline void cache_wait(struct cache_place *place)
 {
 #pragma unroll
 	for (int waits = 0; waits < CACHE_WAITS; waits++)
-		if (!(*(volatile __u64 *)&place->head->sequence & 1))
+		if (!(READ_ONCE(place->head->sequence) & 1))
 			break;
 }
 

@@ -89,8 +89,8 @@ static __always_inline void flow_look(enum cnf_table table, void *key, struct ca
 {
 	__u64 matches;
 
-	place->sequence = *(volatile __u64 *)&place->head->sequence;
-	matches = cache_matches(*(volatile __u64 *)&place->head->tags, place->tag);
+	place->sequence = READ_ONCE(place->head->sequence);
+	matches = cache_matches(READ_ONCE(place->head->tags), place->tag);
 	place->way = cache_way(matches);
 	place->found = matches && flow_has(table, place, place->way, key);
 	matches &= matches - 1;

@@ -101,8 +101,8 @@ static __always_inline void source_look(enum cnf_table table, void *key, struct 
 {
 	__u64 matches;
 
-	place->sequence = *(volatile __u64 *)&place->head->sequence;
-	matches = cache_matches(*(volatile __u64 *)&place->head->tags, place->tag);
+	place->sequence = READ_ONCE(place->head->sequence);
+	matches = cache_matches(READ_ONCE(place->head->tags), place->tag);
 	place->way = cache_way(matches);
 	place->found = matches && source_has(table, place, place->way, key);
 	matches &= matches - 1;

@@ -5,7 +5,7 @@
  */
 #include "clock.h"
 #include "../../cnf/bpf/abi.h"
-#include "../../cnf/bpf/cache.h"
+#include "../../cnf/bpf/once.h"
 
 enum test_step {
 	TEST_LOOKED,   /* a bucket's sequence and tags have been read */
@@ -14,6 +14,7 @@ enum test_step {
 	TEST_TAG,      /* a slot's tag is about to be written */
 	TEST_SWAP,     /* a bucket's word is about to be debited */
 	TEST_ANNOUNCE, /* the generation told of is about to be written */
+	TEST_READ,     /* a bucket of the cache is read while another CPU has it, or to choose a slot */
 	TEST_STEPS,
 };
 
@@ -74,6 +75,12 @@ static __always_inline void test_on_word(__u32 step, __u64 *word, __u64 *decisio
 		*(volatile __u64 *)word = 0;
 	}
 }
+
+#undef READ_ONCE
+#define READ_ONCE(word) (test_on_word(TEST_READ, (void *)&(word), NULL), *(volatile typeof(word) *)&(word))
+#include "../../cnf/bpf/cache.h"
+#undef READ_ONCE
+#define READ_ONCE(word) (*(volatile typeof(word) *)&(word))
 
 /* In the caches' own files, whose functions all have a `table`: the size of a bucket is a constant. */
 #define TEST_SIZE (table == CNF_TABLE_IPV6 ? sizeof(TEST_BUCKET6) : sizeof(TEST_BUCKET4))

@@ -31,6 +31,7 @@ class Step(IntEnum):
     TAG = 3
     SWAP = 4
     ANNOUNCE = 5
+    READ = 6
 
 
 class Act(NamedTuple):

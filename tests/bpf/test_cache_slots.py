@@ -10,11 +10,10 @@ import pytest
 from cnf.cache_table import CacheTable
 from cnf.clock import Reading, WallClock
 from cnf.config import Flows
-from cnf.kernel.cache import FlowSettings
+from cnf.kernel.cache import FlowSettings, Secrets, Words
 from cnf.kernel.counters import TableSums
-from cnf.kernel.maps import Array
 from cnf.ledger import Count
-from cnf.records import CACHE_SECRETS, FAMILIES, WAYS, Family
+from cnf.records import FAMILIES, WAYS, Family
 from tests.bpf.changing import FRAMES, numbered
 from tests.bpf.conftest import only
 from tests.bpf.limited import FLOWS, Clocked
@@ -67,15 +66,25 @@ class Slots:
 
     def neighbours(self, count: int, *, same_tag: bool = False) -> list[int]:
         """Return so many flows that share a bucket, and a tag if ``same_tag``, or else have tags of their own."""
-        secrets = Array("cache_secrets", self._clocked.loaded.maps["cache_secrets"], CACHE_SECRETS).read(0)["words"][0]
-        flows = numbered(np.arange(1 << 20))
-        flows["src_port"], flows["dst_port"] = 40000, 53
-        buckets, tags = place(keys_of(self._family, flows), secrets, BUCKETS)
+        buckets, tags = self._places(1 << 20)
         found = np.flatnonzero(buckets == buckets[0])
         of_tag, first, flows_each = np.unique(tags[found], return_index=True, return_counts=True)
         found = found[tags[found] == of_tag[flows_each.argmax()]] if same_tag else found[first]
         assert len(found) >= count
         return [int(number) for number in found[:count]]
+
+    def others(self, count: int) -> list[int]:
+        """Return so many flows of buckets of their own, and not of the neighbours'."""
+        buckets, _tags = self._places(1 << 10)
+        _of_bucket, first = np.unique(buckets, return_index=True)
+        return [int(number) for number in first if buckets[number] != buckets[0]][:count]
+
+    def _places(self, flows: int) -> tuple[Words, Words]:
+        """Return bucket and tag of the flows from 0 on."""
+        secrets = Secrets(self._clocked.loaded.maps).words()
+        numbers = numbered(np.arange(flows))
+        numbers["src_port"], numbers["dst_port"] = 40000, 53
+        return place(keys_of(self._family, numbers), secrets, BUCKETS)
 
 
 @pytest.fixture

@@ -170,6 +170,17 @@ def test_a_claimed_bucket_is_waited_for(racing: Racing, flows: Flows) -> None:
     assert (flows.counted, flows.sums.errors["busy"]) == ([1, 2], Count())
 
 
+@pytest.mark.parametrize("looks", [1, 8])
+def test_a_claimed_bucket_is_waited_for_as_long_as_it_takes(racing: Racing, flows: Flows, looks: int) -> None:
+    """Eight looks at a bucket are enough for another CPU to release it, and one that is released ends the wait."""
+    mine, others = flows.neighbours(2)
+    flows.send(others)
+    flows.table.writable()["head"]["sequence"] += 1
+    racing.script({(Step.READ, looks - 1): add(1)})
+    flows.send(mine)
+    assert (flows.counted, flows.sums.errors["busy"]) == ([1, 1], Count())
+
+
 def test_two_collisions_are_counted_once(racing: Racing, flows: Flows) -> None:
     """A packet that meets other CPUs twice is counted as busy, once, and makes no flow."""
     mine, others = flows.neighbours(2)
