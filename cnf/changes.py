@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 from attrs import evolve, fields_dict, frozen
 
+from cnf.addresses import unmapped
 from cnf.errors import Problem, UsageError, joined
 from cnf.options import RefusedError, choice, printable, refusal, table, value
 from cnf.overrides import Overrides, apply, difference, without
@@ -37,8 +38,8 @@ def _client(value: object, path: str) -> Network | None:
         if words[0] == "UNKNOWN":
             return None
         with suppress(ValueError):
-            address = ipaddress.ip_address(words[0].partition("%")[0])  # a link-local one has its interface behind it
-            return ipaddress.ip_network(getattr(address, "ipv4_mapped", None) or address)
+            address = words[0].partition("%")[0]  # a link-local one has its interface behind it
+            return ipaddress.ip_network(ipaddress.ip_address(unmapped(address)))
     raise refusal(path, "what sshd has set as SSH_CONNECTION, or null", value)
 
 

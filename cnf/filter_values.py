@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from cnf.addresses import unmapped
 from cnf.records import ICMPV6, PROTOCOL_NAMES, VLAN_PRESENT
 from cnf.terms import Direction, Filter, HasPort, InNetwork, InVlan, IpProtocol, OnInterface
 
@@ -23,7 +24,7 @@ def _number(word: str, largest: int) -> int | None:
 
 def prefix_of(word: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface | None:
     """Read an address with or without a length, host bits allowed; ``10.1`` is 10.1.0.0/16."""
-    address, slash, length = word.partition("/")
+    address, slash, length = unmapped(word).partition("/")
     if "%" in word or (slash and _number(length, ipaddress.IPV6LENGTH) is None):
         return None
     if re.fullmatch(r"[0-9]+(\.[0-9]+){0,2}", address):

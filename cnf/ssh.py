@@ -11,6 +11,8 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
 
+from cnf.addresses import unmapped
+
 Network = IPv4Network | IPv6Network
 
 LIBRARY: Final = "libsystemd.so.0"
@@ -35,8 +37,8 @@ def _addresses(hosts: Iterable[str]) -> tuple[Network, ...]:
     found = []
     for text in hosts:
         with suppress(ValueError):  # a host's name, or none
-            address = ipaddress.ip_address(text.partition("%")[0])  # a link-local one has its interface behind it
-            found.append(ipaddress.ip_network(getattr(address, "ipv4_mapped", None) or address))
+            address = text.partition("%")[0]  # a link-local one has its interface behind it
+            found.append(ipaddress.ip_network(ipaddress.ip_address(unmapped(address))))
     return tuple(dict.fromkeys(found))
 
 

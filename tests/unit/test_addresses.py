@@ -1,0 +1,69 @@
+"""An IPv4-mapped IPv6 address is the IPv4 address, in every place that reads one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from cnf import ssh
+from cnf.addresses import unmapped
+from cnf.filter_values import prefix_of
+from cnf.rules import LIMITS
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    {
+        "::ffff:192.0.2.1": "192.0.2.1",
+        "::FFFF:c000:201": "192.0.2.1",
+        "0:0:0:0:0:ffff:192.0.2.1": "192.0.2.1",
+        "::ffff:192.0.2.0/120": "192.0.2.0/24",
+        "::ffff:0:0/96": "0.0.0.0/0",
+        "::ffff:192.0.2.1/128": "192.0.2.1/32",
+        # what is none, or not of mapped addresses alone
+        "::ffff:0:0/95": "::ffff:0:0/95",
+        "::ffff:0:0/129": "::ffff:0:0/129",
+        "::ffff:192.0.2.1/x": "::ffff:192.0.2.1/x",
+        "::192.0.2.1": "::192.0.2.1",
+        "64:ff9b::192.0.2.1": "64:ff9b::192.0.2.1",
+        "::/0": "::/0",
+        "192.0.2.1": "192.0.2.1",
+        "eth0": "eth0",
+        "": "",
+    }.items(),
+)
+def test_a_mapped_address_is_the_ipv4_address(text: str, meant: str) -> None:
+    """So is a prefix of such; any other text stays as it is."""
+    assert unmapped(text) == meant
+
+
+def _limits(text: str) -> Any:  # noqa: ANN401 - a network
+    return LIMITS({"deny": [text]}, "limits").deny[0]
+
+
+def _rule(text: str) -> Any:  # noqa: ANN401
+    rule = {"name": "r", "packets_per_second": 1, "prefixes": [text]}
+    return LIMITS({"rules": [rule]}, "limits").rules[0].prefixes[0]
+
+
+def _filter(text: str) -> Any:  # noqa: ANN401
+    prefix = prefix_of(text)
+    return prefix and prefix.network
+
+
+@pytest.mark.parametrize("read", [_limits, _rule, _filter])
+def test_every_prefix_may_be_written_so(read: Callable[[str], Any]) -> None:
+    """Of a list, of a rule, in a filter."""
+    assert read("::ffff:192.0.2.0/120") == ip_network("192.0.2.0/24")
+    assert read("::ffff:192.0.2.1") == ip_network("192.0.2.1/32")
+
+
+def test_clients_over_ssh_are_known_by_their_ipv4_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a process that was started over SSH, and of a command."""
+    monkeypatch.setenv("SSH_CONNECTION", "::ffff:192.0.2.1 1 ::ffff:192.0.2.2 22")
+    monkeypatch.setattr(ssh, "LIBRARY", "no-such-library.so")
+    assert ssh.clients() == (ip_network("192.0.2.1/32"),)
+    assert ip_address("192.0.2.1") in ssh.clients()[0]
