@@ -125,12 +125,13 @@ class Bank:
     """By interface: a group (u32) for each of TRAFFIC; "" stands for interfaces without a slot."""
     source6_mask: Records
     """Two u64 in network byte order."""
+    drop_unreadable: bool
 
     @property
     def passes_all(self) -> bool:
-        """Whether no prefix is limited or denied: then there is nothing to look up for a packet."""
+        """Whether no packet is limited or dropped: then there is nothing to look up for one."""
         denied = any((matches["match"] == MATCH_DENY).any() for _keys, matches in self.prefixes.values())
-        return not denied and not self.policies["rule"].any()
+        return not self.drop_unreadable and not denied and not self.policies["rule"].any()
 
 
 def lay_out(ruleset: RuleSet, before: Numbering, prefixes: int, tick_ns: int) -> Bank:
@@ -166,6 +167,7 @@ def lay_out(ruleset: RuleSet, before: Numbering, prefixes: int, tick_ns: int) ->
         prefixes=tables,
         groups=_groups(ruleset),
         source6_mask=_source6_mask(ruleset.limits.ipv6_source_prefix),
+        drop_unreadable=ruleset.limits.drop_unreadable,
     )
 
 

@@ -109,8 +109,10 @@ class Flows:
     idle_timeout: Annotated[float, duration, "a flow without a packet for so long expires"] = 60.0
     ended_timeout: Annotated[float, duration, "the same for a TCP flow that has shown FIN or RST"] = 5.0
     drain_interval: Annotated[float, duration, "from one reading of the tables to the next"] = 5.0
-    ipv6: Annotated[bool, BOOLEAN, "false: not compiled in, IPv6 packets count as non_ip"] = True
-    vlan: Annotated[bool, BOOLEAN, "false: not compiled in, tagged packets count as non_ip"] = True
+    ipv6: Annotated[bool, BOOLEAN, "false: IPv6 packets count as non_ip, and limits hold for them all the same"] = True
+    vlan: Annotated[bool, BOOLEAN, "false: tagged packets count as non_ip, and limits hold for them all the same"] = (
+        True
+    )
     table: Annotated[FlowTable, choice(FlowTable), "cache (default on x86-64) or lru_hash (on all others)"] = _TABLE
     evicted_records: Annotated[bool, BOOLEAN, "true: name the flows that a full table evicts; only with cache"] = False
 

@@ -55,8 +55,7 @@ class InForce:
         if rule and rule.bucket == "prefix":
             prefixes = (prefix for prefix in rule.prefixes if address in prefix)
             return Dropper(max(prefixes, key=lambda prefix: prefix.prefixlen), name)
-        match = self.ruleset.find(address)
-        return Dropper(self.ruleset.source(address, match.part if match else 0), name)
+        return Dropper(self.ruleset.source(address), name)
 
     def word(self, rule: Rule) -> int:
         """Return the rule as it stands in a source's decision: its number, and whether it drops."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from cnf.addresses import unmapped
 from cnf.errors import UsageError
 from cnf.in_force import InForce, Look, waiting
 from cnf.kernel.maps import Records
@@ -16,17 +17,22 @@ from cnf.limits import OVERFLOW, Address, Cell, Explanation
 from cnf.listing import select
 from cnf.options import shown
 from cnf.overrides import Effective, Origin
-from cnf.records import DROP_REASONS, TRAFFIC, VERDICTS
-from cnf.rules import Rule
+from cnf.records import DROP_REASONS, FRAGMENTS, TRAFFIC, VERDICTS
+from cnf.rules import Rule, Traffic
 from cnf.snapshot import Snapshot
 from cnf.sources import Held, describe, merge_largest, sort_column
 
 EXPLAINED_FLOWS: Final = 10
 
 _FAMILY_TRAFFIC: Final = {
-    version: tuple(traffic for traffic in TRAFFIC if traffic != other)
+    version: {
+        name: tuple(each for each, of in FRAGMENTS.items() if of != other) if name == "fragment" else (name,)
+        for name in get_args(Traffic)
+        if name != other
+    }
     for version, other in ((4, "icmpv6"), (6, "icmp"))
 }
+"""By version of IP: what a rule can name, and what of TRAFFIC that is."""
 
 
 def rules(limiter: Limiter) -> dict[str, Any]:
@@ -36,6 +42,7 @@ def rules(limiter: Limiter) -> dict[str, Any]:
     return {
         "mode": effective.limits.mode,
         "mode_origin": effective.mode_origin,
+        "unreadable": effective.limits.unreadable,
         "generation": in_force.generation,
         "allow": [{"prefix": str(prefix), "origin": origin} for prefix, origin in effective.allow_origins.items()],
         "deny": [{"prefix": str(prefix), "origin": origin} for prefix, origin in effective.deny_origins.items()],
@@ -93,7 +100,10 @@ def explanation(limiter: Limiter, snapshot: Snapshot, address: str, protocol: st
         UsageError: one of the three means nothing here.
 
     """
-    source = _address(address)
+    source, zone = _address(address)
+    if zone and interface not in ("", zone):
+        raise UsageError(f"{shown(address)} is an address on {shown(zone)}, not on {shown(interface)}")
+    interface = interface or zone
     look = limiter.look()
     known = limiter.interfaces
     if interface and interface not in known:
@@ -104,7 +114,8 @@ def explanation(limiter: Limiter, snapshot: Snapshot, address: str, protocol: st
     cases: dict[Explanation, list[Cell]] = {}
     for name in [interface] if interface else known or [OVERFLOW]:
         for each in [protocol] if protocol else traffic:
-            cases.setdefault(look.in_force.explain(source, name, each), []).append((name, each))
+            for cell in traffic[each]:
+                cases.setdefault(look.in_force.explain(source, name, cell), []).append((name, cell))
     flows = select(snapshot, f"src host {source}", "bytes", None)
     dropped = Count(flows.sum("dropped_packets"), flows.sum("dropped_bytes"))
     return {
@@ -124,7 +135,7 @@ def _case(
     off = explained.verdict == "unlimited" and effective.limits.mode == "off"
     return {
         "interfaces": sorted({name for name, _ in cells} - {OVERFLOW}),
-        "protocols": [traffic for traffic in TRAFFIC if traffic in {each for _, each in cells}],
+        "protocols": _protocols(source, {each for _, each in cells}),
         "verdict": "off" if off else explained.verdict,
         "prefix": str(explained.prefix) if explained.prefix else None,
         "origin": _origin(effective, explained),
@@ -132,6 +143,14 @@ def _case(
         "reason": "limits.mode is off" if off else _reason(explained),
         "bucket": _bucket(limiter, look.in_force, source, explained) if rule else None,
     }
+
+
+def _protocols(source: Address, traffic: set[str]) -> list[str]:
+    """Name ``traffic``, fragments by one word if all are there; else those that are not with what they are of."""
+    names = [each for each in TRAFFIC if each in traffic and each not in FRAGMENTS]
+    if traffic.issuperset(_FAMILY_TRAFFIC[source.version]["fragment"]):
+        return [*names, "fragment"]
+    return [*names, *(each for each, protocol in FRAGMENTS.items() if each in traffic and protocol not in names)]
 
 
 def _origin(effective: Effective, explained: Explanation) -> Origin | None:
@@ -192,11 +211,10 @@ def _rule(look: Look, rule: Rule) -> dict[str, Any]:
     }
 
 
-def _address(text: str) -> Address:
+def _address(text: str) -> tuple[Address, str]:
+    """Read an address, and its zone: that of a link-local one is the interface it is on (RFC 4007, 11.2), or ""."""
+    address, _, zone = text.partition("%")
     try:
-        address = ip_address(text)
+        return ip_address(unmapped(address)), zone
     except ValueError:
         raise UsageError(f"{shown(text)} is no address: expected one such as 192.0.2.1 or 2001:db8::1") from None
-    if scope := getattr(address, "scope_id", None):
-        raise UsageError(f"{shown(text)} has a zone: leave out {shown(f'%{scope}')} (--interface names an interface)")
-    return getattr(address, "ipv4_mapped", None) or address

@@ -341,8 +341,7 @@ class Limiter:
 
     def bucket(self, address: Address, source: Network, home: int) -> Records | None:
         """Return the live bucket of ``source``, which ``address`` is of: LIMIT_SOURCE, shape (); None if none."""
-        match = self.in_force.ruleset.find(address)
-        return self._reader.get(source_key(source, home, match.part if match else 0))
+        return self._reader.get(source_key(source, home, self.in_force.ruleset.part(address)))
 
     def read_clock(self) -> tuple[int, int]:
         """Return (jiffies, CLOCK_MONOTONIC in ns)."""

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from cnf.errors import ConfigError, Problem
-from cnf.records import LIMIT_GROUPS, TRAFFIC, Family
+from cnf.records import FRAGMENTS, LIMIT_GROUPS, TRAFFIC, Family
 from cnf.rules import LimitMode, Limits, Network, Rule
 
 Address = IPv4Address | IPv6Address
@@ -28,6 +28,10 @@ Cell = tuple[str, str]
 Prefix = tuple[int, int]
 """The first address of a prefix, and its length."""
 
+_NAMES: Final[Mapping[str, tuple[str, str]]] = {"tcp_syn": ("tcp_syn", "tcp")} | {
+    fragment: ("fragment", protocol) for fragment, protocol in FRAGMENTS.items()
+}
+"""What rules call a traffic that they have two names for, the one that is closer to it first."""
 OVERFLOW: Final = ""
 """Stands among the interfaces for those that have no counter slot."""
 
@@ -95,11 +99,23 @@ class RuleSet:
                 return found.listed
         return None
 
-    def source(self, address: Address, part: int = 0) -> Network:
-        """Return the source that ``address`` belongs to; ``part`` is that of its match."""
+    def part(self, address: Address) -> int:
+        """Return 0; or the length of an IPv6 source that is not as long as all others.
+
+        All nodes of a link have the prefix fe80::/64, so that each link-local address is a source of its own.
+        """
+        if isinstance(address, IPv4Address):
+            return 0
+        if address.is_link_local:
+            return _BITS["ipv6"]
+        match = self.find(address)
+        return match.part if match else 0
+
+    def source(self, address: Address) -> Network:
+        """Return the source that ``address`` belongs to."""
         if isinstance(address, IPv4Address):
             return IPv4Network(address)
-        return IPv6Network((address, part or self.limits.ipv6_source_prefix), strict=False)
+        return IPv6Network((address, self.part(address) or self.limits.ipv6_source_prefix), strict=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +181,7 @@ def explain(ruleset: RuleSet, address: Address, interface: str, traffic: str) ->
     rule = ruleset.limits.rules[decision.rule]
     source, home = decision.prefix, None
     if rule.bucket == "source":
-        source = ruleset.source(address, match.part)
+        source = ruleset.source(address)
         home = [each and each.rule for each in match.decisions].index(decision.rule)
     return Explanation("limited", decision.prefix, rule, ruleset.limits.mode_of(rule), source, home)
 
@@ -279,12 +295,16 @@ def _groups(
 
 
 def _closeness(protocols: Sequence[str], patterns: Sequence[str], interface: str, traffic: str) -> int | None:
-    """Tell how closely a scope names a cell, 0 the closest; None if it does not cover it. A SYN is TCP, too."""
+    """Tell how closely a scope names a cell, 0 the closest; None if it does not cover it.
+
+    A SYN is TCP, too, and a fragment is of its protocol.
+    """
     if patterns and not any(fnmatchcase(interface, pattern) for pattern in patterns):
         return None
-    if traffic in protocols:
+    closer, wider = _NAMES.get(traffic, (traffic, None))
+    if closer in protocols:
         named = 0
-    elif traffic == "tcp_syn" and "tcp" in protocols:
+    elif wider in protocols:
         named = 1
     elif not protocols:
         named = 2

@@ -20,11 +20,15 @@ NON_IP: Final = PROTOCOL_LABELS.index("non_ip")
 MALFORMED: Final = PROTOCOL_LABELS.index("malformed")
 UNPARSED_REASONS: Final = ("truncated", "bad_header", "vlan_depth", "ext_header_depth")
 INSERT_ERRORS: Final = ("no_memory", "busy", "raced", "other")
-DROP_REASONS: Final = ("limited", "denied")
-TRAFFIC: Final = ("tcp", "tcp_syn", "udp", "icmp", "icmpv6", "other", "fragment")
+DROP_REASONS: Final = ("limited", "denied", "unreadable")
+_PROTOCOLS: Final = ("tcp", "udp", "icmp", "icmpv6", "other")
+FRAGMENTS: Final = {f"{protocol}_fragment": protocol for protocol in _PROTOCOLS}
+"""Fragments behind the first, which have no ports, and what they are of."""
+TRAFFIC: Final = ("tcp", "tcp_syn", "udp", "icmp", "icmpv6", "other", *FRAGMENTS)
+"""What rules tell apart."""
 VERDICTS: Final = ("passed", "limited", "would_limit")
 EVENT_KINDS: Final = ("first_drop", "rule_generation", "flow_evicted")
-LIMIT_GROUPS: Final = 16
+LIMIT_GROUPS: Final = 32
 ENFORCE: Final = 0x800000
 """Bit beside a rule's number in a policy or decision."""
 UNASSIGNED_INTERFACE: Final = "unassigned"
@@ -119,7 +123,7 @@ LIMIT4_PREFIX: Final = np.dtype([("length", "<u4"), ("bank", "<u4"), ("addr", "<
 LIMIT6_PREFIX: Final = np.dtype([("length", "<u4"), ("bank", "<u4"), ("addr", "<u4", (4,))])
 LIMIT_MATCH: Final = np.dtype([("match", "<u4"), ("policy", "<u4"), ("part", "<u4"), ("zero", "<u4")])
 LIMIT_POLICY: Final = np.dtype([("rule", "<u4"), ("shared", "<u4"), ("home", "<u4"), ("zero", "<u4")])
-LIMIT_SETTINGS: Final = np.dtype([("source6_mask", "<u8", (2,))])
+LIMIT_SETTINGS: Final = np.dtype([("source6_mask", "<u8", (2,)), ("drop_unreadable", "<u8")])
 LIMIT_RULE: Final = np.dtype(
     [
         ("packet_cost", "<u8"),

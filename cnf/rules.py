@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from attrs import AttrsInstance, fields, frozen
 
+from cnf.addresses import unmapped
 from cnf.bucket import Meter, byte_meter, longest_burst, packet_meter
 from cnf.errors import Problem
 from cnf.options import INTERFACE, Reader, RefusedError, array, choice, integer, refusal, size, table, text
@@ -20,6 +21,7 @@ from cnf.options import INTERFACE, Reader, RefusedError, array, choice, integer,
 Network = IPv4Network | IPv6Network
 LimitMode = Literal["off", "shadow", "enforce"]
 BucketKind = Literal["source", "prefix"]
+Unreadable = Literal["pass", "drop"]
 Traffic = Literal["tcp", "tcp_syn", "udp", "icmp", "icmpv6", "other", "fragment"]
 
 MAX_RATE: Final = 1_000_000_000
@@ -35,10 +37,11 @@ _UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 def _prefix(value: object, path: str) -> Network:
     if isinstance(value, str) and re.fullmatch(r"[0-9A-Fa-f.:]+(/[0-9]{1,3})?", value):
+        ipv4 = unmapped(value)
         with suppress(ValueError):
-            return ipaddress.ip_network(value)
+            return ipaddress.ip_network(ipv4)
         with suppress(ValueError):
-            right = ipaddress.ip_network(value, strict=False)
+            right = ipaddress.ip_network(ipv4, strict=False)
             raise refusal(path, "a prefix without host bits", value, f'write "{right}"')
     raise refusal(path, 'a prefix such as "192.0.2.0/24" or "2001:db8::/32"', value)
 
@@ -158,11 +161,19 @@ class Limits:
     mode: Annotated[LimitMode, choice(LimitMode), "off, shadow (counts what it would drop) or enforce"] = "shadow"
     allow: Annotated[tuple[Network, ...], PREFIX_LIST, "never limited"] = ()
     deny: Annotated[tuple[Network, ...], PREFIX_LIST, "always dropped, even if allowed; not in mode off"] = ()
+    unreadable: Annotated[Unreadable, choice(Unreadable), "or drop: packets whose headers are too deep to be read"] = (
+        "pass"
+    )
     max_sources: Annotated[int, integer(1, 1 << 24), "sources with a bucket; IPv4 and IPv6 have so many each"] = 262_144
     ipv6_source_prefix: Annotated[int, integer(1, 128), "so many bits of an IPv6 address are one source"] = 64
     max_rules: Annotated[int, integer(16, 1 << 16), "how many the rules may become while the daemon runs"] = 1024
     state_file: Annotated[str, _STATE_FILE, "where changes at run time are kept"] = "/var/lib/cnf/limits.json"
     rules: Annotated[tuple[Rule, ...], _RULES, "what a source, or all of a prefix, may send"] = ()
+
+    @property
+    def drop_unreadable(self) -> bool:
+        """Return whether packets are dropped that no rule can be found for."""
+        return self.unreadable == "drop" and self.mode != "off"
 
     def mode_of(self, rule: Rule) -> LimitMode:
         """Return the mode that a rule is in."""

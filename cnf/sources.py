@@ -112,11 +112,7 @@ class SourceReader:
     def __init__(self, maps: Mapping[str, int], table: Table, capacity: int) -> None:
         """Take a datapath's maps, descriptors by name, with tables of this kind, each made for ``capacity`` sources."""
         make, counters = TABLES[table], TableCounters(maps)
-        self._tables = {
-            family: make(family, maps, counters, capacity)
-            for family in FAMILIES
-            if f"limit_sources{family[-1]}" in maps
-        }
+        self._tables = {family: make(family, maps, counters, capacity) for family in FAMILIES}
         self._before = 0
 
     def memory(self) -> Document:
@@ -131,8 +127,7 @@ class SourceReader:
 
     def get(self, key: Records) -> Records | None:
         """Return the live source under ``key``, LIMIT4_KEY or LIMIT6_KEY: LIMIT_SOURCE, shape (); None if none."""
-        table = self._tables.get("ipv4" if key.dtype == LIMIT4_KEY else "ipv6")
-        return table.get(key) if table else None
+        return self._tables["ipv4" if key.dtype == LIMIT4_KEY else "ipv6"].get(key)
 
     def drain(self, clock: WallClock, rule_of: RuleOf, source_bits: int) -> Sources:
         """Read every table; those that are idle are forgotten.

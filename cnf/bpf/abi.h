@@ -30,8 +30,8 @@ enum cnf_outcome {
 	CNF_NON_IP,
 	CNF_TRUNCATED,        /* shorter than its own headers or lengths say */
 	CNF_BAD_HEADER,       /* a version, header length or total length that cannot be */
-	CNF_VLAN_DEPTH,       /* more than two VLAN tags */
-	CNF_EXT_HEADER_DEPTH, /* more than six IPv6 extension headers */
+	CNF_VLAN_DEPTH,       /* more than two VLAN tags with an id, or 374 of all kinds */
+	CNF_EXT_HEADER_DEPTH, /* more than 184 IPv6 extension headers */
 	CNF_OUTCOMES,
 };
 
@@ -39,6 +39,7 @@ enum cnf_outcome {
 enum cnf_drop {
 	CNF_DROP_LIMITED, /* over its token bucket */
 	CNF_DROP_DENIED,  /* from a prefix of limits.deny */
+	CNF_DROP_UNREADABLE, /* its headers are too deep to be found, and limits.unreadable says "drop" */
 	CNF_DROP_REASONS,
 };
 
@@ -177,24 +178,30 @@ enum cnf_table { CNF_TABLE_IPV4, CNF_TABLE_IPV6, CNF_TABLE_SOURCES4, CNF_TABLE_S
  * that what stays the same keeps its tokens.
  */
 
-/* What a rule may be about; the order is that of records.TRAFFIC. */
+/* What rules tell apart; the order is that of records.TRAFFIC. A fragment is one behind the first, which has no ports.
+ */
 enum cnf_traffic {
 	CNF_TRAFFIC_TCP,
-	CNF_TRAFFIC_TCP_SYN, /* SYN without ACK */
+	CNF_TRAFFIC_TCP_SYN, /* SYN without ACK, or no flags that can be read */
 	CNF_TRAFFIC_UDP,
 	CNF_TRAFFIC_ICMP,
 	CNF_TRAFFIC_ICMPV6,
 	CNF_TRAFFIC_OTHER,
-	CNF_TRAFFIC_FRAGMENT, /* later fragments of whatever protocol */
+	CNF_TRAFFIC_TCP_FRAGMENT,
+	CNF_TRAFFIC_UDP_FRAGMENT,
+	CNF_TRAFFIC_ICMP_FRAGMENT,
+	CNF_TRAFFIC_ICMPV6_FRAGMENT,
+	CNF_TRAFFIC_OTHER_FRAGMENT,
 	CNF_TRAFFIC_CLASSES,
 };
 
 /* Groups are the combinations of interface and traffic that the rules of a set tell apart: limit_groups holds each at
  * (bank * (CNF_MAX_INTERFACES + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic. */
-#define CNF_LIMIT_GROUPS 16
+#define CNF_LIMIT_GROUPS 32
 
 struct limit_settings { /* one a bank */
-	__u64 source6_mask[2]; /* network byte order */
+	__u64 source6_mask[2];  /* network byte order */
+	__u64 drop_unreadable; /* 1: what CNF_DROP_UNREADABLE is about */
 };
 
 struct limit4_prefix {
@@ -349,6 +356,7 @@ _Static_assert(sizeof(struct flow4_slot) == 64, "flow4_slot");
 _Static_assert(sizeof(struct flow6_slot) == 96, "flow6_slot");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct interface) == 16, "interface");
+_Static_assert(sizeof(struct limit_settings) == 24, "limit_settings");
 _Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");
 _Static_assert(sizeof(struct limit_rule) == 64, "limit_rule");
 _Static_assert(sizeof(struct limit_source) == 104, "limit_source");

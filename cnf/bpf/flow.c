@@ -5,8 +5,8 @@
  *   CNF_MAX_ENTRIES  flows a table can hold
  *   CNF_MAX_INTERFACES interfaces that can have counters
  *   CNF_INTERFACE_PLACES elements of the array that finds them, some times as many; a power of two
- *   CNF_IPV6         0: IPv6 packets count as non-IP
- *   CNF_VLAN         0: tagged packets count as non-IP
+ *   CNF_IPV6         0: IPv6 packets count as non-IP; limits hold for them all the same
+ *   CNF_VLAN         0: tagged packets count as non-IP; limits hold for them all the same
  *   CNF_PERFMON      1: loaded with CAP_PERFMON
  *   CNF_LIMITER      0: no limits; else
  *   CNF_MAX_SOURCES  sources of a family that can have a bucket
@@ -22,10 +22,22 @@
 #include "memory.h"
 #include "parse.h"
 
+static __always_inline enum cnf_drop drop_reason(enum cnf_limit verdict)
+{
+	switch (verdict) {
+	case CNF_LIMIT_DENY:
+		return CNF_DROP_DENIED;
+	case CNF_LIMIT_UNREADABLE:
+		return CNF_DROP_UNREADABLE;
+	default:
+		return CNF_DROP_LIMITED;
+	}
+}
+
 /* Account every frame that the interface receives; pass it on, unless a limit says otherwise. */
 int cnf_ingress(struct xdp_md *ctx)
 {
-	__u64 bytes = frame_length(ctx), zero = unknown_zero(bytes);
+	__u64 bytes = frame_length(ctx), zero = CNF_LIMITER ? unknown_zero(bytes) : 0;
 	struct cursor cursor = {
 		.ctx = ctx,
 		.at = (void *)(long)ctx->data,
@@ -37,54 +49,59 @@ int cnf_ingress(struct xdp_md *ctx)
 	__u32 slot, ifindex;
 	int outcome = parse_ethernet(&cursor, &type, &vlan);
 	enum cnf_limit verdict = CNF_LIMIT_PASS;
+	int tracked = CNF_VLAN || !vlan;
 
 	interface_find(ctx->ingress_ifindex, &slot, &ifindex);
 	slot += zero;
 	ifindex += zero;
 	vlan += zero;
 	if (outcome) {
-		/* not to be parsed any further */
+		if (outcome == CNF_VLAN_DEPTH)
+			verdict = limit_unreadable();
 	} else if (type == be16(ETH_P_IP)) {
 		struct flow4_key key ALIGNED_FOR_WORDS = {};
 		struct flow_place place = {};
 
 		outcome = parse_ipv4(&cursor, &key, &transport) + zero;
 		transport_add(&transport, zero);
-		if (outcome < CNF_NON_IP) {
+		if (tracked && outcome < CNF_NON_IP) {
 			complete_key(&key.src_port, ifindex, vlan, &transport);
 			flow_find(CNF_TABLE_IPV4, &key, &place);
 		}
 		/* Also what cannot be parsed to its end: the stack may take it, and it would pass every limit. */
 		if (transport.addressed)
 			verdict = limit4(&key, slot, ifindex, outcome, &transport, bytes) + zero;
-		if (outcome < CNF_NON_IP)
+		if (tracked && outcome < CNF_NON_IP)
 			account(CNF_TABLE_IPV4, &key, &place, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
-#if CNF_IPV6
+#if CNF_PARSE_IPV6
 	} else if (type == be16(ETH_P_IPV6)) {
 		struct flow6_key key ALIGNED_FOR_WORDS = {};
 		struct flow_place place = {};
 
+		tracked = tracked && CNF_IPV6;
 		outcome = parse_ipv6(&cursor, &key, &transport) + zero;
 		transport_add(&transport, zero);
-		if (outcome < CNF_NON_IP) {
+		if (tracked && outcome < CNF_NON_IP) {
 			complete_key(&key.src_port, ifindex, vlan, &transport);
 			flow_find(CNF_TABLE_IPV6, &key, &place);
 		}
 		/* Also what cannot be parsed to its end: the stack may take it, and it would pass every limit. */
 		if (transport.addressed)
 			verdict = limit6(&key, slot, ifindex, outcome, &transport, bytes) + zero;
-		if (outcome < CNF_NON_IP)
+		if (tracked && outcome < CNF_NON_IP)
 			account(CNF_TABLE_IPV6, &key, &place, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
 #endif
 	} else {
 		outcome = CNF_NON_IP;
 	}
-	if (verdict != CNF_LIMIT_PASS && outcome > CNF_NON_IP)
-		outcome = CNF_OTHER; /* it stands as dropped in the ledger, and must not as malformed, too */
+	if (!tracked)
+		outcome = CNF_NON_IP;
+	if (verdict != CNF_LIMIT_PASS && outcome >= CNF_NON_IP)
+		outcome = CNF_OTHER; /* it stands as dropped in the ledger, and must not as another thing, too */
 	count_packet(slot, outcome, bytes);
 	if (verdict == CNF_LIMIT_PASS)
 		return XDP_PASS;
-	count_packet(slot, CNF_OUTCOMES + (verdict == CNF_LIMIT_DENY ? CNF_DROP_DENIED : CNF_DROP_LIMITED), bytes);
+	count_packet(slot, CNF_OUTCOMES + drop_reason(verdict), bytes);
 	return XDP_DROP;
 }
 

@@ -22,9 +22,11 @@
 #define IPPROTO_GRE 47
 #define IPPROTO_ESP 50
 #define IPPROTO_ICMPV6 58
+#define IPPROTO_NONE 59
 #define IPPROTO_DSTOPTS 60
 #define IPPROTO_SCTP 132
 
+#define VLAN_ID_MASK 0x0fff
 #define IPV4_MIN_LENGTH 20
 #define TCP_MIN_LENGTH 20
 #define TCP_SYN 0x02

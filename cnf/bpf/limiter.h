@@ -11,7 +11,7 @@
 #include "events.h"
 #include "parse.h"
 
-enum cnf_limit { CNF_LIMIT_PASS, CNF_LIMIT_DROP, CNF_LIMIT_DENY };
+enum cnf_limit { CNF_LIMIT_PASS, CNF_LIMIT_DROP, CNF_LIMIT_DENY, CNF_LIMIT_UNREADABLE };
 
 #if CNF_LIMITER
 #include "bucket.h"
@@ -27,15 +27,12 @@ BPF_ARRAY(limit_shared, struct limit_source, CNF_MAX_RULES);
 BPF_PERCPU_ARRAY(limit_counters, struct counter, CNF_MAX_RULES *CNF_VERDICTS);
 BPF_F_TABLE("lpm_trie", struct limit4_prefix, struct limit_match, limit_prefixes4, 2 * CNF_MAX_PREFIXES,
 	    BPF_F_NO_PREALLOC);
-#if CNF_IPV6
 BPF_F_TABLE("lpm_trie", struct limit6_prefix, struct limit_match, limit_prefixes6, 2 * CNF_MAX_PREFIXES,
 	    BPF_F_NO_PREALLOC);
-#endif
 
 /* Find the longest prefix of the bank that holds the source. */
 static __always_inline struct limit_match *prefix_lookup(enum cnf_table table, void *addr, __u32 bank)
 {
-#if CNF_IPV6
 	if (table == CNF_TABLE_IPV6) {
 		__u32 *words = addr;
 		struct limit6_prefix prefix = {
@@ -43,7 +40,6 @@ static __always_inline struct limit_match *prefix_lookup(enum cnf_table table, v
 
 		return limit_prefixes6.lookup(&prefix);
 	}
-#endif
 	struct limit4_prefix prefix = {.length = 32 + 32, .bank = bank, .addr = *(__u32 *)addr};
 
 	return limit_prefixes4.lookup(&prefix);
@@ -186,7 +182,7 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 				goto admit;
 			}
 			decision = DECISION(generation, choice.home, rule) + zero;
-			if (choice.part) {
+			if (choice.part && !key_part(table, key)) {
 				group = choice.home;
 				key_set_part(table, key, addr, choice.part, zero);
 				key_set_group(table, key, group);
@@ -222,22 +218,38 @@ admit: /* one for both kinds of buckets: it is long, and compiled in where it st
 	return within || !(rule & CNF_ENFORCE) ? CNF_LIMIT_PASS : CNF_LIMIT_DROP;
 }
 
-static __always_inline __u32 traffic_of(int outcome, struct transport *transport)
+/*
+ * Return what a packet is to the rules: the protocol decides, wherever it is known, whether the header behind it can be
+ * read or not. TCP without readable flags, as in a first fragment that ends before them, may open a connection.
+ */
+static __always_inline __u32 traffic_of(int outcome, struct transport *transport, __u8 icmp_protocol, __u64 zero)
 {
-	if (transport->flow_flags & CNF_FLOW_FRAGMENT)
-		return CNF_TRAFFIC_FRAGMENT;
-	switch (outcome) {
+	__u32 protocol = transport->protocol, fragment = transport->flow_flags & CNF_FLOW_FRAGMENT;
+	__u32 flags = transport->tcp_flags & (TCP_SYN | TCP_ACK), traffic;
+
+	FORGET(outcome, zero);
+	FORGET(protocol, zero);
+	FORGET(fragment, zero);
+	FORGET(flags, zero);
+	switch (protocol_outcome(protocol, icmp_protocol)) {
 	case CNF_TCP:
-		return (transport->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN ? CNF_TRAFFIC_TCP_SYN : CNF_TRAFFIC_TCP;
+		traffic = outcome == CNF_TCP && flags != TCP_SYN ? CNF_TRAFFIC_TCP : CNF_TRAFFIC_TCP_SYN;
+		traffic = fragment ? CNF_TRAFFIC_TCP_FRAGMENT : traffic;
+		break;
 	case CNF_UDP:
-		return CNF_TRAFFIC_UDP;
+		traffic = fragment ? CNF_TRAFFIC_UDP_FRAGMENT : CNF_TRAFFIC_UDP;
+		break;
 	case CNF_ICMP:
-		return CNF_TRAFFIC_ICMP;
+		traffic = fragment ? CNF_TRAFFIC_ICMP_FRAGMENT : CNF_TRAFFIC_ICMP;
+		break;
 	case CNF_ICMPV6:
-		return CNF_TRAFFIC_ICMPV6;
+		traffic = fragment ? CNF_TRAFFIC_ICMPV6_FRAGMENT : CNF_TRAFFIC_ICMPV6;
+		break;
 	default:
-		return CNF_TRAFFIC_OTHER;
+		traffic = fragment ? CNF_TRAFFIC_OTHER_FRAGMENT : CNF_TRAFFIC_OTHER;
 	}
+	FORGET(traffic, zero);
+	return traffic;
 }
 #endif
 
@@ -246,40 +258,66 @@ static __always_inline enum cnf_limit limit4(struct flow4_key *flow, __u32 slot,
 {
 #if CNF_LIMITER
 	struct limit4_key source = {.addr = flow->src_addr};
+	__u32 traffic = traffic_of(outcome, transport, IPPROTO_ICMP, unknown_zero(bytes));
 	__u64 generation = generation_now();
 
 	if (!generation)
 		return CNF_LIMIT_PASS;
-	return limit(CNF_TABLE_IPV4, generation, &flow->src_addr, &source, slot, ifindex,
-		     traffic_of(outcome, transport), bytes);
+	return limit(CNF_TABLE_IPV4, generation, &flow->src_addr, &source, slot, ifindex, traffic, bytes);
 #else
 	return CNF_LIMIT_PASS;
 #endif
 }
 
-#if CNF_IPV6
+#if CNF_PARSE_IPV6
+/* Return all ones for a link-local address, fe80::/10, else 0: the nodes of a link have one prefix for all of them, so
+ * that each address is a source of its own. */
+static __always_inline __u64 link_local_mask(__u64 addr)
+{
+	return (__u64)is_other(be16(addr) & 0xffc0, 0xfe80) - 1;
+}
+
 static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot, __u32 ifindex, int outcome,
 					     struct transport *transport, __u64 bytes)
 {
 #if CNF_LIMITER
+	__u32 traffic = traffic_of(outcome, transport, IPPROTO_ICMPV6, unknown_zero(bytes));
 	__u64 generation = generation_now();
 	__u32 bank = generation & 1;
 	struct limit6_key source = {};
 	struct limit_settings *settings;
+	__u64 whole;
 
 	if (!generation || transport->neighbor_discovery) /* without its neighbours a node is off the link */
 		return CNF_LIMIT_PASS;
 	settings = limit_settings.lookup(&bank);
 	if (!settings)
 		return CNF_LIMIT_PASS; /* never */
-	source.addr[0] = flow->src_addr[0] & settings->source6_mask[0];
-	source.addr[1] = flow->src_addr[1] & settings->source6_mask[1];
-	return limit(CNF_TABLE_IPV6, generation, flow->src_addr, &source, slot, ifindex, traffic_of(outcome, transport),
-		     bytes);
+	if (outcome == CNF_EXT_HEADER_DEPTH && settings->drop_unreadable)
+		return CNF_LIMIT_UNREADABLE;
+	whole = link_local_mask(flow->src_addr[0]);
+	source.part = 128 & whole;
+	source.addr[0] = flow->src_addr[0] & (settings->source6_mask[0] | whole);
+	source.addr[1] = flow->src_addr[1] & (settings->source6_mask[1] | whole);
+	return limit(CNF_TABLE_IPV6, generation, flow->src_addr, &source, slot, ifindex, traffic, bytes);
 #else
 	return CNF_LIMIT_PASS;
 #endif
 }
 #endif
+
+/* Decide on a packet that no rule can be found for, as its headers begin too deep in it. */
+static __always_inline enum cnf_limit limit_unreadable(void)
+{
+#if CNF_LIMITER
+	__u64 generation = generation_now();
+	__u32 bank = generation & 1;
+	struct limit_settings *settings = limit_settings.lookup(&bank);
+
+	if (generation && settings && settings->drop_unreadable)
+		return CNF_LIMIT_UNREADABLE;
+#endif
+	return CNF_LIMIT_PASS;
+}
 
 #endif

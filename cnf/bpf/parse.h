@@ -10,8 +10,14 @@
 #include "headers.h"
 #include "verifier.h"
 
-#define MAX_VLAN_TAGS 2
-#define MAX_EXT_HEADERS 6
+/* With limits all is parsed that they are about, whatever is counted. */
+#define CNF_PARSE_IPV6 (CNF_IPV6 || CNF_LIMITER)
+#define CNF_PARSE_VLAN (CNF_VLAN || CNF_LIMITER)
+
+#define MAX_VLAN_TAGS 2 /* with an id */
+/* More than a frame of 1,518 bytes has room for: Linux goes on as long as there are any. */
+#define MAX_PRIORITY_TAGS 372
+#define MAX_EXT_HEADERS 184
 
 static __always_inline __u64 frame_length(struct xdp_md *ctx)
 {
@@ -86,12 +92,64 @@ static __always_inline int cursor_get(struct cursor *cursor, void *copy, __u32 s
 	return cursor->at + size > cursor->end ? -1 : 0;
 }
 
-static __always_inline int is_vlan(__u16 type)
+/* The same, and step over them. */
+static __always_inline int cursor_take(struct cursor *cursor, void *copy, __u32 size, void **header)
 {
-	return type == be16(ETH_P_8021Q) || type == be16(ETH_P_8021AD);
+	if (cursor_get(cursor, copy, size, header))
+		return -1;
+	return cursor->moved ? cursor_move(cursor, size) : cursor_step(cursor, size);
 }
 
-/* Take the EtherType behind the tags, in network byte order, and the outer tag as it stands in a key. */
+/* In one branch: each more is a path that the verifier follows through all the tags of a frame. */
+static __always_inline int is_vlan(__u16 type)
+{
+	__u32 other = (type ^ be16(ETH_P_8021Q)) * (type ^ be16(ETH_P_8021AD));
+
+	WITHOUT_BRANCH(other);
+	return !other;
+}
+
+/* Return 1 if two numbers of 16 bits differ, else 0, as the two before. */
+static __always_inline __u32 is_other(__u16 one, __u16 other)
+{
+	__u32 difference = one ^ other;
+
+	WITHOUT_BRANCH(difference);
+	return (difference + 0xffff) >> 16;
+}
+
+/* Return 1 if the tag has an id, else 0. */
+static __always_inline __u32 has_id(struct vlan_tag *tag)
+{
+	return is_other(tag->control & be16(VLAN_ID_MASK), 0);
+}
+
+#if CNF_PARSE_VLAN
+/* Step over the tags behind the first two, of which `ids` have an id; take the EtherType behind them. */
+static __always_inline int parse_more_tags(struct cursor *cursor, __u32 ids, __u16 *type)
+{
+	__u64 zero = unknown_zero(cursor->remaining);
+	__u32 offset = cursor->offset, size = 0;
+	struct vlan_tag tag;
+
+	FORGET(offset, zero);
+#pragma clang loop unroll(disable)
+	for (int depth = 0; depth < MAX_PRIORITY_TAGS; depth++) {
+		if (bpf_xdp_load_bytes(cursor->ctx, offset + size, &tag, sizeof(tag)))
+			return CNF_TRUNCATED;
+		size += sizeof(tag);
+		ids += has_id(&tag);
+		if (!is_vlan(tag.type)) {
+			*type = tag.type;
+			return ids > MAX_VLAN_TAGS ? CNF_VLAN_DEPTH : cursor_move(cursor, size);
+		}
+	}
+	return CNF_VLAN_DEPTH;
+}
+#endif
+
+/* Take the EtherType behind the tags, in network byte order, and the outer tag as it stands in a key. Tags without an
+ * id, priority tags, are no VLANs: Linux takes off any number of them. */
 static __always_inline int parse_ethernet(struct cursor *cursor, __u16 *type, __u16 *vlan)
 {
 	struct eth_header *eth = cursor->at;
@@ -99,21 +157,25 @@ static __always_inline int parse_ethernet(struct cursor *cursor, __u16 *type, __
 	if (cursor_step(cursor, sizeof(*eth)))
 		return CNF_TRUNCATED;
 	*type = eth->type;
-#if CNF_VLAN
+#if CNF_PARSE_VLAN
+	__u32 ids = 0;
+
 #pragma unroll
 	for (int depth = 0; depth < MAX_VLAN_TAGS; depth++) {
 		struct vlan_tag *tag = cursor->at;
 
 		if (!is_vlan(*type))
 			return 0;
+		*vlan |= CNF_VLAN_PRESENT;
 		if (cursor_step(cursor, sizeof(*tag)))
 			return CNF_TRUNCATED;
 		if (depth == 0)
-			*vlan = CNF_VLAN_PRESENT | (be16(tag->control) & 0x0fff);
+			*vlan |= be16(tag->control) & VLAN_ID_MASK;
+		ids += has_id(tag);
 		*type = tag->type;
 	}
 	if (is_vlan(*type))
-		return CNF_VLAN_DEPTH;
+		return parse_more_tags(cursor, ids, type);
 #endif
 	return 0;
 }
@@ -201,29 +263,35 @@ static __always_inline int parse_transport(struct cursor *cursor, __u32 length, 
 	return error ? error : outcome;
 }
 
+/* Return a length that an IP header states; 0 stands for all that is there, more than 16 bits can say (BIG TCP). */
+static __always_inline __u32 ip_length(__u16 stated, __u32 available)
+{
+	return stated ? stated : available;
+}
+
 /* Take the addresses into `key` and the rest into `transport`. */
 static __always_inline int parse_ipv4(struct cursor *cursor, struct flow4_key *key, struct transport *transport)
 {
 	__u32 available = cursor->remaining, header_length, total_length;
-	struct ipv4_header *ip = cursor->at;
+	struct ipv4_header copy, *ip;
 
-	if (cursor_step(cursor, sizeof(*ip)))
+	if (cursor_take(cursor, &copy, sizeof(copy), (void **)&ip))
 		return CNF_TRUNCATED;
 	key->src_addr = ip->src_addr;
 	key->dst_addr = ip->dst_addr;
 	transport->addressed = 1;
+	transport->protocol = ip->protocol;
 	header_length = (ip->version_length & 0xf) * 4;
 	if (ip->version_length >> 4 != 4 || header_length < IPV4_MIN_LENGTH)
 		return CNF_BAD_HEADER;
 	if (header_length > IPV4_MIN_LENGTH && cursor_move(cursor, header_length - IPV4_MIN_LENGTH))
 		return CNF_TRUNCATED;
-	total_length = be16(ip->total_length);
+	total_length = ip_length(be16(ip->total_length), available);
 	if (total_length < header_length)
 		return CNF_BAD_HEADER;
 	if (total_length > available)
 		return CNF_TRUNCATED;
 
-	transport->protocol = ip->protocol;
 	if (ip->fragment & be16(0x1fff)) {
 		transport->flow_flags = CNF_FLOW_FRAGMENT;
 		return protocol_outcome(ip->protocol, IPPROTO_ICMP);
@@ -231,15 +299,70 @@ static __always_inline int parse_ipv4(struct cursor *cursor, struct flow4_key *k
 	return parse_transport(cursor, total_length - header_length, ip->protocol, IPPROTO_ICMP, transport);
 }
 
-#if CNF_IPV6
+#if CNF_PARSE_IPV6
+/* In one branch, as is_vlan(). */
+static __always_inline int is_extension(__u8 protocol)
+{
+	__u64 known =
+		1ULL << IPPROTO_HOPOPTS | 1ULL << IPPROTO_ROUTING | 1ULL << IPPROTO_FRAGMENT | 1ULL << IPPROTO_DSTOPTS;
+	__u64 found = known >> (protocol & 63) & 1 & ~(protocol >> 6 | protocol >> 7);
+
+	WITHOUT_BRANCH(found);
+	return found;
+}
+
+/* Step over the extension headers of a packet with `remaining` bytes; take the protocol behind them. */
+static __always_inline int parse_extensions(struct cursor *cursor, __u32 *remaining, struct transport *transport)
+{
+	__u64 zero = unknown_zero(cursor->remaining);
+	__u32 offset = cursor->offset, left = *remaining, fragment = 0;
+	__u8 protocol = transport->protocol;
+	struct ext_header header;
+
+	if (!is_extension(protocol))
+		return 0;
+	transport->protocol = IPPROTO_NONE; /* until it is known */
+	cursor->at = NULL;
+	cursor->moved = 1;
+	WITHOUT_BRANCH(cursor->at);
+	WITHOUT_BRANCH(cursor->moved);
+	FORGET(offset, zero);
+	FORGET(left, zero);
+#pragma clang loop unroll(disable)
+	for (int depth = 0; depth < MAX_EXT_HEADERS; depth++) {
+		__u32 has_length = is_other(protocol, IPPROTO_FRAGMENT), length;
+
+		if (bpf_xdp_load_bytes(cursor->ctx, offset, &header, sizeof(header)))
+			return CNF_TRUNCATED;
+		length = sizeof(header) + has_length * header.length * 8;
+		fragment = (1 - has_length) * (header.fragment & be16(0xfff8));
+		if (length > left)
+			return CNF_TRUNCATED;
+		protocol = header.next_header;
+		offset += length;
+		left -= length;
+		if (!is_extension(protocol) || fragment) {
+			transport->protocol = protocol;
+			transport->flow_flags = fragment ? CNF_FLOW_FRAGMENT : 0;
+			cursor->offset = offset;
+			cursor->remaining = left;
+			*remaining = left;
+			return 0;
+		}
+	}
+	return CNF_EXT_HEADER_DEPTH;
+}
+
 /* Take the addresses into `key` and the rest into `transport`. */
 static __always_inline int parse_ipv6(struct cursor *cursor, struct flow6_key *key, struct transport *transport)
 {
-	struct ipv6_header *ip = cursor->at;
-	__u32 remaining, payload_length;
-	__u8 protocol;
+	struct ipv6_header copy, *ip;
+	__u8 hop_limit;
+	__u32 remaining;
+	__u16 type;
+	int outcome;
 
-	if (cursor_step(cursor, sizeof(*ip)))
+	if (cursor_take(cursor, &copy, sizeof(copy), (void **)&ip))
 		return CNF_TRUNCATED;
 	key->src_addr[0] = ip->src_addr[0];
 	key->src_addr[1] = ip->src_addr[1];
@@ -248,48 +371,23 @@ static __always_inline int parse_ipv6(struct cursor *cursor, struct flow6_key *k
 	transport->addressed = 1;
 	if (ip->version_class >> 4 != 6)
 		return CNF_BAD_HEADER;
-	remaining = cursor->remaining;
-	payload_length = be16(ip->payload_length);
-	if (payload_length > remaining)
+	/* Also a jumbogram (RFC 2675), which has its length in a hop-by-hop option. */
+	remaining = ip_length(be16(ip->payload_length), cursor->remaining);
+	if (remaining > cursor->remaining)
 		return CNF_TRUNCATED;
-	protocol = ip->next_header;
-	/* A jumbogram (RFC 2675) states its length in a hop-by-hop option and 0 here. */
-	if (payload_length || protocol != IPPROTO_HOPOPTS)
-		remaining = payload_length;
-
-	for (int depth = 0; depth <= MAX_EXT_HEADERS; depth++) {
-		struct ext_header copy, *header;
-		__u32 length = sizeof(*header);
-
-		if (protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_FRAGMENT &&
-		    protocol != IPPROTO_DSTOPTS) {
-			int outcome = parse_transport(cursor, remaining, protocol, IPPROTO_ICMPV6, transport);
-			__u16 type = be16(transport->ports & 0xffff);
-
-			transport->protocol = protocol;
-			transport->neighbor_discovery = outcome == CNF_ICMPV6 && ip->hop_limit == ND_HOP_LIMIT &&
-							type >= ND_ROUTER_SOLICIT && type <= ND_REDIRECT;
-			return outcome;
-		}
-		if (depth == MAX_EXT_HEADERS)
-			break;
-		if (cursor_get(cursor, &copy, sizeof(copy), (void **)&header))
-			return CNF_TRUNCATED;
-		if (protocol != IPPROTO_FRAGMENT)
-			length += header->length * 8;
-		if (length > remaining)
-			return CNF_TRUNCATED;
-		if (protocol == IPPROTO_FRAGMENT && header->fragment & be16(0xfff8)) {
-			transport->protocol = header->next_header;
-			transport->flow_flags = CNF_FLOW_FRAGMENT;
-			return protocol_outcome(header->next_header, IPPROTO_ICMPV6);
-		}
-		protocol = header->next_header;
-		if (cursor_move(cursor, length))
-			return CNF_TRUNCATED;
-		remaining -= length;
-	}
-	return CNF_EXT_HEADER_DEPTH;
+	transport->protocol = ip->next_header;
+	hop_limit = ip->hop_limit;
+	WITHOUT_BRANCH(hop_limit);
+	outcome = parse_extensions(cursor, &remaining, transport);
+	if (outcome)
+		return outcome;
+	if (transport->flow_flags & CNF_FLOW_FRAGMENT)
+		return protocol_outcome(transport->protocol, IPPROTO_ICMPV6);
+	outcome = parse_transport(cursor, remaining, transport->protocol, IPPROTO_ICMPV6, transport);
+	type = be16(transport->ports & 0xffff);
+	transport->neighbor_discovery =
+		outcome == CNF_ICMPV6 && hop_limit == ND_HOP_LIMIT && type >= ND_ROUTER_SOLICIT && type <= ND_REDIRECT;
+	return outcome;
 }
 #endif
 

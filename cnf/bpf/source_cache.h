@@ -28,10 +28,8 @@ struct limit6_bucket {
 
 BPF_F_TABLE("array", __u32, struct limit4_bucket, limit_sources4, SOURCE_BUCKETS, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", __u32, struct limit_over, limit_over4, SOURCE_BUCKETS *CNF_WAYS, BPF_F_MMAPABLE);
-#if CNF_IPV6
 BPF_F_TABLE("array", __u32, struct limit6_bucket, limit_sources6, SOURCE_BUCKETS, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", __u32, struct limit_over, limit_over6, SOURCE_BUCKETS *CNF_WAYS, BPF_F_MMAPABLE);
-#endif
 
 struct source_place {
 	struct cache_place cache;
@@ -39,10 +37,8 @@ struct source_place {
 
 static __always_inline struct cache_head *source_bucket(enum cnf_table table, __u32 bucket)
 {
-#if CNF_IPV6
 	if (table == CNF_TABLE_IPV6)
 		return (void *)limit_sources6.lookup(&bucket);
-#endif
 	return (void *)limit_sources4.lookup(&bucket);
 }
 
@@ -66,10 +62,8 @@ static __always_inline struct limit_over *source_over(enum cnf_table table, stru
 {
 	__u32 index = place->cache.bucket * CNF_WAYS + place->cache.way;
 
-#if CNF_IPV6
 	if (table == CNF_TABLE_IPV6)
 		return limit_over6.lookup(&index);
-#endif
 	return limit_over4.lookup(&index);
 }
 

@@ -4,9 +4,7 @@
 #define CNF_SOURCE_HASH_H
 
 BPF_TABLE("lru_hash", struct limit4_key, struct limit_source, limit_sources4, CNF_MAX_SOURCES);
-#if CNF_IPV6
 BPF_TABLE("lru_hash", struct limit6_key, struct limit_source, limit_sources6, CNF_MAX_SOURCES);
-#endif
 
 struct source_place {
 	struct limit_source *source; /* NULL if there is none */
@@ -14,12 +12,10 @@ struct source_place {
 
 static __always_inline void source_find(enum cnf_table table, void *key, struct source_place *place)
 {
-#if CNF_IPV6
 	if (table == CNF_TABLE_IPV6) {
 		place->source = limit_sources6.lookup((struct limit6_key *)key);
 		return;
 	}
-#endif
 	place->source = limit_sources4.lookup((struct limit4_key *)key);
 }
 
@@ -31,10 +27,8 @@ static __always_inline struct limit_source *source_found(enum cnf_table table, s
 
 static __always_inline long source_insert(enum cnf_table table, void *key, struct limit_source *source)
 {
-#if CNF_IPV6
 	if (table == CNF_TABLE_IPV6)
 		return limit_sources6.insert((struct limit6_key *)key, source);
-#endif
 	return limit_sources4.insert((struct limit4_key *)key, source);
 }
 

@@ -32,6 +32,12 @@ static __always_inline void key_set_group(enum cnf_table table, void *key, __u32
 		*(volatile __u64 *)key = ((struct limit4_key *)key)->addr | (__u64)group << 32;
 }
 
+/* Return the part of a source that the key is for; 0 = all of it. */
+static __always_inline __u32 key_part(enum cnf_table table, void *key)
+{
+	return table == CNF_TABLE_IPV6 ? ((struct limit6_key *)key)->part : 0;
+}
+
 /* Let the source be no more than the prefix of `part` bits, 1 to 128, that holds `addr`. */
 static __always_inline void key_set_part(enum cnf_table table, void *key, void *addr, __u32 part, __u64 zero)
 {

@@ -12,14 +12,13 @@
 /* Return 0, made of `any` number so that the verifier does not know; what that is added to, it knows no more. */
 static __always_inline __u64 unknown_zero(__u64 any)
 {
-#if CNF_LIMITER
 	__u64 zero = any;
 
 	asm volatile("%0 -= %1" : "+r"(zero) : "r"(any));
 	return zero;
-#else
-	return 0;
-#endif
 }
+
+/* Have the verifier forget what it knows of the number, and the compiler what it is made of. */
+#define FORGET(number, zero) asm volatile("%0 += %1" : "+r"(number) : "r"(zero))
 
 #endif

@@ -228,7 +228,7 @@ def _settings(file: Path | None, names: Sequence[str]) -> config.Settings:
 def daemon_bytes(flows: config.Flows, limits: Limits | None) -> tuple[int, int]:
     """Return what the daemon takes at most with all tables full, and while all of them is listed besides."""
     families = 1 + flows.ipv6
-    many_flows, many_sources = flows.max_entries * families, limits.max_sources * families if limits else 0
+    many_flows, many_sources = flows.max_entries * families, limits.max_sources * 2 if limits else 0
     daemon = DAEMON_BYTES + FLOW_BYTES * many_flows + SOURCE_BYTES * many_sources
     return daemon, daemon + LISTINGS * max(LISTED_FLOW_BYTES * many_flows, LISTED_SOURCE_BYTES * many_sources)
 

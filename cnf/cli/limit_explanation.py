@@ -65,7 +65,7 @@ def _verdict(case: Case) -> str:
     origin = "by the file" if case["origin"] == "file" else "at run time"
     sentences = {
         "protected": f"passes, whatever the rules say, as it is protected until {CONFIRM}, or its session ends.",
-        "denied": f"every packet is dropped, as {case['prefix']} is denied ({origin}).",
+        "denied": f"its packets are dropped, as {case['prefix']} is denied ({origin}).",
         "allowed": f"passes without limit, as {case['prefix']} is allowed ({origin}).",
         "unlimited": "passes, as no rule limits it.",
         "off": f"passes, as {_name(rule) if rule else 'the limiter'} is off.",

@@ -50,6 +50,7 @@ class Limits(TypedDict):
 
     mode: str
     mode_origin: str
+    unreadable: str
     generation: int
     allow: list[Listed]
     deny: list[Listed]

@@ -35,7 +35,8 @@ def page(limits: Limits, width: int | None, style: Style) -> Iterator[str]:
 
 def _head(limits: Limits, width: int | None, style: Style) -> Iterator[str]:
     mode = style.bold(printable(f"mode {limits['mode']}"))
-    yield f"{mode} ({printable(limits['mode_origin'])}), generation {limits['generation']}"
+    unreadable = ", what cannot be read is dropped" if limits["unreadable"] == "drop" else ""
+    yield f"{mode} ({printable(limits['mode_origin'])}), generation {limits['generation']}{unreadable}"
     yield from state_warnings(limits, width, style)
 
 

@@ -53,7 +53,7 @@ class LimiterMaps:
         self._prefixes = {
             family: _Prefixes(name, maps[name], PREFIX_KEYS[family])
             for family in FAMILIES
-            if (name := f"limit_prefixes{family[-1]}") in maps
+            for name in (f"limit_prefixes{family[-1]}",)
         }
         self._policy_room = rules * LIMIT_GROUPS
         self._generation = Array("limit_generation", maps["limit_generation"], _GENERATION)
@@ -94,6 +94,7 @@ class LimiterMaps:
         self._groups.write_many(number * groups.size + np.arange(groups.size), groups.reshape(-1))
         settings = np.zeros((), LIMIT_SETTINGS)
         settings["source6_mask"] = bank.source6_mask
+        settings["drop_unreadable"] = bank.drop_unreadable
         self._settings.write(number, settings)
         for family, prefixes in self._prefixes.items():
             prefixes.write(number, *bank.prefixes[family])

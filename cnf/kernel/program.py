@@ -95,7 +95,7 @@ class Blueprint:
             names += CACHE_MAPS
         if self.limiter:
             nouns = ("prefixes", "sources", "over") if self.table == "cache" else ("prefixes", "sources")
-            names += [f"limit_{noun}{family}" for noun in nouns for family in families]
+            names += [f"limit_{noun}{family}" for noun in nouns for family in ("4", "6")]
             names += LIMITER_MAPS
         if self.ring_bytes:
             names += ["events", "events_lost"]

@@ -45,11 +45,9 @@ def flow_bytes(blueprint: Blueprint) -> int:
 
 def source_bytes(blueprint: Blueprint, max_sources: int) -> int:
     """Return the bytes of the limiter's tables of sources."""
-    families = 1 + blueprint.ipv6
     if blueprint.table == "lru_hash":
-        return sum(_hash_bytes(max_sources, key, LIMIT_SOURCE) for key in (LIMIT4_KEY, LIMIT6_KEY)[:families])
-    buckets = (LIMIT4_BUCKET, LIMIT6_BUCKET)[:families]
-    return sum(_cache_bytes(max_sources, bucket, LIMIT_OVER.itemsize) for bucket in buckets)
+        return sum(_hash_bytes(max_sources, key, LIMIT_SOURCE) for key in (LIMIT4_KEY, LIMIT6_KEY))
+    return sum(_cache_bytes(max_sources, bucket, LIMIT_OVER.itemsize) for bucket in (LIMIT4_BUCKET, LIMIT6_BUCKET))
 
 
 def interface_bytes(blueprint: Blueprint) -> int:

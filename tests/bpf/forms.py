@@ -48,6 +48,7 @@ EXTENSIONS: Final[tuple[Layer, ...]] = (
     Fragment(),
     DestinationOptions(),
 )
+MANY: Final = (DestinationOptions(),) * 200
 
 
 class Form(NamedTuple):
@@ -105,10 +106,36 @@ VLAN_FORMS: Final = (
         "udp",
         v4(17, 40000, 53, 4095),
     ),
+    *(
+        flow(f"{count} priority tags", frame(*[VLAN(0)] * count, IPv4(), UDP()), "udp", v4(17, 40000, 53, 0))
+        for count in (2, 3, 4, 20, 374)
+    ),
+    flow("3 priority tags, IPv6", frame(*[VLAN(0)] * 3, IPv6(), TCP()), "tcp", v6(6, 40000, 443, 0), 0x10),
+    flow("3 priority tags, options", frame(*[VLAN(0)] * 3, IPv4(options=NOP * 8), UDP()), "udp", v4(17, 40000, 53, 0)),
+    flow(
+        "priority tags, 802.1Q and 802.1ad by turns",
+        frame(VLAN(0), VLAN(0, SERVICE), VLAN(0), VLAN(0, SERVICE), IPv6(), *EXTENSIONS, UDP()),
+        "udp",
+        v6(17, 40000, 53, 0),
+    ),
+    flow(
+        "priority tags around and between two tags",
+        frame(VLAN(0), VLAN(7, SERVICE), VLAN(0, priority=7), VLAN(8), VLAN(0), IPv4(), UDP()),
+        "udp",
+        v4(17, 40000, 53, 0),
+    ),
+    flow("tag around 3 priority tags", frame(VLAN(7), *[VLAN(0)] * 3, IPv4(), UDP()), "udp", v4(17, 40000, 53, 7)),
+    other("3 priority tags around ARP", frame(*[VLAN(0)] * 3, ARP())),
+    other("3 priority tags around 802.3 length", frame(*[VLAN(0)] * 3, Raw(bytes(38), ethertype=38))),
+    bad("375 priority tags", frame(*[VLAN(0)] * 375, IPv4(), UDP()), "vlan_depth"),
+    bad(
+        "3 tags between priority tags", frame(VLAN(1), VLAN(0), VLAN(2), VLAN(0), VLAN(3), IPv4(), UDP()), "vlan_depth"
+    ),
+    bad("3 priority tags, the last not there", frame(VLAN(0), VLAN(0), Raw(ethertype=0x8100)), "truncated"),
     bad("3 tags", frame(VLAN(1, SERVICE), VLAN(2), VLAN(3), IPv4(), UDP()), "vlan_depth"),
     bad("4 tags", frame(VLAN(1), VLAN(2), VLAN(3), VLAN(4), IPv6(), TCP()), "vlan_depth"),
     bad("5 tags", frame(VLAN(1), VLAN(2), VLAN(3), VLAN(4), VLAN(5), IPv4(), UDP()), "vlan_depth"),
-    bad("3 tags, the last not there", frame(VLAN(1), VLAN(2), Raw(ethertype=0x8100)), "vlan_depth"),
+    bad("3 tags, the last not there", frame(VLAN(1), VLAN(2), Raw(ethertype=0x8100)), "truncated"),
     bad("3 tags around ARP", frame(VLAN(1), VLAN(2), VLAN(3), ARP()), "vlan_depth"),
     bad("tag not there", frame(Raw(ethertype=0x8100)), "truncated"),
     bad("tag of 3 bytes", frame(Raw(b"\x00\x05\x08", ethertype=0x8100)), "truncated"),
@@ -168,7 +195,11 @@ IPV4_FORMS: Final = (
     bad("IPv4 version 15", frame(IPv4(version=15), UDP()), "bad_header"),
     bad("IPv6 header under the type of IPv4", frame(Raw(ethertype=0x0800), IPv6(), UDP()), "bad_header"),
     bad("IPv4 header of 19 bytes", frame(Raw(b"\x45" + bytes(18), ethertype=0x0800)), "truncated"),
-    bad("IPv4 total length 0", frame(IPv4(total_length=0), UDP()), "bad_header"),
+    flow("IPv4 total length 0", frame(IPv4(total_length=0), UDP()), "udp", v4(17, 40000, 53)),
+    flow("IPv4 total length 0, TCP", frame(IPv4(total_length=0), TCP(), bytes(3000)), "tcp", v4(6, 40000, 443), 0x10),
+    flow("IPv4 total length 0, options", frame(IPv4(options=NOP * 8, total_length=0), UDP()), "udp", v4(17, 40000, 53)),
+    bad("IPv4 total length 0, UDP of 7 bytes", frame(IPv4(total_length=0), Raw(bytes(7), protocol=17)), "truncated"),
+    bad("IPv4 total length 1", frame(IPv4(total_length=1), UDP()), "bad_header"),
     bad("IPv4 total length 19", frame(IPv4(total_length=19), UDP()), "bad_header"),
     bad("IPv4 total length 20, UDP", frame(IPv4(total_length=20), UDP()), "truncated"),
     bad("IPv4 total length 23 with options", frame(IPv4(options=NOP * 4, total_length=23), UDP()), "bad_header"),
@@ -207,16 +238,18 @@ IPV6_FORMS: Final = (
         flow(
             f"IPv6 with {count} extension headers", frame(IPv6(), *EXTENSIONS[:count], UDP()), "udp", v6(17, 40000, 53)
         )
-        for count in range(7)
+        for count in range(9)
     ),
     *(
-        bad(f"IPv6 with {count} extension headers", frame(IPv6(), *EXTENSIONS[:count], UDP()), "ext_header_depth")
-        for count in (7, 8)
+        flow(f"IPv6 with {count} extension headers", frame(IPv6(), *MANY[:count], UDP()), "udp", v6(17, 40000, 53))
+        for count in (20, 184)
+    ),
+    *(
+        bad(f"IPv6 with {count} extension headers", frame(IPv6(), *MANY[:count], UDP()), "ext_header_depth")
+        for count in (185, 200)
     ),
     flow("IPv6 with 6 extension headers, TCP", frame(IPv6(), *EXTENSIONS[2:], TCP()), "tcp", v6(6, 40000, 443), 0x10),
-    bad(
-        "IPv6 seventh extension header not there", frame(IPv6(), *EXTENSIONS[:6], Raw(protocol=60)), "ext_header_depth"
-    ),
+    bad("IPv6 185th extension header not there", frame(IPv6(), *MANY[:184], Raw(protocol=60)), "ext_header_depth"),
     bad("IPv6 sixth extension header not there", frame(IPv6(), *EXTENSIONS[:5], Raw(protocol=60)), "truncated"),
     flow("IPv6 hop-by-hop of 2048 bytes", frame(IPv6(), HopByHop(bytes(2046)), UDP()), "udp", v6(17, 40000, 53)),
     bad("IPv6 extension header length beyond the packet", frame(IPv6(), HopByHop(length=255), UDP()), "truncated"),
@@ -245,8 +278,16 @@ IPV6_FORMS: Final = (
     bad("IPv6 version 7", frame(IPv6(version=7), UDP()), "bad_header"),
     bad("IPv4 header under the type of IPv6", frame(Raw(ethertype=0x86DD), IPv4(), UDP(), bytes(20)), "bad_header"),
     bad("IPv6 header of 39 bytes", frame(Raw(b"\x60" + bytes(38), ethertype=0x86DD)), "truncated"),
-    bad("IPv6 payload length 0, TCP", frame(IPv6(payload_length=0), TCP()), "truncated"),
-    bad("IPv6 payload length 0, destination options", frame(IPv6(payload_length=0), EXTENSIONS[1], UDP()), "truncated"),
+    flow("IPv6 payload length 0, TCP", frame(IPv6(payload_length=0), TCP()), "tcp", v6(6, 40000, 443), 0x10),
+    flow(
+        "IPv6 payload length 0, destination options",
+        frame(IPv6(payload_length=0), EXTENSIONS[1], UDP()),
+        "udp",
+        v6(17, 40000, 53),
+    ),
+    bad(
+        "IPv6 payload length 0, UDP of 7 bytes", frame(IPv6(payload_length=0), Raw(bytes(7), protocol=17)), "truncated"
+    ),
     bad("IPv6 payload length one short for UDP", frame(IPv6(payload_length=7), UDP()), "truncated"),
     bad("IPv6 payload length one short, options", frame(IPv6(payload_length=23), EXTENSIONS[1], UDP()), "truncated"),
     bad("IPv6 payload length one beyond the frame", frame(IPv6(payload_length=9), UDP()), "truncated"),
@@ -272,7 +313,14 @@ IPV6_FORMS: Final = (
     flow("IPv6 fragment of ICMP", frame(IPv6(), Fragment(9), ICMP()), "other", v6(1, fragment=True)),
     flow("IPv6 fragment of options", frame(IPv6(), Fragment(9), EXTENSIONS[1], UDP()), "other", v6(60, fragment=True)),
     flow("IPv6 fragment as sixth", frame(IPv6(), *EXTENSIONS[:5], Fragment(9), UDP()), "udp", v6(17, fragment=True)),
-    bad("IPv6 fragment as seventh", frame(IPv6(), *EXTENSIONS[:6], Fragment(9), UDP()), "ext_header_depth"),
+    flow("IPv6 fragment as 184th", frame(IPv6(), *MANY[:183], Fragment(9), UDP()), "udp", v6(17, fragment=True)),
+    bad("IPv6 fragment as 185th", frame(IPv6(), *MANY[:184], Fragment(9), UDP()), "ext_header_depth"),
+    flow(
+        "IPv6 fragment of a fragment",
+        frame(IPv6(), Fragment(more=True), Fragment(9), UDP()),
+        "udp",
+        v6(17, fragment=True),
+    ),
     flow("IPv6 fragment in a VLAN", frame(VLAN(5), IPv6(), Fragment(9), UDP()), "udp", v6(17, vlan=5, fragment=True)),
     bad("IPv6 tiny first fragment", frame(IPv6(), Fragment(more=True), Raw(bytes(7), protocol=17)), "truncated"),
     flow("IPv6 fragment, reserved bits", frame(IPv6(), Fragment(reserved_bits=3), UDP()), "udp", v6(17, 40000, 53)),

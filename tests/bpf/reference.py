@@ -34,12 +34,13 @@ TYPE_OR_PORTS: Final = {  # the two fields that stand as ports in a key
 ETHERTYPE_IPV4: Final = 0x0800
 ETHERTYPE_IPV6: Final = 0x86DD
 ETHERTYPES_VLAN: Final = (0x8100, 0x88A8)
-MOST_VLAN_TAGS: Final = 2
+MOST_VLANS: Final = 2
+MOST_TAGS: Final = 374
 IPV4_VERSION: Final = 4
 IPV6_VERSION: Final = 6
 FRAGMENT_HEADER: Final = 44
 EXTENSION_HEADERS: Final = (0, 43, FRAGMENT_HEADER, 60)
-MOST_EXTENSION_HEADERS: Final = 6
+MOST_EXTENSION_HEADERS: Final = 184
 LABELS: Final = {6: "tcp", 17: "udp", 47: "gre", 50: "esp", 132: "sctp"}
 FAMILY_LABELS: Final = {("ipv4", 1): "icmp", ("ipv6", 58): "icmpv6"}
 
@@ -146,10 +147,12 @@ def _ethernet(cursor: _Cursor) -> Outcome:
     (ethertype,) = cursor.take(ETHERNET)
     tags: list[int] = []
     while ethertype in ETHERTYPES_VLAN:
-        if len(tags) == MOST_VLAN_TAGS:
+        if len(tags) == MOST_TAGS:
             raise _MalformedError(VLAN_DEPTH)
         tag, ethertype = cursor.take(VLAN_TAG)
         tags.append(tag & 0x0FFF)
+    if sum(vlan != 0 for vlan in tags) > MOST_VLANS:  # a priority tag is none
+        raise _MalformedError(VLAN_DEPTH)
     vlan = tags[0] if tags else None
     if ethertype == ETHERTYPE_IPV4:
         return _ipv4(cursor, vlan)
@@ -164,9 +167,10 @@ def _ipv4(cursor: _Cursor, vlan: int | None) -> Outcome:
     if version != IPV4_VERSION or header_length < IPV4.size:
         raise _MalformedError(BAD_HEADER)
     cursor.skip(header_length - IPV4.size)
-    if total_length < header_length:
+    if 0 < total_length < header_length:
         raise _MalformedError(BAD_HEADER)
-    cursor.end_after(total_length - header_length)
+    if total_length != 0:  # else more than 16 bits can say
+        cursor.end_after(total_length - header_length)
     later_fragment = fragment & 0x1FFF != 0
     return _transport(cursor, Key("ipv4", src, dst, 0, 0, protocol, vlan, later_fragment))
 
@@ -175,8 +179,7 @@ def _ipv6(cursor: _Cursor, vlan: int | None) -> Outcome:
     version_and_class, payload_length, protocol, src, dst = cursor.take(IPV6)
     if version_and_class >> 4 != IPV6_VERSION:
         raise _MalformedError(BAD_HEADER)
-    jumbogram = payload_length == 0 and protocol == 0
-    if not jumbogram:
+    if payload_length != 0:  # else more than 16 bits can say
         cursor.end_after(payload_length)
     protocol, later_fragment = _extension_headers(cursor, protocol)
     return _transport(cursor, Key("ipv6", src, dst, 0, 0, protocol, vlan, later_fragment))

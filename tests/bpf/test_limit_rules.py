@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from ipaddress import IPv4Address, ip_address, ip_network
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
 from attrs import evolve
@@ -15,31 +15,28 @@ from hypothesis import strategies as st
 from cnf.errors import ConfigError
 from cnf.ledger import Count
 from cnf.limits import Address, explain
-from cnf.records import TRAFFIC
-from cnf.rules import Limits, Network
+from cnf.records import FRAGMENTS, TRAFFIC
+from cnf.rules import Limits, Network, Traffic
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import XDP_DROP, Clocked, Limited
 from tests.bpf.packets import (
-    AH,
     ARP,
-    GRE,
     ICMP,
     SCTP,
     TCP,
     UDP,
-    VLAN,
     Fragment,
-    HopByHop,
     ICMPv6,
     IPv4,
     IPv6,
     Layer,
+    Raw,
     frame,
 )
 from tests.unit.rule_sets import ADDRESSES, INTERFACES, rule_sets
 
 BURST: Final = 2
-LAYERS: Final[dict[str, tuple[Layer | bytes, ...]]] = {
+LAYERS: Final[dict[str, tuple[Layer, ...]]] = {
     "tcp": (TCP(flags="SA"),),
     "tcp_syn": (TCP(flags="SE"),),
     "udp": (UDP(),),
@@ -48,8 +45,8 @@ LAYERS: Final[dict[str, tuple[Layer | bytes, ...]]] = {
     "other": (SCTP(),),
 }
 KINDS: Final = {
-    "ipv4": {"icmpv6": "other"},
-    "ipv6": {"icmp": "other"},
+    "ipv4": {"icmpv6": "other", "icmpv6_fragment": "other_fragment"},
+    "ipv6": {"icmp": "other", "icmp_fragment": "other_fragment"},
 }
 """What a protocol counts as in the IP version that it does not belong to."""
 
@@ -57,12 +54,14 @@ KINDS: Final = {
 def packet(source: str | Address, traffic: str = "udp") -> bytes:
     """Return a frame of this traffic."""
     address = ip_address(source)
+    if traffic in FRAGMENTS:
+        (first, *_) = LAYERS[FRAGMENTS[traffic]]
+        later = Raw(b"later fragment", protocol=first.protocol)
+        if isinstance(address, IPv4Address):
+            return frame(IPv4(src=str(address), offset=10), later)
+        return frame(IPv6(src=str(address)), Fragment(offset=10), later)
     if isinstance(address, IPv4Address):
-        if traffic == "fragment":
-            return frame(IPv4(src=str(address), offset=10), b"later fragment")
         return frame(IPv4(src=str(address)), *LAYERS[traffic])
-    if traffic == "fragment":
-        return frame(IPv6(src=str(address)), Fragment(offset=10), b"later fragment")
     return frame(IPv6(src=str(address)), *LAYERS[traffic])
 
 
@@ -127,46 +126,17 @@ def test_every_packet_is_decided_as_explained(
 
 
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
-@pytest.mark.parametrize("traffic", TRAFFIC)
+@pytest.mark.parametrize("traffic", get_args(Traffic))
 def test_rule_for_a_protocol_is_about_no_other(limited: Limited, family: str, traffic: str) -> None:
-    """Only what the rule names is limited; a rule for TCP covers SYN, too."""
+    """Only what the rule names is limited; a rule for TCP covers SYN, too, and one for a protocol its fragments."""
     source = "192.0.2.1" if family == "ipv4" else "2001:db8::1"
     limited.start({"mode": "enforce", "rules": rules("r", r={"protocols": [traffic]})})
     held_back = {each for each in TRAFFIC if "D" in verdicts(limited, [packet(source, each)] * (BURST + 1))}
     assert {KINDS[family].get(each, each) for each in held_back} == {
-        "tcp": {"tcp", "tcp_syn"},
-        "icmp": {"icmp"} - KINDS[family].keys(),
-        "icmpv6": {"icmpv6"} - KINDS[family].keys(),
-    }.get(traffic, {traffic})
-
-
-@pytest.mark.parametrize(
-    ("each", "traffic"),
-    [
-        (frame(IPv4(), TCP(flags="S")), "tcp_syn"),
-        (frame(IPv4(), TCP(flags="SF")), "tcp_syn"),
-        (frame(IPv4(), TCP(flags="SA")), "tcp"),
-        (frame(IPv4(), TCP(flags="R")), "tcp"),
-        (frame(IPv4(options=bytes(8)), TCP(flags="S")), "tcp_syn"),
-        (frame(VLAN(5), VLAN(6), IPv4(), UDP()), "udp"),
-        (frame(IPv4(more=True), UDP(), bytes(8)), "udp"),
-        (frame(IPv4(offset=1), TCP()), "fragment"),
-        (frame(IPv4(), GRE(), IPv4(), UDP()), "other"),
-        (frame(IPv4(), AH(), UDP()), "other"),
-        (frame(IPv4(), IPv4(), UDP()), "other"),
-        (frame(IPv4(), ICMP()), "icmp"),
-        (frame(IPv4(), ICMPv6()), "other"),
-        (frame(IPv6(), ICMP()), "other"),
-        (frame(IPv6(), HopByHop(), TCP(flags="S")), "tcp_syn"),
-        (frame(IPv6(), Fragment(more=True), UDP()), "udp"),
-        (frame(IPv6(), Fragment(offset=1), UDP()), "fragment"),
-    ],
-)
-def test_what_a_packet_is_to_the_rules(limited: Limited, each: bytes, traffic: str) -> None:
-    """A packet counts under the rule of its protocol, behind tags, options and extension headers."""
-    limited.start({"rules": rules(*TRAFFIC, **{name: {"protocols": [name]} for name in TRAFFIC})})
-    limited.run(each)
-    assert limited.packets() == {traffic: {"passed": 1}}
+        "tcp": {"tcp", "tcp_syn", "tcp_fragment"},
+        "tcp_syn": {"tcp_syn"},
+        "fragment": FRAGMENTS.keys() - KINDS[family].keys(),
+    }.get(traffic, {traffic, f"{traffic}_fragment"} - KINDS[family].keys())
 
 
 @pytest.mark.parametrize("limits", [{"deny": ["::/0", "0.0.0.0/0"]}, {"rules": rules("r")}], ids=["deny", "rule"])
@@ -253,6 +223,28 @@ def test_ipv6_source_is_a_prefix(limited: Limited, bits: int, beyond: str) -> No
         str(inside if bits < 128 else ip_network("2001:db8::")),
         str(ip_network((beyond, bits), strict=False)),
     }
+
+
+@pytest.mark.parametrize("bits", [10, 64, 128])
+@pytest.mark.parametrize("prefix", ["::/0", "fe80::/9", "fe80::/64", "fe80::/112"])
+def test_link_local_source_is_one_address(limited: Limited, bits: int, prefix: str) -> None:
+    """However long sources and the rule's prefix are: one noisy neighbour takes no packet of another."""
+    table = {"mode": "enforce", "ipv6_source_prefix": bits, "rules": rules("r", r={"prefixes": [prefix]})}
+    limited.start(table)
+    assert verdicts(limited, [packet("fe80::1")] * 5) == "PPDDD"
+    assert verdicts(limited, [packet("fe80::2", "other")] * 3) == "PPD"
+    assert verdicts(limited, [packet("fe80::")] * 3) == "PPD"
+    assert sorted(str(source) for source, _, value in limited.sources() if value["over_packets"]) == [
+        "fe80::/128",
+        "fe80::1/128",
+        "fe80::2/128",
+    ]
+
+
+def test_link_local_sources_share_a_bucket_only_if_asked(limited: Limited) -> None:
+    """With bucket = "prefix" all of the prefix have one, as ever."""
+    limited.start({"mode": "enforce", "rules": rules("r", r={"prefixes": ["fe80::/64"], "bucket": "prefix"})})
+    assert verdicts(limited, [packet(f"fe80::{number}") for number in range(1, 6)]) == "PPDDD"
 
 
 def test_longer_prefix_inside_an_ipv6_source_has_a_bucket_of_its_own(limited: Limited) -> None:

@@ -96,7 +96,7 @@ def test_what_is_denied_is_counted_and_not_told_apart(daemon: Daemon) -> None:
     assert line in daemon.ctl("limits").stdout
     assert line in daemon.ctl("limits", "sources").stdout
     explained = daemon.ctl("limits", "explain", "203.0.113.1").stdout
-    assert "every packet is dropped, as 203.0.113.0/24 is denied" in explained
+    assert "its packets are dropped, as 203.0.113.0/24 is denied" in explained
     assert "20 packets dropped" in explained
     none = daemon.ctl("flows", "--filter", "src host 203.0.113.1").stdout
     assert none.endswith("; limits have dropped 65 packets, which make no flow (cnfctl limits)\n")
@@ -173,7 +173,7 @@ def test_an_explanation_has_a_case_for_each_rule_and_the_flows(daemon: Daemon) -
     explained = daemon.limits("explain", "192.0.2.1")
 
     assert {case["rule"]["name"]: case["protocols"] for case in explained["cases"]} == {
-        "default": ["tcp", "tcp_syn", "icmp", "other", "fragment"],
+        "default": ["tcp", "tcp_syn", "icmp", "other"],
         "dns": ["udp"],
     }
     assert {tuple(case["interfaces"]) for case in explained["cases"]} == {("n0",)}
@@ -181,6 +181,14 @@ def test_an_explanation_has_a_case_for_each_rule_and_the_flows(daemon: Daemon) -
     assert (flow["src_addr"], flow["packets"], flow["dropped_packets"]) == ("192.0.2.1", 15, 25)
     assert explained["dropped"] == {"packets": 25, "bytes": 25 * SIZE}
     assert daemon.limits("explain", "203.0.113.1")["flows"] == []
+
+
+def test_a_zone_is_the_interface_that_is_asked_about(daemon: Daemon) -> None:
+    """As in ping and ip: fe80::1%n0 is that address on n0. A link-local source is named as the one address it is."""
+    explained = daemon.limits("explain", "fe80::1%n0")
+
+    assert explained == daemon.limits("explain", "fe80::1", "--interface", "n0")
+    assert (explained["address"], explained["interface"]) == ("fe80::1", "n0")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +213,9 @@ def test_an_explanation_has_a_case_for_each_rule_and_the_flows(daemon: Daemon) -
         ("/v1/limits/explain?address=10.0.0.1&protocol=carrier%20pigeon", "GET"),
         ("/v1/limits/explain?address=10.0.0.1&interface=eth9", "GET"),
         ("/v1/limits/explain?address=fe80::1%25n0&interface=%00", "GET"),
-        ("/v1/limits/explain?address=fe80::1%25n0", "GET"),
+        ("/v1/limits/explain?address=fe80::1%25n0&interface=n1", "GET"),
+        ("/v1/limits/explain?address=fe80::1%25eth9", "GET"),
+        ("/v1/limits/explain?address=%25n0", "GET"),
     ],
 )
 def test_a_wrong_request_is_refused(daemon: Daemon, path: str, method: str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
 from cnf.limits import Address
-from cnf.records import TRAFFIC
-from cnf.rules import LimitMode, Limits, Network, Rule
+from cnf.rules import LimitMode, Limits, Network, Rule, Traffic
 
 INTERFACES = ("eth0", "eth1", "wg0")
 MODES: st.SearchStrategy[LimitMode] = st.sampled_from(["off", "shadow", "enforce"])
@@ -28,11 +27,17 @@ def networks(*prefixes: str) -> tuple[Network, ...]:
 ADDRESSES: st.SearchStrategy[Address] = st.builds(
     lambda base, bits: type(base)(int(base) ^ bits),
     st.sampled_from(
-        [IPv4Address("10.1.2.3"), IPv6Address("2001:db8::1:2:3"), IPv6Address("2001:db8:0:1::"), ip_address("::")]
+        [
+            IPv4Address("10.1.2.3"),
+            IPv6Address("2001:db8::1:2:3"),
+            IPv6Address("2001:db8:0:1::"),
+            IPv6Address("fe80::1"),
+            ip_address("::"),
+        ]
     ),
     st.sampled_from([0, 1, 2, 1 << 8, 1 << 16, 1 << 24, 1 << 31]),
 )
-LENGTHS = {4: [0, 8, 15, 16, 24, 31, 32], 6: [0, 32, 48, 63, 64, 65, 96, 127, 128]}
+LENGTHS = {4: [0, 8, 15, 16, 24, 31, 32], 6: [0, 9, 10, 32, 48, 63, 64, 65, 96, 127, 128]}
 PREFIXES: st.SearchStrategy[Network] = ADDRESSES.flatmap(
     lambda address: st.sampled_from(LENGTHS[address.version]).map(
         lambda length: ip_network((address.packed, length), strict=False)
@@ -44,7 +49,7 @@ PREFIXES: st.SearchStrategy[Network] = ADDRESSES.flatmap(
 def rule_sets(draw: st.DrawFn) -> tuple[Limits, tuple[Network, ...]]:
     """Draw limits, few enough in kind for the groups that there are, and protected prefixes."""
     scopes = st.tuples(
-        st.lists(st.sampled_from(TRAFFIC), max_size=3, unique=True).map(tuple),
+        st.lists(st.sampled_from(get_args(Traffic)), max_size=3, unique=True).map(tuple),
         st.lists(st.sampled_from(["eth*", "eth0", "wg0"]), max_size=1).map(tuple),
     )
     kinds = st.sampled_from(draw(st.lists(scopes, min_size=1, max_size=3)))

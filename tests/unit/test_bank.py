@@ -164,7 +164,7 @@ def test_keys_stand_as_the_kernel_has_them() -> None:
     assert keys4.tobytes() == (32 + 24).to_bytes(4, "little") + bytes(4) + bytes([10, 1, 2, 0])
     assert keys6.tobytes() == (32 + 32).to_bytes(4, "little") + bytes(4) + ip_address("2001:db8::").packed
     assert written.source6_mask.tobytes() == b"\xff" * 8 + bytes(8)
-    assert {name: len(groups.tobytes()) for name, groups in written.groups.items()} == dict.fromkeys(INTERFACES, 4 * 7)
+    assert {name: len(groups.tobytes()) for name, groups in written.groups.items()} == dict.fromkeys(INTERFACES, 4 * 11)
 
 
 def test_too_many_prefixes_are_refused() -> None:
@@ -220,7 +220,7 @@ def test_what_is_written_decides_as_explained(
         return
     written = lay_out(ruleset, no_rules(64), 1000, TICK_NS)
     assert written.policies.dtype == LIMIT_POLICY
-    rules = written.numbering.rules
+    rules, source_bits = written.numbering.rules, limits.ipv6_source_prefix
     for address in addresses:
         for interface, traffic in ruleset.groups:
             found = explain(ruleset, address, interface, traffic)
@@ -237,7 +237,8 @@ def test_what_is_written_decides_as_explained(
                 assert shared == 1 + written.numbering.shared.place((expected, found.prefix))
             else:
                 assert (shared, home) == (0, found.home)
-                assert found.source == ruleset.source(address, part)
+                bits = 32 if address.version == 4 else 128 if address.is_link_local else part or source_bits
+                assert found.source == ip_network((address, bits), strict=False)
 
 
 def test_rule_set_of_ten_thousand_prefixes_is_laid_out_whole() -> None:

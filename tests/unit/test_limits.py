@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from cnf.errors import ConfigError
 from cnf.limits import Address, Explanation, explain, work_out
 from cnf.records import LIMIT_GROUPS, TRAFFIC
-from cnf.rules import Limits, Network, Rule
+from cnf.rules import Limits, Network, Rule, Traffic
 from tests.unit.rule_sets import ADDRESSES, INTERFACES, networks, rule, rule_sets
 
 
@@ -125,6 +126,20 @@ def test_first_rule_decides_between_equals() -> None:
     assert [decides(limits, "::", traffic) for traffic in ("udp", "icmp", "other")] == ["a", "b", "unlimited"]
 
 
+def test_fragments_have_their_rule_or_their_protocols() -> None:
+    """A rule for fragments comes first, then that of their protocol, then that of all."""
+    rules = (
+        rule("any", "::/0"),
+        rule("udp", "::/0", protocols=("udp",)),
+        rule("syn", "::/0", protocols=("tcp_syn",)),
+        rule("fragments", "::/0", protocols=("fragment",)),
+    )
+    fragments = ("udp_fragment", "tcp_fragment", "other_fragment")
+    assert [decides(Limits(rules=rules), "::", each) for each in fragments] == ["fragments"] * 3
+    assert [decides(Limits(rules=rules[:3]), "::", each) for each in fragments] == ["udp", "any", "any"]
+    assert [decides(Limits(rules=rules[1:3]), "::", each) for each in fragments] == ["udp", "unlimited", "unlimited"]
+
+
 # Groups
 
 
@@ -139,15 +154,15 @@ def test_rules_alike_need_one_group() -> None:
 
 
 def test_more_groups_than_the_kernel_has_are_refused() -> None:
-    """Rules that need a seventeenth combination are refused with how many they need."""
-    protocols = [rule(traffic, "::/0", protocols=(traffic,)) for traffic in TRAFFIC]
+    """Rules that need a thirty-third combination are refused with how many they need."""
+    protocols = [rule(traffic, "::/0", protocols=(traffic,)) for traffic in get_args(Traffic)]
     interfaces = [rule(name, "::/0", interfaces=(name,)) for name in INTERFACES]
-    assert len(set(work_out(Limits(rules=(*protocols, *interfaces[:1])), INTERFACES).groups.values())) == 14
+    assert len(set(work_out(Limits(rules=(*protocols, *interfaces[:1])), INTERFACES).groups.values())) == 22
     with pytest.raises(ConfigError) as caught:
         work_out(Limits(rules=(*protocols, *interfaces)), INTERFACES)
     (only,) = caught.value.problems
     assert str(only) == (
-        "limits.rules: expected at most 16 combinations of interface and protocol that rules tell apart, got 21"
+        "limits.rules: expected at most 32 combinations of interface and protocol that rules tell apart, got 33"
     )
 
 
@@ -175,6 +190,16 @@ def test_source_is_an_ipv4_address_or_an_ipv6_prefix() -> None:
         str(explain(ruleset, ip_address(address), "eth0", "udp").source)
         for address in ("10.0.0.1", "2001:db8:0:1ff::1", "::1", "9.1.1.1")
     ] == ["10.0.0.1/32", "2001:db8:0:100::/56", "::/56", "9.0.0.0/8"]
+
+
+@pytest.mark.parametrize("bits", [8, 64, 128])
+def test_link_local_source_is_one_address(bits: int) -> None:
+    """However long other sources are, and whatever prefix within fe80::/64 divides them."""
+    rules = (rule("all", "::/0"), rule("part", "fe80::100/120"), rule("one", "fe80::7/128"))
+    ruleset = work_out(Limits(ipv6_source_prefix=bits, rules=rules), ["eth0"])
+    for address in ("fe80::1", "fe80::101", "fe80::7", "fe80::", "febf:ffff::1"):
+        assert explain(ruleset, ip_address(address), "eth0", "udp").source == ip_network(address)
+    assert explain(ruleset, ip_address("fec0::1"), "eth0", "udp").source == ip_network(("fec0::1", bits), strict=False)
 
 
 def test_prefix_within_an_ipv6_source_is_a_source_of_its_own() -> None:
@@ -228,8 +253,11 @@ def reference(
             return verdict, prefix, None
     best: tuple[tuple[int, bool, bool, bool, bool, int], Network, Rule] | None = None
     for index, each in enumerate(limits.rules):
-        named = traffic in each.protocols
-        about = named, not named and traffic == "tcp_syn" and "tcp" in each.protocols, not each.protocols
+        names = {"tcp_syn": ["tcp_syn", "tcp"]}.get(traffic, [traffic])
+        if traffic.endswith("_fragment"):
+            names = ["fragment", traffic.removesuffix("_fragment")]
+        named = names[0] in each.protocols
+        about = named, not named and names[-1] in each.protocols, not each.protocols
         on = {"eth*": interface.startswith("eth"), interface: True}
         if any(about) and (not each.interfaces or on.get(each.interfaces[0])) and limits.mode_of(each) != "off":
             for prefix in each.prefixes:

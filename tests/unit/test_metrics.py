@@ -241,13 +241,14 @@ def test_rules_and_sources_are_counted() -> None:
 
 
 def test_drops_are_counted_by_their_reason() -> None:
-    """What a bucket and what the list deny dropped are told apart."""
+    """What a bucket dropped, what the list deny, and what could not be read, are told apart."""
     counters = interface_counters({"udp": 9}, {"udp": 900})
-    counters["dropped_packets"], counters["dropped_bytes"] = (3, 1), (300, 100)
+    counters["dropped_packets"], counters["dropped_bytes"] = (3, 1, 2), (300, 100, 200)
     samples = scraped(state_of({"eth0": counters}))
 
-    assert values(samples, "cnf_dropped_packets_total") == {("eth0", "limited"): 3, ("eth0", "denied"): 1}
-    assert values(samples, "cnf_dropped_bytes_total") == {("eth0", "limited"): 300, ("eth0", "denied"): 100}
+    reasons = {"limited": 3, "denied": 1, "unreadable": 2}
+    assert values(samples, "cnf_dropped_packets_total") == {("eth0", name): count for name, count in reasons.items()}
+    assert values(samples, "cnf_dropped_bytes_total") == {("eth0", name): 100 * n for name, n in reasons.items()}
 
 
 def test_without_limits_there_are_no_metrics_of_them() -> None:

@@ -261,12 +261,14 @@ def test_there_is_a_ring_where_there_is_something_to_tell() -> None:
 
 
 def test_a_limiter_has_maps_of_the_sizes_asked_for() -> None:
-    """Its tables are made for so many sources, rules and prefixes, and without IPv6 only for IPv4."""
+    """Its tables are made for so many sources, rules and prefixes, also for IPv6 that makes no flows."""
     limited = Blueprint(10, "lru_hash", ipv6=False, limiter=LimiterSize(sources=100, rules=32, prefixes=50))
 
     assert set(limited.maps) - set(Blueprint(10, "lru_hash", ipv6=False).maps) == {
         "limit_prefixes4",
+        "limit_prefixes6",
         "limit_sources4",
+        "limit_sources6",
         *LIMITER_MAPS,
         "events",
         "events_lost",

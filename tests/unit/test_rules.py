@@ -8,7 +8,7 @@ import pytest
 from cnf import config
 from cnf.bucket import Meter
 from cnf.errors import ConfigError
-from cnf.records import TRAFFIC
+from cnf.records import FRAGMENTS, TRAFFIC
 from cnf.rules import RULE as READ_RULE
 from cnf.rules import Limits, Rule, Traffic, written
 
@@ -47,8 +47,8 @@ def test_empty_table_limits_nothing_and_cannot_drop() -> None:
 
 
 def test_traffic_is_what_the_program_tells_apart() -> None:
-    """The protocols that a rule may name are those of the program, in its order."""
-    assert get_args(Traffic) == TRAFFIC
+    """The protocols that a rule may name are those of the program, in its order, and all fragments by one word."""
+    assert get_args(Traffic) == (*(each for each in TRAFFIC if each not in FRAGMENTS), "fragment")
 
 
 def test_rule_has_the_mode_of_the_table_or_its_own() -> None:

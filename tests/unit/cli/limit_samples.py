@@ -61,6 +61,7 @@ CHANGE: Final[Change] = {
 LIMITS: Final[Limits] = {
     "mode": "enforce",
     "mode_origin": "file",
+    "unreadable": "pass",
     "generation": 7,
     "allow": [],
     "deny": [],
@@ -74,6 +75,7 @@ LIMITS: Final[Limits] = {
 CHANGED: Final[Limits] = {
     **LIMITS,
     "mode_origin": "runtime",
+    "unreadable": "drop",
     "generation": 9,
     "allow": [
         {"prefix": "10.0.0.0/8", "origin": "file"},

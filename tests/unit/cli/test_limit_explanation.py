@@ -64,7 +64,7 @@ def test_wider_and_coloured() -> None:
         ),
         (
             {**UNLIMITED, "verdict": "denied", "prefix": "192.0.2.0/24", "origin": "file"},
-            "every packet is dropped, as 192.0.2.0/24 is denied (by the file). Why: ",
+            "its packets are dropped, as 192.0.2.0/24 is denied (by the file). Why: ",
         ),
         (
             {**UNLIMITED, "verdict": "allowed", "prefix": "192.0.2.0/24", "origin": "runtime"},

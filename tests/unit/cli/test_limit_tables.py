@@ -28,7 +28,7 @@ from tests.unit.cli.samples import NOTHING, NOW
 PLAIN = Style(coloured=False)
 
 AT_80 = """\
-mode enforce (runtime), generation 9
+mode enforce (runtime), generation 9, what cannot be read is dropped
 ! not confirmed, by uid 0, pid 4711: set default packets_per_second=100; mode
   enforce
 ! back to the previous rules in 41 s unless confirmed: cnfctl limits confirm
@@ -154,6 +154,7 @@ def test_names_cannot_control_the_terminal() -> None:
         **CHANGED,
         "mode": bad,
         "mode_origin": bad,
+        "unreadable": "drop",
         "protected": [bad],
         "pending": {**PENDING, "who": bad},
         "removed": [bad],

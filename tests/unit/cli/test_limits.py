@@ -56,7 +56,7 @@ def test_list_on_a_terminal(daemon: StandIn, columns: int) -> None:
     with on_terminal(["--socket", str(daemon.socket), "limits"], columns=columns, rows=40) as terminal:
         assert terminal.end() == 0
     lines = terminal.seen.decode().split("\r\n")
-    assert lines[0] == "\x1b[1mmode enforce\x1b[m (runtime), generation 9"
+    assert lines[0] == "\x1b[1mmode enforce\x1b[m (runtime), generation 9, what cannot be read is dropped"
     assert lines[1].startswith("\x1b[33m! not confirmed, by uid 0, pid 4711: ")
     plain = [line.replace("\x1b[1m", "").replace("\x1b[33m", "").replace("\x1b[m", "") for line in lines]
     assert max(map(len, plain)) <= columns
