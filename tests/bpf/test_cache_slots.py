@@ -36,9 +36,13 @@ class Slots:
     def __init__(self, clocked: Clocked, family: Family) -> None:
         """Begin with an empty one."""
         clocked.start({})
-        FlowSettings(clocked.loaded.maps).write(IDLE, ENDED)
         self._clocked, self._family = clocked, family
+        self.settings(IDLE, ENDED)
         self.size = len(FRAMES[family])
+
+    def settings(self, idle: int, ended: int) -> None:
+        """Have flows be over after so many ticks."""
+        FlowSettings(self._clocked.loaded.maps).write(idle, ended)
 
     def tick(self, ticks: int) -> None:
         """Let the clock go on, or back."""
@@ -109,6 +113,18 @@ def test_flow_that_is_over_starts_anew(slots: Slots, flags: str, after: int) -> 
     assert (slots.counted, slots.sums.inserted) == ([2], 2)
     assert (slots.sums.expired, slots.sums.expired_entries) == (Count(2, 2 * size), 1)
     assert (slots.sums.evicted, slots.sums.evicted_entries) == (NOTHING, 0)
+
+
+def test_flow_that_has_ended_is_over_when_it_is_idle(slots: Slots) -> None:
+    """Where flows that have ended are kept for longer than idle ones, that keeps none any longer."""
+    slots.settings(idle=ENDED, ended=IDLE)
+    slots.send_tcp("FA")
+    slots.tick(ENDED)
+    slots.send_tcp("FA")
+    assert (slots.counted, slots.sums.inserted) == ([2], 1)
+    slots.tick(ENDED + 1)
+    slots.send_tcp("FA")
+    assert (slots.counted, slots.sums.inserted, slots.sums.expired_entries) == ([1], 2, 1)
 
 
 def test_clock_that_is_behind_ends_no_flow(slots: Slots) -> None:

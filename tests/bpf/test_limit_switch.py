@@ -6,14 +6,16 @@ import random
 from collections import Counter
 from contextlib import closing
 from ipaddress import ip_network
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
 import pytest
 
+from cnf.kernel import limiter
 from cnf.kernel.maps import Array
 from cnf.kernel.ring import Ring
-from cnf.records import EVENT_KINDS, FAMILIES
+from cnf.records import EVENT_KINDS, FAMILIES, LIMIT_SETTINGS
 from cnf.rules import Network
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import XDP_DROP, Clocked, Limited
@@ -184,6 +186,35 @@ def test_no_packet_meets_half_a_rule_set(limited: Limited) -> None:
         limited.maps.under_load = False
     assert {reason: count.packets for reason, count in limited.dropped().items()} == {"denied": flood.sent[denied]}
     assert limited.received()["udp"][0] == sum(flood.sent.values())
+
+
+def test_a_bank_is_written_again_only_once_nobody_reads_it(limited: Limited, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A switch right after another one waits for packets that may still see the set before; only then it writes."""
+    now, slept = 1000.0, list[float]()
+    settings = Array("limit_settings", limited.loaded.maps["limit_settings"], LIMIT_SETTINGS)
+
+    def banks() -> list[bytes]:
+        written = [settings.read(bank).tobytes() for bank in (0, 1)]
+        return [*written, repr([entry for family in FAMILIES for entry in limited.prefixes(family)]).encode()]
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        slept.append(seconds)
+        assert banks() == before
+
+    monkeypatch.setattr(limiter, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    limited.start({"deny": ["10.0.0.0/8"], "ipv6_source_prefix": 32})
+    limited.switch({"deny": ["10.1.0.0/16"], "ipv6_source_prefix": 48})
+    now += 0.03
+    before = banks()
+    limited.maps.under_load = True
+    try:
+        limited.switch({"deny": ["10.2.0.0/16"], "ipv6_source_prefix": 56})
+    finally:
+        limited.maps.under_load = False
+    assert sum(slept) == pytest.approx(limiter.GRACE - 0.03)
+    assert banks() != before
 
 
 @pytest.mark.parametrize(

@@ -214,6 +214,26 @@ def test_sources_unused_for_so_long_that_stamps_wrap_go_first(
     assert clocked.table_counters.read_sources("ipv4").evicted_entries == 0
 
 
+@only("cache")
+@pytest.mark.parametrize(("ticks", "evicted"), [(0, 1), (1 << 20, 0)], ids=["in debt", "full again"])
+def test_a_source_that_makes_room_was_evicted_unless_its_bucket_was_full(
+    clocked: Clocked, ticks: int, evicted: int
+) -> None:
+    """Only those count as evicted, which an alarm is about, that lose something by it; the others have expired."""
+    clocked.start({"mode": "enforce", "rules": [RULE]})
+    *first, last = neighbours(clocked, WAYS + 1)
+    for address in first:
+        clocked.run(frame(IPv4(address), UDP()))
+    clocked.show(clocked.now + ticks * clocked.tick_ns)
+    clocked.run(frame(IPv4(last), UDP()))
+
+    sums = clocked.table_counters.read_sources("ipv4")
+    assert (sums.evicted_entries, sums.expired_entries) == (evicted, 1 - evicted)
+    reading = reader(clocked)
+    now = WallClock(Reading(clocked.jiffies, clocked.now, clocked.now, 0), clocked.tick_ns)
+    assert reading.drain(now, RULES.get, 64).tables["ipv4"].evicted == evicted
+
+
 def neighbours(limited: Limited, count: int) -> list[str]:
     """Return so many addresses whose slots share a bucket."""
     secrets = Secrets(limited.loaded.maps).words()

@@ -36,6 +36,27 @@ def bank(limits: Limits, before: Numbering | None = None, protected: tuple[Netwo
     return lay_out(work_out(limits, INTERFACES, protected), before or no_rules(64), 1000, TICK_NS)
 
 
+@pytest.mark.parametrize(
+    ("limits", "passes"),
+    [
+        (Limits(), True),
+        (Limits(allow=networks("10.0.0.0/8")), True),
+        (Limits(deny=networks("10.0.0.0/8")), False),
+        (Limits(deny=networks("2001:db8::/32")), False),
+        (Limits(mode="off", deny=networks("10.0.0.0/8")), True),
+        (Limits(rules=(rule("r", "10.0.0.0/8"),)), False),
+        (Limits(mode="off", rules=(rule("r", "10.0.0.0/8"),)), True),
+    ],
+    ids=["nothing", "allow", "deny", "deny IPv6", "deny off", "a rule", "a rule off"],
+)
+def test_a_set_that_passes_all_is_one_that_denies_and_limits_nobody(
+    limits: Limits,
+    passes: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """A set of nothing but denies is no such set: for it, every packet must be looked up."""
+    assert bank(limits).passes_all is passes
+
+
 # Numbers
 
 

@@ -153,6 +153,14 @@ def test_rules_alike_need_one_group() -> None:
     assert set(work_out(Limits(), INTERFACES).groups.values()) == {0}
 
 
+def test_as_many_groups_as_the_kernel_has_are_told_apart() -> None:
+    """Sixteen combinations, to the last of them, each have a number that the tables have room for."""
+    each = [rule(f"{name}-{each}", "::/0", protocols=(each,), interfaces=(name,)) for name in "ab" for each in TRAFFIC]
+    ruleset = work_out(Limits(rules=(*each, rule("udp", "::/0", protocols=("udp",)))), ("", "a", "b"))
+    assert sorted(set(ruleset.groups.values())) == list(range(LIMIT_GROUPS))
+    assert ruleset.groups["", "udp"] != ruleset.groups["", "tcp"]
+
+
 def test_more_groups_than_the_kernel_has_are_refused() -> None:
     """Rules that need a thirty-third combination are refused with how many they need."""
     protocols = [rule(traffic, "::/0", protocols=(traffic,)) for traffic in get_args(Traffic)]

@@ -1,4 +1,4 @@
-"""A limiter that begins where another one has left its rules: it goes on with them, or says that it cannot."""
+"""The daemon's limiter on the kernel's maps: where another one has left its rules, and from switch to switch."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pytest
 
 from cnf import bank
 from cnf.errors import ConfigError
 from cnf.kernel import program
+from cnf.kernel.libbpf import possible_cpus
+from cnf.kernel.limiter import LimiterMaps
+from cnf.kernel.maps import CounterArray
 from cnf.kernel.memory import PAGE, FullError, Memory
 from cnf.kernel.pins import UnreadableError
 from cnf.limiter import Limiter
-from cnf.records import TRAFFIC
+from cnf.records import COUNTER, TRAFFIC, VERDICTS
 from cnf.rules import Limits, room
 from tests.bpf.conftest import only
 from tests.bpf.limited import FLOWS, read
 
 RULES: Final = 200
+RULE: Final = {"name": "r", "prefixes": ["0.0.0.0/0"], "packets_per_second": 10}
 NAMES: Final = random.Random(1)  # noqa: S311 - no secret
 
 
@@ -107,3 +112,50 @@ def test_numbers_that_are_used_up_begin_anew(
     monkeypatch.setattr(bank, "ENFORCE", RULES + 1)
     with pytest.raises(UnreadableError, match="have been given to rules"):
         begin(loaded, limits_of(tmp_path))
+
+
+@only("cache")
+def test_packets_under_way_at_a_switch_are_counted(
+    loaded: program.Datapath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a rule's number still counts after it was given up is taken once no CPU can count there any more."""
+    limiter = begin(loaded, read({"rules": [RULE], "state_file": str(tmp_path / "limits.json")}))
+    number = limiter.in_force.number(limiter.in_force.effective.limits.rules[0])
+    counters = CounterArray("limit_counters", loaded.maps["limit_counters"])
+    wait, waited = LimiterMaps.wait, 0
+
+    def meanwhile(maps: LimiterMaps) -> None:
+        nonlocal waited
+        wait(maps)
+        waited += 1
+        if waited == 1:  # a packet that was under way on each CPU has ended
+            counters.write(number * len(VERDICTS), np.array((1, 60), COUNTER))
+
+    limiter.change({"op": "set", "rule": {"name": "r", "burst_packets": 5}}, 0, 0)
+    assert limiter.counts()["r"][0].packets == 0
+    monkeypatch.setattr(LimiterMaps, "wait", meanwhile)
+    limiter.change({"op": "deny_add", "prefix": "192.0.2.1"}, 0, 0)
+    assert limiter.counts()["r"][0].packets == possible_cpus()
+    limiter.change({"op": "set", "rule": {"name": "r", "burst_packets": 6}}, 0, 0)
+    limiter.change({"op": "set", "rule": {"name": "r", "burst_packets": 7}}, 0, 0)
+    assert limiter.counts()["r"][0].packets == possible_cpus()
+
+
+@only("cache")
+def test_a_refused_file_leaves_no_trace_in_the_next_change(loaded: program.Datapath, tmp_path: Path) -> None:
+    """After a file that the limiter has refused, changes, a reset and interfaces that come go by the file before."""
+    state = str(tmp_path / "limits.json")
+    limiter = begin(loaded, read({"rules": [RULE], "state_file": state}))
+    prefixes = [f"10.{number >> 8}.{number & 255}.0/24" for number in range(1 << 16)]
+    refused = read({"rules": [{**RULE, "name": "other"}], "deny": [*prefixes, "192.0.2.0/24"], "state_file": state})
+    with pytest.raises(ConfigError, match="65538 prefixes"):
+        limiter.reload(refused, ())
+
+    limiter.change({"op": "allow_add", "prefix": "198.51.100.1"}, 0, 0)
+    limits = limiter.in_force.effective.limits
+    assert [rule.name for rule in limits.rules] == ["r"]
+    assert (limits.deny, list(map(str, limits.allow))) == ((), ["198.51.100.1/32"])
+    limiter.change({"op": "reset"}, 0, 0)
+    assert limiter.in_force.effective.limits == read({"rules": [RULE], "state_file": state})
+    limiter.reload(read({"rules": [RULE], "state_file": state}), ())
+    assert limiter.in_force.effective.limits.deny == ()
