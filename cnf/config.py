@@ -171,7 +171,7 @@ _INTERFACES: Final = array("[[interfaces]] tables, at least one", table(Interfac
 class Settings:
     """A whole configuration."""
 
-    on_exit: Annotated[OnExit, choice(OnExit), "at a stop: detach; or keep: the program goes on without the daemon"] = field(
+    on_exit: Annotated[OnExit, choice(OnExit), "at a stop: detach; or keep: the program goes on without it"] = field(
         default="detach", kw_only=True
     )
     max_interfaces: Annotated[

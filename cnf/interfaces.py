@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
@@ -33,6 +33,15 @@ class InterfaceState:
     """Why it is not attached, or not in the mode that was asked for."""
     warning: str | None = None
     """What is wrong although it is attached."""
+
+
+class _Denied(NamedTuple):
+    """A mode that a reload asked for and the kernel refused."""
+
+    wanted: str
+    before: Mode
+    """The mode that the program was in, and stays in."""
+    error: str
 
 
 class Seating(Protocol):
@@ -68,8 +77,8 @@ class Interfaces:
         self._links = links
         self._log = log
         self._owned: dict[int, Link] = {}
-        self._denied: dict[int, tuple[str, str]] = {}
-        """A mode that a reload asked for and the kernel refused, with the error."""
+        self._denied: dict[int, _Denied] = {}
+        """By ifindex."""
         self._members: Mapping[int, int] = {}
         """The bond whose packets a member's are, both by ifindex."""
         self._lost = 0
@@ -155,12 +164,16 @@ class Interfaces:
                 raise AttachError(message)
             mode = self._attach(link, request)
         except CnfError as error:
+            denied = self._denied.get(link.index)
             if link.index in self._owned:
                 self._let_go(link.index)
+            if denied:  # the mode before is refused as well for now, and is the one to be tried again
+                self._denied[link.index] = denied
             if str(error) not in self._said:
                 self._log.error("interface refused", interface=link.name, error=str(error))
             return replace(state, error=str(error))
-        _mode, words = self._denied.get(link.index, ("", None))
+        denied = self._denied.get(link.index)
+        words = denied.error if denied else None
         return replace(state, state="attached", mode=mode, program_id=self._attacher.program_id, error=words)
 
     def _judge(self, index: int, state: InterfaceState, request: Interface, stacks: Stacks) -> InterfaceState:
@@ -191,7 +204,8 @@ class Interfaces:
                 interface=link.name,
                 remedy="to keep it off, take the interface out of the configuration and reload",
             )
-        return self._put_on(link, request.mode)
+        wanted = self._denied[link.index].before if self._is_denied(link, request.mode) else request.mode
+        return self._put_on(link, wanted)
 
     def _put_on(self, link: Link, mode: Literal["auto", "native", "generic"]) -> Mode:
         attached = self._attacher.attach(link, mode)
@@ -202,19 +216,24 @@ class Interfaces:
 
     def _have_mode(self, link: Link, mode: Mode, wanted: Literal["auto", "native", "generic"]) -> Mode:
         """Move the program to the mode that is wanted by now; if the kernel refuses, once, and back."""
-        denied, _error = self._denied.get(link.index, (None, None))
-        if wanted == denied:
+        if self._is_denied(link, wanted):
             return mode
-        self._denied.pop(link.index, None)
         if wanted in ("auto", mode):
             return mode
         self._attacher.detach(link)
         try:
             return self._put_on(link, wanted)
         except CnfError as error:
-            self._denied[link.index] = wanted, str(error)
+            self._denied[link.index] = _Denied(wanted, mode, str(error))
             self._log.error("mode refused, the one before stays", interface=link.name, mode=mode, error=str(error))
             return self._put_on(link, mode)
+
+    def _is_denied(self, link: Link, wanted: str) -> bool:
+        """Tell whether the kernel has refused this very mode; another one that is wanted by now has its chance."""
+        denied = self._denied.get(link.index)
+        if denied and denied.wanted != wanted:
+            del self._denied[link.index]
+        return link.index in self._denied
 
     def _let_go(self, index: int, *, gone: bool = False, moved: bool = False) -> None:
         link = self._owned.pop(index)

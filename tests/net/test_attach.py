@@ -1,13 +1,21 @@
-"""Asking the kernel what is on an interface, without a daemon around it."""
+"""Asking the kernel what is on an interface, and changing it, without a daemon around it."""
 
 from __future__ import annotations
 
 import gc
+import os
 import tracemalloc
 from typing import Final
 
+import pytest
+
+from cnf.errors import AttachError
+from cnf.kernel import libbpf
 from cnf.kernel.attach import Attacher
+from cnf.kernel.links import Link, Links, Mode, Program
 from tests.net.conftest import Node
+from tests.net.foreign import Foreign, foreign_program
+from tests.net.namespaces import Namespace
 
 LOOPBACK: Final = 1
 ABSENT: Final = 4711
@@ -32,3 +40,65 @@ def test_questions_leave_nothing_behind(node: Node) -> None:
         finally:
             tracemalloc.stop()
     assert held[2] - held[1] < QUERIES * LEAST
+
+
+class Raced(Attacher):
+    """One between whose look at an interface and whose change of it somebody else is quicker."""
+
+    def __init__(
+        self, own: int, program_id: int, left_behind: dict[int, int], other: Foreign, where: Namespace
+    ) -> None:
+        """Have ``other`` put on n0 of ``where`` after each look."""
+        super().__init__(own, program_id, left_behind)
+        self._other, self._where = other, where
+
+    def query(self, ifindex: int) -> Program | None:
+        """Look, and be too late."""
+        seen = super().query(ifindex)
+        self._other.attach(self._where, "n0")
+        return seen
+
+
+@pytest.mark.parametrize("what", ["detach", "clean", "attach"])
+def test_another_program_stays_also_in_a_race(node: Node, what: str) -> None:
+    """Whoever puts a program over ours between a look and the change that follows keeps it there."""
+    node.wire("n0")
+    with foreign_program("ours") as ours, foreign_program("before") as before, foreign_program() as other:
+        own, left = libbpf.open_program(ours.id), libbpf.open_program(before.id)
+        try:
+            (ours if what == "detach" else before).attach(node.inside, "n0")
+            with node.inside.entered(), Raced(own, ours.id, {before.id: left}, other, node.inside) as attacher:
+                link = _link("n0")
+                with pytest.raises(AttachError):
+                    attacher.attach(link, "native") if what == "attach" else getattr(attacher, what)(link)
+        finally:
+            os.close(own)
+            os.close(left)
+        assert node.inside.programs() == {"n0": other.id}
+
+
+class Deaf(Attacher):
+    """One whose changes the kernel takes, and does not make."""
+
+    def ours(self, _ifindex: int) -> Mode | None:
+        """Find nothing of ours there."""
+        return None
+
+
+def test_what_is_not_as_asked_is_refused(node: Node) -> None:
+    """A program that is not there when it is read back is refused, with that, in each mode."""
+    node.wire("n0")
+    words = "native: accepted, but it is not there when read back"
+    with foreign_program("ours") as ours, node.inside.entered():
+        own = libbpf.open_program(ours.id)
+        try:
+            with Deaf(own, ours.id, {}) as attacher, pytest.raises(AttachError, match=words):
+                attacher.attach(_link("n0"), "native")
+        finally:
+            os.close(own)
+
+
+def _link(name: str) -> Link:
+    with Links() as links:
+        (link,) = (link for link in links.read() if link.name == name)
+    return link

@@ -83,6 +83,8 @@ def test_whoever_asks_for_a_reload_waits_for_it(node: Node) -> None:
         assert words in refused.stderr
         assert node.inside.programs().keys() == {"n0", "n1"}
     assert daemon.scrape().total("cnf_config_last_reload_successful") == 0
+    daemon.limits("deny", "add", "192.0.2.1")  # on what is in force, and not on what was refused
+    assert daemon.limits()["rules"] == []
 
 
 def test_a_reload_without_its_file_changes_nothing(node: Node) -> None:

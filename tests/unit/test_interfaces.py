@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -12,7 +13,7 @@ from cnf.errors import AttachError
 from cnf.interfaces import Interfaces
 from cnf.kernel.attach import Attached, Attacher
 from cnf.kernel.counters import InterfaceCounters
-from cnf.kernel.links import ARPHRD_ETHER, Link, Links
+from cnf.kernel.links import ARPHRD_ETHER, Link, Links, Program
 from cnf.kernel.maps import Records
 from cnf.records import INTERFACE_COUNTERS
 from cnf.tallies import REMEMBERED_COUNTERS, REMEMBERED_NAMES, SHOWN, Tallies
@@ -40,12 +41,13 @@ class Willing:
 
     program_id = 7
     refuses: tuple[str, ...] = ()
+    """Interfaces, or modes."""
 
-    def attach(self, link: Link, _mode: str) -> Attached:
-        """Attach in native mode, unless it is to refuse."""
-        if link.name in self.refuses:
+    def attach(self, link: Link, mode: str) -> Attached:
+        """Attach, in native mode if any is right, unless it is to refuse."""
+        if link.name in self.refuses or mode in self.refuses:
             raise AttachError(f"interface {link.name}: not now")
-        return Attached("native", "")
+        return Attached("generic" if mode == "generic" else "native", "")
 
     def detach(self, _link: Link) -> bool:
         """Detach."""
@@ -199,6 +201,43 @@ def test_members_of_a_bond_that_is_refused_at_first() -> None:
     node.kernel.refuses = ()
     node.have(bond, other, member)
     assert node.counters.members == {2: 9}
+
+
+def test_a_mode_before_that_is_refused_is_tried_again() -> None:
+    """When the kernel takes neither the mode that a reload asks for nor the one before, the one before comes back."""
+    node = Node()
+    node.interfaces.wanted = (Interface("eth0", "generic"),)
+    eth0 = nic(1, "eth0")
+    node.have(eth0)
+    carrying = replace(eth0, program=Program("generic", 7))
+    node.have(carrying)
+    node.kernel.refuses = ("native", "generic")
+    node.interfaces.wanted = (Interface("eth0", "native"),)
+    node.have(carrying)
+    assert [state.state for state in node.interfaces.states] == ["refused"]
+    assert node.counters.slots == {}
+
+    node.kernel.refuses = ("native",)
+    node.have(eth0)
+
+    (state,) = node.interfaces.states
+    assert (state.state, state.mode, state.error) == ("attached", "generic", "interface eth0: not now")
+    node.interfaces.wanted = (Interface("eth0", "auto"),)
+    node.have(eth0)
+    assert [state.error for state in node.interfaces.states] == [None]
+
+
+def test_a_refused_interface_is_nobodys() -> None:
+    """What is refused has no slot, and its packets are nobody's, until the kernel takes the program there."""
+    node = Node("eth0")
+    node.kernel.refuses = ("eth0",)
+    node.have(nic(1, "eth0"))
+    assert (node.counters.slots, node.packets) == ({}, {})
+    assert [state.state for state in node.interfaces.states] == ["refused"]
+    node.kernel.refuses = ()
+    node.have(nic(1, "eth0"))
+    node.counters.receive(1, 3)
+    assert node.packets == {"eth0": 3}
 
 
 def test_one_interface_too_many_is_refused_until_there_is_room() -> None:
