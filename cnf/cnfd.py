@@ -17,7 +17,7 @@ import attrs
 
 from cnf import __version__, config, lock, systemd
 from cnf.errors import CnfError, UsageError
-from cnf.kernel import pins
+from cnf.kernel import altnames, pins
 from cnf.kernel.program import Build, plan
 from cnf.signals import LEAVE, Signals
 
@@ -75,13 +75,21 @@ def _fail(line: str, exit_status: int) -> int:
 
 def _loader(path: Path | None, interfaces: Sequence[str]) -> tuple[str, Callable[[], config.Settings]]:
     """Return where the settings come from, and how to read them (again)."""
-    if interfaces and path is None:
-        return "command line", lambda: config.for_interfaces(interfaces)
-    file = path or DEFAULT_CONFIG
+    source = "command line" if path is None else f"{path} and command line"
     if not interfaces:
-        return str(file), lambda: config.load(file)
-    chosen = config.for_interfaces(interfaces).interfaces
-    return f"{file} and command line", lambda: attrs.evolve(config.load(file), interfaces=chosen)
+        source = str(path or DEFAULT_CONFIG)
+    chosen = config.for_interfaces(interfaces) if interfaces else None
+
+    def load() -> config.Settings:
+        if chosen is None:
+            settings = config.load(path or DEFAULT_CONFIG)
+        elif path is None:
+            settings = chosen
+        else:
+            settings = attrs.evolve(config.load(path), interfaces=chosen.interfaces)
+        return altnames.checked(settings, source)
+
+    return source, load
 
 
 def _run(settings: config.Settings, source: str, load: Callable[[], config.Settings]) -> None:

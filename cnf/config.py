@@ -89,7 +89,7 @@ _GROUP: Final = text('the name of a group, or "" for none', _is_group)
 class Interface:
     """One ``[[interfaces]]`` table; ``name`` may be a shell pattern (``fnmatch``)."""
 
-    name: Annotated[str, INTERFACE, 'an interface, or a shell pattern such as "ens*"']
+    name: Annotated[str, INTERFACE, 'an interface, by name or altname, or a shell pattern such as "ens*"']
     mode: Annotated[Mode, choice(Mode), "auto (native, then generic), native or generic"] = "auto"
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple, Protocol
 
 from structlog.typing import FilteringBoundLogger
@@ -13,9 +12,9 @@ from cnf.config import Interface
 from cnf.errors import AttachError, CnfError
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
-from cnf.kernel.links import ARPHRD_LOOPBACK, Link, Links, Mode
+from cnf.kernel.links import Link, Links, Mode
 from cnf.records import UNASSIGNED_INTERFACE
-from cnf.stacking import Stacks
+from cnf.stacking import Stacks, leave_out
 from cnf.tallies import Tallies
 
 
@@ -47,8 +46,8 @@ class _Denied(NamedTuple):
 class Seating(Protocol):
     """Whoever has to know the interfaces before packets come in: the limiter."""
 
-    def expect(self, names: Iterable[str]) -> None:
-        """Take note of which interfaces there are."""
+    def expect(self, names: Mapping[str, Collection[str]]) -> None:
+        """Take note of which interfaces there are, each with its altnames."""
 
     def seat(self, name: str, slot: int) -> None:
         """Have the counter slot ``slot`` for ``name``."""
@@ -96,7 +95,7 @@ class Interfaces:
         for index in [index for index in self._owned if index not in requests]:
             self._let_go(index, gone=index not in present, moved=index in moved)
         if self.seating:
-            self.seating.expect(present[index].name for index in requests)
+            self.seating.expect({present[index].name: present[index].altnames for index in requests})
         stacks = Stacks(present.values())
         self._members = stacks.members(requests)
         for member in [member for member, bond in self.tallies.members.items() if self._members.get(member) != bond]:
@@ -104,11 +103,10 @@ class Interfaces:
         self._said = {words for known in self.states for words in (known.error, known.warning)}
         kept = {index: self._keep(present[index], requests[index]) for index in stacks.upwards(requests)}
         states = [self._judge(index, kept[index], requests[index], stacks) for index in requests]
-        met = {id(request) for request in requests.values()}
         states += [
             InterfaceState(request.name, request.mode, "missing", error="no such interface in this network namespace")
             for request in self.wanted
-            if id(request) not in met
+            if not any(link.is_meant_by(request.name) for link in present.values())
         ]
         self._publish(tuple(states))
         self.tallies.forget()
@@ -148,11 +146,9 @@ class Interfaces:
         return self.tallies.names
 
     def _request(self, link: Link) -> Interface | None:
-        """Return the entry that wants ``link``; a pattern does not mean the loopback interface."""
+        """Return the entry that wants ``link``."""
         for request in self.wanted:
-            # A name that is not UTF-8: the command line has it with surrogates, a Link with backslashes.
-            name = request.name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-            if name == link.name or (link.hardware != ARPHRD_LOOPBACK and fnmatchcase(link.name, name)):
+            if link.is_meant_by(request.name):
                 return request
         return None
 
@@ -181,8 +177,7 @@ class Interfaces:
         repetition = stacks.repetition(index, self._owned) if index in self._owned else None
         if repetition is None:
             return state
-        pattern = "" if request.name == state.name else f", that is, narrow the pattern {request.name}"
-        state = replace(state, warning=f"{repetition} (leave {state.name} out of the interfaces{pattern})")
+        state = replace(state, warning=f"{repetition} ({leave_out(state.name, request.name)})")
         if state.warning not in self._said:
             self._log.warning("packets counted twice", interface=state.name, warning=state.warning)
         return state

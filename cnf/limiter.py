@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -79,6 +79,8 @@ class Limiter:
         self._tick_ns = tick_ns()
         self._reader = SourceReader(datapath.maps, datapath.blueprint.table, file.max_sources)
         self._names = frozenset(seats.values())
+        self._called: Mapping[str, str] = {}
+        """The interfaces' names by their altnames."""
         self._slots = dict(seats)
         run_time = protecting(RunTime(load(self._path)), file, clients)
         self.in_force = self._begin(file, run_time, self._remembered())
@@ -94,17 +96,22 @@ class Limiter:
 
     # What the interfaces say.
 
-    def expect(self, names: Iterable[str]) -> None:
-        """Take note of which interfaces there are; logs it if the rules tell more apart than the tables hold."""
+    def expect(self, names: Mapping[str, Collection[str]]) -> None:
+        """Take note of which interfaces there are, each with its altnames.
+
+        Logs it if the rules tell more apart than the tables hold.
+        """
         with self._lock:
-            before, self._names = self._names, frozenset(names)
+            before = self._names, self._called
+            self._names = frozenset(names)
+            self._called = {altname: name for name, altnames in names.items() for altname in altnames}
             rules = self.in_force.effective.limits.rules
-            if self._names == before or not any(rule.interfaces for rule in rules):
+            if (self._names, self._called) == before or not any(rule.interfaces for rule in rules):
                 return
             try:
                 self._switch(self._file, self.in_force.run_time)
             except CnfError as error:
-                self._names = before
+                self._names, self._called = before
                 self._log.error("limits not worked out for the interfaces", names=sorted(names), error=str(error))
 
     def seat(self, name: str, slot: int) -> None:
@@ -249,7 +256,8 @@ class Limiter:
     def _work_out(self, file: Limits, run_time: RunTime, before: Known) -> tuple[Effective, RuleSet, Bank]:
         effective = apply(file, run_time.overrides)
         protected = run_time.overrides.protected
-        ruleset = work_out(effective.limits, (OVERFLOW, *sorted(self._names)), protected, before.groups)
+        interfaces = (OVERFLOW, *sorted(self._names))
+        ruleset = work_out(effective.limits, interfaces, protected, before.groups, self._called)
         return effective, ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self._tick_ns)
 
     def _install(self, file: Limits, run_time: RunTime, before: Known) -> InForce:

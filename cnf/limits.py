@@ -137,10 +137,12 @@ def work_out(
     interfaces: Iterable[str],
     protected: Iterable[Network] = (),
     before: Mapping[Cell, int] = MappingProxyType({}),
+    called: Mapping[str, str] = MappingProxyType({}),
 ) -> RuleSet:
     """Work out ``limits`` for ``interfaces``; ``protected`` sources pass whatever the rules say.
 
-    Groups keep the numbers that their cells had ``before``, because sources have their buckets under them.
+    Groups keep the numbers that their cells had ``before``, because sources have their buckets under them. ``called``
+    has the interfaces' names by their altnames, which rules may use as well.
 
     Raises:
         ConfigError: the rules tell more groups apart than the kernel's tables hold.
@@ -148,7 +150,8 @@ def work_out(
     """
     rules = [(index, rule) for index, rule in enumerate(limits.rules) if limits.mode_of(rule) != "off"]
     scopes = dict.fromkeys((rule.protocols, rule.interfaces) for _, rule in rules)
-    groups, orders = _groups(list(scopes), interfaces, before)
+    named_scopes = [(protocols, [called.get(name, name) for name in names]) for protocols, names in scopes]
+    groups, orders = _groups(named_scopes, interfaces, before)
     order_of = dict(zip(scopes, orders, strict=True))
 
     named: dict[Family, dict[Prefix, _Named]] = {family: {} for family in _BITS}

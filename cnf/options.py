@@ -19,6 +19,7 @@ _MIN_DURATION: Final = Decimal("0.1")
 _MAX_DURATION: Final = Decimal(24 * 3600)
 _SECONDS: Final = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
 _MAX_NAME_BYTES: Final = 15  # IFNAMSIZ - 1, linux/if.h
+_MAX_ALTNAME_BYTES: Final = 127  # ALTIFNAMSIZ - 1
 _MAX_PATTERN_BYTES: Final = 64
 _DECIMAL_BITS: Final = 256  # a longer number is shown in hex: str() refuses thousands of digits
 
@@ -112,17 +113,46 @@ def duration(value: object, path: str) -> float:
 BOOLEAN: Final = value("true or false", lambda value: isinstance(value, bool))
 
 
+def is_pattern(text: str) -> bool:
+    """Tell whether a name is a shell pattern."""
+    return re.search(r"[*?\[]", text) is not None
+
+
+def is_altname(text: str) -> bool:
+    """Tell whether a name is too long for an interface's own: then it can only be an altname."""
+    return not is_pattern(text) and size(text) > _MAX_NAME_BYTES
+
+
 def _is_interface(text: str) -> bool:
-    """Tell whether dev_valid_name() of net/core/dev.c would take ``text``; a shell pattern may be longer."""
-    longest = _MAX_PATTERN_BYTES if re.search(r"[*?\[]", text) else _MAX_NAME_BYTES
+    """Tell whether dev_valid_name() of net/core/dev.c would take ``text``, and it is not likely to mean another."""
+    longest = _MAX_PATTERN_BYTES if is_pattern(text) else _MAX_ALTNAME_BYTES
     if re.search(r"[/:\s\0\ud800-\udc7f\udd00-\udfff]", text):  # surrogates that stand for no byte: of JSON
         return False
-    return 1 <= size(text) <= longest and text not in {".", ".."}
+    return 1 <= size(text) <= longest and text not in {".", ".."} and not _likely_meaning(text)
 
 
-INTERFACE: Final = text(
-    'an interface (1 to 15 bytes) or shell pattern (to 64), without "/", ":" and space', _is_interface
+def _likely_meaning(text: str) -> str:
+    """Return what to write in place of what other commands take, or show, for an interface; nothing if it is a name."""
+    if text == "any":
+        return 'for every interface write "*"'
+    names = re.findall(r"(?:\[[^]]*\]|[^\s,])+", text)  # a pattern may have anything in brackets
+    if len(names) > 1:
+        return f"write each by itself: {', '.join(map(shown, names))}"
+    name, separator, _rest = re.split(r"([@:]|$)", re.sub(r"\[[^]]*\]", "", text), maxsplit=1)
+    meanings = {"@": "what it is paired with, or stands on", ":": "an address label"}
+    return f'behind "{separator}" is {meanings[separator]}: write {shown(name)}' if name and separator else ""
+
+
+def _interface(value: object, path: str) -> str:
+    if isinstance(value, str) and _is_interface(value):
+        return value
+    raise refusal(path, _EXPECTED_INTERFACE, value, _likely_meaning(value) if isinstance(value, str) else "")
+
+
+_EXPECTED_INTERFACE: Final = (
+    'an interface (1 to 15 bytes, an altname to 127) or shell pattern (to 64), without "/", ":", "@", "," and space'
 )
+INTERFACE: Final[Reader] = _interface
 
 
 def array(

@@ -2,6 +2,7 @@
 
 A native program runs in the driver of the lower one, a generic one when the packet enters the stack. On its way up to a
 bond, a bridge, or a VLAN device and its like, the packet enters the stack again, and meets the generic program there.
+A VRF takes the packet over further up, where no program is met; a tunnel's packet inside is another one than the outer.
 """
 
 from __future__ import annotations
@@ -11,8 +12,15 @@ from typing import Final
 
 from cnf.kernel.links import Link
 
-OVER_MEMBERS: Final = ("bond", "bridge", "team")
-ON_ONE: Final = ("ipvlan", "macvlan", "vlan")
+# In the kernel's words, IFLA_INFO_KIND: rtnl_link_ops of net/ and drivers/net/.
+OVER_MEMBERS: Final = frozenset({"bond", "team", "bridge", "batadv", ""})
+"""Kinds that have members, which name them as their master; "" is a NIC over a faster way to the same: failover."""
+ON_ONE: Final = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec", "dsa", "virt_wifi", "rmnet"})
+"""Kinds that stand on the one interface that they name as their link."""
+SWITCH: Final = "openvswitch"
+"""The kind of a switch's ports to this node, which stand on all its other ports; their master is the switch."""
+MEMBERS_RUN_IT: Final = frozenset({"bond", ""})
+"""Kinds that, in native mode, have their members' drivers run the program."""
 SHOWN: Final = 3
 """Lower interfaces that a warning names; a bridge has hundreds of ports."""
 
@@ -27,9 +35,13 @@ class Stacks:
         for link in self._links.values():
             if link.kind in ON_ONE and link.lower in self._links:
                 self._below[link.index].add(link.lower)
+            self._below[link.index].update(index for index in link.ring if index in self._links)
             master = self._links.get(link.master or 0)
             if master is not None and master.kind in OVER_MEMBERS:
                 self._below[master.index].add(link.index)
+            if link.kind == SWITCH and master is not None:
+                ports = (each for each in self._links.values() if each.master == master.index)
+                self._below[link.index].update(port.index for port in ports if port.kind != SWITCH)
 
     def below(self, index: int) -> set[int]:
         """Return all that the interface stands on, down to the last."""
@@ -47,9 +59,9 @@ class Stacks:
     def members(self, wanted: Collection[int]) -> Mapping[int, int]:
         """Return the members of the bonds among ``wanted`` that are not wanted themselves: their bond, by ifindex.
 
-        In native mode a bond has its members' drivers run the program, which then sees the members' ifindex.
+        Where their drivers run its program, that sees the members' ifindex.
         """
-        bonds = {index for index in wanted if self._links[index].kind == "bond"}
+        bonds = {index for index in wanted if self._links[index].kind in MEMBERS_RUN_IT}
         return {
             link.index: link.master
             for link in self._links.values()
@@ -63,6 +75,16 @@ class Stacks:
             return None
         link = self._links[index]
         which = "what it hands to this node" if link.kind == "bridge" else "what it receives"
-        names = ", ".join(each.shown for each in lower[:SHOWN])
-        more = f" and {len(lower) - SHOWN} more" if len(lower) > SHOWN else ""
-        return f"{which} is counted, and charged to limits, on {names}{more} and here once more"
+        return f"{which} is counted, and charged to limits, on {listed(lower)} and here once more"
+
+
+def listed(links: Collection[Link]) -> str:
+    """Return the names of some interfaces, in words."""
+    names = ", ".join(link.shown for link in [*links][:SHOWN])
+    return f"{names} and {len(links) - SHOWN} more" if len(links) > SHOWN else names
+
+
+def leave_out(name: str, wanted: str) -> str:
+    """Return what to do about the repetition on ``name``, which the entry ``wanted`` of the configuration means."""
+    pattern = "" if wanted == name else f", that is, narrow the pattern {wanted}"
+    return f"leave {name} out of the interfaces{pattern}"

@@ -31,7 +31,7 @@ try:
     from cnf import config, lock
     from cnf.cli.endpoints import PATIENCE, judge_control, judge_metrics
     from cnf.cli.judgement import judge_interfaces
-    from cnf.kernel import capabilities, pins, probe, sizes
+    from cnf.kernel import altnames, capabilities, pins, probe, sizes
     from cnf.kernel.nics import nics
     from cnf.kernel.program import LimiterSize, load, plan
     from cnf.override_file import load as load_overrides
@@ -220,9 +220,12 @@ def _source(file: Path | None, names: Sequence[str]) -> str:
 def _settings(file: Path | None, names: Sequence[str]) -> config.Settings:
     """Read the settings as cnfd does."""
     if not names:
-        return config.load(file or DEFAULT_CONFIG)
-    chosen = config.for_interfaces(names)
-    return attrs.evolve(config.load(file), interfaces=chosen.interfaces) if file else chosen
+        settings = config.load(file or DEFAULT_CONFIG)
+    elif file is None:
+        settings = config.for_interfaces(names)
+    else:
+        settings = attrs.evolve(config.load(file), interfaces=config.for_interfaces(names).interfaces)
+    return altnames.checked(settings, _source(file, names))
 
 
 def daemon_bytes(flows: config.Flows, limits: Limits | None) -> tuple[int, int]:

@@ -4,51 +4,66 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Iterable, Iterator
-from fnmatch import fnmatchcase
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from cnf import config
 from cnf.cli.findings import Finding
 from cnf.kernel import foreign
-from cnf.kernel.links import ARPHRD_LOOPBACK
+from cnf.kernel.links import Link
 from cnf.kernel.nics import Nic
+from cnf.records import DROP_REASONS, PROTOCOL_LABELS, UNPARSED_REASONS
+from cnf.stacking import Stacks, leave_out, listed
 
+TX_TAGS: Final = "txvlan off tx-vlan-stag-hw-insert off"
+SERIES: Final = 2 * len(PROTOCOL_LABELS) + len(UNPARSED_REASONS) + 2 * len(DROP_REASONS)
+"""Of an interface, in a scrape."""
 VETH_RESERVE: Final = 590
 """What native XDP on veth keeps of a page beside the payload (veth_xdp_set() of drivers/net/veth.c)."""
 
 
 def judge_interfaces(nics: Iterable[Nic], settings: config.Settings, ours: Collection[int | None]) -> Iterator[Finding]:
     """Say what cnfd would make of the interfaces; ``ours`` are the ids of a running cnfd's programs."""
-    chosen = {nic.link.index: (nic, request) for nic in nics if (request := _request(nic, settings.interfaces))}
-    refusals = {index: refusal for index, (nic, request) in chosen.items() if (refusal := _refusal(nic, request, ours))}
-    shown = {index: nic.link.shown for index, (nic, _) in chosen.items()}
-    met = {request.name for _, request in chosen.values()}
-    missing = [request.name for request in settings.interfaces if request.name not in met]
+    known = {nic.link.index: nic for nic in nics}
+    stacks = Stacks(nic.link for nic in known.values())
+    chosen = {index: request for index, nic in known.items() if (request := _request(nic, settings.interfaces))}
+    refusals = {
+        index: refusal for index, request in chosen.items() if (refusal := _refusal(known[index], request, ours))
+    }
+    served = chosen.keys() - refusals.keys()
+    missing = [
+        request.name
+        for request in settings.interfaces
+        if not any(nic.link.is_meant_by(request.name) for nic in known.values())
+    ]
     # cnfd ends when every interface refuses it; else it serves the others, or waits for those that are missing.
     ends = len(refusals) == len(chosen) and not missing
-    for index, (nic, request) in chosen.items():
-        name = f"interface {shown[index]}"
+    for index, request in chosen.items():
+        nic = known[index]
+        name = f"interface {nic.link.shown}"
         if index not in refusals:
             yield _expected(name, nic, request)
         elif ends:
             yield Finding(name, "problem", *refusals[index], os.EX_OSERR)
         else:
             yield Finding(name, "warning", *refusals[index])
-        yield from _advice(name, nic, settings.flows, shown)
+        repetition = stacks.repetition(index, served) if index in served else None
+        if repetition:
+            yield Finding(name, "warning", repetition, leave_out(nic.link.shown, request.name))
+        if nic.lro:
+            seen = "large receive offload joins packets, and some drivers refuse XDP with it"
+            yield Finding(name, "warning", seen, f"ethtool -K {shlex.quote(nic.link.shown)} lro off")
+    if settings.flows.vlan:
+        yield from _hidden_tags([known[index] for index in chosen], known, stacks)
     for name in missing:
         seen = "no such interface in this network namespace; cnfd waits for it"
         yield Finding(f"interface {name}", "warning", seen, "see the names: ip link")
+    yield from _room(len(served), settings)
 
 
 def _request(nic: Nic, wanted: Iterable[config.Interface]) -> config.Interface | None:
     """Return the entry of the configuration that means ``nic``, as cnfd does."""
-    for request in wanted:
-        if request.name == nic.link.name:
-            return request
-        if nic.link.hardware != ARPHRD_LOOPBACK and fnmatchcase(nic.link.name, request.name):
-            return request
-    return None
+    return next((request for request in wanted if nic.link.is_meant_by(request.name)), None)
 
 
 def _refusal(nic: Nic, request: config.Interface, ours: Collection[int | None]) -> tuple[str, str | None] | None:
@@ -70,9 +85,9 @@ def _not_native(nic: Nic) -> tuple[str, str | None] | None:
     if nic.native is False:
         return "its driver has none", None
     most = os.sysconf("SC_PAGE_SIZE") - VETH_RESERVE
-    mtu = nic.link.mtu if nic.peer_mtu is None else nic.peer_mtu
+    mtu = nic.peer.link.mtu if nic.peer else nic.link.mtu
     if nic.driver == "veth" and mtu > most:
-        where = "its other end" if nic.peer_mtu is not None else "this end, and so probably its other end,"
+        where = "its other end" if nic.peer else "this end, and so probably its other end,"
         return f"{where} has MTU {mtu}", f"give both ends of the veth pair MTU {most} or less, or use mode generic"
     return None
 
@@ -92,16 +107,48 @@ def _expected(name: str, nic: Nic, request: config.Interface) -> Finding:
     return Finding(name, "warning" if remedy else "ok", f"{about}: generic XDP, no native: {reason}", remedy)
 
 
-def _advice(name: str, nic: Nic, flows: config.Flows, chosen: dict[int, str]) -> Iterator[Finding]:
-    """Name what does not stop cnfd and makes its numbers wrong."""
-    quoted = shlex.quote(nic.link.shown)
-    # The tags of a veth are those that its other end sends; its own setting changes nothing.
-    if nic.rx_vlan and flows.vlan and nic.driver != "veth":
+def _hidden_tags(chosen: Iterable[Nic], known: Mapping[int, Nic], stacks: Stacks) -> Iterator[Finding]:
+    """Name what takes VLAN tags out of the frame before the program sees it, and where to switch that off.
+
+    A NIC takes them off as it receives; what stands on others has them taken off there. Over a veth it is the other
+    end's stack that leaves them beside the frame as it sends.
+    """
+    stripping: dict[int, Nic] = {}
+    ends: list[Nic] = []
+    for nic in chosen:
+        below = [known[index] for index in stacks.below(nic.link.index)]
+        for each in below or [nic]:
+            if each.driver == "veth":
+                ends += [each] if each.peer is None or each.peer.tx_vlan else []
+            elif each.rx_vlan and not stacks.below(each.link.index):
+                stripping[each.link.index] = each
+    for nic in stripping.values():
         seen = "VLAN tags are taken off before the program sees them: flows show no vlan"
-        yield Finding(name, "warning", seen, f"ethtool -K {quoted} rxvlan off")
-    if nic.lro:
-        seen = "large receive offload joins packets, and some drivers refuse XDP with it"
-        yield Finding(name, "warning", seen, f"ethtool -K {quoted} lro off")
-    if nic.master in chosen:
-        seen = f"a member of {chosen[nic.master]}, which is tracked too: its packets count twice"
-        yield Finding(name, "warning", seen, "name one of the two under [[interfaces]]")
+        yield Finding(f"interface {nic.link.shown}", "warning", seen, _switch_off([nic.link], "rxvlan off"))
+    if ends:
+        links = {nic.link.index: nic.link for nic in ends}.values()
+        peers = [nic.peer.link for nic in ends if nic.peer] if len(ends) == 1 else []
+        seen = (
+            f"{listed(links)}: over a veth, VLAN tags that the other end's node puts on stand beside the frame:"
+            " flows show no vlan, of two tags the inner one"
+        )
+        yield Finding("vlan tags", "warning", seen, f"at the other end: {_switch_off(peers, TX_TAGS)}")
+
+
+def _switch_off(links: Sequence[Link], features: str) -> str:
+    return f"ethtool -K {shlex.quote(links[0].shown) if links else 'NAME'} {features}"
+
+
+def _room(served: int, settings: config.Settings) -> Iterator[Finding]:
+    """Say whether there are counters, and series, for all interfaces."""
+    most, metrics = settings.max_interfaces, settings.metrics
+    if served > most:
+        seen = f"{served:,} interfaces are meant, and {most:,} can be counted: the others will be refused"
+        yield Finding("max_interfaces", "warning", seen, f"max_interfaces = {1 << (served - 1).bit_length()}")
+    counted = min(served, most)
+    series = SERIES * counted + 2 * metrics.top_flows
+    if series > metrics.max_series:
+        seen = f"{counted:,} interfaces and the largest flows have {series:,} series: scrapes leave some out"
+        yield Finding(
+            "metrics.max_series", "warning", seen, f"metrics.max_series = {1 << (2 * series - 1).bit_length()}"
+        )

@@ -6,9 +6,11 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from pyroute2 import IPRoute, NetlinkError
@@ -29,6 +31,7 @@ RTM_DELLINK: Final = 17
 ARPHRD_ETHER: Final = 1
 ARPHRD_LOOPBACK: Final = 772
 IFLA_NEW_NETNSID: Final = 45
+HSR_SLAVES: Final = (1, 2)
 MESSAGE: Final = struct.Struct("=IHHII4xi8x")
 """struct nlmsghdr and struct ifinfomsg: length, type, flags, sequence, sender, ifindex."""
 ATTRIBUTE: Final = struct.Struct("=HH")
@@ -59,6 +62,10 @@ class Link:
     """ifindex of what it stands on or is paired with, if that is in this namespace."""
     program: Program | None = None
     """What is on it, unless it is run by the NIC itself."""
+    altnames: tuple[str, ...] = ()
+    """Names that it has besides."""
+    ring: tuple[int, ...] = ()
+    """ifindexes of the two that an HSR or PRP interface stands on; they have no master."""
 
     @property
     def shown(self) -> str:
@@ -69,6 +76,14 @@ class Link:
     def is_ethernet(self) -> bool:
         """Tell whether its frames start with an Ethernet header."""
         return self.hardware in (ARPHRD_ETHER, ARPHRD_LOOPBACK)
+
+    def is_meant_by(self, wanted: str) -> bool:
+        """Tell whether a name or shell pattern of the configuration means it; no pattern means the loopback one."""
+        # A name that is not UTF-8: the command line has it with surrogates, a Link with backslashes.
+        name = wanted.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        if name == self.name or name in self.altnames:
+            return True
+        return self.hardware != ARPHRD_LOOPBACK and fnmatchcase(self.name, name)
 
 
 class Links:
@@ -143,7 +158,7 @@ def program_on(message: nlmsg) -> Program | None:
 
 
 def _link(message: nlmsg) -> Link:
-    info = message.get_attr("IFLA_LINKINFO")
+    info, names = message.get_attr("IFLA_LINKINFO"), message.get_attr("IFLA_PROP_LIST")
     # An index of another namespace (IFLA_LINK_NETNSID is there) may be that of a stranger here.
     here = message.get_attr("IFLA_LINK_NETNSID") is None
     return Link(
@@ -155,6 +170,8 @@ def _link(message: nlmsg) -> Link:
         master=message.get_attr("IFLA_MASTER") or None,
         lower=(message.get_attr("IFLA_LINK") or None) if here else None,
         program=program_on(message),
+        ring=_ring(info.get_attr("IFLA_INFO_DATA")) if info and info.get_attr("IFLA_INFO_KIND") == "hsr" else (),
+        altnames=tuple(map(_decode, names.get_attrs("IFLA_ALT_IFNAME"))) if names else (),
     )
 
 
@@ -163,14 +180,25 @@ def _decode(name: str | bytes) -> str:
     return name.decode(errors="backslashreplace") if isinstance(name, bytes) else name
 
 
+def _ring(data: str) -> tuple[int, ...]:
+    """Return IFLA_HSR_SLAVE1 and IFLA_HSR_SLAVE2 of what pyroute2, which does not know them, hands over in hex."""
+    attributes = dict(_attributes(bytes.fromhex(data.replace(":", "")), 0))
+    slaves = (attributes.get(number, b"") for number in HSR_SLAVES)
+    return tuple(int.from_bytes(slave, sys.byteorder) for slave in slaves if slave)
+
+
 def _moved(data: bytes) -> Iterator[int]:
     """Yield the interface that a notification says has left for another namespace; few do, so little is parsed."""
     length, kind, *_, ifindex = MESSAGE.unpack_from(data)
     if kind != RTM_DELLINK:
         return
-    at = MESSAGE.size
-    while at + ATTRIBUTE.size <= min(length, len(data)):
+    if any(attribute == IFLA_NEW_NETNSID for attribute, _ in _attributes(data[:length], MESSAGE.size)):
+        yield ifindex
+
+
+def _attributes(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the attributes (struct nlattr) from ``at`` on: type and content."""
+    while at + ATTRIBUTE.size <= len(data):
         size, attribute = ATTRIBUTE.unpack_from(data, at)
-        if attribute == IFLA_NEW_NETNSID:
-            yield ifindex
+        yield attribute, data[at + ATTRIBUTE.size : at + size]
         at += max(size + 3 & ~3, ATTRIBUTE.size)

@@ -7,7 +7,7 @@ import fcntl
 import socket
 import struct
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pyroute2 import IPRoute, NetlinkError
@@ -20,11 +20,14 @@ from cnf.kernel.links import ATTACHED_AS, Link, Links
 SIOCETHTOOL: Final = 0x8946
 ETHTOOL_GDRVINFO: Final = 3
 ETHTOOL_GFLAGS: Final = 0x25
+ETH_FLAG_TXVLAN: Final = 1 << 7
 ETH_FLAG_RXVLAN: Final = 1 << 8
 ETH_FLAG_LRO: Final = 1 << 15
 DRIVER_NAME: Final = slice(4, 36)
 ETHTOOL_ANSWER_BYTES: Final = 256
 
+PAIRED: Final = ("veth", "netkit")
+"""Kinds whose link is their other end."""
 NETDEV_CMD_DEV_GET: Final = 1  # linux/netdev.h
 NETDEV_XDP_ACT_BASIC: Final = 1
 
@@ -35,16 +38,16 @@ class Nic:
 
     link: Link
     driver: str | None = None
-    master: int | None = None
-    """ifindex of the bond or bridge that it is a member of."""
-    peer_mtu: int | None = None
-    """MTU of the interface that it is paired with or stands on, if that is in this network namespace."""
+    peer: Nic | None = None
+    """The interface that it is paired with, without that one's peer, if it is in this network namespace."""
     program: tuple[str, int] | None = None
     """Mode and id of the XDP program that is there already."""
     native: bool | None = None
     """Whether its driver takes native XDP; kernels before 6.3 do not tell."""
     rx_vlan: bool | None = None
-    """Whether it takes VLAN tags off before the program sees the frame."""
+    """Whether it takes VLAN tags off as it receives."""
+    tx_vlan: bool | None = None
+    """Whether the stack leaves it to put them on as it sends."""
     lro: bool | None = None
     """Whether it joins received packets (large receive offload)."""
 
@@ -52,31 +55,31 @@ class Nic:
 def nics() -> tuple[Nic, ...]:
     """Return every interface of this network namespace."""
     with Links() as links, IPRoute() as netlink, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        found = {link.index: link for link in links.read()}
+        present = {link.index: link for link in links.read()}
         native = _native()
-        return tuple(
-            _nic(message, found, native, any_socket) for message in netlink.get_links() if message["index"] in found
-        )
+        found = {
+            message["index"]: _nic(message, present[message["index"]], native, any_socket)
+            for message in netlink.get_links()
+            if message["index"] in present
+        }
+    return tuple(
+        replace(nic, peer=found.get(nic.link.lower or 0)) if nic.link.kind in PAIRED else nic for nic in found.values()
+    )
 
 
-def _nic(message: nlmsg, found: dict[int, Link], native: dict[int, bool], any_socket: socket.socket) -> Nic:
-    link = found[int(message["index"])]
+def _nic(message: nlmsg, link: Link, native: dict[int, bool], any_socket: socket.socket) -> Nic:
     driver = _ethtool(any_socket, link.name, ETHTOOL_GDRVINFO)
     offloads = _ethtool(any_socket, link.name, ETHTOOL_GFLAGS)
     flags = int.from_bytes(offloads[4:8], sys.byteorder) if offloads else None
     xdp = message.get_attr("IFLA_XDP")
     program_id = xdp.get_attr("IFLA_XDP_PROG_ID") if xdp else None
-    # An index of another namespace (IFLA_LINK_NETNSID is there) may be that of a stranger here.
-    here = message.get_attr("IFLA_LINK_NETNSID") is None
-    peer = found.get(message.get_attr("IFLA_LINK") or 0) if here else None
     return Nic(
         link=link,
         driver=driver[DRIVER_NAME].split(b"\0")[0].decode(errors="backslashreplace") if driver else None,
-        master=message.get_attr("IFLA_MASTER"),
-        peer_mtu=peer.mtu if peer else None,
         program=(ATTACHED_AS.get(xdp.get_attr("IFLA_XDP_ATTACHED"), "offloaded"), program_id) if program_id else None,
         native=native.get(link.index),
         rx_vlan=None if flags is None else bool(flags & ETH_FLAG_RXVLAN),
+        tx_vlan=None if flags is None else bool(flags & ETH_FLAG_TXVLAN),
         lro=None if flags is None else bool(flags & ETH_FLAG_LRO),
     )
 

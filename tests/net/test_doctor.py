@@ -397,19 +397,20 @@ def test_an_interface_without_ethernet(node: Node) -> None:
 
 
 def test_a_bridge_and_its_member(wired: Node) -> None:
-    """The drivers, what they offload, and who is a member of whom are read from the kernel."""
+    """The drivers, what they offload, and who is a member of whom are read from the kernel, and told as cnfd does."""
     wired.inside.ip("link", "add", "br0", "type", "bridge")
     wired.inside.ip("link", "set", "n0", "master", "br0")
     with wired.inside.entered():
         seen = {nic.link.name: nic for nic in nics()}
     assert (seen["n0"].driver, seen["br0"].driver) == ("veth", "bridge")
-    assert seen["n0"].master == seen["br0"].link.index
+    assert seen["n0"].link.master == seen["br0"].link.index
     assert (seen["n0"].rx_vlan, seen["br0"].rx_vlan) == (True, False)
-    assert (seen["n0"].lro, seen["n0"].peer_mtu) == (False, None)
+    assert (seen["n0"].tx_vlan, seen["n0"].lro, seen["n0"].peer) == (True, False, None)
     report = examined(wired.daemon("n0", "br0"))
     assert report.status == 0
-    assert "count twice" in report.found["interface n0"]["seen"]
-    assert "generic XDP" in report.found["interface br0"]["seen"]
+    assert "native XDP" in report.found["interface n0"]["seen"]
+    assert "is counted, and charged to limits, on n0 and here once more" in report.found["interface br0"]["seen"]
+    assert "the other end" in report.found["vlan tags"]["remedy"]
 
 
 def test_odd_names(node: Node) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from signal import SIGHUP
+
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
 
@@ -73,3 +75,33 @@ def test_generic_is_generic_where_native_would_do(node: Node) -> None:
     daemon.configure([{"name": "n0", "mode": "generic"}, {"name": "n1"}])
     daemon.start()
     assert {name: shown["mode"] for name, shown in daemon.interfaces().items()} == {"n0": "generic", "n1": "native"}
+
+
+def test_an_altname_means_its_interface(node: Node) -> None:
+    """An interface that is named by one of its altnames, long or short, is attached, and shown by its name."""
+    wire = node.wire("n0")
+    node.wire("n1")
+    node.inside.ip("link", "property", "add", "dev", "n0", "altname", "a-name-of-more-than-15-bytes")
+    daemon = node.daemon("a-name-of-more-than-15-bytes", "other").start()
+    daemon.attached("n0")
+    assert daemon.interfaces()["other"]["state"] == "missing"
+    node.inside.ip("link", "property", "add", "dev", "n1", "altname", "other")
+    daemon.attached("n0", "n1")
+    wire.send([PACKET] * 3)
+    daemon.settle(3)
+    assert daemon.scrape().by("interface", "cnf_received_packets_total") == {"n0": 3}
+
+
+def test_a_long_name_that_no_interface_has_is_refused(node: Node) -> None:
+    """What cannot be a name, and is no altname, ends cnfd with status 78; a reload leaves all as it is."""
+    node.wire("n0")
+    name = "abcdefghijklmnop"
+    status, line = node.daemon("n0", name).refused()
+    assert status == 78
+    assert f'interfaces[1].name: expected 15 bytes at most, or an altname that an interface has, got "{name}"' in line
+
+    daemon = node.daemon("n0").start()
+    daemon.configure([{"name": name}])
+    daemon.signal(SIGHUP)
+    assert name in daemon.wait_for_event("reload refused, the settings stay as they were")["error"]
+    daemon.attached("n0")

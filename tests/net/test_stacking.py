@@ -5,18 +5,31 @@ Bonds and VLAN devices are tried where the kernel has them; bridges and macvlan 
 
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 from signal import SIGHUP
 from typing import Final
 
 import pytest
+from pyroute2.ethtool import Ethtool
 
 from tests.bpf.packets import UDP, VLAN, IPv4, Layer, frame
 from tests.net.conftest import Node
+from tests.net.daemon import CNFCTL
 from tests.net.wait import wait_for
 
 PACKET = frame(IPv4(), UDP(), bytes(100))
-ON_ONE: Final = {"macvlan": ("mode", "private"), "vlan": ("id", "5")}
+ON_ONE: Final = {
+    "macvlan": ("mode", "private"),
+    "macvtap": ("mode", "private"),
+    "ipvlan": ("mode", "l2"),
+    "ipvtap": ("mode", "l2"),
+    "vlan": ("id", "5"),
+}
+"""How to make those of them that repeat plain packets."""
+HERE: Final = "203.0.113.5"
+"""The address of the upper one, where packets go by addresses."""
 
 
 def kernel_has(kind: str) -> bool:
@@ -50,14 +63,15 @@ def join(node: Node, bond: str, member: str) -> None:
 @pytest.mark.parametrize("mode", ["native", "generic"])
 @pytest.mark.parametrize("kind", [kind for kind in ON_ONE if kernel_has(kind)])
 def test_a_device_on_another_repeats_its_packets(node: Node, kind: str, mode: str) -> None:
-    """A VLAN device and the interface below count a packet twice, in either mode; the warning says which to drop."""
+    """A device on another, and that one, count a packet twice, in either mode; doctor and warning say which to drop."""
     wire = node.wire("n0")
     node.inside.ip("link", "add", "link", "n0", "name", "n0.5", "type", kind, *ON_ONE[kind])
     node.inside.ip("link", "set", "n0.5", "up")
+    node.inside.ip("address", "add", f"{HERE}/24", "dev", "n0.5")
     daemon = node.daemon()
     daemon.configure([{"name": "n0", "mode": mode}, {"name": "n0.*"}])
     daemon.start()
-    layers: tuple[Layer | bytes, ...] = (IPv4(), UDP(), bytes(100))
+    layers: tuple[Layer | bytes, ...] = (IPv4(dst=HERE), UDP(), bytes(100))
     layers = (VLAN(5), *layers) if kind == "vlan" else layers
 
     wire.send([PACKET] * 3)
@@ -72,6 +86,10 @@ def test_a_device_on_another_repeats_its_packets(node: Node, kind: str, mode: st
     assert shown["n0.5"]["warning"] == event["warning"]
     assert "on n0 and here once more (leave n0.5 out" in event["warning"]
     assert "narrow the pattern n0.*" in event["warning"]
+    doctor = daemon.ctl("doctor", "-o", "json", "--config", str(daemon.config), command=(*node.inside.enter, *CNFCTL))
+    report = json.loads(doctor.stdout)
+    told = [f"{each['seen']} ({each['remedy']})" for each in report["findings"] if each["name"] == "interface n0.5"]
+    assert event["warning"] in told
     assert event["warning"] in daemon.ctl("status").stdout
 
     daemon.configure([{"name": "n0", "mode": mode}])
@@ -124,7 +142,44 @@ def test_a_port_under_a_bridge_with_the_program_is_refused_with_the_reason(node:
     daemon.attached("n0")
 
 
+if kernel_has("vlan"):
+
+    @pytest.mark.parametrize(("offload", "vlans"), [(True, {1: None, 2: 9}), (False, {1: 7, 2: 7})])
+    def test_tags_over_a_veth(node: Node, offload: bool, vlans: dict[int, int | None]) -> None:  # noqa: FBT001
+        """A veth hides the tags that the other end's stack puts on, until the other end is told to write them."""
+        wire, far = node.wire("n0"), node.outside
+        with far.entered(), Ethtool() as ethtool:
+            features = ethtool.get_features(wire.far_name)
+            for name in ("tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"):  # ethtool's txvlan is the first
+                features.features[name].enable = offload
+            ethtool.set_features(wire.far_name, features)
+        far.ip("link", "add", "link", wire.far_name, "name", "outer", "type", "vlan", "id", "7", "protocol", "802.1ad")
+        far.ip("link", "set", "outer", "up")
+        far.ip("link", "add", "link", "outer", "name", "inner", "type", "vlan", "id", "9")
+        far.ip("link", "set", "inner", "up")
+        daemon = node.daemon("n0").start()
+        wait_for(lambda: far.links()["inner"]["operstate"] == "UP", "the inner device to be up")
+        with far.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+            for name, port in (("outer", 1), ("inner", 2)):
+                raw.sendto(frame(IPv4(), UDP(port, port), bytes(100)), (name, 0))
+        daemon.settle(2)
+        assert {flow["src_port"]: flow["vlan"] for flow in daemon.flows()} == vlans
+
+
 if kernel_has("bond"):
+
+    def test_one_flow_through_two_members_is_one_row(node: Node) -> None:
+        """What comes in through either member of a bond in native mode is one flow, of the bond."""
+        wires = {name: node.wire(name) for name in ("n0", "n1")}
+        node.inside.ip("link", "add", "bond0", "type", "bond", "mode", "balance-rr", "miimon", "10")
+        for name in wires:
+            join(node, "bond0", name)
+        daemon = node.daemon("bond0").start()
+        daemon.wait_for_event("member counts as its bond", 2)
+        for wire in wires.values():
+            wire.send([PACKET] * 4)
+        daemon.settle(8)
+        assert [(flow["interface"], flow["packets"]) for flow in daemon.flows()] == [("bond0", 8)]
 
     @pytest.mark.parametrize(
         ("names", "counted"),

@@ -346,17 +346,48 @@ def test_listen_on_every_address_is_said_in_full() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "abcdefghijklmnop", "ääääääää", "../eth0", "eth/0", ".", "..", "eth 0", "eth0\n", "eth0:1", "eth\0", 0],
+    ["", "a" * 128, "ä" * 64, "../eth0", "eth/0", ".", "..", "eth 0", "eth0\n", "eth0:1", "eth\0", 0],
 )
 def test_interface_name_is_one_that_the_kernel_takes(name: object) -> None:
-    """A name of 16 bytes, with a slash, a colon or white space, is none."""
+    """A name of more bytes than an altname may have, with a slash, a colon or white space, is none."""
     (only,) = problems(f"[[interfaces]]\nname = {json.dumps(name)}")
-    assert only.startswith("interfaces[0].name: expected an interface (1 to 15 bytes) or shell pattern")
+    assert only.startswith("interfaces[0].name: expected an interface (1 to 15 bytes, an altname to 127) or shell")
+
+
+@pytest.mark.parametrize(
+    ("name", "meaning"),
+    [
+        ("any", 'for every interface write "*"'),
+        ("eth0@if5", 'behind "@" is what it is paired with, or stands on: write "eth0"'),
+        ("eth0.5@eth0", 'behind "@" is what it is paired with, or stands on: write "eth0.5"'),
+        ("eth0:1", 'behind ":" is an address label: write "eth0"'),
+        ("eth0,eth1", 'write each by itself: "eth0", "eth1"'),
+        ("eth0, eth1", 'write each by itself: "eth0", "eth1"'),
+        ("eth0 eth1", 'write each by itself: "eth0", "eth1"'),
+        ("eth*,ens[1,2]", 'write each by itself: "eth*", "ens[1,2]"'),
+    ],
+)
+def test_what_is_no_name_is_refused_with_its_likely_meaning(name: str, meaning: str) -> None:
+    """What other commands take, or show, for an interface is refused with what to write, in rules too."""
+    (only,) = problems(f"[[interfaces]]\nname = {json.dumps(name)}")
+    assert only.endswith(f"({meaning})")
+    rule = (
+        f'[[limits.rules]]\nname = "a"\nprefixes = ["::/0"]\npackets_per_second = 1\ninterfaces = [{json.dumps(name)}]'
+    )
+    (only,) = problems(f"{ETH0}\n{rule}")
+    assert only.startswith("limits.rules[0].interfaces[0]: ")
+    assert only.endswith(f"({meaning})")
+
+
+@pytest.mark.parametrize("name", ["ens[1,2]", "eth[@]0", "veth-0_1.2", 'q"x\\y', "-", "a" * 127])
+def test_odd_names_are_names(name: str) -> None:
+    """What the kernel takes is taken, if it is not likely to mean another."""
+    assert config.for_interfaces([name]).interfaces == (config.Interface(name),)
 
 
 def test_raw_bytes_of_the_command_line_count_as_bytes() -> None:
     """A name that is not UTF-8 is taken from the command line as the kernel has it."""
-    name = os.fsdecode(b"\xff" * 15)
+    name = os.fsdecode(b"\xff" * 127)
     assert config.for_interfaces([name]).interfaces == (config.Interface(name),)
     with pytest.raises(ConfigError, match=r"configuration command line: interfaces\[0\].name") as caught:
         config.for_interfaces([name + "x"])

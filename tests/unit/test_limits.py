@@ -56,6 +56,14 @@ def test_prefix_reaches_to_its_last_address(address: str, expected: str) -> None
     assert decides(Limits(rules=(rule("pair", "10.0.0.2/31"), host)), address, "udp") == expected
 
 
+def test_rule_names_an_interface_by_its_altname() -> None:
+    """A rule for an altname is about its interface, and stays so while the altname does."""
+    limits = Limits(rules=(rule("uplink", "0.0.0.0/0", interfaces=("enp3s0",)),))
+    address = ip_address("192.0.2.1")
+    for called, verdict in (({}, "unlimited"), ({"enp3s0": "eth0"}, "limited")):
+        assert explain(work_out(limits, INTERFACES, called=called), address, "eth0", "udp").verdict == verdict
+
+
 def test_rule_that_is_off_decides_nothing() -> None:
     """With a rule off, the next one of the prefix, or of the next shorter prefix, decides."""
     off = rule("off", "10.0.0.0/8", mode="off")

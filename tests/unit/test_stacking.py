@@ -46,6 +46,23 @@ def test_what_an_interface_stands_on(index: int, below: set[int]) -> None:
     assert Stacks(LINKS).below(index) == below
 
 
+def test_kinds_that_name_what_they_stand_on_in_their_own_way() -> None:
+    """A ring's two interfaces have no master, and a switch's port to this node stands on the switch's other ports."""
+    ring = Link(3, "hsr0", ARPHRD_ETHER, 1500, "hsr", ring=(1, 2))
+    switch = (
+        link(10, "ovs-system", "openvswitch"),
+        link(11, "br0", "openvswitch", master=10),
+        link(12, "eth2", master=10),
+    )
+    stacks = Stacks((link(1, "eth0"), link(2, "eth1"), ring, *switch))
+    assert (stacks.below(3), stacks.below(11), stacks.below(10)) == ({1, 2}, {12}, set())
+
+
+def test_a_vrf_repeats_nothing() -> None:
+    """What a VRF has taken over meets no program any more."""
+    assert Stacks((link(1, "eth0", master=2), link(2, "vrf0", "vrf"))).below(2) == set()
+
+
 def test_lower_interfaces_come_first() -> None:
     """Whatever their numbers, an interface comes after all that it stands on."""
     stacks = Stacks(LINKS)

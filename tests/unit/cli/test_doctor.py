@@ -7,6 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import attrs
@@ -16,7 +17,7 @@ from cnf import config
 from cnf.cli import main
 from cnf.cli.doctor import judge_memory
 from cnf.cli.findings import Finding, exit_status_of, page
-from cnf.cli.judgement import judge_interfaces
+from cnf.cli.judgement import SERIES, judge_interfaces
 from cnf.cli.table import Style
 from cnf.kernel import probe, sizes
 from cnf.kernel.links import Link
@@ -24,6 +25,7 @@ from cnf.kernel.nics import Nic
 from cnf.kernel.probe import Answer
 from cnf.kernel.program import Blueprint, plan
 from cnf.rules import Limits
+from cnf.stacking import ON_ONE, OVER_MEMBERS
 from tests.unit.cli.terminal import on_terminal
 
 ETHERNET, LOOPBACK, NONE = 1, 772, 65534  # ARPHRD_ of linux/if_arp.h
@@ -42,9 +44,10 @@ def nic(name: str = "eth0", index: int = 2, *, hardware: int = ETHERNET, mtu: in
     return Nic(Link(index, name, hardware, mtu), driver=driver, native=True)
 
 
-def veth(mtu: int, peer_mtu: int | None) -> Nic:
-    """Return one end of a veth pair."""
-    return Nic(Link(2, "eth0", ETHERNET, mtu), driver="veth", native=True, rx_vlan=True, peer_mtu=peer_mtu)
+def veth(mtu: int, peer_mtu: int | None, *, tx_vlan: bool = False) -> Nic:
+    """Return one end of a veth pair, and the other end's MTU and offload, if that can be seen."""
+    peer = None if peer_mtu is None else Nic(Link(3, "eth1", ETHERNET, peer_mtu), driver="veth", tx_vlan=tx_vlan)
+    return Nic(Link(2, "eth0", ETHERNET, mtu), driver="veth", native=True, rx_vlan=True, peer=peer)
 
 
 def judged(nics: Sequence[Nic], *names: str, mode: config.Mode = "auto", ours: Collection[int] = ()) -> list[Finding]:
@@ -181,8 +184,8 @@ def test_generic_asked_for() -> None:
 )
 def test_mtu_of_veth(mtu: int, peer_mtu: int | None, native: bool) -> None:  # noqa: FBT001 - a column of the table
     """What counts is the MTU at the other end of a veth pair; where that cannot be seen, it is taken to be equal."""
-    (auto,) = judged([veth(mtu, peer_mtu)])
-    (forced,) = judged([veth(mtu, peer_mtu)], mode="native")
+    auto, *_ = judged([veth(mtu, peer_mtu)])
+    forced, *_ = judged([veth(mtu, peer_mtu)], mode="native")
     assert (auto.state, forced.state) == (("ok", "ok") if native else ("warning", "problem"))
     assert ("generic XDP" in auto.seen) != native
 
@@ -238,7 +241,40 @@ def test_hidden_vlan_tags() -> None:
     assert [found.remedy for found in judged([stripping])] == [None, "ethtool -K eth0 rxvlan off"]
     settings = config.Settings((config.Interface("eth0"),), flows=config.Flows(vlan=False))
     assert len(list(judge_interfaces([stripping], settings, ()))) == 1
-    assert len(judged([veth(1500, 1500)])) == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "remedy"),
+    [
+        (veth(1500, 1500), None),
+        (veth(1500, 1500, tx_vlan=True), "ethtool -K eth1 txvlan off tx-vlan-stag-hw-insert off"),
+        (veth(1500, None), "ethtool -K NAME txvlan off tx-vlan-stag-hw-insert off"),
+    ],
+)
+def test_tags_beside_the_frame(end: Nic, remedy: str | None) -> None:
+    """Over a veth it is the other end that hides tags, and there they are shown, whatever this end offloads."""
+    _, *found = judged([end])
+    assert [(each.name, each.state, each.remedy) for each in found] == (
+        [("vlan tags", "warning", f"at the other end: {remedy}")] if remedy else []
+    )
+
+
+def test_tags_of_many_veths_are_one_finding() -> None:
+    """A node with a thousand veths is told once."""
+    ends = [replace(veth(1500, None), link=Link(index, f"eth{index}", ETHERNET, 1500)) for index in range(10, 20)]
+    (found,) = [each for each in judged(ends, "eth*") if each.name == "vlan tags"]
+    assert found.seen.startswith("eth10, eth11, eth12 and 7 more: over a veth")
+
+
+def test_tags_that_are_taken_off_below() -> None:
+    """What stands on a NIC has its tags taken off there, whatever it says of itself."""
+    below = replace(nic("eth0", 2), rx_vlan=True)
+    above = Nic(Link(3, "eth0.5", ETHERNET, 1500, "vlan", lower=2), driver="802.1Q VLAN Support", rx_vlan=False)
+    member = Nic(Link(4, "eth4", ETHERNET, 1500, master=5), driver="ice", native=True, rx_vlan=True)
+    bond = Nic(Link(5, "bond0", ETHERNET, 1500, "bond"), driver="bonding", native=True, rx_vlan=True)
+    for top in ("eth0.5", "bond0"):
+        remedies = [each.remedy for each in judged([below, above, member, bond], top) if each.state == "warning"]
+        assert remedies == [f"ethtool -K {'eth4' if top == 'bond0' else 'eth0'} rxvlan off"]
 
 
 def test_large_receive_offload() -> None:
@@ -247,14 +283,50 @@ def test_large_receive_offload() -> None:
     assert [found.remedy for found in judged([joining])] == [None, "ethtool -K eth0 lro off"]
 
 
-def test_member_and_master() -> None:
-    """A bond's or bridge's member is warned of when both are tracked, and only then."""
-    member = Nic(Link(2, "eth0", ETHERNET, 1500), driver="ice", native=True, master=3)
-    master = nic("bond0", 3, driver="bonding")
-    (_, warning, _) = judged([member, master], "eth0", "bond0")
-    assert (warning.name, warning.state) == ("interface eth0", "warning")
-    assert warning.seen == "a member of bond0, which is tracked too: its packets count twice"
+@pytest.mark.parametrize("kind", sorted(ON_ONE))
+def test_what_is_counted_twice(kind: str) -> None:
+    """Of every kind that stands on another interface, doctor says what cnfd will: which is counted once more."""
+    upper = Nic(Link(3, "up0", ETHERNET, 1500, kind, lower=2), driver=kind, native=False)
+    _, _, warning = judged([nic(), upper], "eth0", "up*")
+    assert warning == Finding(
+        "interface up0",
+        "warning",
+        "what it receives is counted, and charged to limits, on eth0 and here once more",
+        "leave up0 out of the interfaces, that is, narrow the pattern up*",
+    )
+    assert len(judged([nic(), upper], "eth0")) == 1
+    foreign = replace(nic(), program=("native", 117))
+    assert [found.state for found in judged([foreign, upper], "eth0", "up0")] == ["warning", "ok"]
+
+
+@pytest.mark.parametrize("kind", sorted(OVER_MEMBERS))
+def test_member_and_master(kind: str) -> None:
+    """Of every kind that has members, too."""
+    member = Nic(Link(2, "eth0", ETHERNET, 1500, master=3), driver="ice", native=True)
+    master = Nic(Link(3, "top0", ETHERNET, 1500, kind), driver=kind, native=True)
+    (_, _, warning) = judged([member, master], "eth0", "top0")
+    assert (warning.name, warning.remedy) == ("interface top0", "leave top0 out of the interfaces")
     assert len(judged([member, master], "eth0")) == 1
+
+
+def test_altname() -> None:
+    """An altname means its interface; a name in two entries is nobody's that is missing."""
+    named = Nic(Link(2, "eth0", ETHERNET, 1500, altnames=("enp3s0f0np0-a-long-one",)), driver="ice", native=True)
+    assert [found.name for found in judged([named], "enp3s0f0np0-a-long-one")] == ["interface eth0"]
+    assert [found.name for found in judged([named], "eth*", "eth0")] == ["interface eth0"]
+
+
+def test_more_interfaces_than_may_be() -> None:
+    """Doctor says that some will be refused, and of how many series scrapes leave some out, each with what to set."""
+    many = [nic(f"eth{index}", index) for index in range(2, 502)]
+    settings = config.Settings((config.Interface("eth*"),), max_interfaces=400)
+    room, series = list(judge_interfaces(many, settings, ()))[-2:]
+    assert room.seen == "500 interfaces are meant, and 400 can be counted: the others will be refused"
+    assert (room.name, room.state, room.remedy) == ("max_interfaces", "warning", "max_interfaces = 512")
+    assert (
+        series.seen
+        == f"400 interfaces and the largest flows have {400 * SERIES + 100:,} series: scrapes leave some out"
+    )
 
 
 @pytest.mark.parametrize(
