@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 import numpy as np
 
-from cnf.kernel import libbpf
 from cnf.kernel.program import Blueprint
 from cnf.records import (
     COUNTER,
@@ -54,7 +54,7 @@ def interface_bytes(blueprint: Blueprint) -> int:
     """Return the bytes of the counters of interfaces, and of what finds them."""
     defines = blueprint.defines
     entries, places = defines["CNF_MAX_INTERFACES"], defines["CNF_INTERFACE_PLACES"]
-    counters = libbpf.possible_cpus() * (entries + 1) * SLOT_COUNTERS * COUNTER.itemsize
+    counters = os.sysconf("SC_NPROCESSORS_CONF") * (entries + 1) * SLOT_COUNTERS * COUNTER.itemsize
     return counters + places * INTERFACE.itemsize + _hash_bytes(entries, np.dtype("<u4"), INTERFACE)
 
 
