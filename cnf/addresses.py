@@ -13,8 +13,8 @@ _BITS: Final = 128
 def unmapped(text: str) -> str:
     """Return an IPv4-mapped IPv6 address, or a prefix of such, as IPv4; any other text as it is.
 
-    ``::ffff:192.0.2.1`` (RFC 4291, 2.5.5.2) is what a program with one socket for both families calls 192.0.2.1. No
-    packet has such an address, so that nobody can mean it.
+    ``::ffff:192.0.2.1`` (RFC 4291, 2.5.5.2) is what a program with one socket for both families calls 192.0.2.1. On the
+    wire it is nobody's address.
     """
     address, slash, length = text.partition("/")
     with suppress(ValueError):

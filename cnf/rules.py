@@ -38,6 +38,9 @@ _UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 def _prefix(value: object, path: str) -> Network:
     if isinstance(value, str) and re.fullmatch(r"[0-9A-Fa-f.:]+(/[0-9]{1,3})?", value):
         ipv4 = unmapped(value)
+        if ipv4 != value and ipv4.endswith("/0"):  # of a list of bogus IPv6 sources, rather
+            hint = 'write "0.0.0.0/0" if you mean all of IPv4; unreadable = "drop" drops such IPv6 sources'
+            raise refusal(path, "no prefix of all IPv4-mapped addresses", value, hint)
         with suppress(ValueError):
             return ipaddress.ip_network(ipv4)
         with suppress(ValueError):

@@ -39,7 +39,8 @@ enum cnf_outcome {
 enum cnf_drop {
 	CNF_DROP_LIMITED, /* over its token bucket */
 	CNF_DROP_DENIED,  /* from a prefix of limits.deny */
-	CNF_DROP_UNREADABLE, /* its headers are too deep to be found, and limits.unreadable says "drop" */
+	CNF_DROP_UNREADABLE, /* headers too deep to be found, or a source that no wire has; limits.unreadable says
+				"drop" */
 	CNF_DROP_REASONS,
 };
 

@@ -41,6 +41,7 @@
 #define ND_HOP_LIMIT 255 /* no router forwards such a packet: it is from this link */
 
 #define be16(value) __builtin_bswap16(value)
+#define be32(value) __builtin_bswap32(value)
 
 struct eth_header {
 	__u8 destination[6];

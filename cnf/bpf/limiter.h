@@ -277,6 +277,12 @@ static __always_inline __u64 link_local_mask(__u64 addr)
 	return (__u64)is_other(be16(addr) & 0xffc0, 0xfe80) - 1;
 }
 
+/* An IPv4-mapped address, ::ffff:0:0/96, is for sockets and for no wire. A server takes it for the IPv4 address. */
+static __always_inline int is_mapped(__u64 *addr)
+{
+	return !addr[0] && (__u32)addr[1] == be32(0x0000ffff);
+}
+
 static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot, __u32 ifindex, int outcome,
 					     struct transport *transport, __u64 bytes)
 {
@@ -293,7 +299,7 @@ static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot,
 	settings = limit_settings.lookup(&bank);
 	if (!settings)
 		return CNF_LIMIT_PASS; /* never */
-	if (outcome == CNF_EXT_HEADER_DEPTH && settings->drop_unreadable)
+	if (settings->drop_unreadable && (outcome == CNF_EXT_HEADER_DEPTH || is_mapped(flow->src_addr)))
 		return CNF_LIMIT_UNREADABLE;
 	whole = link_local_mask(flow->src_addr[0]);
 	source.part = 128 & whole;

@@ -75,6 +75,20 @@ def test_what_is_too_deep_to_be_read_passes_else(limited: Limited, packet: bytes
     assert list(limited.unparsed().values()) == [1]
 
 
+def test_mapped_source_is_unreadable(limited: Limited) -> None:
+    """An IPv6 packet from an IPv4-mapped address is dropped with the rest, or else has the rules of IPv6."""
+    packet = frame(IPv6("::ffff:192.0.2.1"), UDP())
+    limited.start({"mode": "enforce", "unreadable": "drop", "allow": ["::/0"]})
+    assert limited.run(packet) == XDP_DROP
+    assert limited.dropped() == {"unreadable": Count(1, len(packet))}
+    assert [limited.run(frame(IPv6(near), UDP())) for near in ("::fffe:192.0.2.1", "::1:ffff:192.0.2.1")] == [
+        XDP_PASS
+    ] * 2
+    limited.start({"mode": "enforce", "deny": ["::/64"]})
+    assert limited.run(packet) == XDP_DROP
+    assert limited.dropped() == {"denied": Count(1, len(packet))}
+
+
 def test_what_addresses_are_denied_is_unreadable_first(limited: Limited) -> None:
     """Of a packet with addresses and too many headers the one reason stands, whoever sends it."""
     packet = TOO_DEEP["185 extension headers"]

@@ -11,6 +11,7 @@ import pytest
 from cnf import ssh
 from cnf.addresses import unmapped
 from cnf.filter_values import prefix_of
+from cnf.options import RefusedError
 from cnf.rules import LIMITS
 
 
@@ -59,6 +60,17 @@ def test_every_prefix_may_be_written_so(read: Callable[[str], Any]) -> None:
     """Of a list, of a rule, in a filter."""
     assert read("::ffff:192.0.2.0/120") == ip_network("192.0.2.0/24")
     assert read("::ffff:192.0.2.1") == ip_network("192.0.2.1/32")
+
+
+def test_all_mapped_addresses_are_no_prefix() -> None:
+    """A list of bogus IPv6 sources has it: whoever writes it down means anything but all of IPv4."""
+    with pytest.raises(RefusedError) as caught:
+        LIMITS({"deny": ["::ffff:0:0/96"]}, "limits")
+    (only,) = caught.value.problems
+    assert str(only) == (
+        'limits.deny[0]: expected no prefix of all IPv4-mapped addresses, got "::ffff:0:0/96" '
+        '(write "0.0.0.0/0" if you mean all of IPv4; unreadable = "drop" drops such IPv6 sources)'
+    )
 
 
 def test_clients_over_ssh_are_known_by_their_ipv4_address(monkeypatch: pytest.MonkeyPatch) -> None:
