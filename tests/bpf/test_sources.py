@@ -13,9 +13,10 @@ from cnf.bucket import Meter, words
 from cnf.clock import Reading, WallClock
 from cnf.hash_sources import HashSources
 from cnf.kernel.cache import Secrets, bucket_of
-from cnf.kernel.maps import FlowMap, Records
+from cnf.kernel.libbpf import possible_cpus
+from cnf.kernel.maps import CounterArray, FlowMap, Records
 from cnf.kernel.program import tick_ns
-from cnf.records import ENFORCE, LIMIT4_KEY, LIMIT_SOURCE, WAYS
+from cnf.records import COUNTER, ENFORCE, FAMILIES, LIMIT4_KEY, LIMIT_SOURCE, TABLE_COUNTERS, WAYS, Family
 from cnf.source_table import HOME_SHIFT, BucketRule
 from cnf.sources import SourceReader, Sources, source_key
 from tests.bpf.conftest import only
@@ -170,6 +171,22 @@ def test_what_was_inserted_and_is_gone_was_evicted(limited: Limited) -> None:
     assert drain(limited, reading).tables["ipv4"].evicted == 3
     remember(limited, "192.0.2.9")
     assert drain(limited, reading).tables["ipv4"].evicted == 3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packets_that_pass_for_want_of_a_place_are_shown(limited: Limited, family: Family) -> None:
+    """Each family's table has every packet whose source found no place, whatever the reason, and no other count."""
+    limited.start({})
+    counters = CounterArray("table_counters", limited.loaded.maps["table_counters"])
+    first = (len(FAMILIES) + FAMILIES.index(family)) * TABLE_COUNTERS
+    for index in range(TABLE_COUNTERS):
+        counters.write(first + index, np.array((10**index, 0), COUNTER))  # on each CPU
+    tables = drain(limited, reader(limited)).tables
+
+    assert {each: table.insert_errors for each, table in tables.items()} == {
+        each: 1111 * possible_cpus() if each == family else 0 for each in FAMILIES
+    }
+    limited.reset()
 
 
 def test_the_next_daemon_knows_the_drain_before(limited: Limited) -> None:
