@@ -97,8 +97,9 @@ class Control:
         if peer.uid in (0, os.geteuid()) or self._group in peer.groups:
             return
         self._log.warning("control request refused", uid=peer.uid, pid=peer.pid)
-        message = f"user {peer.uid} may not use this socket (run as root, or join the group that control.group names)"
-        raise PrivilegeError(message)
+        group = self._state.settings.control.group
+        other = f" or as a member of group {group}" if group else ""
+        raise PrivilegeError(f"user {peer.uid} may not use this socket (run as root{other})")
 
     def _flows(self, request: Request) -> Answer:
         asked = parameters(request, "top", "sort", "filter", "format")

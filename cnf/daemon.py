@@ -156,10 +156,11 @@ class Daemon:
 
     def _warn(self) -> None:
         """Say what the daemon goes without."""
+        remedy = capabilities.remedy(capabilities.SPEED)
         if capabilities.missing(capabilities.SPEED):
-            self._log.warning(capabilities.SLOW, remedy=capabilities.SLOW_REMEDY)
+            self._log.warning(capabilities.SLOW, remedy=remedy)
         if self._settings.flows.evicted_records and not self._datapath.blueprint.evicted_records:
-            self._log.warning("evicted flows are not named: LRU hashes do not tell", remedy=capabilities.SLOW_REMEDY)
+            self._log.warning("evicted flows are not named: LRU hashes do not tell", remedy=remedy)
 
     def _loop(self) -> None:
         next_drain = next_reconcile = time.monotonic()

@@ -46,6 +46,11 @@ def notify_reloading() -> None:
     notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
 
 
+def is_service() -> bool:
+    """Tell whether this process is what a unit has started: the remedies for one are the unit's options."""
+    return os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
+
+
 def watchdog_interval() -> float | None:
     """Return how often systemd wants to hear from us, in seconds; None if it does not."""
     if os.environ.get("WATCHDOG_PID") not in (None, str(os.getpid())):

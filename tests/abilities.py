@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from tests import seclusion
+from tests.net import cgroups
 
 XDP: Final = 6  # BPF_PROG_TYPE_XDP, linux/bpf.h
 
@@ -50,6 +51,7 @@ PROBES: Final[Mapping[str, Callable[[], str]]] = {
     "netns": _netns,
     "seclusion": seclusion.begin,
     "limits without CAP_PERFMON": _no_perfmon,
+    "memory cgroup": cgroups.lacking,
 }
 
 

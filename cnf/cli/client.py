@@ -8,6 +8,7 @@ import http.client
 import io
 import json
 import socket
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from http import HTTPStatus
@@ -183,12 +184,13 @@ class Client:
         )
 
     def _or_group(self) -> str:
-        """Return the other way in, for members of the socket's group, if there is one."""
+        """Return the other way in, for members of the socket's group, if it lets them in."""
         try:
-            group = grp.getgrgid(Path(self._path).stat().st_gid)
+            status = Path(self._path).stat()
+            group = grp.getgrgid(status.st_gid)
         except (OSError, KeyError):
             return ""
-        return f" or as a member of group {group.gr_name}" if group.gr_gid else ""
+        return f" or as a member of group {group.gr_name}" if status.st_mode & stat.S_IWGRP and group.gr_gid else ""
 
 
 def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:

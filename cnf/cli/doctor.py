@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -22,16 +23,17 @@ from cnf.cli.client import Client
 from cnf.cli.findings import Finding, exit_status_of, page
 from cnf.cli.replies import Status
 from cnf.cli.table import print_lines, style_for
-from cnf.cli.units import size
 from cnf.errors import SHOWN_PROBLEMS, CnfError, ConfigError, PrivilegeError, UnavailableError
 
 try:
     import attrs
 
     from cnf import config, lock
+    from cnf.cli import unit
     from cnf.cli.endpoints import PATIENCE, judge_control, judge_metrics
+    from cnf.cli.footprint import Room, judge_memory
     from cnf.cli.judgement import judge_interfaces
-    from cnf.kernel import altnames, capabilities, pins, probe, sizes
+    from cnf.kernel import altnames, capabilities, pins, probe
     from cnf.kernel.nics import nics
     from cnf.kernel.program import LimiterSize, load, plan
     from cnf.override_file import load as load_overrides
@@ -41,18 +43,10 @@ except ImportError as error:
     raise UnavailableError(f"{sys.executable} lacks a part of cnf: {error} ({remedy})") from error
 
 DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
-UNIT_FOLDERS: Final = ("/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+AS_ROOT: Final = "run the doctor as root"
 OLDEST_KERNEL: Final = (5, 18)
 TRIAL_ENTRIES: Final = 1024
 """The program is tried with small tables: an examination must not take a busy node's memory."""
-DAEMON_BYTES: Final = 78_000_000
-FLOW_BYTES: Final = 220
-SOURCE_BYTES: Final = 270
-"""What the daemon itself takes at most: at its start, for each flow, and for each source."""
-LISTED_FLOW_BYTES: Final = 110
-LISTED_SOURCE_BYTES: Final = 140
-"""What a listing of them takes that is slower than a drain, of each; cnfd writes so many listings at a time:"""
-LISTINGS: Final = 2
 Result = TypeVar("Result")
 
 
@@ -94,25 +88,30 @@ def examine(file: Path | None, names: Sequence[str]) -> list[Finding]:
         found += _checked("program", lambda: _program(settings), os.EX_OSERR)
     found += failed or [Finding("configuration", "ok", f"{_source(file, names)} is valid")]
     if settings:
-        found += _examine_for(settings)
-    return found + _checked("service", _service)
+        found += _examine_for(settings, None if names else file or DEFAULT_CONFIG)
+    return found
 
 
-def _examine_for(settings: config.Settings) -> list[Finding]:
-    """Look at what the configuration asks for."""
+def _examine_for(settings: config.Settings, file: Path | None) -> list[Finding]:
+    """Look at what the configuration asks for; ``file`` is where all of it stands, None where there is no such."""
     limits = settings.limits
+    service = unit.read()
+    ours = service if service and file and unit.starts_with(service, file) else None
     answering, failed = _tried("control.socket", Client(settings.control.socket, PATIENCE).status)
     refused = [finding for finding in failed if finding.exit_status == os.EX_NOPERM]
     holder = lock.holder(pins.folder())
     daemon = answering if holder else None
     control = partial(judge_control, settings.control, answering, daemon)
+    metrics = partial(judge_metrics, settings.metrics, may_be_held=bool(daemon or refused))
+    programs = None if refused else _programs(daemon)
     return [
-        *_checked("memory", lambda: judge_memory(settings, probe.available_memory())),
+        *_checked("memory", lambda: [judge_memory(settings, _room(ours))]),
         *(_checked("limits.state_file", partial(_state_file, limits)) if limits else ()),
-        *_checked("daemon", lambda: _daemon(daemon, holder)),
+        *_checked("daemon", lambda: _daemon(daemon, holder, refused=bool(refused))),
         *(refused or _checked("control.socket", control, os.EX_CONFIG)),
-        *_checked("metrics.listen", lambda: judge_metrics(settings.metrics, daemon), os.EX_UNAVAILABLE),
-        *_checked("interfaces", lambda: judge_interfaces(nics(), settings, _ours(daemon)), os.EX_OSERR),
+        *_checked("metrics.listen", metrics, os.EX_UNAVAILABLE),
+        *_checked("interfaces", lambda: judge_interfaces(nics(), settings, programs), os.EX_OSERR),
+        *_checked("service", lambda: unit.judge(ours, settings, file) if ours and file else [_service(service)]),
     ]
 
 
@@ -168,7 +167,7 @@ def _capabilities() -> Iterator[Finding]:
         raise PrivilegeError(capabilities.explain(missing))
     yield Finding("capabilities", "ok", f"{' and '.join(capabilities.NEEDED)} in effect, user id {os.geteuid()}")
     if capabilities.missing(capabilities.SPEED):
-        yield Finding("capabilities", "warning", capabilities.SLOW, capabilities.SLOW_REMEDY)
+        yield Finding("capabilities", "warning", capabilities.SLOW, capabilities.remedy(capabilities.SPEED))
 
 
 def _features() -> Iterator[Finding]:
@@ -228,63 +227,58 @@ def _settings(file: Path | None, names: Sequence[str]) -> config.Settings:
     return altnames.checked(settings, _source(file, names))
 
 
-def daemon_bytes(flows: config.Flows, limits: Limits | None) -> tuple[int, int]:
-    """Return what the daemon takes at most with all tables full, and while all of them is listed besides."""
-    families = 1 + flows.ipv6
-    many_flows, many_sources = flows.max_entries * families, limits.max_sources * 2 if limits else 0
-    daemon = DAEMON_BYTES + FLOW_BYTES * many_flows + SOURCE_BYTES * many_sources
-    return daemon, daemon + LISTINGS * max(LISTED_FLOW_BYTES * many_flows, LISTED_SOURCE_BYTES * many_sources)
-
-
-def judge_memory(settings: config.Settings, available: int) -> Iterator[Finding]:
-    """Compare the tables, and a daemon with all of them full, with the ``available`` bytes."""
-    flows, limits, blueprint = settings.flows, settings.limits, plan(settings)
-    tables = sizes.flow_bytes(blueprint) + sizes.interface_bytes(blueprint)
-    daemon, listing = daemon_bytes(flows, limits)
-    what, remedy = "flows and interfaces", f"lower flows.max_entries, it is {flows.max_entries}"
-    if limits:
-        what, remedy = "flows, interfaces and sources", f"{remedy}, or limits.max_sources, it is {limits.max_sources}"
-        tables += sizes.source_bytes(blueprint, limits.max_sources)
-    cnfd = f"cnfd up to {size(daemon)}, {size(listing)} while all is listed"
-    seen = f"tables of {what} {size(tables)}, {cnfd}, available {size(available)}"
-    if tables > available:
-        yield Finding("memory", "problem", seen, remedy, os.EX_OSERR)
-    elif tables + listing > available:
-        yield Finding("memory", "warning", seen, remedy)
-    else:
-        yield Finding("memory", "ok", seen)
-
-
 def _state_file(limits: Limits) -> str:
     path = Path(limits.state_file)
     load_overrides(path)
     return f"{path} is valid" if path.exists() else f"{path}: nothing was changed at run time"
 
 
-def _daemon(daemon: Status | None, holder: int | None) -> str:
+def _room(service: unit.Answer | None) -> Room:
+    """Return the memory that cnfd can have: of the machine, or of the cgroup that it will be in, if that is less."""
+    rooms = [Room("available", probe.available_memory())]
+    limit = unit.memory_limit(service) if service else None
+    if limit is not None:
+        rooms.append(Room("MemoryMax=", limit, "raise it: systemctl edit cnfd"))
+    if service is None and (limit := probe.memory_limit()) is not None:
+        rooms.append(Room("this cgroup may have", limit, "raise the memory limit of this container or service"))
+    return min(rooms, key=attrgetter("bytes"))
+
+
+def _daemon(daemon: Status | None, holder: int | None, *, refused: bool) -> str | list[Finding]:
     if daemon:
         return f"cnfd {daemon['daemon']['version']} runs, pid {daemon['daemon']['pid']}"
+    if refused:
+        return [Finding("daemon", "unknown", "one seems to run, and does not answer this user", AS_ROOT)]
     if holder:
         message = f"another cnfd (pid {holder}) runs in this network namespace (stop it first: systemctl stop cnfd)"
         raise UnavailableError(message)
     return "none runs in this network namespace"
 
 
-def _ours(daemon: Status | None) -> set[int | None]:
-    """Return the ids of the programs that are cnfd's: of the one that runs, and of one that was killed."""
+def _programs(daemon: Status | None) -> set[int] | None:
+    """Return the ids of the programs that are cnfd's: of the one that runs, and of one that was killed.
+
+    None where this user cannot tell.
+    """
+    folder = pins.folder()
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            folder.stat()
+        except PermissionError:
+            return None
+        if capabilities.missing() or not os.access(folder, os.R_OK | os.X_OK):
+            return None
     attached = {interface["program_id"] for interface in daemon["interfaces"]} if daemon else set()
-    with contextlib.suppress(OSError, CnfError), pins.left_behind(pins.folder()) as left_behind:
+    with contextlib.suppress(OSError, CnfError), pins.left_behind(folder) as left_behind:
         attached |= left_behind.keys()
-    return attached
+    return {program for program in attached if program is not None}
 
 
-def _service() -> Iterator[Finding]:
-    units = (Path(folder, "cnfd.service") for folder in UNIT_FOLDERS)
-    unit = next((unit for unit in units if unit.exists()), None)
-    if unit:
-        yield Finding("service", "ok", f"{unit} is installed")
-    elif Path("/run/systemd/system").is_dir():
-        remedy = "sudo sh deploy/install.sh"
-        yield Finding("service", "warning", "cnfd.service is not installed", remedy)
-    else:
-        yield Finding("service", "ok", "not needed: systemd does not run here")
+def _service(service: unit.Answer | None) -> Finding:
+    if service is None:
+        return Finding("service", "ok", "not needed: systemd does not run here")
+    if unit.is_installed(service):
+        return Finding("service", "ok", f"{service['FragmentPath']} is installed, for another configuration")
+    if service.get("LoadState") == "masked":
+        return Finding("service", "warning", "cnfd.service is masked", "systemctl unmask cnfd")
+    return Finding("service", "warning", "cnfd.service is not installed", "sh deploy/install.sh")

@@ -56,8 +56,8 @@ def judge_control(control: config.Control, answering: Status | None, daemon: Sta
     return f"{path} is free"
 
 
-def judge_metrics(metrics: config.Metrics, daemon: Status | None) -> str:
-    """Say whether cnfd could listen at the metrics' address, or ``daemon`` does.
+def judge_metrics(metrics: config.Metrics, *, may_be_held: bool) -> str:
+    """Say whether cnfd could listen at the metrics' address, or, where that ``may_be``, the one that runs does.
 
     Raises:
         UnavailableError: somebody else does, or the address is not this machine's.
@@ -69,7 +69,7 @@ def judge_metrics(metrics: config.Metrics, daemon: Status | None) -> str:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except OSError as error:
-        if daemon and error.errno == errno.EADDRINUSE and _is_cnfd(metrics):
+        if may_be_held and error.errno == errno.EADDRINUSE and _is_cnfd(metrics):
             return f"{metrics.listen}: held by the cnfd that runs"
         message = f"metrics.listen {metrics.host}:{metrics.port}: {error.strerror}"
         raise UnavailableError(f"{message} (see who uses the port: ss -ltnp; or change it)") from error

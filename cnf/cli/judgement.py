@@ -22,8 +22,11 @@ VETH_RESERVE: Final = 590
 """What native XDP on veth keeps of a page beside the payload (veth_xdp_set() of drivers/net/veth.c)."""
 
 
-def judge_interfaces(nics: Iterable[Nic], settings: config.Settings, ours: Collection[int | None]) -> Iterator[Finding]:
-    """Say what cnfd would make of the interfaces; ``ours`` are the ids of a running cnfd's programs."""
+def judge_interfaces(nics: Iterable[Nic], settings: config.Settings, ours: Collection[int] | None) -> Iterator[Finding]:
+    """Say what cnfd would make of the interfaces.
+
+    ``ours`` are the ids of the programs that are cnfd's; None: this user cannot tell.
+    """
     known = {nic.link.index: nic for nic in nics}
     stacks = Stacks(nic.link for nic in known.values())
     chosen = {index: request for index, nic in known.items() if (request := _request(nic, settings.interfaces))}
@@ -42,7 +45,7 @@ def judge_interfaces(nics: Iterable[Nic], settings: config.Settings, ours: Colle
         nic = known[index]
         name = f"interface {nic.link.shown}"
         if index not in refusals:
-            yield _expected(name, nic, request)
+            yield _expected(name, nic, request, ours)
         elif ends:
             yield Finding(name, "problem", *refusals[index], os.EX_OSERR)
         else:
@@ -66,11 +69,11 @@ def _request(nic: Nic, wanted: Iterable[config.Interface]) -> config.Interface |
     return next((request for request in wanted if nic.link.is_meant_by(request.name)), None)
 
 
-def _refusal(nic: Nic, request: config.Interface, ours: Collection[int | None]) -> tuple[str, str | None] | None:
+def _refusal(nic: Nic, request: config.Interface, ours: Collection[int] | None) -> tuple[str, str | None] | None:
     """Return why the program will not get onto ``nic``, and the remedy; None if it will."""
     if not nic.link.is_ethernet:
         return f"its frames have no Ethernet header (ARP type {nic.link.hardware})", None
-    if nic.program and nic.program[1] not in ours:
+    if nic.program and ours is not None and nic.program[1] not in ours:
         mode, number = nic.program
         known, remedy = foreign.describe(nic.link, mode, number)
         return f"program {number} ({known}) is on it and is left alone", remedy
@@ -92,11 +95,14 @@ def _not_native(nic: Nic) -> tuple[str, str | None] | None:
     return None
 
 
-def _expected(name: str, nic: Nic, request: config.Interface) -> Finding:
+def _expected(name: str, nic: Nic, request: config.Interface, ours: Collection[int] | None) -> Finding:
     """Say in which mode the program will be on ``nic``."""
     about = f"{nic.driver or 'no driver'}, MTU {nic.link.mtu}"
     if nic.program:
         mode, number = nic.program
+        if ours is None:
+            seen = f"{about}: program {number} ({mode}) is on it, and whether it is cnfd's, this user cannot tell"
+            return Finding(name, "unknown", seen, "run the doctor as root")
         return Finding(name, "ok", f"{about}: cnfd's program {number} ({mode}) is on it")
     if request.mode == "generic":
         return Finding(name, "ok", f"{about}: generic XDP, as configured")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
+from cnf import systemd
 from cnf.errors import KernelError
 
 # Numbers of linux/capability.h
@@ -25,10 +26,6 @@ SLOW: Final = (
     "without CAP_PERFMON the kernel guards the program against speculation: it takes about four times as long,"
     " and its tables are LRU hashes, whatever flows.table says"
 )
-SLOW_REMEDY: Final = "add CAP_PERFMON to the service's AmbientCapabilities"
-REFUSED: Final = f"Linux 6.12 takes limits, and 6.1 any program, with CAP_PERFMON only: {SLOW_REMEDY}"
-"""Why a kernel may refuse the program without it: before 6.17 its verifier follows what it guards, too."""
-
 # linux/capability.h: the version with sets of 64 bits, which are in two halves: of each set the lower, then the higher.
 _VERSION: Final = 0x20080522
 _HALVES: Final = ctypes.c_uint32 * 6
@@ -43,12 +40,25 @@ def missing(wanted: Mapping[str, int] = NEEDED) -> tuple[str, ...]:
     return tuple(name for name, bit in wanted.items() if not effective >> bit & 1)
 
 
-def explain(names: tuple[str, ...]) -> str:
+def explain(names: Collection[str]) -> str:
     """Return the sentence that says what is missing and how to get it."""
-    return (
-        f"{' and '.join(names)} missing: without it no program can be loaded and attached"
-        " (run as root, or give the service AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_PERFMON)"
-    )
+    return f"{' and '.join(names)} missing: without it no program can be loaded and attached ({remedy(names)})"
+
+
+def refused() -> str:
+    """Return why a kernel may refuse it without CAP_PERFMON: before 6.17 its verifier follows what it guards, too."""
+    return f"Linux 6.12 takes limits, and 6.1 any program, with CAP_PERFMON only: {remedy(SPEED)}"
+
+
+def remedy(names: Collection[str]) -> str:
+    """Return how whoever runs this process gets it the capabilities ``names``."""
+    words = " ".join(names)
+    if systemd.is_service():
+        return f"systemctl edit cnfd: [Service] AmbientCapabilities={words}; CapabilityBoundingSet={words}"
+    if os.geteuid() == 0:  # who is root and lacks them is in a container, or was bounded
+        options = " ".join(f"--cap-add={name.removeprefix('CAP_')}" for name in names)
+        return f"root is bounded here: give the container {options}, or the unit CapabilityBoundingSet={words}"
+    return "run as root"
 
 
 def drop(unwanted: Mapping[str, int], attempt: Callable[[], object]) -> tuple[str, ...]:

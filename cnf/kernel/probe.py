@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,6 +49,12 @@ else:
 print(json.dumps(answer))
 """
 BCC_PATIENCE: Final = 60.0
+
+CGROUPS: Final = {
+    "": ("/sys/fs/cgroup", "memory.max"),
+    "memory": ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+}
+"""Where a cgroup's bound of memory stands: by controller, as /proc/self/cgroup has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +142,28 @@ def available_memory() -> int:
     """Return the bytes that the kernel could hand out without swapping (MemAvailable of proc(5))."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+
+
+def memory_limit() -> int | None:
+    """Return the bytes of memory that the cgroup of this process may have, of version 2 or 1; None for no bound.
+
+    What is seen is what is mounted: in a container, the container's own cgroup and those below it.
+    """
+    total = next(
+        int(line.split()[1]) << 10
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        if line.startswith("MemTotal:")
+    )
+    bounds = []
+    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        _number, controllers, path = line.split(":", 2)
+        if controllers in CGROUPS:
+            top, file = CGROUPS[controllers]
+            here = Path(top, path.lstrip("/"))
+            for folder in (folder for folder in (here, *here.parents, Path(top)) if folder.is_relative_to(top)):
+                with suppress(OSError, ValueError):  # a folder that is not mounted here, or "max"
+                    bounds.append(int((folder / file).read_text(encoding="ascii")))
+    return min((bound for bound in bounds if bound < total), default=None)
 
 
 @contextmanager

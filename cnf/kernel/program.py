@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -51,6 +52,7 @@ LIMITER_MAPS: Final = (
     "limit_counters",
 )
 BCC_REMEDY: Final = "install the distribution's package: python3-bpfcc on Debian and Ubuntu, python3-bcc on Fedora"
+MEMORY_REMEDY: Final = "cnfctl doctor says what a start takes, and how much there may be; lower flows.max_entries"
 LOG_LIMIT: Final = 1 << 20
 CLOCK_FRAME: Final = bytes(64)
 RING_BYTES: Final = 256 << 10
@@ -292,8 +294,10 @@ def _draw_secrets(fd: int) -> None:
 
 def _died(status: int, log: str) -> CnfError:
     lines = log.strip().splitlines() or ["no output"]
-    cause = "killed, perhaps for lack of memory" if status < 0 else "the last line it wrote is quoted"
-    return UnavailableError(f"the compiling process ended with status {status}: {lines[-1]} ({cause})", details=log)
+    message = f"the compiling process ended with status {status}: {lines[-1]}"
+    if status == -signal.SIGKILL:
+        return KernelError(f"{message} (killed, perhaps for lack of memory: {MEMORY_REMEDY})", details=log)
+    return UnavailableError(f"{message} (the last line it wrote is quoted)", details=log)
 
 
 def _bcc_missing(message: str, log: str) -> CnfError:
@@ -310,9 +314,8 @@ def _compile_failed(message: str, log: str) -> CnfError:
     line = lines[0] if lines else message
     omitted = f"({max(len(log.splitlines()) - 1, 0)} lines omitted; log level debug shows them)"
     if line.startswith("could not open bpf map"):
-        descriptors = os.strerror(errno.EMFILE) in line
-        cause = "raise LimitNOFILE=" if descriptors else "max_entries may be too high for its memory"
-        return KernelError(f"the kernel made no map: {line} ({cause})", details=log)
+        remedy = "raise LimitNOFILE=" if os.strerror(errno.EMFILE) in line else MEMORY_REMEDY
+        return KernelError(f"the kernel made no map: {line} ({remedy})", details=log)
     return CompileError(f"flow.c did not compile: {line} {omitted}", details=log)
 
 
@@ -321,7 +324,7 @@ def _load_failed(message: str, log: str) -> CnfError:
         line for line in log.splitlines() if line.strip() and not line.startswith(("processed ", "libbpf:", "HINT"))
     ]
     last = lines[-1] if lines else "no log"
-    cause = f"{capabilities.REFUSED}; " if capabilities.missing(capabilities.SPEED) else ""
+    cause = f"{capabilities.refused()}; " if capabilities.missing(capabilities.SPEED) else ""
     omitted = f"({cause}{max(len(lines) - 1, 0)} lines omitted; log level debug shows them)"
     return VerifierError(f"the kernel rejected the program: {message}: {last} {omitted}", details=log)
 

@@ -22,6 +22,7 @@ from cnf.kernel import sizes
 from cnf.kernel.nics import nics
 from cnf.kernel.program import Blueprint, LimiterSize, Table, load
 from tests import abilities
+from tests.net import cgroups
 from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, CNFD, Daemon
 from tests.net.foreign import foreign_program
@@ -120,7 +121,7 @@ def test_a_missing_capability(wired: Node, dropped: tuple[str, ...], missing: st
     name, finding = same_cause(daemon, ("setpriv", *without(*dropped), *CNFCTL))
     assert name == "capabilities"
     assert missing in finding["seen"]
-    assert "AmbientCapabilities" in finding["remedy"]
+    assert f"--cap-add={missing.removeprefix('CAP_')}" in finding["remedy"]
 
 
 def test_limits_without_cap_perfmon(wired: Node) -> None:
@@ -208,6 +209,36 @@ def test_program_that_does_not_load(wired: Node, tmp_path: Path, old: str, new: 
     source.write_text(text.replace(old, new), encoding="utf-8")
     name, _finding = same_cause(_with_path(wired.daemon("n0"), tmp_path))
     assert name == "program"
+
+
+@pytest.mark.needs("memory cgroup")
+def test_a_cgroup_with_too_little_memory(wired: Node) -> None:
+    """Where tables and start do not fit the memory of the cgroup, as in a container, both end with 71 and say so."""
+    daemon = wired.daemon("n0", flows={"max_entries": 1 << 20})
+    with cgroups.bounded(160 << 20) as inside:
+        daemon.command = (*inside, *CNFD)
+        status, line = daemon.refused()
+        report = examined(daemon, (*inside, *CNFCTL))
+    assert report.status == status == 71
+    assert "cnfctl doctor" in line
+    assert report.problems.keys() == {"memory"}
+    assert report.problems["memory"]["seen"].endswith("; this cgroup may have 168 MB")
+    assert "container" in report.problems["memory"]["remedy"]
+
+
+def test_what_a_plain_user_is_told(wired: Node, everyones: Stage) -> None:
+    """A user who may not ask the daemon is told what takes root, and never to stop it or to take its program off."""
+    daemon = wired.daemon("n0").start()
+    number = daemon.interfaces()["n0"]["program_id"]
+    report = examined(daemon, everyones.command("cnf.cli", *as_user()))
+    assert report.status == 77
+    assert report.problems.keys() == {"capabilities", "control.socket"}
+    assert f"program {number} (native) is on it" in report.found["interface n0"]["seen"]
+    assert report.found["interface n0"]["remedy"] == "run the doctor as root"
+    assert report.found["daemon"]["state"] == "unknown"
+    for finding in report.found.values():
+        for wrong in ("ip link set", "systemctl stop", "kill", "group", "AmbientCapabilities", "move"):
+            assert wrong not in (finding["remedy"] or ""), finding
 
 
 def test_bad_configuration(wired: Node) -> None:

@@ -10,13 +10,14 @@ from typing import Final
 
 import pytest
 
-from cnf.cli.doctor import LISTINGS, daemon_bytes
-from cnf.config import Flows, FlowTable
+from cnf.cli.footprint import LISTINGS, START_BYTES, daemon_bytes, table_bytes
+from cnf.config import Flows, FlowTable, load
 from cnf.control import Control
 from cnf.rules import Limits
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
+from tests.net import cgroups
 from tests.net.conftest import Node
-from tests.net.daemon import Daemon
+from tests.net.daemon import CNFD, Daemon
 
 ENTRIES: Final = 1 << 15
 RULE: Final = {"name": "all", "prefixes": ["0.0.0.0/0", "::/0"], "packets_per_second": 1_000_000}
@@ -44,6 +45,16 @@ def test_the_doctors_figure_is_a_bound(node: Node, table: FlowTable) -> None:
                 daemon.drain()  # so that it holds a snapshot of its own
             assert sum(map(_rest, clients)) > len(clients) * ENTRIES * 200
     assert _peak(daemon) < listing
+
+
+@pytest.mark.needs("memory cgroup")
+def test_the_start_takes_what_the_doctor_says(node: Node) -> None:
+    """A cgroup with just as much memory as the doctor adds up for tables and start is enough."""
+    node.wire("n0")
+    daemon = node.daemon("n0")
+    with cgroups.bounded(table_bytes(load(daemon.config)) + START_BYTES) as inside:
+        daemon.command = (*inside, *CNFD)
+        daemon.start().stop()
 
 
 def _frames() -> Iterator[bytes]:

@@ -68,6 +68,7 @@ class Service:
     def configure(self, text: str) -> None:
         """Write the configuration."""
         self.machine.write(CONFIG, text)
+        self.machine.run("chmod", "644", CONFIG)
 
     def override(self, option: str) -> None:
         """Give the unit another option, as ``systemctl edit`` does."""

@@ -101,22 +101,23 @@ def test_refusal(daemon: StandIn, status: int, exit_status: int, kind: type[CnfE
 
 
 @pytest.mark.parametrize(
-    ("group", "remedy"),
+    ("group", "mode", "remedy"),
     [
-        (("cnf", "x", 990, []), "run cnfctl as root or as a member of group cnf"),
-        (("root", "x", 0, []), "run cnfctl as root"),
+        (("cnf", "x", 990, []), 0o060, "run cnfctl as root or as a member of group cnf"),
+        (("cnf", "x", 990, []), 0o040, "run cnfctl as root"),
+        (("root", "x", 0, []), 0o060, "run cnfctl as root"),
     ],
 )
 def test_socket_without_permission(
-    monkeypatch: pytest.MonkeyPatch, group: tuple[str, str, int, list[str]], remedy: str
+    monkeypatch: pytest.MonkeyPatch, group: tuple[str, str, int, list[str]], mode: int, remedy: str
 ) -> None:
-    """Who may not open the socket is told as whom he may: root, or a member of the socket's group."""
+    """Who may not open the socket is told as whom he may: root, or a member of the socket's group if that may."""
     monkeypatch.setattr("grp.getgrgid", lambda _: grp.struct_group(group))
     with tempfile.TemporaryDirectory() as directory, ordinary_user(directory):
         path = f"{directory}/cnf.sock"
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(path)
-            Path(path).chmod(0)
+            Path(path).chmod(mode)
             with pytest.raises(PrivilegeError) as caught:
                 Client(path).status()
     assert str(caught.value) == f"{path}: Permission denied ({remedy})"

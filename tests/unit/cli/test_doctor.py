@@ -15,8 +15,8 @@ import pytest
 
 from cnf import config
 from cnf.cli import main
-from cnf.cli.doctor import judge_memory
 from cnf.cli.findings import Finding, exit_status_of, page
+from cnf.cli.footprint import Room, judge_memory
 from cnf.cli.judgement import SERIES, judge_interfaces
 from cnf.cli.table import Style
 from cnf.kernel import probe, sizes
@@ -32,6 +32,7 @@ ETHERNET, LOOPBACK, NONE = 1, 772, 65534  # ARPHRD_ of linux/if_arp.h
 MOST = os.sysconf("SC_PAGE_SIZE") - 590
 SETTINGS = config.for_interfaces(["eth0"])
 PLAIN = Style(coloured=False)
+PLENTY = Room("available", 1 << 40)
 
 OK = Finding("kernel", "ok", "Linux 6.18.0")
 REMARK = Finding("jit", "warning", "off", "sysctl -w net.core.bpf_jit_enable=1")
@@ -50,7 +51,9 @@ def veth(mtu: int, peer_mtu: int | None, *, tx_vlan: bool = False) -> Nic:
     return Nic(Link(2, "eth0", ETHERNET, mtu), driver="veth", native=True, rx_vlan=True, peer=peer)
 
 
-def judged(nics: Sequence[Nic], *names: str, mode: config.Mode = "auto", ours: Collection[int] = ()) -> list[Finding]:
+def judged(
+    nics: Sequence[Nic], *names: str, mode: config.Mode = "auto", ours: Collection[int] | None = ()
+) -> list[Finding]:
     """Return what is said of ``nics`` when the configuration names ``names``."""
     interfaces = tuple(config.Interface(name, mode) for name in names or ("eth0",))
     return list(judge_interfaces(nics, config.Settings(interfaces), ours))
@@ -129,33 +132,41 @@ def test_verdict(found: list[Finding], verdict: str) -> None:
 
 
 def test_memory() -> None:
-    """Tables that do not fit are a problem, a daemon that would not fit once they are full is a warning."""
+    """A start that does not fit is a problem, a daemon that would not fit once its tables are full is a warning."""
     settings = attrs.evolve(SETTINGS, flows=config.Flows(max_entries=1_000_000))
     tables = sizes.flow_bytes(plan(settings)) + sizes.interface_bytes(plan(settings))
-    full = tables + 78_000_000 + 2_000_000 * (220 + 2 * 110)
-    for available, state, status in (
-        (tables - 1, "problem", 71),
-        (tables, "warning", 0),
+    start, full = tables + 90_000_000, tables + 78_000_000 + 2_000_000 * (220 + 2 * 110)
+    for there, state, status in (
+        (start - 1, "problem", 71),
+        (start, "warning", 0),
         (full - 1, "warning", 0),
         (full, "ok", 0),
     ):
-        (found,) = judge_memory(settings, available)
+        found = judge_memory(settings, Room("available", there))
         assert (found.state, found.exit_status) == (state, status)
         assert (found.remedy is None) == (state == "ok")
 
 
+def test_memory_of_a_cgroup() -> None:
+    """What bounds the memory is named, with both ways out."""
+    found = judge_memory(SETTINGS, Room("MemoryMax=", 160 << 20, "raise it: systemctl edit cnfd"))
+    assert (found.state, found.exit_status) == ("problem", 71)
+    assert found.seen.endswith("; MemoryMax= 168 MB")
+    assert found.remedy == "raise it: systemctl edit cnfd; or lower flows.max_entries, it is 262144"
+
+
 def test_one_family_takes_less_memory() -> None:
     """Without IPv6 there is no table for it, and half the flows."""
-    (both,) = judge_memory(SETTINGS, 1 << 40)
-    (one,) = judge_memory(attrs.evolve(SETTINGS, flows=config.Flows(ipv6=False)), 1 << 40)
+    both = judge_memory(SETTINGS, PLENTY)
+    one = judge_memory(attrs.evolve(SETTINGS, flows=config.Flows(ipv6=False)), PLENTY)
     assert both.seen != one.seen
     assert sizes.flow_bytes(Blueprint(1024, ipv6=False)) * 2 < sizes.flow_bytes(Blueprint(1024))
 
 
 def test_limits_take_memory_too() -> None:
     """The tables of sources are counted, and the option that makes them smaller is named."""
-    (without,) = judge_memory(SETTINGS, 1 << 40)
-    (found,) = judge_memory(attrs.evolve(SETTINGS, limits=Limits(max_sources=1 << 24)), 1)
+    without = judge_memory(SETTINGS, PLENTY)
+    found = judge_memory(attrs.evolve(SETTINGS, limits=Limits(max_sources=1 << 24)), Room("available", 1))
     assert without.seen != found.seen
     assert (found.state, found.remedy) == (
         "problem",
@@ -212,6 +223,14 @@ def test_program_of_another(mode: str, keyword: str) -> None:
     assert f"ip link set dev 'eth 0' {keyword} off" in foreign.remedy
     (own,) = judged([taken], "eth?0", ours={117})
     assert (own.state, own.seen) == ("ok", f"ice, MTU 1500: cnfd's program 117 ({mode}) is on it")
+
+
+def test_program_of_nobody_knows_whom() -> None:
+    """Where the user may not see which programs are cnfd's, none is advised to be taken off."""
+    taken = Nic(Link(2, "eth0", ETHERNET, 1500), driver="ice", native=True, program=("native", 117))
+    (found,) = judged([taken], ours=None)
+    assert (found.state, found.remedy, found.exit_status) == ("unknown", "run the doctor as root", 0)
+    assert "program 117 (native)" in found.seen
 
 
 def test_one_refusal_among_others() -> None:

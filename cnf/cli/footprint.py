@@ -1,0 +1,67 @@
+"""What cnfd takes of memory, at its start and at most, held against what there is of it."""
+
+from __future__ import annotations
+
+import os
+from typing import Final, NamedTuple
+
+from cnf import config
+from cnf.cli.findings import Finding
+from cnf.cli.units import size
+from cnf.kernel import sizes
+from cnf.kernel.program import plan
+from cnf.rules import Limits
+
+START_BYTES: Final = 90_000_000
+"""What the daemon, and the compiler beside it, take at the start; the tables stand in memory already."""
+DAEMON_BYTES: Final = 78_000_000
+FLOW_BYTES: Final = 220
+SOURCE_BYTES: Final = 270
+"""What the daemon itself takes at most: once it is ready, for each flow, and for each source."""
+LISTED_FLOW_BYTES: Final = 110
+LISTED_SOURCE_BYTES: Final = 140
+"""What a listing of them takes that is slower than a drain, of each; cnfd writes so many listings at a time:"""
+LISTINGS: Final = 2
+
+
+class Room(NamedTuple):
+    """Memory that there is: what it is called, how much, and what else makes more of it."""
+
+    name: str
+    bytes: int
+    remedy: str = ""
+
+
+def table_bytes(settings: config.Settings) -> int:
+    """Return what the tables take, all of it from the start."""
+    blueprint, limits = plan(settings), settings.limits
+    always = sizes.flow_bytes(blueprint) + sizes.interface_bytes(blueprint)
+    return always + (sizes.source_bytes(blueprint, limits.max_sources) if limits else 0)
+
+
+def daemon_bytes(flows: config.Flows, limits: Limits | None) -> tuple[int, int]:
+    """Return what the daemon takes at most with all tables full, and while all of them is listed besides."""
+    families = 1 + flows.ipv6
+    many_flows, many_sources = flows.max_entries * families, limits.max_sources * 2 if limits else 0
+    daemon = DAEMON_BYTES + FLOW_BYTES * many_flows + SOURCE_BYTES * many_sources
+    return daemon, daemon + LISTINGS * max(LISTED_FLOW_BYTES * many_flows, LISTED_SOURCE_BYTES * many_sources)
+
+
+def judge_memory(settings: config.Settings, room: Room) -> Finding:
+    """Compare the start, and a daemon with all tables full, with the memory that there is."""
+    limits, tables = settings.limits, table_bytes(settings)
+    daemon, listing = daemon_bytes(settings.flows, limits)
+    what, remedy = "flows and interfaces", f"lower flows.max_entries, it is {settings.flows.max_entries}"
+    if limits:
+        what, remedy = "flows, interfaces and sources", f"{remedy}, or limits.max_sources, it is {limits.max_sources}"
+    seen = (
+        f"tables of {what} {size(tables)}, cnfd {size(START_BYTES)} at its start, up to {size(daemon)},"
+        f" {size(listing)} while all is listed; {room.name} {size(room.bytes)}"
+    )
+    if room.remedy:
+        remedy = f"{room.remedy}; or {remedy}"
+    if tables + START_BYTES > room.bytes:
+        return Finding("memory", "problem", seen, remedy, os.EX_OSERR)
+    if tables + listing > room.bytes:
+        return Finding("memory", "warning", seen, remedy)
+    return Finding("memory", "ok", seen)
