@@ -24,7 +24,11 @@ from cnf.kernel.ring import Ring
 from cnf.ledger import Count, count_of
 from cnf.records import EVENT_KINDS, Family
 from tests.bpf.conftest import Datapath
+from tests.bpf.limited import CLOCKED, FLOWS, Clocked, ClockedBlueprint
+from tests.bpf.limited import SIZE as LIMITER
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
+from tests.bpf.tables import CacheFlows
+from tests.bpf.test_cache_slots import IDLE, Slots
 
 TABLE: Final = 512
 SIZE: Final = 100
@@ -75,6 +79,50 @@ def test_each_evicted_flow_is_told_with_all_that_it_counted(datapath: Datapath, 
     assert found + live == Counter(sent)
     sums = datapath.table_counters.read(family)
     assert (sums.evicted_entries, sums.evicted) == (len(flows), count_of(flows.packets, flows.bytes))
+
+
+@pytest.fixture(scope="module")
+def telling() -> Iterator[Clocked]:
+    """Load a program with limits, and with clocks that a test sets, that tells what it evicts."""
+    blueprint = ClockedBlueprint(FLOWS, "cache", limiter=LIMITER, evicted_records=True, source=CLOCKED)
+    clocked = Clocked(program.load(blueprint))
+    yield clocked
+    clocked.loaded.close()
+
+
+@pytest.mark.parametrize("family", LAYERS)
+def test_an_evicted_flow_is_told_of_as_it_was(telling: Clocked, family: Family) -> None:
+    """Its key, counts, drops, flags and both times are its own; of one that is over nothing is told."""
+    slots = Slots(telling, family)
+    ring = Ring(telling.loaded.maps["events"])
+    *eight, ninth, tenth = slots.neighbours(10)
+    started = telling.jiffies
+    for number in eight:
+        slots.send(number)
+        slots.tick(1)
+    for number in eight:
+        slots.send(number, 4)
+        slots.tick(1)
+    telling.switch({"mode": "enforce", "deny": ["0.0.0.0/0", "::/0"]})
+    slots.send(eight[0], 3)
+    telling.switch({})
+    slots.send(eight[7])
+    table = telling.tables[family]
+    assert isinstance(table, CacheFlows)
+    table.writable()["slots"]["tcp_flags"] |= np.uint64(0x1A)
+    ring.read()
+
+    slots.send(ninth)
+    (event,) = ring.read().events
+    slots.tick(IDLE + 1)
+    slots.send(tenth)
+    assert len(ring.read().events) == 0
+    ring.close()
+
+    assert EVENT_KINDS[event["kind"]] == "flow_evicted"
+    assert event["jiffies"] == started + 16
+    assert event["key"].tobytes()[: 4 if family == "ipv4" else 16][-4:] == eight[0].to_bytes(4, "big")
+    assert event["value"].tolist() == (5, 5 * slots.size, started, started + 8, 0x1A, 3, 3 * slots.size)
 
 
 def test_on_every_cpu_at_once_events_are_what_was_booked(datapath: Datapath) -> None:

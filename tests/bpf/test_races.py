@@ -12,12 +12,14 @@ import pytest
 
 from cnf.cache_sources import BUCKETS as SOURCE_BUCKETS
 from cnf.cache_table import BUCKETS
+from cnf.kernel.cache import Secrets
 from cnf.kernel.maps import Records
 from cnf.kernel.ring import Ring
 from cnf.ledger import Count
-from cnf.records import FAMILIES, FLOW_DROPS, WAYS, Family
+from cnf.records import FAMILIES, FLOW_DROPS, LIMIT_OVER, WAYS, Family
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import XDP_DROP
+from tests.bpf.placement import place
 from tests.bpf.racing import SHOW, Racing, Step, add, put, take
 from tests.bpf.tables import CacheFlows, CacheSlots
 from tests.bpf.test_cache_slots import IDLE, Slots
@@ -86,7 +88,7 @@ class Sources:
         assert isinstance(table, CacheSlots)
         self.table = table
         self.bucket = SOURCE_BUCKETS[family]
-        self._racing, self._family = racing, family
+        self._racing, self.family = racing, family
         self._slots = Slots(racing, family)
         self.size = self._slots.size
         racing.switch(LIMITS)
@@ -112,7 +114,7 @@ class Sources:
     @property
     def busy(self) -> int:
         """Return the packets that could not have a slot."""
-        return self._racing.table_counters.read_sources(self._family).errors["busy"].packets
+        return self._racing.table_counters.read_sources(self.family).errors["busy"].packets
 
     def word(self, name: str = "packet_time") -> int:
         """Return a word of the bucket of the only source."""
@@ -121,17 +123,17 @@ class Sources:
 
     def _meeting(self) -> list[int]:
         """Return sources of one bucket, each with a tag of its own."""
-        for number in range(1, 3000):
-            self._slots.send(number)
-        tags = self.table.buckets.window(0, self.table.buckets.size)[:, :1].view(np.uint8)
-        (bucket, *_) = [index for index, row in enumerate(tags) if len(set(row) - {0}) > 3]
-        found = {
-            int(tags[place // WAYS, place % WAYS]): int.from_bytes(key["addr"].tobytes()[-4:], "big")
-            for block in self.table.cache.blocks()
-            for place, key in zip(block.places, self.table.cache.records(block.words)["key"], strict=True)
-            if place // WAYS == bucket
-        }
-        return [*found.values()]
+        self._slots.send(0)
+        (block,) = self.table.cache.blocks()
+        keys = np.repeat(self.table.cache.records(block.words)["key"], 1 << 15)
+        assert keys.dtype.fields
+        end = int(keys.dtype.fields["addr"][1]) + keys.dtype["addr"].itemsize
+        octets = keys.view(np.uint8).reshape(len(keys), -1)
+        octets[:, end - 4 : end] = np.arange(1, 1 + len(keys), dtype=">u4").view(np.uint8).reshape(len(keys), -1)
+        buckets, tags = place(keys, Secrets(self._racing.loaded.maps).words(), self.table.buckets.size)
+        found = np.flatnonzero(buckets == buckets[0])
+        _tags, first = np.unique(tags[found], return_index=True)
+        return [1 + int(place) for place in found[first][: WAYS + 1]]
 
 
 @pytest.fixture
@@ -312,6 +314,34 @@ def test_nobody_finds_a_source_while_its_key_is_written(racing: Racing, sources:
     racing.script({(Step.TAG, number): SHOW for number in range(3)})
     sources.send(mine)
     hidden(racing, sources.bucket, mine)
+
+
+def test_a_source_inherits_nothing(racing: Racing, sources: Sources) -> None:
+    """The source that takes over a slot has a full bucket, and counts from its own packet on, also what is over."""
+    *eight, ninth = sources.numbers
+    for number in eight:
+        sources.send(number, FULL + 2)
+    assert sources.counted == [(FULL, 2)] * WAYS
+    assert sources.send(ninth, FULL) == [XDP_PASS] * FULL
+
+    (value,) = (value for _, _, value in racing.sources() if not value["over_packets"])
+    names = (
+        "packets",
+        "bytes",
+        "over_packets",
+        "over_bytes",
+        "dropped_packets",
+        "dropped_bytes",
+        "last_over",
+        "last_drop",
+    )
+    assert [int(value[name]) for name in names] == [FULL, FULL * sources.size, 0, 0, 0, 0, 0, 0]
+    assert sources.table.aside
+    over = sources.table.aside.window(0, sources.table.aside.size).view(LIMIT_OVER)[:, 0]
+    assert Counter(over["bytes"].tolist())[2 * sources.size] == WAYS - 1
+    assert sources.send(ninth) == [XDP_DROP]
+    sums = racing.table_counters.read_sources(sources.family)
+    assert (sums.evicted_entries, sums.expired_entries) == (1, 0)
 
 
 def test_a_word_that_another_cpu_debits_is_debited_from_there(racing: Racing, sources: Sources) -> None:
