@@ -66,7 +66,8 @@ class CacheSources:
         counters = self._counters.read_sources(self._family)
         table = SourceTable(
             entries=sum(map(len, values)),
-            capacity=self._capacity,
+            capacity=self._cache.size,
+            made_for=self._capacity,
             evicted=counters.evicted_entries,
             insert_errors=sum(count.packets for count in counters.errors.values()),
         )

@@ -74,7 +74,8 @@ class CacheTable:
         self._expired_flows = max(self._expired_flows, booked + expired_flows)
         state = TableState(
             entries=len(flows),
-            capacity=self._capacity,
+            capacity=self._cache.size,
+            made_for=self._capacity,
             created=counters.inserted,
             expired=self._expired_flows,
             evicted=counters.evicted_entries,

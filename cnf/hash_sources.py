@@ -55,6 +55,7 @@ class HashSources:
         table = SourceTable(
             entries=int(np.count_nonzero(~over)),
             capacity=self._capacity,
+            made_for=self._capacity,
             evicted=self._evicted,
             insert_errors=sum(count.packets for count in counters.errors.values()),
         )

@@ -78,6 +78,7 @@ class HashTable:
         state = TableState(
             entries=len(flows),
             capacity=self._capacity,
+            made_for=self._capacity,
             created=counters.inserted,
             expired=self._expired_flows,
             evicted=self._evicted_flows,

@@ -75,14 +75,18 @@ def flow_tables(state: State) -> Iterator[Metric]:
     def sum_of(attribute: str) -> int:
         return sum(getattr(table, attribute) for table in tables.values())
 
-    yield GaugeMetricFamily("cnf_flow_table_entries", "Flows in the tables of all families.", sum_of("entries"))
-    yield GaugeMetricFamily("cnf_flow_table_capacity", "Flows that these tables can hold.", sum_of("capacity"))
+    entries = GaugeMetricFamily("cnf_flow_table_entries", "Flows in each family's table.", labels=("family",))
+    capacity = GaugeMetricFamily("cnf_flow_table_capacity", "Flows that there are places for.", labels=("family",))
     fill = GaugeMetricFamily(
-        "cnf_flow_table_fill_ratio", "Fill of each family's table; at 1 flows are evicted.", labels=("family",)
+        "cnf_flow_table_fill_ratio",
+        "Flows over the places for them; at 1 each new flow evicts one, and in a cache, by chance, a few from half on.",
+        labels=("family",),
     )
     for family, table in tables.items():
+        entries.add_metric((family,), table.entries)
+        capacity.add_metric((family,), table.capacity)
         fill.add_metric((family,), table.entries / table.capacity)
-    yield fill
+    yield from (entries, capacity, fill)
     yield CounterMetricFamily("cnf_flows_created", "Flows that were put into a table.", sum_of("created"))
     yield CounterMetricFamily(
         "cnf_flows_expired", "Flows let go because they were idle or had ended.", sum_of("expired")
@@ -130,13 +134,14 @@ def limiter(state: State) -> Iterator[Metric]:
             packets.add_metric((rule, verdict), count.packets)
             octets.add_metric((rule, verdict), count.bytes)
     yield from (packets, octets)
-    tables = state.limiter.sources.tables.values() if state.limiter.sources else ()
-    yield GaugeMetricFamily(
-        "cnf_limiter_sources", "Sources in the tables of all families.", sum(table.entries for table in tables)
-    )
-    yield GaugeMetricFamily(
-        "cnf_limiter_capacity", "Sources that these tables can hold.", sum(table.capacity for table in tables)
-    )
+    by_family = state.limiter.sources.tables if state.limiter.sources else {}
+    entries = GaugeMetricFamily("cnf_limiter_sources", "Sources in each family's table.", labels=("family",))
+    capacity = GaugeMetricFamily("cnf_limiter_capacity", "Sources that there are places for.", labels=("family",))
+    for family, table in by_family.items():
+        entries.add_metric((family,), table.entries)
+        capacity.add_metric((family,), table.capacity)
+    yield from (entries, capacity)
+    tables = by_family.values()
     yield CounterMetricFamily(
         "cnf_limiter_evictions", "Sources that a full table let go early.", sum(table.evicted for table in tables)
     )

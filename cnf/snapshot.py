@@ -20,6 +20,9 @@ class TableState:
 
     entries: int
     capacity: int
+    """Flows that there are places for."""
+    made_for: int
+    """Flows that were asked for; a cache has twice as many places, and up to here lets few go early."""
     created: int
     expired: int
     evicted: int

@@ -44,6 +44,9 @@ class SourceTable:
 
     entries: int
     capacity: int
+    """Sources that there are places for."""
+    made_for: int
+    """Sources that were asked for."""
     evicted: int
     insert_errors: int
 

@@ -30,25 +30,22 @@ def fold(text: str, width: int | None) -> list[str]:
 
 def troubles(family: str, table: FlowTable | SourceTable, noun: str, option: str, created: int = 0) -> Iterator[str]:
     """Yield what a table of ``noun`` (flow, source) has lost or is about to, and what to set ``option`` to."""
-    advice = f"set {option} = {_ample(table['capacity'])}"
+    advice = f"set {option} = {_ample(max(table['made_for'], table['entries']))}"
     if table["evicted"] * FEW > created:
         were = "was" if table["evicted"] == 1 else "were"
         yield f"{family}: {number_of(table['evicted'], noun)} {were} evicted ({advice})"
-    elif _fill(table) >= NEARLY_FULL:
-        yield f"{family}: nearly full, {noun}s will be evicted ({advice})"
+    elif table["entries"] >= NEARLY_FULL * table["made_for"]:
+        there = f"{number_of(table['entries'], noun)} in a table for {table['made_for']:,}"
+        yield f"{family}: {there}, some will be evicted ({advice})"
     if table["insert_errors"]:
         yield f"{family}: {number_of(table['insert_errors'], 'insert')} failed"
 
 
 def fill_bar(table: FlowTable | SourceTable) -> str:
     """Return a table's fill as a bar of ten marks and in percent."""
-    fill = _fill(table)
+    fill = table["entries"] / max(table["capacity"], 1)
     marks = min(int(fill * _BAR), _BAR)
     return f"[{'#' * marks:-<{_BAR}}] {fill:6.1%}".replace("%", " %")
-
-
-def _fill(table: FlowTable | SourceTable) -> float:
-    return table["entries"] / max(table["capacity"], 1)
 
 
 def _ample(capacity: int) -> int:

@@ -105,6 +105,7 @@ class FlowTable(TypedDict):
 
     entries: int
     capacity: int
+    made_for: int
     created: int
     expired: int
     evicted: int
@@ -150,6 +151,7 @@ class SourceTable(TypedDict):
 
     entries: int
     capacity: int
+    made_for: int
     evicted: int
     insert_errors: int
 

@@ -225,8 +225,8 @@ def test_evicted_flows_are_counted_and_their_packets_too(small_datapath: Datapat
     snapshot = follower.drain()
     table = snapshot.tables["ipv4"]
 
-    assert (table.created, table.expired, table.capacity) == (count, 0, SMALL_TABLE)
-    assert 0 < table.entries <= small_datapath.tables["ipv4"].room(SMALL_TABLE)
+    assert (table.created, table.expired, table.made_for) == (count, 0, SMALL_TABLE)
+    assert 0 < table.entries <= table.capacity == small_datapath.tables["ipv4"].room(SMALL_TABLE)
     assert table.evicted == count - table.entries
     assert snapshot.ledger.states["evicted"] == Count(table.evicted, table.evicted * SIZE)
     assert snapshot.ledger.difference == NOTHING

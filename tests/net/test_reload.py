@@ -112,4 +112,4 @@ def test_what_is_fixed_at_the_start_is_named(node: Node) -> None:
     daemon.drain()
     status = daemon.status()
     assert status["drain"]["interval_seconds"] == 0.15
-    assert status["flow_table"]["ipv4"]["capacity"] == 4096
+    assert status["flow_table"]["ipv4"]["made_for"] == 4096

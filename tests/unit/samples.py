@@ -114,7 +114,7 @@ def snapshot(
         duration=0.25,
         flows=tables,
         tables={
-            family: TableState(len(table), 1000, len(table), 0, 0, dict.fromkeys(INSERT_ERRORS, 0))
+            family: TableState(len(table), 1000, 1000, len(table), 0, 0, dict.fromkeys(INSERT_ERRORS, 0))
             for family, table in tables.items()
         },
         received=received,

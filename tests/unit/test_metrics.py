@@ -37,9 +37,7 @@ class Limits:
     """What the collector asks of a limiter."""
 
     in_force = SimpleNamespace(generation=4, protected=("192.0.2.7/32",))
-    sources = SimpleNamespace(
-        tables={"ipv4": SourceTable(5, 100, evicted=2, insert_errors=1), "ipv6": SourceTable(7, 100, 1, 0)}
-    )
+    sources = SimpleNamespace(tables={"ipv4": SourceTable(5, 100, 50, 2, 1), "ipv6": SourceTable(7, 100, 50, 1, 0)})
 
     def counts(self) -> dict[str, list[Count]]:
         """Return what two rules have counted."""
@@ -108,8 +106,8 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_dropped_bytes_total": {"interface", "reason"},
         "cnf_limit_packets_total": {"rule", "verdict"},
         "cnf_limit_bytes_total": {"rule", "verdict"},
-        "cnf_limiter_sources": set(),
-        "cnf_limiter_capacity": set(),
+        "cnf_limiter_sources": {"family"},
+        "cnf_limiter_capacity": {"family"},
         "cnf_limiter_evictions_total": set(),
         "cnf_limiter_insert_errors_total": set(),
         "cnf_limiter_generation": set(),
@@ -118,8 +116,8 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_received_packets_total": {"interface", "protocol"},
         "cnf_received_bytes_total": {"interface", "protocol"},
         "cnf_unparsed_packets_total": {"interface", "reason"},
-        "cnf_flow_table_entries": set(),
-        "cnf_flow_table_capacity": set(),
+        "cnf_flow_table_entries": {"family"},
+        "cnf_flow_table_capacity": {"family"},
         "cnf_flow_table_fill_ratio": {"family"},
         "cnf_flows_created_total": set(),
         "cnf_flows_expired_total": set(),
@@ -159,25 +157,21 @@ def test_received_packets_and_bytes_stand_by_interface_and_protocol() -> None:
     }
 
 
-def test_flow_tables_are_summed_over_both_families() -> None:
-    """Entries, capacity, comings and goings are of all flows; the fill is by family."""
+def test_flow_tables_are_told_by_family() -> None:
+    """Entries, places and fill are each family's; comings and goings are of all flows."""
     drained = replace(
         snapshot(),
         tables={
-            "ipv4": TableState(50, 100, 70, 15, 5, {"no_memory": 1, "busy": 2, "raced": 0, "other": 0}),
-            "ipv6": TableState(10, 100, 10, 0, 0, {"no_memory": 0, "busy": 3, "raced": 0, "other": 0}),
+            "ipv4": TableState(50, 100, 50, 70, 15, 5, {"no_memory": 1, "busy": 2, "raced": 0, "other": 0}),
+            "ipv6": TableState(10, 100, 50, 10, 0, 0, {"no_memory": 0, "busy": 3, "raced": 0, "other": 0}),
         },
     )
     samples = scraped(state_of(snapshot=drained))
-    names = (
-        "flow_table_entries",
-        "flow_table_capacity",
-        "flows_created_total",
-        "flows_expired_total",
-        "flows_evicted_total",
-    )
+    names = ("flows_created_total", "flows_expired_total", "flows_evicted_total")
 
-    assert [values(samples, f"cnf_{name}")[()] for name in names] == [60, 200, 80, 15, 5]
+    assert values(samples, "cnf_flow_table_entries") == {("ipv4",): 50, ("ipv6",): 10}
+    assert values(samples, "cnf_flow_table_capacity") == {("ipv4",): 100, ("ipv6",): 100}
+    assert [values(samples, f"cnf_{name}")[()] for name in names] == [80, 15, 5]
     assert values(samples, "cnf_flow_table_fill_ratio") == {("ipv4",): 0.5, ("ipv6",): 0.1}
     assert values(samples, "cnf_flow_insert_errors_total") == {
         ("no_memory",): 1,
@@ -233,8 +227,8 @@ def test_rules_and_sources_are_counted() -> None:
         ("dns", "would_limit"): 9,
     }
     assert values(samples, "cnf_limit_bytes_total")["dns", "would_limit"] == 90
-    assert values(samples, "cnf_limiter_sources") == {(): 12}
-    assert values(samples, "cnf_limiter_capacity") == {(): 200}
+    assert values(samples, "cnf_limiter_sources") == {("ipv4",): 5, ("ipv6",): 7}
+    assert values(samples, "cnf_limiter_capacity") == {("ipv4",): 100, ("ipv6",): 100}
     assert values(samples, "cnf_limiter_evictions_total") == {(): 3}
     assert values(samples, "cnf_limiter_insert_errors_total") == {(): 1}
     assert values(samples, "cnf_limiter_protected") == {(): 1}
@@ -261,7 +255,7 @@ def test_a_scrape_before_the_first_drain_is_valid() -> None:
     samples = scraped(state_of(snapshot=None, series={}, interfaces=()))
 
     assert set(values(samples, "cnf_collector_success").values()) == {1}
-    assert values(samples, "cnf_flow_table_entries") == {(): 0}
+    assert values(samples, "cnf_flow_table_entries") == {}
 
 
 @pytest.mark.parametrize("broken", COLLECTORS, ids=lambda collector: collector.__name__)

@@ -45,7 +45,13 @@ LOUD: Final[Rule] = {
     "would_limit": {"packets": 678, "bytes": 90_123},
 }
 
-TABLE: Final[SourceTable] = {"entries": 1_234, "capacity": 262_144, "evicted": 0, "insert_errors": 0}
+TABLE: Final[SourceTable] = {
+    "entries": 1_234,
+    "capacity": 524_288,
+    "made_for": 262_144,
+    "evicted": 0,
+    "insert_errors": 0,
+}
 FULL: Final[SourceTable] = {**TABLE, "entries": 262_144, "evicted": 12_345, "insert_errors": 3}
 PENDING: Final[Pending] = {
     "seconds_left": 41.2,

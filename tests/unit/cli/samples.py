@@ -143,7 +143,8 @@ def table(entries: int, *, evicted: int = 0) -> FlowTable:
     """Return a flow table of the default size."""
     return {
         "entries": entries,
-        "capacity": 262_144,
+        "capacity": 524_288,
+        "made_for": 262_144,
         "created": entries + 1_000 + evicted,
         "expired": 1_000,
         "evicted": evicted,

@@ -47,8 +47,8 @@ removed from the file's rules: quiet (all that was changed at run time goes back
   to the file with: cnfctl limits reset)
 
 SOURCES  ENTRIES  CAPACITY  FILL                  EVICTED  ERRORS
-ipv4     262,144   262,144  [##########] 100.0 %    12.3k       3
-ipv6       1,234   262,144  [----------]   0.5 %        0       0
+ipv4     262,144   524,288  [#####-----]  50.0 %    12.3k       3
+ipv6       1,234   524,288  [----------]   0.2 %        0       0
 ! ipv4: 12,345 sources were evicted (set limits.max_sources = 524288)
 ! ipv4: 3 inserts failed
 """
@@ -59,7 +59,7 @@ NAME     MODE     PREFIXES         RATE                      PASSED  LIMITED
 default  enforce  0.0.0.0/0, ::/0  10 k packets/s, 1 Gbit/s    8.1M     4.3k
 
 SOURCES  ENTRIES  CAPACITY  FILL                  EVICTED  ERRORS
-ipv4       1,234   262,144  [----------]   0.5 %        0       0
+ipv4       1,234   524,288  [----------]   0.2 %        0       0
 """
 RULES = """\
 NAME     ORIGIN   MODE     PREFIXES          RATE                      BURST               BUCKET  PROTOCOLS

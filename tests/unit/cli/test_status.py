@@ -27,8 +27,8 @@ ens6       refused   -       auto         -          0     0 B
 ! ens6: the foreign XDP program 9 is on it
 
 FLOWS  ENTRIES  CAPACITY  FILL                  CREATED  EXPIRED  EVICTED  ERRORS
-ipv4   123,456   262,144  [####------]  47.1 %     124k     1.0k        0       0
-ipv6       678   262,144  [----------]   0.3 %     1.7k     1.0k        0       0
+ipv4   123,456   524,288  [##--------]  23.5 %     124k     1.0k        0       0
+ipv6       678   524,288  [----------]   0.1 %     1.7k     1.0k        0       0
 
 LEDGER          PACKETS        BYTES
 live          1,233,507  987,653,261
@@ -76,7 +76,11 @@ def test_what_is_wrong_with_an_attached_interface() -> None:
     ("entries", "evicted", "warning"),
     [
         (235_929, 0, None),
-        (235_930, 0, "! ipv4: nearly full, flows will be evicted (set flows.max_entries = 524288)"),
+        (
+            235_930,
+            0,
+            "! ipv4: 235,930 flows in a table for 262,144, some will be evicted (set flows.max_entries = 524288)",
+        ),
         (10, 1_234, "! ipv4: 1,234 flows were evicted (set flows.max_entries = 524288)"),
         (10, 2, "! ipv4: 2 flows were evicted (set flows.max_entries = 524288)"),
         (10, 1, None),
@@ -105,7 +109,7 @@ limiter in mode off, 1 rule, generation 7
 ! protected, whatever the rules say, until confirmed or logged out: 192.0.2.7/32
   (cnfctl limits confirm)
 SOURCES  ENTRIES  CAPACITY  FILL                  EVICTED  ERRORS
-ipv4     262,144   262,144  [##########] 100.0 %    12.3k       3
+ipv4     262,144   524,288  [#####-----]  50.0 %    12.3k       3
 ! ipv4: 12,345 sources were evicted (set limits.max_sources = 524288)
 ! ipv4: 3 inserts failed
 
