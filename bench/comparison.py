@@ -9,8 +9,8 @@ from bench.datapath import Taken
 from bench.report import Bar, Figure, Section
 from bench.subjects import Program, Subject
 from bench.workloads import ONE_FLOW, Case
+from cnf.abi import Family
 from cnf.kernel.program import Table
-from cnf.records import Family
 
 BARE: Final = "bare"
 NAIVE: Final = "naive"

@@ -20,8 +20,8 @@ from bench.workloads import (
     course,
     frames,
 )
+from cnf.abi import FAMILIES, Family
 from cnf.kernel.program import Table
-from cnf.records import FAMILIES, Family
 
 UNTIL_FULL: Final[Mapping[Table | None, int]] = {
     None: MAX_ENTRIES // 2,

@@ -14,12 +14,12 @@ import numpy as np
 
 from bench.report import Bar, Section
 from bench.table import FLOWS, Filled
+from cnf.abi import FLOW4_BUCKET, FLOW4_KEY, FLOW_VALUE
 from cnf.clock import Reading, WallClock
 from cnf.kernel.cache import Cache, Memory
 from cnf.kernel.counters import TableCounters
 from cnf.kernel.maps import BATCH, FlowMap
 from cnf.kernel.program import Table, tick_ns
-from cnf.records import FLOW4_BUCKET, FLOW4_KEY, FLOW_VALUE
 from cnf.tracker import TABLES
 
 SOURCE: Final = Path(__file__).parent / "walk.c"

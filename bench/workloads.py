@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple
 
-from cnf.records import Family
+from cnf.abi import Family
 from tests.bpf.packets import TCP, IPv4, IPv6, frame
 
 Name = Literal["one_flow", "flows_16k", "flows_512k", "new_flows"]

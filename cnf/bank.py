@@ -9,10 +9,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cnf.bucket import Meter, words
-from cnf.errors import ConfigError, Problem
-from cnf.limits import Decisions, ListName, Match, Prefix, RuleSet
-from cnf.records import (
+from cnf.abi import (
     ENFORCE,
     LIMIT4_PREFIX,
     LIMIT6_PREFIX,
@@ -23,6 +20,9 @@ from cnf.records import (
     TRAFFIC,
     Family,
 )
+from cnf.bucket import Meter, words
+from cnf.errors import ConfigError, Problem
+from cnf.limits import Decisions, ListName, Match, Prefix, RuleSet
 from cnf.rules import BucketKind, Network, Rule
 
 MATCH_POLICY, MATCH_ALLOW, MATCH_DENY = range(3)

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from cnf.abi import DROPS, LIMIT4_BUCKET, LIMIT6_BUCKET, LIMIT_OVER, LIMIT_SOURCE, Family
 from cnf.clock import WallClock
 from cnf.kernel.cache import Block, Cache, Memory, Secrets
 from cnf.kernel.counters import TableCounters
 from cnf.kernel.limiter import SOURCE_KEYS
 from cnf.kernel.maps import Records
-from cnf.records import DROPS, LIMIT4_BUCKET, LIMIT6_BUCKET, LIMIT_OVER, LIMIT_SOURCE, Family
 from cnf.source_table import RuleOf, SourceDrain, SourceTable, has_bucket, idle
 
 BUCKETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_BUCKET, "ipv6": LIMIT6_BUCKET}

@@ -8,14 +8,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from cnf.abi import FLOW4_BUCKET, FLOW6_BUCKET, FLOW_DROPS, SLOT_DROPS, Family
+from cnf.arrays import allot
 from cnf.clock import WallClock, in_ticks
 from cnf.config import Flows
 from cnf.flows import FlowColumns, Places, over, set_rates
 from cnf.kernel.cache import Block, Cache, FlowSettings, Memory
 from cnf.kernel.counters import TableCounters
 from cnf.ledger import Count, count_of, total
-from cnf.pages import allot
-from cnf.records import FLOW4_BUCKET, FLOW6_BUCKET, FLOW_DROPS, SLOT_DROPS, Family
 from cnf.snapshot import TableDrain, TableState
 
 BUCKETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_BUCKET, "ipv6": FLOW6_BUCKET}

@@ -10,8 +10,8 @@ from attrs import evolve, fields_dict, frozen
 
 from cnf.addresses import unmapped
 from cnf.errors import Problem, UsageError, joined
-from cnf.options import RefusedError, choice, printable, refusal, table, value
 from cnf.overrides import Overrides, apply, difference, without
+from cnf.readers import RefusedError, choice, printable, refusal, table, value
 from cnf.rules import NAME, PREFIX, RULE, LimitMode, Limits, Network, Rule, written
 
 _MIN_SECONDS: Final = 0.1

@@ -19,7 +19,7 @@ from typing import Annotated, Final, Literal
 from attrs import field, frozen
 
 from cnf.errors import ConfigError, PrivilegeError, Problem, UnavailableError
-from cnf.options import (
+from cnf.readers import (
     BOOLEAN,
     INTERFACE,
     Reader,

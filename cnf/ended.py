@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnf.abi import EVENT, FAMILIES, Family
 from cnf.clock import WallClock
 from cnf.events import FLOW_EVICTED, evicted_flows
 from cnf.flows import FlowColumns, Rows
-from cnf.records import EVENT, FAMILIES, Family
 
 Records = npt.NDArray[Any]
 

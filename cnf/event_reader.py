@@ -11,12 +11,12 @@ from typing import Final
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from cnf.abi import EVENT_KINDS
 from cnf.ended import Ended
 from cnf.events import Batch, Context, EventLog
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.program import Datapath
 from cnf.kernel.ring import Ring
-from cnf.records import EVENT_KINDS
 
 PAUSE: Final = 0.05
 """Seconds from one reading to the next: in a flood, what has come meanwhile is read at once, and wakes nobody."""

@@ -15,11 +15,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cnf.abi import EVENT_KINDS, FAMILIES, FLOW4_KEY, FLOW6_KEY, UNASSIGNED_INTERFACE, Family
 from cnf.clock import WallClock
 from cnf.flows import FlowColumns
 from cnf.limits import Address
 from cnf.listing import describe
-from cnf.records import EVENT_KINDS, FAMILIES, FLOW4_KEY, FLOW6_KEY, UNASSIGNED_INTERFACE, Family
 from cnf.rules import Network
 from cnf.snapshot import Part
 

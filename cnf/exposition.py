@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from cnf import __version__
 from cnf.messages import TEXT, Answer, Paths, Request, RequestError, encode, handler
-from cnf.options import shortened
+from cnf.readers import shortened
 from cnf.state import State
 from cnf.web import Bounds
 

@@ -33,9 +33,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from cnf.abi import ICMP, ICMPV6
 from cnf.errors import UsageError
 from cnf.filter_values import ADDRESS, KINDS, PROTOCOL_NUMBERS, Kind, prefix_of
-from cnf.records import ICMP, ICMPV6
 from cnf.terms import (
     EITHER_END,
     WITH_PORTS,

@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cnf.abi import FLOW4_KEY, FLOW6_KEY, Family
+from cnf.arrays import allot
 from cnf.clock import WallClock
-from cnf.pages import allot
-from cnf.records import FLOW4_KEY, FLOW6_KEY, Family
 
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp]

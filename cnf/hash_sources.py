@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from cnf.abi import LIMIT_SOURCE, Family
 from cnf.clock import WallClock
 from cnf.kernel.counters import TableCounters
 from cnf.kernel.limiter import SOURCE_KEYS
 from cnf.kernel.maps import FlowMap, Records
-from cnf.records import LIMIT_SOURCE, Family
 from cnf.source_table import RuleOf, SourceDrain, SourceTable, has_bucket, idle
 
 

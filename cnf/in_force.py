@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from attrs import evolve
 
+from cnf.abi import ENFORCE
 from cnf.bank import Parameters, parameters
 from cnf.events import Dropper
 from cnf.ledger import Count
@@ -16,7 +17,6 @@ from cnf.limiter_memory import Known
 from cnf.limits import OVERFLOW, Address, Explanation, RuleSet, explain
 from cnf.overrides import Effective, Overrides, apply, without
 from cnf.pending import Pending, RunTime
-from cnf.records import ENFORCE
 from cnf.rules import LimitMode, Limits, Network, Rule
 
 

@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from cnf.abi import UNASSIGNED_INTERFACE
 from cnf.config import Interface
 from cnf.errors import AttachError, CnfError
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Link, Links, Mode
-from cnf.records import UNASSIGNED_INTERFACE
 from cnf.stacking import Stacks, leave_out
 from cnf.tallies import Tallies
 

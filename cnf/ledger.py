@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from cnf.records import MALFORMED, NON_IP
+from cnf.abi import MALFORMED, NON_IP
 
 
 class Count(NamedTuple):

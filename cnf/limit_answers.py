@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from itertools import islice
 from typing import Any, Final, get_args
 
+from cnf.abi import DROP_REASONS, FRAGMENTS, TRAFFIC, VERDICTS
 from cnf.addresses import unmapped
 from cnf.errors import UsageError
 from cnf.in_force import InForce, Look, waiting
@@ -15,9 +16,8 @@ from cnf.ledger import Count
 from cnf.limiter import Limiter
 from cnf.limits import OVERFLOW, Address, Cell, Explanation
 from cnf.listing import select
-from cnf.options import shown
 from cnf.overrides import Effective, Origin
-from cnf.records import DROP_REASONS, FRAGMENTS, TRAFFIC, VERDICTS
+from cnf.readers import shown
 from cnf.rules import Rule, Traffic
 from cnf.snapshot import Snapshot
 from cnf.sources import Held, describe, merge_largest, sort_column

@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from cnf.abi import VERDICTS
 from cnf.bank import Bank, lay_out, no_rules
 from cnf.bucket import words
 from cnf.changes import read_change
@@ -30,7 +31,6 @@ from cnf.limits import OVERFLOW, Address, RuleSet, work_out
 from cnf.override_file import load, save
 from cnf.overrides import Effective, apply, without
 from cnf.pending import RunTime
-from cnf.records import VERDICTS
 from cnf.rules import Limits, Network, room
 from cnf.source_table import BucketRule
 from cnf.sources import Held, SourceReader, Sources, source_key

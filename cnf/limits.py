@@ -16,8 +16,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
+from cnf.abi import FRAGMENTS, LIMIT_GROUPS, TRAFFIC, Family
 from cnf.errors import ConfigError, Problem
-from cnf.records import FRAGMENTS, LIMIT_GROUPS, TRAFFIC, Family
 from cnf.rules import LimitMode, Limits, Network, Rule
 
 Address = IPv4Address | IPv6Address

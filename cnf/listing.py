@@ -14,12 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cnf.clock import WallClock
-from cnf.errors import UsageError
-from cnf.filter import compile_filter
-from cnf.flows import FlowColumns, Mask, Rows, largest
-from cnf.ledger import Count
-from cnf.records import (
+from cnf.abi import (
     FLOW_FRAGMENT,
     ICMP,
     ICMPV6,
@@ -30,6 +25,11 @@ from cnf.records import (
     UNASSIGNED_INTERFACE,
     VLAN_PRESENT,
 )
+from cnf.clock import WallClock
+from cnf.errors import UsageError
+from cnf.filter import compile_filter
+from cnf.flows import FlowColumns, Mask, Rows, largest
+from cnf.ledger import Count
 from cnf.snapshot import Part, Snapshot
 
 SORT_COLUMNS: Final = {

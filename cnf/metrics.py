@@ -11,8 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
 
+from cnf.abi import DROP_REASONS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
 from cnf.log import lost_lines, suppressed_lines
-from cnf.records import DROP_REASONS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
 from cnf.series import FlowLabels
 from cnf.state import State
 

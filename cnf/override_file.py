@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UnavailableError
-from cnf.options import RefusedError, printable, table
 from cnf.overrides import Overrides
+from cnf.readers import RefusedError, printable, table
 from cnf.rules import written
 
 

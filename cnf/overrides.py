@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from attrs import evolve, frozen
 
-from cnf.options import array, choice, refusal
+from cnf.readers import array, choice, refusal
 from cnf.rules import NAME, PREFIX, PREFIX_LIST, RULE, LimitMode, Limits, Network, Rule
 
 Origin = Literal["file", "runtime"]

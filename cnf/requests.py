@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from cnf.errors import UsageError
 from cnf.listing import to_csv, to_json, to_jsonl
 from cnf.messages import JSON, Answer, Request, encode
-from cnf.options import shortened
+from cnf.readers import shortened
 
 KINDS: Final = {"json": JSON, "jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 BLOCK: Final = 64 << 10

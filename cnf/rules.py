@@ -16,7 +16,7 @@ from attrs import AttrsInstance, fields, frozen
 from cnf.addresses import unmapped
 from cnf.bucket import Meter, byte_meter, longest_burst, packet_meter
 from cnf.errors import Problem
-from cnf.options import INTERFACE, Reader, RefusedError, array, choice, integer, refusal, size, table, text
+from cnf.readers import INTERFACE, Reader, RefusedError, array, choice, integer, refusal, size, table, text
 
 Network = IPv4Network | IPv6Network
 LimitMode = Literal["off", "shadow", "enforce"]

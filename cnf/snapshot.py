@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
+from cnf.abi import Family
 from cnf.clock import WallClock
 from cnf.flows import FlowColumns
 from cnf.ledger import Count, Ledger
-from cnf.records import Family
 
 
 @dataclass(frozen=True, slots=True)

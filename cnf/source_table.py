@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from cnf.abi import ENFORCE
 from cnf.bucket import Words
 from cnf.clock import WallClock
 from cnf.flows import Mask
 from cnf.kernel.maps import Records
-from cnf.records import ENFORCE
 from cnf.rules import LimitMode
 
 IDLE: Final = 60.0

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from cnf.abi import ENFORCE, FAMILIES, LIMIT4_KEY, Family
 from cnf.bucket import Level, tokens
 from cnf.cache_sources import CacheSources
 from cnf.clock import WallClock
@@ -23,7 +24,6 @@ from cnf.kernel.maps import Records
 from cnf.kernel.memory import Document
 from cnf.kernel.program import Table
 from cnf.limits import FAMILIES_BY_VERSION, Listed
-from cnf.records import ENFORCE, FAMILIES, LIMIT4_KEY, Family
 from cnf.rules import Network
 from cnf.source_table import RULE_BITS, BucketRule, RuleOf, SourceTable
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from cnf.abi import INTERFACE_COUNTERS, UNASSIGNED_INTERFACE
 from cnf.kernel.counters import UNASSIGNED, InterfaceCounters
 from cnf.kernel.memory import Document
-from cnf.records import INTERFACE_COUNTERS, UNASSIGNED_INTERFACE
 
 Counters = npt.NDArray[Any]
 """INTERFACE_COUNTERS, shape ()."""

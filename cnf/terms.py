@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cnf.records import FLOW_FRAGMENT, SCTP, TCP, UDP, VLAN_PRESENT, Family
+from cnf.abi import FLOW_FRAGMENT, SCTP, TCP, UDP, VLAN_PRESENT, Family
 
 Mask = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.unsignedinteger]

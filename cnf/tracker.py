@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from cnf.abi import FAMILIES
 from cnf.cache_table import CacheTable
 from cnf.clock import Clock, Reading
 from cnf.config import Flows
@@ -14,7 +15,6 @@ from cnf.kernel.counters import TableCounters
 from cnf.kernel.memory import Document
 from cnf.kernel.program import Datapath, Table, tick_ns
 from cnf.ledger import count_of, settle, total
-from cnf.records import FAMILIES
 from cnf.snapshot import Snapshot
 
 TABLES: Final[dict[Table, type[CacheTable | HashTable]]] = {"cache": CacheTable, "lru_hash": HashTable}

@@ -8,11 +8,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from cnf import config
+from cnf.abi import DROP_REASONS, PROTOCOL_LABELS, UNPARSED_REASONS
 from cnf.cli.findings import Finding
 from cnf.kernel import foreign
 from cnf.kernel.links import Link
 from cnf.kernel.nics import Nic
-from cnf.records import DROP_REASONS, PROTOCOL_LABELS, UNPARSED_REASONS
 from cnf.stacking import Stacks, leave_out, listed
 
 TX_TAGS: Final = "txvlan off tx-vlan-stag-hw-insert off"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnf.config import Settings
 from cnf.errors import ConfigError, Problem
-from cnf.options import is_altname, shown
+from cnf.readers import is_altname, shown
 
 
 def checked(settings: Settings, source: str) -> Settings:

@@ -15,11 +15,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cnf.abi import CACHE_HEAD, CACHE_SECRETS, FLOW_SETTINGS, WAYS
 from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, Records
 from cnf.kernel.refusal import reported
-from cnf.records import CACHE_HEAD, CACHE_SECRETS, FLOW_SETTINGS, WAYS
 
 Words = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.intp]

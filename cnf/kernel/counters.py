@@ -9,11 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from cnf.errors import AttachError
-from cnf.kernel import libbpf
-from cnf.kernel.maps import Array, CounterArray, FlowMap, Records
-from cnf.ledger import Count
-from cnf.records import (
+from cnf.abi import (
     FAMILIES,
     INSERT_ERRORS,
     INTERFACE,
@@ -24,6 +20,10 @@ from cnf.records import (
     TABLE_COUNTERS,
     Family,
 )
+from cnf.errors import AttachError
+from cnf.kernel import libbpf
+from cnf.kernel.maps import Array, CounterArray, FlowMap, Records
+from cnf.ledger import Count
 
 UNASSIGNED: Final = 0
 """Stands as ifindex for packets of an interface without a slot; the kernel gives no interface this number."""

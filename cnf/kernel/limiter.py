@@ -10,13 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from cnf.bank import Bank
-from cnf.errors import MapError
-from cnf.kernel import libbpf
-from cnf.kernel.maps import Array, CounterArray, Records, write_batch
-from cnf.ledger import Count
-from cnf.limits import OVERFLOW
-from cnf.records import (
+from cnf.abi import (
     FAMILIES,
     LIMIT4_KEY,
     LIMIT4_PREFIX,
@@ -31,6 +25,12 @@ from cnf.records import (
     VERDICTS,
     Family,
 )
+from cnf.bank import Bank
+from cnf.errors import MapError
+from cnf.kernel import libbpf
+from cnf.kernel.maps import Array, CounterArray, Records, write_batch
+from cnf.ledger import Count
+from cnf.limits import OVERFLOW
 
 GRACE: Final = 0.1
 """Seconds after which no CPU runs a packet that has seen the bank before: a packet takes microseconds."""

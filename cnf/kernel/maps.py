@@ -11,10 +11,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cnf.abi import COUNTER
 from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.ledger import Count
-from cnf.records import COUNTER
 
 Records = npt.NDArray[Any]
 

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from cnf.abi import MEMORY_PAGE
 from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array
 from cnf.kernel.pins import UnreadableError
 from cnf.kernel.refusal import reported
-from cnf.records import MEMORY_PAGE
 
 PAGE: Final = MEMORY_PAGE.itemsize
 _HEADER: Final = struct.Struct("<QQI")

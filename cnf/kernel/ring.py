@@ -14,11 +14,11 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cnf.abi import EVENT
 from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Records
 from cnf.kernel.refusal import reported
-from cnf.records import EVENT
 
 BUSY: Final = 1 << 31
 """Reserved, and not yet written."""

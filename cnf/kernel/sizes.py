@@ -7,8 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from cnf.kernel.program import Blueprint
-from cnf.records import (
+from cnf.abi import (
     COUNTER,
     FLOW4_BUCKET,
     FLOW4_KEY,
@@ -26,6 +25,7 @@ from cnf.records import (
     SLOT_COUNTERS,
     WAYS,
 )
+from cnf.kernel.program import Blueprint
 
 # kernel/bpf/hashtab.c: struct htab_elem and struct bucket
 ELEMENT_BYTES: Final = 48

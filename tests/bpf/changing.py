@@ -11,9 +11,9 @@ from typing import Any, Final, cast
 import numpy as np
 import numpy.typing as npt
 
+from cnf.abi import CACHE_SECRETS, FAMILIES, SECRETS, Family
 from cnf.kernel import libbpf, program
 from cnf.kernel.maps import Array, Records
-from cnf.records import CACHE_SECRETS, FAMILIES, SECRETS, Family
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import SIZE, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Final, cast
 
 import pytest
 
-from cnf.kernel import libbpf, program
-from cnf.kernel.counters import InterfaceCounters, TableCounters
-from cnf.kernel.maps import Records
-from cnf.ledger import Count
-from cnf.records import (
+from cnf.abi import (
     FLOW_FRAGMENT,
     PROTOCOL_LABELS,
     UNPARSED_REASONS,
     VLAN_PRESENT,
     Family,
 )
+from cnf.kernel import libbpf, program
+from cnf.kernel.counters import InterfaceCounters, TableCounters
+from cnf.kernel.maps import Records
+from cnf.ledger import Count
 from tests.bpf.reference import Key, Value
 from tests.bpf.tables import let_none_expire, tables_of
 

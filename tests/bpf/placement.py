@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from cnf.abi import SECRETS, Family
 from cnf.cache_table import BUCKETS
 from cnf.kernel.maps import Records
-from cnf.records import SECRETS, Family
 from tests.bpf.changing import FRAMES, Flows
 from tests.bpf.conftest import LOOPBACK
 

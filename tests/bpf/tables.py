@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from cnf.abi import DROPS, FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
 from cnf.cache_sources import BUCKETS as SOURCE_BUCKETS
 from cnf.cache_table import BUCKETS
 from cnf.hash_table import KEYS
@@ -15,7 +16,6 @@ from cnf.kernel import program
 from cnf.kernel.cache import Cache, FlowSettings, Memory, Secrets, bucket_of
 from cnf.kernel.limiter import SOURCE_KEYS
 from cnf.kernel.maps import FlowMap, Records
-from cnf.records import DROPS, FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
 
 NEVER: Final = 1 << 62
 """Ticks after which no test's flow is over."""

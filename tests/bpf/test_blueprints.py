@@ -8,10 +8,10 @@ from typing import Final
 
 import pytest
 
+from cnf.abi import EVENT_KINDS
 from cnf.events import evicted_flows
 from cnf.kernel import program
 from cnf.kernel.ring import Ring
-from cnf.records import EVENT_KINDS
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import SIZE, XDP_DROP, Limited

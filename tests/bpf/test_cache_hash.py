@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 import pytest
 
+from cnf.abi import CACHE_SECRETS, FAMILIES, WAYS, Family
 from cnf.kernel.maps import Array
-from cnf.records import CACHE_SECRETS, FAMILIES, WAYS, Family
 from tests.bpf.changing import FLOW, Changing, Flows, draw
 from tests.bpf.placement import keys_of, place, too_many
 from tests.bpf.tables import CacheFlows

@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from cnf.abi import FAMILIES, WAYS, Family
 from cnf.cache_table import BUCKETS
 from cnf.kernel.cache import TRIES, Block, Cache, Memory, Secrets, Words
-from cnf.records import FAMILIES, WAYS, Family
 from tests.bpf.conftest import only
 from tests.bpf.limited import Clocked
 from tests.bpf.tables import CacheFlows

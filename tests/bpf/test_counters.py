@@ -7,11 +7,11 @@ from typing import Final
 
 import pytest
 
+from cnf.abi import PROTOCOL_LABELS
 from cnf.config import MAX_INTERFACES
 from cnf.errors import AttachError
 from cnf.kernel.counters import UNASSIGNED, InterfaceCounters
 from cnf.kernel.program import PLACES_AN_INTERFACE
-from cnf.records import PROTOCOL_LABELS
 from tests.bpf.conftest import LOOPBACK, Datapath
 from tests.bpf.packets import ARP, UDP, IPv4, frame
 

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import pytest
 
+from cnf.abi import EVENT_KINDS, Family
 from cnf.cache_table import CacheTable
 from cnf.clock import Reading, WallClock
 from cnf.config import Flows
@@ -22,7 +23,6 @@ from cnf.kernel.cache import FlowSettings
 from cnf.kernel.maps import CounterArray, Records
 from cnf.kernel.ring import Ring
 from cnf.ledger import Count, count_of
-from cnf.records import EVENT_KINDS, Family
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import CLOCKED, FLOWS, Clocked, ClockedBlueprint
 from tests.bpf.limited import SIZE as LIMITER

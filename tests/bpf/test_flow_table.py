@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 import pytest
 
+from cnf.abi import FLOW_FRAGMENT
 from cnf.ledger import Count
-from cnf.records import FLOW_FRAGMENT
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import SMALL_TABLE, Datapath, only
 from tests.bpf.forms import FORMS

@@ -12,10 +12,10 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cnf.abi import FRAGMENTS, TRAFFIC
 from cnf.errors import ConfigError
 from cnf.ledger import Count
 from cnf.limits import Address, explain
-from cnf.records import FRAGMENTS, TRAFFIC
 from cnf.rules import Limits, Network, Traffic
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import XDP_DROP, Clocked, Limited

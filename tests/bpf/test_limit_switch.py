@@ -12,10 +12,10 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from cnf.abi import EVENT_KINDS, FAMILIES, LIMIT_SETTINGS
 from cnf.kernel import limiter
 from cnf.kernel.maps import Array
 from cnf.kernel.ring import Ring
-from cnf.records import EVENT_KINDS, FAMILIES, LIMIT_SETTINGS
 from cnf.rules import Network
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import XDP_DROP, Clocked, Limited

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from cnf import bank
+from cnf.abi import COUNTER, TRAFFIC, VERDICTS
 from cnf.errors import ConfigError
 from cnf.kernel import program
 from cnf.kernel.libbpf import possible_cpus
@@ -21,7 +22,6 @@ from cnf.kernel.maps import CounterArray
 from cnf.kernel.memory import PAGE, FullError, Memory
 from cnf.kernel.pins import UnreadableError
 from cnf.limiter import Limiter
-from cnf.records import COUNTER, TRAFFIC, VERDICTS
 from cnf.rules import Limits, room
 from tests.bpf.conftest import only
 from tests.bpf.limited import FLOWS, read

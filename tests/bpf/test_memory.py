@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 import pytest
 
+from cnf.abi import MEMORY_PAGE, MEMORY_PAGES
 from cnf.errors import MapError
 from cnf.kernel import memory
 from cnf.kernel.maps import Array, Records
 from cnf.kernel.memory import PAGE, Memory
 from cnf.kernel.pins import UnreadableError
-from cnf.records import MEMORY_PAGE, MEMORY_PAGES
 from tests.bpf.conftest import Datapath
 
 BANK: Final = (MEMORY_PAGES - 1) // 2

@@ -10,13 +10,13 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from cnf.abi import FAMILIES, FLOW_DROPS, LIMIT_OVER, WAYS, Family
 from cnf.cache_sources import BUCKETS as SOURCE_BUCKETS
 from cnf.cache_table import BUCKETS
 from cnf.kernel.cache import Secrets
 from cnf.kernel.maps import Records
 from cnf.kernel.ring import Ring
 from cnf.ledger import Count
-from cnf.records import FAMILIES, FLOW_DROPS, LIMIT_OVER, WAYS, Family
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import XDP_DROP
 from tests.bpf.placement import place

@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 import pytest
 
+from cnf.abi import EVENT, EVENT_KINDS, FAMILIES
 from cnf.kernel import libbpf, program
 from cnf.kernel.maps import CounterArray, Records
 from cnf.kernel.ring import STRIDE, Ring
-from cnf.records import EVENT, EVENT_KINDS, FAMILIES
 from tests.bpf.limited import SIZE, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.bpf.pinned import Flood

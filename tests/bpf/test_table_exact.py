@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from cnf.abi import FAMILIES, WAYS, Family
 from cnf.config import Flows
 from cnf.interfaces import Interfaces
 from cnf.kernel import program
 from cnf.kernel.maps import Records
 from cnf.ledger import Count, total
-from cnf.records import FAMILIES, WAYS, Family
 from cnf.tracker import Tracker
 from tests.bpf.changing import FRAMES, Changing, flows_of, numbered
 from tests.bpf.limited import Limited

@@ -10,6 +10,7 @@ from typing import Final, cast
 import numpy as np
 import pytest
 
+from cnf.abi import INTERFACE_COUNTERS
 from cnf.cache_table import CacheTable
 from cnf.config import Flows
 from cnf.errors import MapError
@@ -19,7 +20,6 @@ from cnf.interfaces import Interfaces
 from cnf.kernel.cache import Memory
 from cnf.kernel.maps import FlowMap, Records
 from cnf.ledger import Count
-from cnf.records import INTERFACE_COUNTERS
 from cnf.snapshot import Snapshot
 from cnf.tracker import TABLES, Tracker
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath

@@ -12,10 +12,10 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from cnf.abi import FAMILIES
 from cnf.cache_sources import BUCKETS as SOURCE_BUCKETS
 from cnf.cache_table import BUCKETS
 from cnf.kernel import libbpf, pins
-from cnf.records import FAMILIES
 from tests.net.arrivals import arrivals
 from tests.net.conftest import Node
 from tests.net.rations import QUICK, SIZE, enforce, packet, ration

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from cnf.records import VERDICTS
+from cnf.abi import VERDICTS
 from tests.net.arrivals import arrivals
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon

@@ -10,10 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cnf.clock import Reading, WallClock
-from cnf.flows import FlowColumns
-from cnf.ledger import Count, settle
-from cnf.records import (
+from cnf.abi import (
     FAMILIES,
     FLOW4_KEY,
     FLOW6_KEY,
@@ -26,6 +23,9 @@ from cnf.records import (
     VLAN_PRESENT,
     Family,
 )
+from cnf.clock import Reading, WallClock
+from cnf.flows import FlowColumns
+from cnf.ledger import Count, settle
 from cnf.snapshot import Snapshot, TableState
 
 Records = npt.NDArray[Any]

@@ -11,7 +11,7 @@ import pytest
 from cnf import ssh
 from cnf.addresses import unmapped
 from cnf.filter_values import prefix_of
-from cnf.options import RefusedError
+from cnf.readers import RefusedError
 from cnf.rules import LIMITS
 
 

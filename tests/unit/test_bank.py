@@ -11,11 +11,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.bank import MATCH_ALLOW, MATCH_DENY, Bank, Numbering, Numbers, lay_out, no_rules, parameters
-from cnf.bucket import words
-from cnf.errors import ConfigError
-from cnf.limits import Address, explain, work_out
-from cnf.records import (
+from cnf.abi import (
     ENFORCE,
     LIMIT4_PREFIX,
     LIMIT6_PREFIX,
@@ -25,6 +21,10 @@ from cnf.records import (
     LIMIT_RULE,
     TRAFFIC,
 )
+from cnf.bank import MATCH_ALLOW, MATCH_DENY, Bank, Numbering, Numbers, lay_out, no_rules, parameters
+from cnf.bucket import words
+from cnf.errors import ConfigError
+from cnf.limits import Address, explain, work_out
 from cnf.rules import Limits, Network, Room, room
 from tests.unit.rule_sets import ADDRESSES, INTERFACES, networks, rule, rule_sets
 

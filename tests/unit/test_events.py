@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from cnf.abi import EVENT, EVENT_KINDS, FAMILIES
 from cnf.clock import WallClock
 from cnf.events import Batch, Context, Dropper, EventLog
 from cnf.limits import Address
 from cnf.listing import FIELDS
-from cnf.records import EVENT, EVENT_KINDS, FAMILIES
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, TICK_NS, Flow, records
 
 FIRST_DROP, RULE_GENERATION, FLOW_EVICTED = range(len(EVENT_KINDS))

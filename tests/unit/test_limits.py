@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnf.abi import LIMIT_GROUPS, TRAFFIC
 from cnf.errors import ConfigError
 from cnf.limits import Address, Explanation, explain, work_out
-from cnf.records import LIMIT_GROUPS, TRAFFIC
 from cnf.rules import Limits, Network, Rule, Traffic
 from tests.unit.rule_sets import ADDRESSES, INTERFACES, networks, rule, rule_sets
 

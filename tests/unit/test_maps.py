@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnf.abi import FLOW4_KEY, FLOW_VALUE
 from cnf.errors import MapError
 from cnf.kernel import maps
 from cnf.kernel.maps import FlowMap, Records
-from cnf.records import FLOW4_KEY, FLOW_VALUE
 
 NO_FD = -1
 BATCH = 4

@@ -6,9 +6,9 @@ from typing import get_args
 import pytest
 
 from cnf import config
+from cnf.abi import FRAGMENTS, TRAFFIC
 from cnf.bucket import Meter
 from cnf.errors import ConfigError
-from cnf.records import FRAGMENTS, TRAFFIC
 from cnf.rules import RULE as READ_RULE
 from cnf.rules import Limits, Rule, Traffic, written
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cnf.abi import ICMP, PROTOCOL_LABELS, protocol_label
 from cnf.ledger import Count
-from cnf.records import ICMP, PROTOCOL_LABELS, protocol_label
 from cnf.series import FlowLabels, FlowSeries
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, Flow, interface_counters, snapshot
 

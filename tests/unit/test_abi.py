@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import cnf
-from cnf import records
+from cnf import abi
 
 HEADER: Final = Path(cnf.__file__).parent / "bpf" / "abi.h"
 WIDTHS: Final = {"__u8": 1, "__u16": 2, "__u32": 4, "__u64": 8}
@@ -96,32 +96,32 @@ def size(members: dict[str, Member]) -> int:
 
 HEADER_READ: Final = Header(HEADER.read_text(encoding="utf-8"))
 DTYPES: Final = {
-    "flow4_key": records.FLOW4_KEY,
-    "flow6_key": records.FLOW6_KEY,
-    "flow_value": records.FLOW_VALUE,
-    "cache_head": records.CACHE_HEAD,
-    "cache_secrets": records.CACHE_SECRETS,
-    "flow4_slot": records.FLOW4_SLOT,
-    "flow6_slot": records.FLOW6_SLOT,
-    "flow_drops": records.FLOW_DROPS,
-    "flow_settings": records.FLOW_SETTINGS,
-    "counter": records.COUNTER,
-    "interface": records.INTERFACE,
-    "limit4_prefix": records.LIMIT4_PREFIX,
-    "limit6_prefix": records.LIMIT6_PREFIX,
-    "limit_match": records.LIMIT_MATCH,
-    "limit_policy": records.LIMIT_POLICY,
-    "limit_settings": records.LIMIT_SETTINGS,
-    "limit_rule": records.LIMIT_RULE,
-    "limit_bucket": records.LIMIT_BUCKET,
-    "limit4_key": records.LIMIT4_KEY,
-    "limit6_key": records.LIMIT6_KEY,
-    "limit_source": records.LIMIT_SOURCE,
-    "limit4_slot": records.LIMIT4_SLOT,
-    "limit6_slot": records.LIMIT6_SLOT,
-    "limit_over": records.LIMIT_OVER,
-    "event": records.EVENT,
-    "memory_page": records.MEMORY_PAGE,
+    "flow4_key": abi.FLOW4_KEY,
+    "flow6_key": abi.FLOW6_KEY,
+    "flow_value": abi.FLOW_VALUE,
+    "cache_head": abi.CACHE_HEAD,
+    "cache_secrets": abi.CACHE_SECRETS,
+    "flow4_slot": abi.FLOW4_SLOT,
+    "flow6_slot": abi.FLOW6_SLOT,
+    "flow_drops": abi.FLOW_DROPS,
+    "flow_settings": abi.FLOW_SETTINGS,
+    "counter": abi.COUNTER,
+    "interface": abi.INTERFACE,
+    "limit4_prefix": abi.LIMIT4_PREFIX,
+    "limit6_prefix": abi.LIMIT6_PREFIX,
+    "limit_match": abi.LIMIT_MATCH,
+    "limit_policy": abi.LIMIT_POLICY,
+    "limit_settings": abi.LIMIT_SETTINGS,
+    "limit_rule": abi.LIMIT_RULE,
+    "limit_bucket": abi.LIMIT_BUCKET,
+    "limit4_key": abi.LIMIT4_KEY,
+    "limit6_key": abi.LIMIT6_KEY,
+    "limit_source": abi.LIMIT_SOURCE,
+    "limit4_slot": abi.LIMIT4_SLOT,
+    "limit6_slot": abi.LIMIT6_SLOT,
+    "limit_over": abi.LIMIT_OVER,
+    "event": abi.EVENT,
+    "memory_page": abi.MEMORY_PAGE,
 }
 
 
@@ -154,11 +154,11 @@ def test_all_padding_is_explicit(name: str) -> None:
     assert sum(member.width * member.elements for member in members) == size(HEADER_READ.structs[name])
 
 
-@pytest.mark.parametrize("key", [records.FLOW4_KEY, records.FLOW6_KEY])
+@pytest.mark.parametrize("key", [abi.FLOW4_KEY, abi.FLOW6_KEY])
 def test_ports_are_read_in_network_byte_order(key: np.dtype[Any]) -> None:
     """A port's two bytes on the wire give its number."""
     record = np.zeros(1, key)
-    offset = HEADER_READ.structs["flow4_key" if key == records.FLOW4_KEY else "flow6_key"]["dst_port"].offset
+    offset = HEADER_READ.structs["flow4_key" if key == abi.FLOW4_KEY else "flow6_key"]["dst_port"].offset
     record.view(np.uint8)[offset : offset + 2] = (0x01, 0xBB)
 
     assert record["dst_port"][0] == 443
@@ -167,20 +167,20 @@ def test_ports_are_read_in_network_byte_order(key: np.dtype[Any]) -> None:
 @pytest.mark.parametrize(
     ("enum", "prefix", "labels"),
     [
-        ("cnf_outcome", "CNF_", (*records.PROTOCOL_LABELS[:-1], *records.UNPARSED_REASONS)),
+        ("cnf_outcome", "CNF_", (*abi.PROTOCOL_LABELS[:-1], *abi.UNPARSED_REASONS)),
         (
             "cnf_table_counter",
             "CNF_",
             (
-                *(f"insert_{cause}" for cause in records.INSERT_ERRORS),
+                *(f"insert_{cause}" for cause in abi.INSERT_ERRORS),
                 *("insert_done", "expired", "expired_flows", "evicted", "evicted_flows"),
             ),
         ),
-        ("cnf_table", "CNF_TABLE_", (*records.FAMILIES, "sources4", "sources6")),
-        ("cnf_drop", "CNF_DROP_", records.DROP_REASONS),
-        ("cnf_traffic", "CNF_TRAFFIC_", records.TRAFFIC),
-        ("cnf_verdict", "CNF_", records.VERDICTS),
-        ("cnf_event", "CNF_EVENT_", records.EVENT_KINDS),
+        ("cnf_table", "CNF_TABLE_", (*abi.FAMILIES, "sources4", "sources6")),
+        ("cnf_drop", "CNF_DROP_", abi.DROP_REASONS),
+        ("cnf_traffic", "CNF_TRAFFIC_", abi.TRAFFIC),
+        ("cnf_verdict", "CNF_", abi.VERDICTS),
+        ("cnf_event", "CNF_EVENT_", abi.EVENT_KINDS),
         ("cnf_match", "CNF_MATCH_", ("policy", "allow", "deny")),
     ],
 )
@@ -192,15 +192,15 @@ def test_labels_stand_in_the_order_of_their_enum(enum: str, prefix: str, labels:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("CNF_VLAN_PRESENT", records.VLAN_PRESENT),
-        ("CNF_FLOW_FRAGMENT", records.FLOW_FRAGMENT),
-        ("CNF_NON_IP", records.NON_IP),
-        ("CNF_TRUNCATED", records.MALFORMED),
-        ("CNF_OUTCOMES", records.OUTCOMES),
-        ("CNF_TABLE_COUNTERS", records.TABLE_COUNTERS),
-        ("CNF_LIMIT_GROUPS", records.LIMIT_GROUPS),
-        ("CNF_ENFORCE", records.ENFORCE),
-        ("CNF_MEMORY_PAGES", records.MEMORY_PAGES),
+        ("CNF_VLAN_PRESENT", abi.VLAN_PRESENT),
+        ("CNF_FLOW_FRAGMENT", abi.FLOW_FRAGMENT),
+        ("CNF_NON_IP", abi.NON_IP),
+        ("CNF_TRUNCATED", abi.MALFORMED),
+        ("CNF_OUTCOMES", abi.OUTCOMES),
+        ("CNF_TABLE_COUNTERS", abi.TABLE_COUNTERS),
+        ("CNF_LIMIT_GROUPS", abi.LIMIT_GROUPS),
+        ("CNF_ENFORCE", abi.ENFORCE),
+        ("CNF_MEMORY_PAGES", abi.MEMORY_PAGES),
     ],
 )
 def test_numbers_are_those_of_the_header(name: str, value: int) -> None:
@@ -225,9 +225,9 @@ def test_numbers_are_those_of_the_header(name: str, value: int) -> None:
         ("ipv6", 253, "other"),
     ],
 )
-def test_a_protocol_has_the_label_that_it_is_counted_under(family: records.Family, protocol: int, label: str) -> None:
+def test_a_protocol_has_the_label_that_it_is_counted_under(family: abi.Family, protocol: int, label: str) -> None:
     """ICMP counts as such only in its own IP version; AH and all without a label are "other"."""
-    assert records.protocol_label(family, protocol) == label
+    assert abi.protocol_label(family, protocol) == label
 
 
 def _members(dtype: np.dtype[Any]) -> dict[str, Member]:

@@ -1,6 +1,6 @@
 """The C structs of ``cnf/bpf/abi.h`` as numpy dtypes, and what a flow is to the rest of the program.
 
-Pure: knows no kernel. ``tests/unit/test_records.py`` compares every size and offset with the header.
+Pure: knows no kernel. ``tests/unit/test_abi.py`` compares every size and offset with the header.
 """
 
 from __future__ import annotations
