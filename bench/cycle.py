@@ -10,8 +10,8 @@ import attrs
 
 from bench.report import Bar, Section
 from bench.table import FLOWS, Filled
+from cnf.flows.top import FlowSeries
 from cnf.kernel.program import Table
-from cnf.series import FlowSeries
 
 CHANGED: Final = FLOWS // 10
 EXPIRING: Final = FLOWS // 20

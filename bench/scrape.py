@@ -11,10 +11,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from bench.report import Section
 from bench.table import FLOWS, Filled
-from cnf.listing import select
+from cnf.flows.query import select
+from cnf.flows.snapshot import Snapshot
+from cnf.flows.top import FlowSeries
 from cnf.metrics import Guard, Instruments
-from cnf.series import FlowSeries
-from cnf.snapshot import Snapshot
 from cnf.state import State
 
 FILTER: Final = "src net 10.0.0.0/9 and dst port 443 and not udp"

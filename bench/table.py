@@ -14,13 +14,13 @@ from bench.subjects import BARE, MAX_ENTRIES, TABLES, build
 from bench.workloads import AT_RANDOM, ESTABLISHED, IN_TURN, course
 from cnf import config
 from cnf.config import Settings
+from cnf.flows.drain import Tracker
 from cnf.heap import return_large_blocks
 from cnf.interfaces import Interfaces
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
 from cnf.kernel.program import Blueprint, Datapath, Table
-from cnf.tracker import Tracker
 
 FLOWS: Final = 1_000_000
 """A little below MAX_ENTRIES: a full table evicts."""

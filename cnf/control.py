@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Final
 from structlog.typing import FilteringBoundLogger
 
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
-from cnf.ledger import Ledger
-from cnf.listing import FIELDS, select
+from cnf.flows.ledger import Ledger
+from cnf.flows.query import FIELDS, select
 from cnf.messages import Answer, Paths, Request, RequestError, handler, reply
 from cnf.reloads import Reloaded
 from cnf.requests import Listing, count, number, output, parameters

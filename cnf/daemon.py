@@ -25,6 +25,8 @@ from cnf.event_reader import EventReader
 from cnf.events import Context
 from cnf.exposition import Exposition
 from cnf.fixed import keep_fixed
+from cnf.flows.drain import Tracker
+from cnf.flows.top import FlowSeries
 from cnf.handover import Handover
 from cnf.heap import collect, collect_early, return_large_blocks
 from cnf.interfaces import Interfaces
@@ -38,11 +40,9 @@ from cnf.messages import Paths
 from cnf.metrics import Guard, Instruments
 from cnf.reloads import Reloaded, Reloads
 from cnf.rules import Limits
-from cnf.series import FlowSeries
 from cnf.signals import LEAVE, Signals
 from cnf.sockets import listen_tcp, listen_unix
 from cnf.state import State
-from cnf.tracker import Tracker
 from cnf.web import Web
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import EVENT_KINDS
-from cnf.ended import Ended
 from cnf.events import Batch, Context, EventLog
+from cnf.flows.evicted import Ended
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.program import Datapath
 from cnf.kernel.ring import Ring

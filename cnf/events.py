@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from cnf.abi import EVENT_KINDS, FAMILIES, FLOW4_KEY, FLOW6_KEY, UNASSIGNED_INTERFACE, Family
 from cnf.clock import WallClock
-from cnf.flows import FlowColumns
+from cnf.flows.columns import FlowColumns
+from cnf.flows.query import describe
+from cnf.flows.snapshot import Part
 from cnf.limits import Address
-from cnf.listing import describe
 from cnf.rules import Network
-from cnf.snapshot import Part
 
 Records = npt.NDArray[Any]
 

@@ -12,7 +12,7 @@ from attrs import evolve
 from cnf.abi import ENFORCE
 from cnf.bank import Parameters, parameters
 from cnf.events import Dropper
-from cnf.ledger import Count
+from cnf.flows.ledger import Count
 from cnf.limiter_memory import Known
 from cnf.limits import OVERFLOW, Address, Explanation, RuleSet, explain
 from cnf.overrides import Effective, Overrides, apply, without

@@ -10,16 +10,16 @@ from typing import Any, Final, get_args
 from cnf.abi import DROP_REASONS, FRAGMENTS, TRAFFIC, VERDICTS
 from cnf.addresses import unmapped
 from cnf.errors import UsageError
+from cnf.flows.ledger import Count
+from cnf.flows.query import select
+from cnf.flows.snapshot import Snapshot
 from cnf.in_force import InForce, Look, waiting
 from cnf.kernel.maps import Records
-from cnf.ledger import Count
 from cnf.limiter import Limiter
 from cnf.limits import OVERFLOW, Address, Cell, Explanation
-from cnf.listing import select
 from cnf.overrides import Effective, Origin
 from cnf.readers import shown
 from cnf.rules import Rule, Traffic
-from cnf.snapshot import Snapshot
 from cnf.sources import Held, describe, merge_largest, sort_column
 
 EXPLAINED_FLOWS: Final = 10

@@ -19,13 +19,13 @@ from cnf.bucket import words
 from cnf.changes import read_change
 from cnf.clock import WallClock
 from cnf.errors import CnfError, ConfigError
+from cnf.flows.ledger import Count
 from cnf.in_force import InForce, Look, logged_in, protecting, relative_to, waiting
 from cnf.kernel.limiter import NO_RULE_SET, LimiterMaps
 from cnf.kernel.maps import Records
 from cnf.kernel.memory import Document, FullError, Memory
 from cnf.kernel.pins import UnreadableError
 from cnf.kernel.program import Datapath, tick_ns
-from cnf.ledger import Count
 from cnf.limiter_memory import Known, from_json, to_json
 from cnf.limits import OVERFLOW, Address, RuleSet, work_out
 from cnf.override_file import load, save

@@ -13,7 +13,7 @@ from typing import Any
 
 from cnf.bank import Numbering, Numbers, Parameters
 from cnf.bucket import Meter
-from cnf.ledger import Count
+from cnf.flows.ledger import Count
 from cnf.limits import Cell
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from cnf.errors import UsageError
-from cnf.listing import to_csv, to_json, to_jsonl
+from cnf.flows.query import to_csv, to_json, to_jsonl
 from cnf.messages import JSON, Answer, Request, encode
 from cnf.readers import shortened
 

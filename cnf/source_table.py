@@ -11,7 +11,7 @@ import numpy as np
 from cnf.abi import ENFORCE
 from cnf.bucket import Words
 from cnf.clock import WallClock
-from cnf.flows import Mask
+from cnf.flows.columns import Mask
 from cnf.kernel.maps import Records
 from cnf.rules import LimitMode
 

@@ -16,7 +16,7 @@ from cnf.bucket import Level, tokens
 from cnf.cache_sources import CacheSources
 from cnf.clock import WallClock
 from cnf.errors import UsageError
-from cnf.flows import largest
+from cnf.flows.columns import largest
 from cnf.hash_sources import HashSources
 from cnf.kernel.counters import TableCounters
 from cnf.kernel.limiter import SOURCE_KEYS

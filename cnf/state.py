@@ -16,10 +16,10 @@ import numpy.typing as npt
 from cnf.config import Settings
 from cnf.errors import UnavailableError
 from cnf.event_reader import EventReader
+from cnf.flows.ledger import Count
+from cnf.flows.snapshot import Snapshot
+from cnf.flows.top import FlowLabels
 from cnf.interfaces import InterfaceState
-from cnf.ledger import Count
-from cnf.series import FlowLabels
-from cnf.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from cnf.limiter import Limiter

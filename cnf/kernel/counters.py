@@ -21,9 +21,9 @@ from cnf.abi import (
     Family,
 )
 from cnf.errors import AttachError
+from cnf.flows.ledger import Count
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, CounterArray, FlowMap, Records
-from cnf.ledger import Count
 
 UNASSIGNED: Final = 0
 """Stands as ifindex for packets of an interface without a slot; the kernel gives no interface this number."""

@@ -27,9 +27,9 @@ from cnf.abi import (
 )
 from cnf.bank import Bank
 from cnf.errors import MapError
+from cnf.flows.ledger import Count
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, CounterArray, Records, write_batch
-from cnf.ledger import Count
 from cnf.limits import OVERFLOW
 
 GRACE: Final = 0.1

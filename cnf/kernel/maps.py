@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from cnf.abi import COUNTER
 from cnf.errors import MapError
+from cnf.flows.ledger import Count
 from cnf.kernel import libbpf
-from cnf.ledger import Count
 
 Records = npt.NDArray[Any]
 

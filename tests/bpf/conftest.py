@@ -14,10 +14,10 @@ from cnf.abi import (
     VLAN_PRESENT,
     Family,
 )
+from cnf.flows.ledger import Count
 from cnf.kernel import libbpf, program
 from cnf.kernel.counters import InterfaceCounters, TableCounters
 from cnf.kernel.maps import Records
-from cnf.ledger import Count
 from tests.bpf.reference import Key, Value
 from tests.bpf.tables import let_none_expire, tables_of
 

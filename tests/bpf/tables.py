@@ -10,8 +10,8 @@ import numpy as np
 
 from cnf.abi import DROPS, FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
 from cnf.cache_sources import BUCKETS as SOURCE_BUCKETS
-from cnf.cache_table import BUCKETS
-from cnf.hash_table import KEYS
+from cnf.flows.flow_cache import BUCKETS
+from cnf.flows.flow_hash import KEYS
 from cnf.kernel import program
 from cnf.kernel.cache import Cache, FlowSettings, Memory, Secrets, bucket_of
 from cnf.kernel.limiter import SOURCE_KEYS

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 from cnf.abi import EVENT_KINDS, Family
-from cnf.cache_table import CacheTable
 from cnf.clock import Reading, WallClock
 from cnf.config import Flows
 from cnf.events import evicted_flows
+from cnf.flows.flow_cache import CacheTable
+from cnf.flows.ledger import Count, count_of
 from cnf.kernel import program
 from cnf.kernel.cache import FlowSettings
 from cnf.kernel.maps import CounterArray, Records
 from cnf.kernel.ring import Ring
-from cnf.ledger import Count, count_of
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import CLOCKED, FLOWS, Clocked, ClockedBlueprint
 from tests.bpf.limited import SIZE as LIMITER

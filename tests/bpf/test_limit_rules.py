@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cnf.abi import FRAGMENTS, TRAFFIC
 from cnf.errors import ConfigError
-from cnf.ledger import Count
+from cnf.flows.ledger import Count
 from cnf.limits import Address, explain
 from cnf.rules import Limits, Network, Traffic
 from tests.bpf.compare import XDP_PASS

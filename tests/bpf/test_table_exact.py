@@ -12,11 +12,11 @@ import pytest
 
 from cnf.abi import FAMILIES, WAYS, Family
 from cnf.config import Flows
+from cnf.flows.drain import Tracker
+from cnf.flows.ledger import Count, total
 from cnf.interfaces import Interfaces
 from cnf.kernel import program
 from cnf.kernel.maps import Records
-from cnf.ledger import Count, total
-from cnf.tracker import Tracker
 from tests.bpf.changing import FRAMES, Changing, flows_of, numbered
 from tests.bpf.limited import Limited
 from tests.bpf.pinned import Flood

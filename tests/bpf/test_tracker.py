@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from cnf.abi import INTERFACE_COUNTERS
-from cnf.cache_table import CacheTable
 from cnf.config import Flows
 from cnf.errors import MapError
-from cnf.flows import FlowColumns
-from cnf.hash_table import HashTable
+from cnf.flows.columns import FlowColumns
+from cnf.flows.drain import TABLES, Tracker
+from cnf.flows.flow_cache import CacheTable
+from cnf.flows.flow_hash import HashTable
+from cnf.flows.ledger import Count
+from cnf.flows.snapshot import Snapshot
 from cnf.interfaces import Interfaces
 from cnf.kernel.cache import Memory
 from cnf.kernel.maps import FlowMap, Records
-from cnf.ledger import Count
-from cnf.snapshot import Snapshot
-from cnf.tracker import TABLES, Tracker
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath
 from tests.bpf.forms import FORMS
 from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame

@@ -14,7 +14,7 @@ import pytest
 
 from cnf.abi import FAMILIES
 from cnf.cache_sources import BUCKETS as SOURCE_BUCKETS
-from cnf.cache_table import BUCKETS
+from cnf.flows.flow_cache import BUCKETS
 from cnf.kernel import libbpf, pins
 from tests.net.arrivals import arrivals
 from tests.net.conftest import Node

@@ -13,7 +13,7 @@ from tests.net.conftest import Node
 BREAKS_A_DESCRIPTOR: Final = """
 import os, sys
 from cnf.cnfd import main
-from cnf.tracker import Tracker
+from cnf.flows.drain import Tracker
 
 drain, drains, kept = Tracker.drain, 0, -1
 

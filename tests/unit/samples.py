@@ -24,9 +24,9 @@ from cnf.abi import (
     Family,
 )
 from cnf.clock import Reading, WallClock
-from cnf.flows import FlowColumns
-from cnf.ledger import Count, settle
-from cnf.snapshot import Snapshot, TableState
+from cnf.flows.columns import FlowColumns
+from cnf.flows.ledger import Count, settle
+from cnf.flows.snapshot import Snapshot, TableState
 
 Records = npt.NDArray[Any]
 

@@ -10,7 +10,7 @@ import pytest
 
 from cnf import ssh
 from cnf.addresses import unmapped
-from cnf.filter_values import prefix_of
+from cnf.flows.filter.values import prefix_of
 from cnf.readers import RefusedError
 from cnf.rules import LIMITS
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cnf.arrays import LINE, allot
-from cnf.ended import Ended
-from cnf.flows import FlowColumns, Index
+from cnf.flows.columns import FlowColumns, Index
+from cnf.flows.evicted import Ended
 from tests.unit.samples import CLOCK, Flow
 from tests.unit.test_events import evicted
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.clock import Clock, Reading, WallClock
-from cnf.flows import over
+from cnf.flows.columns import over
 from tests.unit.samples import Flow, columns
 
 SECOND = 1_000_000_000

@@ -16,8 +16,8 @@ import pytest
 from cnf.abi import EVENT, EVENT_KINDS, FAMILIES
 from cnf.clock import WallClock
 from cnf.events import Batch, Context, Dropper, EventLog
+from cnf.flows.query import FIELDS
 from cnf.limits import Address
-from cnf.listing import FIELDS
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, TICK_NS, Flow, records
 
 FIRST_DROP, RULE_GENERATION, FLOW_EVICTED = range(len(EVENT_KINDS))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cnf.abi import VERDICTS
 from cnf.bank import Numbering, Numbers, Parameters, no_rules
 from cnf.bucket import Meter
-from cnf.ledger import Count
+from cnf.flows.ledger import Count
 from cnf.limiter_memory import Known, from_json, to_json
 from cnf.limits import Cell
 from cnf.rules import Network

@@ -16,11 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from cnf import config, metrics
+from cnf.flows.ledger import Count
+from cnf.flows.snapshot import TableState
+from cnf.flows.top import FlowLabels
 from cnf.interfaces import InterfaceState
-from cnf.ledger import Count
 from cnf.metrics import COLLECTORS, Guard, Instruments
-from cnf.series import FlowLabels
-from cnf.snapshot import TableState
 from cnf.source_table import SourceTable
 from cnf.state import State
 from tests.unit.samples import Flow, Records, interface_counters, snapshot

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from cnf.abi import FAMILIES, FLOW_FRAGMENT, VLAN_PRESENT, Family
 from cnf.errors import UsageError
-from cnf.filter import MAX_LENGTH, compile_filter
-from cnf.flows import FlowColumns
+from cnf.flows.columns import FlowColumns
+from cnf.flows.filter.grammar import MAX_LENGTH, compile_filter
 
 INTERFACES: Final = {1: "eth0", 2: "eth1", 7: 'q"x\\y'}
 

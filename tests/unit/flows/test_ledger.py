@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.ledger import Count, settle, total
+from cnf.flows.ledger import Count, settle, total
 from tests.unit.samples import interface_counters
 
 NOTHING = Count()

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.abi import ICMP, PROTOCOL_LABELS, protocol_label
-from cnf.ledger import Count
-from cnf.series import FlowLabels, FlowSeries
+from cnf.flows.ledger import Count
+from cnf.flows.top import FlowLabels, FlowSeries
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, Flow, interface_counters, snapshot
 
 DRAIN_TICKS = 1000

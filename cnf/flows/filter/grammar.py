@@ -35,8 +35,7 @@ from typing import Final, NamedTuple
 
 from cnf.abi import ICMP, ICMPV6
 from cnf.errors import UsageError
-from cnf.filter_values import ADDRESS, KINDS, PROTOCOL_NUMBERS, Kind, prefix_of
-from cnf.terms import (
+from cnf.flows.filter.predicates import (
     EITHER_END,
     WITH_PORTS,
     Chain,
@@ -50,6 +49,7 @@ from cnf.terms import (
     Not,
     Operator,
 )
+from cnf.flows.filter.values import ADDRESS, KINDS, PROTOCOL_NUMBERS, Kind, prefix_of
 
 MAX_LENGTH: Final = 4096
 MAX_DEPTH: Final = 50

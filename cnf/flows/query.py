@@ -27,10 +27,10 @@ from cnf.abi import (
 )
 from cnf.clock import WallClock
 from cnf.errors import UsageError
-from cnf.filter import compile_filter
-from cnf.flows import FlowColumns, Mask, Rows, largest
-from cnf.ledger import Count
-from cnf.snapshot import Part, Snapshot
+from cnf.flows.columns import FlowColumns, Mask, Rows, largest
+from cnf.flows.filter.grammar import compile_filter
+from cnf.flows.ledger import Count
+from cnf.flows.snapshot import Part, Snapshot
 
 SORT_COLUMNS: Final = {
     "bytes": "bytes",

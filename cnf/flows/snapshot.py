@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from cnf.abi import Family
 from cnf.clock import WallClock
-from cnf.flows import FlowColumns
-from cnf.ledger import Count, Ledger
+from cnf.flows.columns import FlowColumns
+from cnf.flows.ledger import Count, Ledger
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,16 +6,16 @@ import time
 from typing import Final
 
 from cnf.abi import FAMILIES
-from cnf.cache_table import CacheTable
 from cnf.clock import Clock, Reading
 from cnf.config import Flows
-from cnf.hash_table import HashTable
+from cnf.flows.flow_cache import CacheTable
+from cnf.flows.flow_hash import HashTable
+from cnf.flows.ledger import count_of, settle, total
+from cnf.flows.snapshot import Snapshot
 from cnf.interfaces import Interfaces
 from cnf.kernel.counters import TableCounters
 from cnf.kernel.memory import Document
 from cnf.kernel.program import Datapath, Table, tick_ns
-from cnf.ledger import count_of, settle, total
-from cnf.snapshot import Snapshot
 
 TABLES: Final[dict[Table, type[CacheTable | HashTable]]] = {"cache": CacheTable, "lru_hash": HashTable}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnf.abi import Family
 from cnf.clock import WallClock
-from cnf.ended import Ended
+from cnf.flows.evicted import Ended
 from tests.unit.samples import CLOCK, JIFFIES, NOW, TICK_NS, Flow
 from tests.unit.test_events import evicted, generations
 

@@ -1,0 +1,1 @@
+"""The filter expressions of ``cnfctl flows``: grammar, values, and predicates over columns. Pure."""
