@@ -7,11 +7,11 @@ from typing import Final
 
 from bench.turns import Run
 from cnf import config
-from cnf.bank import Numbering, lay_out, no_rules
 from cnf.kernel.limiter import LimiterMaps
 from cnf.kernel.program import Datapath, LimiterSize, tick_ns
-from cnf.limits import OVERFLOW, work_out
-from cnf.rules import Limits, room
+from cnf.limits.layout import Numbering, lay_out, no_rules
+from cnf.limits.ruleset import OVERFLOW, work_out
+from cnf.limits.table import Limits, room
 
 INTERFACES: Final = '[[interfaces]]\nname = "lo"\n'
 ONE_RULE: Final = """

@@ -9,11 +9,11 @@ from typing import Final
 from bench import limited
 from bench.report import Section
 from bench.subjects import TABLES, build, whole
-from cnf.bank import lay_out, no_rules
 from cnf.kernel.limiter import LimiterMaps
 from cnf.kernel.program import tick_ns
-from cnf.limits import OVERFLOW, work_out
-from cnf.rules import room
+from cnf.limits.layout import lay_out, no_rules
+from cnf.limits.ruleset import OVERFLOW, work_out
+from cnf.limits.table import room
 
 ENTRIES: Final = 1 << 10
 RULES: Final = 10_000

@@ -13,9 +13,9 @@ from bench.rule_sets import many_rules
 from bench.subjects import TABLES, build, whole
 from bench.turns import Run, Workers
 from bench.workloads import IN_TURN, NEVER_TWICE, NEW, course
-from cnf.bucket import words
 from cnf.clock import Reading, WallClock
 from cnf.kernel.program import tick_ns
+from cnf.limits.token_bucket import words
 from cnf.source_table import BucketRule
 from cnf.sources import SourceReader
 

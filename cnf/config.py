@@ -19,6 +19,7 @@ from typing import Annotated, Final, Literal
 from attrs import field, frozen
 
 from cnf.errors import ConfigError, PrivilegeError, Problem, UnavailableError
+from cnf.limits.table import LIMITS, Limits
 from cnf.readers import (
     BOOLEAN,
     INTERFACE,
@@ -35,7 +36,6 @@ from cnf.readers import (
     table,
     text,
 )
-from cnf.rules import LIMITS, Limits
 
 Mode = Literal["auto", "native", "generic"]
 OnExit = Literal["detach", "keep"]

@@ -36,10 +36,10 @@ from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
 from cnf.kernel.memory import Memory
 from cnf.kernel.program import Datapath
+from cnf.limits.table import Limits
 from cnf.messages import Paths
 from cnf.metrics import Guard, Instruments
 from cnf.reloads import Reloaded, Reloads
-from cnf.rules import Limits
 from cnf.signals import LEAVE, Signals
 from cnf.sockets import listen_tcp, listen_unix
 from cnf.state import State

@@ -20,8 +20,8 @@ from cnf.clock import WallClock
 from cnf.flows.columns import FlowColumns
 from cnf.flows.query import describe
 from cnf.flows.snapshot import Part
-from cnf.limits import Address
-from cnf.rules import Network
+from cnf.limits.ruleset import Address
+from cnf.limits.table import Network
 
 Records = npt.NDArray[Any]
 

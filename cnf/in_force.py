@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 from attrs import evolve
 
 from cnf.abi import ENFORCE
-from cnf.bank import Parameters, parameters
 from cnf.events import Dropper
 from cnf.flows.ledger import Count
 from cnf.limiter_memory import Known
-from cnf.limits import OVERFLOW, Address, Explanation, RuleSet, explain
-from cnf.overrides import Effective, Overrides, apply, without
-from cnf.pending import Pending, RunTime
-from cnf.rules import LimitMode, Limits, Network, Rule
+from cnf.limits.confirmation import Pending, RunTime
+from cnf.limits.layout import Parameters, parameters
+from cnf.limits.overrides import Effective, Overrides, apply, without
+from cnf.limits.ruleset import OVERFLOW, Address, Explanation, RuleSet, explain
+from cnf.limits.table import LimitMode, Limits, Network, Rule
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from cnf.flows.snapshot import Snapshot
 from cnf.in_force import InForce, Look, waiting
 from cnf.kernel.maps import Records
 from cnf.limiter import Limiter
-from cnf.limits import OVERFLOW, Address, Cell, Explanation
-from cnf.overrides import Effective, Origin
+from cnf.limits.overrides import Effective, Origin
+from cnf.limits.ruleset import OVERFLOW, Address, Cell, Explanation
+from cnf.limits.table import Rule, Traffic
 from cnf.readers import shown
-from cnf.rules import Rule, Traffic
 from cnf.sources import Held, describe, merge_largest, sort_column
 
 EXPLAINED_FLOWS: Final = 10

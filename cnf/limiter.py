@@ -14,9 +14,6 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import VERDICTS
-from cnf.bank import Bank, lay_out, no_rules
-from cnf.bucket import words
-from cnf.changes import read_change
 from cnf.clock import WallClock
 from cnf.errors import CnfError, ConfigError
 from cnf.flows.ledger import Count
@@ -27,11 +24,14 @@ from cnf.kernel.memory import Document, FullError, Memory
 from cnf.kernel.pins import UnreadableError
 from cnf.kernel.program import Datapath, tick_ns
 from cnf.limiter_memory import Known, from_json, to_json
-from cnf.limits import OVERFLOW, Address, RuleSet, work_out
-from cnf.override_file import load, save
-from cnf.overrides import Effective, apply, without
-from cnf.pending import RunTime
-from cnf.rules import Limits, Network, room
+from cnf.limits.changes import read_change
+from cnf.limits.confirmation import RunTime
+from cnf.limits.layout import Bank, lay_out, no_rules
+from cnf.limits.overrides import Effective, apply, without
+from cnf.limits.ruleset import OVERFLOW, Address, RuleSet, work_out
+from cnf.limits.state_file import load, save
+from cnf.limits.table import Limits, Network, room
+from cnf.limits.token_bucket import words
 from cnf.source_table import BucketRule
 from cnf.sources import Held, SourceReader, Sources, source_key
 

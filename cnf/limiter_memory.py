@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
 
-from cnf.bank import Numbering, Numbers, Parameters
-from cnf.bucket import Meter
 from cnf.flows.ledger import Count
-from cnf.limits import Cell
+from cnf.limits.layout import Numbering, Numbers, Parameters
+from cnf.limits.ruleset import Cell
+from cnf.limits.token_bucket import Meter
 
 
 @dataclass(frozen=True, slots=True)

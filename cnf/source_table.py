@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from cnf.abi import ENFORCE
-from cnf.bucket import Words
 from cnf.clock import WallClock
 from cnf.flows.columns import Mask
 from cnf.kernel.maps import Records
-from cnf.rules import LimitMode
+from cnf.limits.table import LimitMode
+from cnf.limits.token_bucket import Words
 
 IDLE: Final = 60.0
 """Seconds without a packet after which a source is forgotten, if its bucket is full by then."""

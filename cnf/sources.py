@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from cnf.abi import ENFORCE, FAMILIES, LIMIT4_KEY, Family
-from cnf.bucket import Level, tokens
 from cnf.cache_sources import CacheSources
 from cnf.clock import WallClock
 from cnf.errors import UsageError
@@ -23,8 +22,9 @@ from cnf.kernel.limiter import SOURCE_KEYS
 from cnf.kernel.maps import Records
 from cnf.kernel.memory import Document
 from cnf.kernel.program import Table
-from cnf.limits import FAMILIES_BY_VERSION, Listed
-from cnf.rules import Network
+from cnf.limits.ruleset import FAMILIES_BY_VERSION, Listed
+from cnf.limits.table import Network
+from cnf.limits.token_bucket import Level, tokens
 from cnf.source_table import RULE_BITS, BucketRule, RuleOf, SourceTable
 
 TABLES: Final[dict[Table, type[CacheSources | HashSources]]] = {"cache": CacheSources, "lru_hash": HashSources}

@@ -36,8 +36,8 @@ try:
     from cnf.kernel import altnames, capabilities, pins, probe
     from cnf.kernel.nics import nics
     from cnf.kernel.program import LimiterSize, load, plan
-    from cnf.override_file import load as load_overrides
-    from cnf.rules import Limits
+    from cnf.limits.state_file import load as load_overrides
+    from cnf.limits.table import Limits
 except ImportError as error:
     remedy = "install cnf with all that it depends on: sudo sh deploy/setup.sh"
     raise UnavailableError(f"{sys.executable} lacks a part of cnf: {error} ({remedy})") from error

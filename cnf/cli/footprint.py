@@ -10,7 +10,7 @@ from cnf.cli.findings import Finding
 from cnf.cli.units import size
 from cnf.kernel import sizes
 from cnf.kernel.program import plan
-from cnf.rules import Limits
+from cnf.limits.table import Limits
 
 START_BYTES: Final = 90_000_000
 """What the daemon, and the compiler beside it, take at the start; the tables stand in memory already."""

@@ -25,12 +25,12 @@ from cnf.abi import (
     VERDICTS,
     Family,
 )
-from cnf.bank import Bank
 from cnf.errors import MapError
 from cnf.flows.ledger import Count
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, CounterArray, Records, write_batch
-from cnf.limits import OVERFLOW
+from cnf.limits.layout import Bank
+from cnf.limits.ruleset import OVERFLOW
 
 GRACE: Final = 0.1
 """Seconds after which no CPU runs a packet that has seen the bank before: a packet takes microseconds."""

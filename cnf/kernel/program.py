@@ -33,7 +33,7 @@ from cnf.errors import (
 )
 from cnf.kernel import capabilities, libbpf
 from cnf.kernel.refusal import reported
-from cnf.rules import room
+from cnf.limits.table import room
 
 Table = Literal["cache", "lru_hash"]
 """What the tables of flows and sources are made of."""

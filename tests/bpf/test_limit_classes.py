@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, get_args
 
 import pytest
 
-from cnf.rules import Traffic
+from cnf.limits.table import Traffic
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.forms import MANY
 from tests.bpf.limited import Limited

@@ -10,8 +10,8 @@ from typing import Any, Final
 import pytest
 
 from cnf.abi import FAMILIES
-from cnf.bucket import SECOND_NS
-from cnf.rules import MIN_BURST_BYTES
+from cnf.limits.table import MIN_BURST_BYTES
+from cnf.limits.token_bucket import SECOND_NS
 from tests.bpf.limited import Clocked, Limited
 from tests.bpf.packets import ICMP, UDP, ICMPv6, IPv4, IPv6, frame
 from tests.bpf.pinned import REPEAT, Flood

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from cnf.abi import FRAGMENTS, TRAFFIC
 from cnf.errors import ConfigError
 from cnf.flows.ledger import Count
-from cnf.limits import Address, explain
-from cnf.rules import Limits, Network, Traffic
+from cnf.limits.ruleset import Address, explain
+from cnf.limits.table import Limits, Network, Traffic
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import XDP_DROP, Clocked, Limited
 from tests.bpf.packets import (

@@ -8,7 +8,7 @@ from itertools import accumulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnf.bucket import SECOND_NS, Meter
+from cnf.limits.token_bucket import SECOND_NS, Meter
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import Clocked
 from tests.bpf.test_limit_bucket import FRAMES, rule

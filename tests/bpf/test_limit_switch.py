@@ -16,7 +16,7 @@ from cnf.abi import EVENT_KINDS, FAMILIES, LIMIT_SETTINGS
 from cnf.kernel import limiter
 from cnf.kernel.maps import Array
 from cnf.kernel.ring import Ring
-from cnf.rules import Network
+from cnf.limits.table import Network
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import XDP_DROP, Clocked, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame

@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 import pytest
 
-from cnf import bank
 from cnf.abi import COUNTER, TRAFFIC, VERDICTS
 from cnf.errors import ConfigError
 from cnf.kernel import program
@@ -22,7 +21,8 @@ from cnf.kernel.maps import CounterArray
 from cnf.kernel.memory import PAGE, FullError, Memory
 from cnf.kernel.pins import UnreadableError
 from cnf.limiter import Limiter
-from cnf.rules import Limits, room
+from cnf.limits import layout
+from cnf.limits.table import Limits, room
 from tests.bpf.conftest import only
 from tests.bpf.limited import FLOWS, read
 
@@ -109,7 +109,7 @@ def test_numbers_that_are_used_up_begin_anew(
 ) -> None:
     """A start that has no number left for a rule gives those in force up, in place of asking for help."""
     begin(loaded, limits_of(tmp_path))
-    monkeypatch.setattr(bank, "ENFORCE", RULES + 1)
+    monkeypatch.setattr(layout, "ENFORCE", RULES + 1)
     with pytest.raises(UnreadableError, match="have been given to rules"):
         begin(loaded, limits_of(tmp_path))
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from cnf.abi import COUNTER, ENFORCE, FAMILIES, LIMIT4_KEY, LIMIT_SOURCE, TABLE_COUNTERS, WAYS, Family
-from cnf.bucket import Meter, words
 from cnf.clock import Reading, WallClock
 from cnf.hash_sources import HashSources
 from cnf.kernel.cache import Secrets, bucket_of
 from cnf.kernel.libbpf import possible_cpus
 from cnf.kernel.maps import CounterArray, FlowMap, Records
 from cnf.kernel.program import tick_ns
+from cnf.limits.token_bucket import Meter, words
 from cnf.source_table import HOME_SHIFT, BucketRule
 from cnf.sources import SourceReader, Sources, source_key
 from tests.bpf.conftest import only

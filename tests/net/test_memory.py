@@ -13,7 +13,7 @@ import pytest
 from cnf.cli.footprint import LISTINGS, START_BYTES, daemon_bytes, table_bytes
 from cnf.config import Flows, FlowTable, load
 from cnf.control import Control
-from cnf.rules import Limits
+from cnf.limits.table import Limits
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.net import cgroups
 from tests.net.conftest import Node

@@ -17,12 +17,12 @@ import pytest
 from pyroute2 import IPRoute
 
 from cnf.abi import FLOW4_KEY, FLOW_VALUE, MEMORY_PAGE
-from cnf.bank import Numbering, Parameters, parameters
 from cnf.kernel import libbpf, pins
 from cnf.kernel.maps import Array, FlowMap
 from cnf.kernel.memory import Memory
 from cnf.limiter_memory import from_json, to_json
-from cnf.rules import LIMITS, Limits
+from cnf.limits.layout import Numbering, Parameters, parameters
+from cnf.limits.table import LIMITS, Limits
 from tests.net.arrivals import arrivals
 from tests.net.conftest import Node
 from tests.net.daemon import CNFD, Daemon

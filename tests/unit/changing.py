@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from cnf.changes import read_change
 from cnf.errors import UsageError
-from cnf.overrides import Overrides, apply
-from cnf.rules import Limits
+from cnf.limits.changes import read_change
+from cnf.limits.overrides import Overrides, apply
+from cnf.limits.table import Limits
 from tests.unit.rule_sets import networks, rule
 
 FILE = Limits(

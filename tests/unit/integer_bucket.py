@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnf.bucket import Words
+from cnf.limits.token_bucket import Words
 
 U64 = (1 << 64) - 1
 

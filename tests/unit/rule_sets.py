@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from cnf.limits import Address
-from cnf.rules import LimitMode, Limits, Network, Rule, Traffic
+from cnf.limits.ruleset import Address
+from cnf.limits.table import LimitMode, Limits, Network, Rule, Traffic
 
 INTERFACES = ("eth0", "eth1", "wg0")
 MODES: st.SearchStrategy[LimitMode] = st.sampled_from(["off", "shadow", "enforce"])

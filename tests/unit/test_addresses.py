@@ -11,8 +11,8 @@ import pytest
 from cnf import ssh
 from cnf.addresses import unmapped
 from cnf.flows.filter.values import prefix_of
+from cnf.limits.table import LIMITS
 from cnf.readers import RefusedError
-from cnf.rules import LIMITS
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cnf import config
 from cnf.errors import ConfigError, PrivilegeError
-from cnf.rules import Limits, Rule
+from cnf.limits.table import Limits, Rule
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "cnf.toml"
 ETH0 = '[[interfaces]]\nname = "eth0"\n'

@@ -17,7 +17,7 @@ from cnf.abi import EVENT, EVENT_KINDS, FAMILIES
 from cnf.clock import WallClock
 from cnf.events import Batch, Context, Dropper, EventLog
 from cnf.flows.query import FIELDS
-from cnf.limits import Address
+from cnf.limits.ruleset import Address
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, TICK_NS, Flow, records
 
 FIRST_DROP, RULE_GENERATION, FLOW_EVICTED = range(len(EVENT_KINDS))

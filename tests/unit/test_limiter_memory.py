@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.abi import VERDICTS
-from cnf.bank import Numbering, Numbers, Parameters, no_rules
-from cnf.bucket import Meter
 from cnf.flows.ledger import Count
 from cnf.limiter_memory import Known, from_json, to_json
-from cnf.limits import Cell
-from cnf.rules import Network
+from cnf.limits.layout import Numbering, Numbers, Parameters, no_rules
+from cnf.limits.ruleset import Cell
+from cnf.limits.table import Network
+from cnf.limits.token_bucket import Meter
 
 CAPACITY = 64
 GENERATION = 7

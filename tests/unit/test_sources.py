@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from cnf.abi import ENFORCE, LIMIT4_KEY, LIMIT6_KEY, LIMIT_SOURCE
-from cnf.bucket import Meter, words
 from cnf.errors import UsageError
-from cnf.limits import WEAKEST_FIRST, Listed, ListName
+from cnf.limits.ruleset import WEAKEST_FIRST, Listed, ListName
+from cnf.limits.token_bucket import Meter, words
 from cnf.source_table import BucketRule
 from cnf.sources import Held, Sources, describe, sort_column, source_key
 from tests.unit.samples import CLOCK, JIFFIES, NOW, TICK_NS

@@ -24,7 +24,7 @@ from cnf.kernel.links import Link
 from cnf.kernel.nics import Nic
 from cnf.kernel.probe import Answer
 from cnf.kernel.program import Blueprint, plan
-from cnf.rules import Limits
+from cnf.limits.table import Limits
 from cnf.stacking import ON_ONE, OVER_MEMBERS
 from tests.unit.cli.terminal import on_terminal
 

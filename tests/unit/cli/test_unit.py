@@ -16,7 +16,7 @@ import pytest
 from cnf import config
 from cnf.cli import unit
 from cnf.cli.findings import Finding
-from cnf.rules import Limits
+from cnf.limits.table import Limits
 
 SETTINGS = config.for_interfaces(["eth0"])
 FILE = Path("/etc/passwd")

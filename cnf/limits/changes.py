@@ -10,9 +10,9 @@ from attrs import evolve, fields_dict, frozen
 
 from cnf.addresses import unmapped
 from cnf.errors import Problem, UsageError, joined
-from cnf.overrides import Overrides, apply, difference, without
+from cnf.limits.overrides import Overrides, apply, difference, without
+from cnf.limits.table import NAME, PREFIX, RULE, LimitMode, Limits, Network, Rule, written
 from cnf.readers import RefusedError, choice, printable, refusal, table, value
-from cnf.rules import NAME, PREFIX, RULE, LimitMode, Limits, Network, Rule, written
 
 _MIN_SECONDS: Final = 0.1
 _MAX_SECONDS: Final = 24 * 3600

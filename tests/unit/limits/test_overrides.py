@@ -8,8 +8,8 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.overrides import Overrides, apply, difference
-from cnf.rules import Limits
+from cnf.limits.overrides import Overrides, apply, difference
+from cnf.limits.table import Limits
 from tests.unit.changing import EMPTY, FILE, changes, limits, set_rule
 from tests.unit.rule_sets import MODES, PREFIXES, networks, rule, rule_sets
 

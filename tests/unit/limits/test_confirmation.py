@@ -1,4 +1,4 @@
-"""Promises of cnf.pending: what waits for a confirmation, until when, and what comes back without one."""
+"""Promises of cnf.limits.confirmation: what waits for a confirmation, until when, and what comes back without one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.changes import read_change
 from cnf.errors import UsageError
 from cnf.in_force import logged_in
-from cnf.overrides import Overrides
-from cnf.pending import Pending, RunTime
-from cnf.rules import Limits
+from cnf.limits.changes import read_change
+from cnf.limits.confirmation import Pending, RunTime
+from cnf.limits.overrides import Overrides
+from cnf.limits.table import Limits
 from tests.unit.rule_sets import networks
 
 FILE = Limits()

@@ -1,4 +1,4 @@
-"""Promises of cnf.limits: which rule decides on a source, and why."""
+"""Promises of cnf.limits.ruleset: which rule decides on a source, and why."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cnf.abi import LIMIT_GROUPS, TRAFFIC
 from cnf.errors import ConfigError
-from cnf.limits import Address, Explanation, explain, work_out
-from cnf.rules import Limits, Network, Rule, Traffic
+from cnf.limits.ruleset import Address, Explanation, explain, work_out
+from cnf.limits.table import Limits, Network, Rule, Traffic
 from tests.unit.rule_sets import ADDRESSES, INTERFACES, networks, rule, rule_sets
 
 

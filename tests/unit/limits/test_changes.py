@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.errors import UsageError
-from cnf.overrides import Overrides, apply
-from cnf.rules import RULE, Limits, Rule, written
+from cnf.limits.overrides import Overrides, apply
+from cnf.limits.table import RULE, Limits, Rule, written
 from tests.unit.changing import EMPTY, FILE, SSH, change, changes, limits, refused, set_rule, words
 from tests.unit.rule_sets import MODES, PREFIXES, networks, rule_sets
 

@@ -18,7 +18,7 @@ from typing import Final, Literal, NamedTuple
 
 from cnf.abi import FRAGMENTS, LIMIT_GROUPS, TRAFFIC, Family
 from cnf.errors import ConfigError, Problem
-from cnf.rules import LimitMode, Limits, Network, Rule
+from cnf.limits.table import LimitMode, Limits, Network, Rule
 
 Address = IPv4Address | IPv6Address
 ListName = Literal["allowed", "denied", "protected"]

@@ -1,4 +1,4 @@
-"""Promises of cnf.bucket: the model is a token bucket, and the program's whole numbers decide exactly as it does."""
+"""Promises of cnf.limits.token_bucket: the model is a token bucket, and the program's whole numbers decide exactly as it does."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.bucket import MAX_BURST_UNITS, SECOND_NS, Bucket, Meter, Words, byte_meter, longest_burst, packet_meter, words
-from cnf.rules import MAX_BITS, MAX_RATE, MIN_BURST_BYTES
+from cnf.limits.table import MAX_BITS, MAX_RATE, MIN_BURST_BYTES
+from cnf.limits.token_bucket import (
+    MAX_BURST_UNITS,
+    SECOND_NS,
+    Bucket,
+    Meter,
+    Words,
+    byte_meter,
+    longest_burst,
+    packet_meter,
+    words,
+)
 from tests.unit.integer_bucket import IntegerBucket
 
 DAY_NS = 86_400 * SECOND_NS

@@ -1,4 +1,4 @@
-"""Promises of cnf.rules: which limits are taken, and that all else is refused with its key path."""
+"""Promises of cnf.limits.table: which limits are taken, and that all else is refused with its key path."""
 
 from ipaddress import IPv4Network, IPv6Network
 from typing import get_args
@@ -7,10 +7,10 @@ import pytest
 
 from cnf import config
 from cnf.abi import FRAGMENTS, TRAFFIC
-from cnf.bucket import Meter
 from cnf.errors import ConfigError
-from cnf.rules import RULE as READ_RULE
-from cnf.rules import Limits, Rule, Traffic, written
+from cnf.limits.table import RULE as READ_RULE
+from cnf.limits.table import Limits, Rule, Traffic, written
+from cnf.limits.token_bucket import Meter
 
 ETH0 = '[[interfaces]]\nname = "eth0"\n'
 RULE = '[[limits.rules]]\nname = "r"\nprefixes = ["::/0"]\n'

@@ -20,10 +20,10 @@ from cnf.abi import (
     TRAFFIC,
     Family,
 )
-from cnf.bucket import Meter, words
 from cnf.errors import ConfigError, Problem
-from cnf.limits import Decisions, ListName, Match, Prefix, RuleSet
-from cnf.rules import BucketKind, Network, Rule
+from cnf.limits.ruleset import Decisions, ListName, Match, Prefix, RuleSet
+from cnf.limits.table import BucketKind, Network, Rule
+from cnf.limits.token_bucket import Meter, words
 
 MATCH_POLICY, MATCH_ALLOW, MATCH_DENY = range(3)
 _MATCHES: Final[dict[ListName, int]] = {"allowed": MATCH_ALLOW, "denied": MATCH_DENY, "protected": MATCH_ALLOW}

@@ -1,4 +1,4 @@
-"""Promises of cnf.override_file: what was changed at run time outlives a restart, as a whole or not at all."""
+"""Promises of cnf.limits.state_file: what was changed at run time outlives a restart, as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.errors import CnfError, ConfigError, PrivilegeError, UnavailableError
-from cnf.override_file import load, read, save, to_json
-from cnf.overrides import Overrides
-from cnf.rules import BucketKind, LimitMode, Rule, Traffic
+from cnf.limits.overrides import Overrides
+from cnf.limits.state_file import load, read, save, to_json
+from cnf.limits.table import BucketKind, LimitMode, Rule, Traffic
 from tests.unit.rule_sets import PREFIXES, networks
 
 REMEDY = " (move the file away to start without what was changed at run time)"

@@ -1,4 +1,4 @@
-"""Promises of cnf.bank: what is written decides as the rules do, and rules keep their numbers."""
+"""Promises of cnf.limits.layout: what is written decides as the rules do, and rules keep their numbers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from cnf.abi import (
     LIMIT_RULE,
     TRAFFIC,
 )
-from cnf.bank import MATCH_ALLOW, MATCH_DENY, Bank, Numbering, Numbers, lay_out, no_rules, parameters
-from cnf.bucket import words
 from cnf.errors import ConfigError
-from cnf.limits import Address, explain, work_out
-from cnf.rules import Limits, Network, Room, room
+from cnf.limits.layout import MATCH_ALLOW, MATCH_DENY, Bank, Numbering, Numbers, lay_out, no_rules, parameters
+from cnf.limits.ruleset import Address, explain, work_out
+from cnf.limits.table import Limits, Network, Room, room
+from cnf.limits.token_bucket import words
 from tests.unit.rule_sets import ADDRESSES, INTERFACES, networks, rule, rule_sets
 
 TICK_NS = 4_000_000

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from cnf.changes import Change, Confirm
 from cnf.errors import UsageError
-from cnf.overrides import Overrides
-from cnf.rules import Limits
+from cnf.limits.changes import Change, Confirm
+from cnf.limits.overrides import Overrides
+from cnf.limits.table import Limits
 
 
 @frozen

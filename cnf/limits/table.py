@@ -14,8 +14,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from attrs import AttrsInstance, fields, frozen
 
 from cnf.addresses import unmapped
-from cnf.bucket import Meter, byte_meter, longest_burst, packet_meter
 from cnf.errors import Problem
+from cnf.limits.token_bucket import Meter, byte_meter, longest_burst, packet_meter
 from cnf.readers import INTERFACE, Reader, RefusedError, array, choice, integer, refusal, size, table, text
 
 Network = IPv4Network | IPv6Network

@@ -9,8 +9,8 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from attrs import evolve, frozen
 
+from cnf.limits.table import NAME, PREFIX, PREFIX_LIST, RULE, LimitMode, Limits, Network, Rule
 from cnf.readers import array, choice, refusal
-from cnf.rules import NAME, PREFIX, PREFIX_LIST, RULE, LimitMode, Limits, Network, Rule
 
 Origin = Literal["file", "runtime"]
 Networks = tuple[Network, ...]

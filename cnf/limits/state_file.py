@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UnavailableError
-from cnf.overrides import Overrides
+from cnf.limits.overrides import Overrides
+from cnf.limits.table import written
 from cnf.readers import RefusedError, printable, table
-from cnf.rules import written
 
 
 def load(path: Path) -> Overrides:
