@@ -15,9 +15,9 @@ from bench.turns import Run, Workers
 from bench.workloads import IN_TURN, NEVER_TWICE, NEW, course
 from cnf.clock import Reading, WallClock
 from cnf.kernel.program import tick_ns
+from cnf.limiter.source_expiry import BucketRule
+from cnf.limiter.sources import SourceReader
 from cnf.limits.token_bucket import words
-from cnf.source_table import BucketRule
-from cnf.sources import SourceReader
 
 ENTRIES: Final = 1 << 18
 FLOOD: Final = 1_000_000

@@ -46,7 +46,7 @@ from cnf.state import State
 from cnf.web import Web
 
 if TYPE_CHECKING:
-    from cnf.limiter import Limiter
+    from cnf.limiter.limiter import Limiter
 
 RECONCILE_INTERVAL: Final = 10.0
 """Seconds between looks at the interfaces without a notification, to take back a hook that came free."""
@@ -202,7 +202,7 @@ class Daemon:
         limits = self._settings.limits
         if limits is None:
             return
-        from cnf.limiter import Limiter  # noqa: PLC0415 - half a megabyte that others need not have
+        from cnf.limiter.limiter import Limiter  # noqa: PLC0415 - half a megabyte that others need not have
 
         limiter = Limiter(self._datapath, limits, ssh.clients(), self._memory, self._interfaces.tallies.seats())
         stack.callback(limiter.close)

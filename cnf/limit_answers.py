@@ -13,14 +13,14 @@ from cnf.errors import UsageError
 from cnf.flows.ledger import Count
 from cnf.flows.query import select
 from cnf.flows.snapshot import Snapshot
-from cnf.in_force import InForce, Look, waiting
 from cnf.kernel.maps import Records
-from cnf.limiter import Limiter
+from cnf.limiter.in_force import InForce, Look, waiting
+from cnf.limiter.limiter import Limiter
+from cnf.limiter.sources import Held, describe, merge_largest, sort_column
 from cnf.limits.overrides import Effective, Origin
 from cnf.limits.ruleset import OVERFLOW, Address, Cell, Explanation
 from cnf.limits.table import Rule, Traffic
 from cnf.readers import shown
-from cnf.sources import Held, describe, merge_largest, sort_column
 
 EXPLAINED_FLOWS: Final = 10
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from cnf import limit_answers
 from cnf.errors import UsageError
-from cnf.limiter import Limiter
+from cnf.limiter.limiter import Limiter
+from cnf.limiter.sources import FIELDS
 from cnf.messages import Answer, Paths, Request, reply
 from cnf.requests import Listing, count, output, parameters
-from cnf.sources import FIELDS
 from cnf.state import State
 
 

@@ -22,7 +22,7 @@ from cnf.flows.top import FlowLabels
 from cnf.interfaces import InterfaceState
 
 if TYPE_CHECKING:
-    from cnf.limiter import Limiter
+    from cnf.limiter.limiter import Limiter
 
 
 @dataclass(slots=True)

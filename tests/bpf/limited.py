@@ -14,8 +14,8 @@ import numpy as np
 from cnf.abi import DROP_REASONS, LIMIT4_PREFIX, LIMIT6_PREFIX, VERDICTS, Family
 from cnf.flows.ledger import Count
 from cnf.kernel import libbpf, program
-from cnf.kernel.limiter import LimiterMaps
 from cnf.kernel.maps import Array, Records
+from cnf.limiter.maps import LimiterMaps
 from cnf.limits.layout import Bank, lay_out, no_rules, parameters
 from cnf.limits.ruleset import OVERFLOW, RuleSet, work_out
 from cnf.limits.table import LIMITS, Limits, Network

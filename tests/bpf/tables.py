@@ -9,13 +9,13 @@ from typing import Any, Final
 import numpy as np
 
 from cnf.abi import DROPS, FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
-from cnf.cache_sources import BUCKETS as SOURCE_BUCKETS
 from cnf.flows.flow_cache import BUCKETS
 from cnf.flows.flow_hash import KEYS
 from cnf.kernel import program
 from cnf.kernel.cache import Cache, FlowSettings, Memory, Secrets, bucket_of
-from cnf.kernel.limiter import SOURCE_KEYS
 from cnf.kernel.maps import FlowMap, Records
+from cnf.limiter.maps import SOURCE_KEYS
+from cnf.limiter.source_cache import BUCKETS as SOURCE_BUCKETS
 
 NEVER: Final = 1 << 62
 """Ticks after which no test's flow is over."""

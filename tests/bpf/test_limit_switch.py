@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from cnf.abi import EVENT_KINDS, FAMILIES, LIMIT_SETTINGS
-from cnf.kernel import limiter
 from cnf.kernel.maps import Array
 from cnf.kernel.ring import Ring
+from cnf.limiter import maps
 from cnf.limits.table import Network
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import XDP_DROP, Clocked, Limited
@@ -203,7 +203,7 @@ def test_a_bank_is_written_again_only_once_nobody_reads_it(limited: Limited, mon
         slept.append(seconds)
         assert banks() == before
 
-    monkeypatch.setattr(limiter, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    monkeypatch.setattr(maps, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
     limited.start({"deny": ["10.0.0.0/8"], "ipv6_source_prefix": 32})
     limited.switch({"deny": ["10.1.0.0/16"], "ipv6_source_prefix": 48})
     now += 0.03
@@ -213,7 +213,7 @@ def test_a_bank_is_written_again_only_once_nobody_reads_it(limited: Limited, mon
         limited.switch({"deny": ["10.2.0.0/16"], "ipv6_source_prefix": 56})
     finally:
         limited.maps.under_load = False
-    assert sum(slept) == pytest.approx(limiter.GRACE - 0.03)
+    assert sum(slept) == pytest.approx(maps.GRACE - 0.03)
     assert banks() != before
 
 

@@ -16,11 +16,11 @@ from cnf.abi import COUNTER, TRAFFIC, VERDICTS
 from cnf.errors import ConfigError
 from cnf.kernel import program
 from cnf.kernel.libbpf import possible_cpus
-from cnf.kernel.limiter import LimiterMaps
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.memory import PAGE, FullError, Memory
 from cnf.kernel.pins import UnreadableError
-from cnf.limiter import Limiter
+from cnf.limiter.limiter import Limiter
+from cnf.limiter.maps import LimiterMaps
 from cnf.limits import layout
 from cnf.limits.table import Limits, room
 from tests.bpf.conftest import only

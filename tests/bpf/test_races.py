@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from cnf.abi import FAMILIES, FLOW_DROPS, LIMIT_OVER, WAYS, Family
-from cnf.cache_sources import BUCKETS as SOURCE_BUCKETS
 from cnf.flows.flow_cache import BUCKETS
 from cnf.flows.ledger import Count
 from cnf.kernel.cache import Secrets
 from cnf.kernel.maps import Records
 from cnf.kernel.ring import Ring
+from cnf.limiter.source_cache import BUCKETS as SOURCE_BUCKETS
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import XDP_DROP
 from tests.bpf.placement import place

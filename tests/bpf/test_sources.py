@@ -11,14 +11,14 @@ import pytest
 
 from cnf.abi import COUNTER, ENFORCE, FAMILIES, LIMIT4_KEY, LIMIT_SOURCE, TABLE_COUNTERS, WAYS, Family
 from cnf.clock import Reading, WallClock
-from cnf.hash_sources import HashSources
 from cnf.kernel.cache import Secrets, bucket_of
 from cnf.kernel.libbpf import possible_cpus
 from cnf.kernel.maps import CounterArray, FlowMap, Records
 from cnf.kernel.program import tick_ns
+from cnf.limiter.source_expiry import HOME_SHIFT, BucketRule
+from cnf.limiter.source_hash import HashSources
+from cnf.limiter.sources import SourceReader, Sources, source_key
 from cnf.limits.token_bucket import Meter, words
-from cnf.source_table import HOME_SHIFT, BucketRule
-from cnf.sources import SourceReader, Sources, source_key
 from tests.bpf.conftest import only
 from tests.bpf.limited import Clocked, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame

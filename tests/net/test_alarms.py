@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from cnf.abi import FAMILIES
-from cnf.cache_sources import BUCKETS as SOURCE_BUCKETS
 from cnf.flows.flow_cache import BUCKETS
 from cnf.kernel import libbpf, pins
+from cnf.limiter.source_cache import BUCKETS as SOURCE_BUCKETS
 from tests.net.arrivals import arrivals
 from tests.net.conftest import Node
 from tests.net.rations import QUICK, SIZE, enforce, packet, ration

@@ -20,8 +20,8 @@ from cnf.flows.ledger import Count
 from cnf.flows.snapshot import TableState
 from cnf.flows.top import FlowLabels
 from cnf.interfaces import InterfaceState
+from cnf.limiter.source_expiry import SourceTable
 from cnf.metrics import COLLECTORS, Guard, Instruments
-from cnf.source_table import SourceTable
 from cnf.state import State
 from tests.unit.samples import Flow, Records, interface_counters, snapshot
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.errors import UsageError
-from cnf.in_force import logged_in
+from cnf.limiter.in_force import logged_in
 from cnf.limits.changes import read_change
 from cnf.limits.confirmation import Pending, RunTime
 from cnf.limits.overrides import Overrides

@@ -9,9 +9,9 @@ import numpy as np
 from cnf.abi import LIMIT_SOURCE, Family
 from cnf.clock import WallClock
 from cnf.kernel.counters import TableCounters
-from cnf.kernel.limiter import SOURCE_KEYS
 from cnf.kernel.maps import FlowMap, Records
-from cnf.source_table import RuleOf, SourceDrain, SourceTable, has_bucket, idle
+from cnf.limiter.maps import SOURCE_KEYS
+from cnf.limiter.source_expiry import RuleOf, SourceDrain, SourceTable, has_bucket, idle
 
 
 class HashSources:

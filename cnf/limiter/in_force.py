@@ -12,7 +12,7 @@ from attrs import evolve
 from cnf.abi import ENFORCE
 from cnf.events import Dropper
 from cnf.flows.ledger import Count
-from cnf.limiter_memory import Known
+from cnf.limiter.handover import Known
 from cnf.limits.confirmation import Pending, RunTime
 from cnf.limits.layout import Parameters, parameters
 from cnf.limits.overrides import Effective, Overrides, apply, without

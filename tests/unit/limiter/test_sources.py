@@ -11,10 +11,10 @@ import pytest
 
 from cnf.abi import ENFORCE, LIMIT4_KEY, LIMIT6_KEY, LIMIT_SOURCE
 from cnf.errors import UsageError
+from cnf.limiter.source_expiry import BucketRule
+from cnf.limiter.sources import Held, Sources, describe, sort_column, source_key
 from cnf.limits.ruleset import WEAKEST_FIRST, Listed, ListName
 from cnf.limits.token_bucket import Meter, words
-from cnf.source_table import BucketRule
-from cnf.sources import Held, Sources, describe, sort_column, source_key
 from tests.unit.samples import CLOCK, JIFFIES, NOW, TICK_NS
 
 Records = npt.NDArray[Any]

@@ -11,9 +11,9 @@ from cnf.abi import DROPS, LIMIT4_BUCKET, LIMIT6_BUCKET, LIMIT_OVER, LIMIT_SOURC
 from cnf.clock import WallClock
 from cnf.kernel.cache import Block, Cache, Memory, Secrets
 from cnf.kernel.counters import TableCounters
-from cnf.kernel.limiter import SOURCE_KEYS
 from cnf.kernel.maps import Records
-from cnf.source_table import RuleOf, SourceDrain, SourceTable, has_bucket, idle
+from cnf.limiter.maps import SOURCE_KEYS
+from cnf.limiter.source_expiry import RuleOf, SourceDrain, SourceTable, has_bucket, idle
 
 BUCKETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_BUCKET, "ipv6": LIMIT6_BUCKET}
 

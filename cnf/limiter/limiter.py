@@ -17,13 +17,15 @@ from cnf.abi import VERDICTS
 from cnf.clock import WallClock
 from cnf.errors import CnfError, ConfigError
 from cnf.flows.ledger import Count
-from cnf.in_force import InForce, Look, logged_in, protecting, relative_to, waiting
-from cnf.kernel.limiter import NO_RULE_SET, LimiterMaps
 from cnf.kernel.maps import Records
 from cnf.kernel.memory import Document, FullError, Memory
 from cnf.kernel.pins import UnreadableError
 from cnf.kernel.program import Datapath, tick_ns
-from cnf.limiter_memory import Known, from_json, to_json
+from cnf.limiter.handover import Known, from_json, to_json
+from cnf.limiter.in_force import InForce, Look, logged_in, protecting, relative_to, waiting
+from cnf.limiter.maps import NO_RULE_SET, LimiterMaps
+from cnf.limiter.source_expiry import BucketRule
+from cnf.limiter.sources import Held, SourceReader, Sources, source_key
 from cnf.limits.changes import read_change
 from cnf.limits.confirmation import RunTime
 from cnf.limits.layout import Bank, lay_out, no_rules
@@ -32,8 +34,6 @@ from cnf.limits.ruleset import OVERFLOW, Address, RuleSet, work_out
 from cnf.limits.state_file import load, save
 from cnf.limits.table import Limits, Network, room
 from cnf.limits.token_bucket import words
-from cnf.source_table import BucketRule
-from cnf.sources import Held, SourceReader, Sources, source_key
 
 RETRY: Final = 1.0
 """Seconds after which a roll-back that the kernel refused is tried again."""

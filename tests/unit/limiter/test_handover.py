@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cnf.abi import VERDICTS
 from cnf.flows.ledger import Count
-from cnf.limiter_memory import Known, from_json, to_json
+from cnf.limiter.handover import Known, from_json, to_json
 from cnf.limits.layout import Numbering, Numbers, Parameters, no_rules
 from cnf.limits.ruleset import Cell
 from cnf.limits.table import Network

@@ -12,20 +12,20 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from cnf.abi import ENFORCE, FAMILIES, LIMIT4_KEY, Family
-from cnf.cache_sources import CacheSources
 from cnf.clock import WallClock
 from cnf.errors import UsageError
 from cnf.flows.columns import largest
-from cnf.hash_sources import HashSources
 from cnf.kernel.counters import TableCounters
-from cnf.kernel.limiter import SOURCE_KEYS
 from cnf.kernel.maps import Records
 from cnf.kernel.memory import Document
 from cnf.kernel.program import Table
+from cnf.limiter.maps import SOURCE_KEYS
+from cnf.limiter.source_cache import CacheSources
+from cnf.limiter.source_expiry import RULE_BITS, BucketRule, RuleOf, SourceTable
+from cnf.limiter.source_hash import HashSources
 from cnf.limits.ruleset import FAMILIES_BY_VERSION, Listed
 from cnf.limits.table import Network
 from cnf.limits.token_bucket import Level, tokens
-from cnf.source_table import RULE_BITS, BucketRule, RuleOf, SourceTable
 
 TABLES: Final[dict[Table, type[CacheSources | HashSources]]] = {"cache": CacheSources, "lru_hash": HashSources}
 SORT_COLUMNS: Final = {
