@@ -16,7 +16,7 @@ from cnf import config
 from cnf.config import Settings
 from cnf.flows.drain import Tracker
 from cnf.heap import return_large_blocks
-from cnf.interfaces import Interfaces
+from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links

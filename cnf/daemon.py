@@ -29,7 +29,7 @@ from cnf.flows.drain import Tracker
 from cnf.flows.top import FlowSeries
 from cnf.handover import Handover
 from cnf.heap import collect, collect_early, return_large_blocks
-from cnf.interfaces import Interfaces
+from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel import capabilities, pins
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters

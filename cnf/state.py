@@ -19,7 +19,7 @@ from cnf.event_reader import EventReader
 from cnf.flows.ledger import Count
 from cnf.flows.snapshot import Snapshot
 from cnf.flows.top import FlowLabels
-from cnf.interfaces import InterfaceState
+from cnf.interfaces.reconcile import InterfaceState
 
 if TYPE_CHECKING:
     from cnf.limiter.limiter import Limiter

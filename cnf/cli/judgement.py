@@ -10,10 +10,10 @@ from typing import Final
 from cnf import config
 from cnf.abi import DROP_REASONS, PROTOCOL_LABELS, UNPARSED_REASONS
 from cnf.cli.findings import Finding
+from cnf.interfaces.stacking import Stacks, leave_out, listed
 from cnf.kernel import foreign
 from cnf.kernel.links import Link
 from cnf.kernel.nics import Nic
-from cnf.stacking import Stacks, leave_out, listed
 
 TX_TAGS: Final = "txvlan off tx-vlan-stag-hw-insert off"
 SERIES: Final = 2 * len(PROTOCOL_LABELS) + len(UNPARSED_REASONS) + 2 * len(DROP_REASONS)

@@ -12,7 +12,7 @@ from cnf.flows.flow_cache import CacheTable
 from cnf.flows.flow_hash import HashTable
 from cnf.flows.ledger import count_of, settle, total
 from cnf.flows.snapshot import Snapshot
-from cnf.interfaces import Interfaces
+from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel.counters import TableCounters
 from cnf.kernel.memory import Document
 from cnf.kernel.program import Datapath, Table, tick_ns

@@ -14,7 +14,7 @@ from cnf.abi import FAMILIES, WAYS, Family
 from cnf.config import Flows
 from cnf.flows.drain import Tracker
 from cnf.flows.ledger import Count, total
-from cnf.interfaces import Interfaces
+from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel import program
 from cnf.kernel.maps import Records
 from tests.bpf.changing import FRAMES, Changing, flows_of, numbered

@@ -19,7 +19,7 @@ from cnf.flows.flow_cache import CacheTable
 from cnf.flows.flow_hash import HashTable
 from cnf.flows.ledger import Count
 from cnf.flows.snapshot import Snapshot
-from cnf.interfaces import Interfaces
+from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel.cache import Memory
 from cnf.kernel.maps import FlowMap, Records
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath

@@ -19,7 +19,7 @@ from cnf import config, metrics
 from cnf.flows.ledger import Count
 from cnf.flows.snapshot import TableState
 from cnf.flows.top import FlowLabels
-from cnf.interfaces import InterfaceState
+from cnf.interfaces.reconcile import InterfaceState
 from cnf.limiter.source_expiry import SourceTable
 from cnf.metrics import COLLECTORS, Guard, Instruments
 from cnf.state import State

@@ -6,8 +6,8 @@ from typing import Final
 
 import pytest
 
+from cnf.interfaces.stacking import Stacks
 from cnf.kernel.links import ARPHRD_ETHER, Link
-from cnf.stacking import Stacks
 
 # A bond of two NICs, a VLAN device on it, a bridge with that and a veth as ports, and a macvlan on the bridge.
 BRIDGE, NIC, OTHER_NIC, BOND, VLAN, VETH, PEER, MACVLAN = range(1, 9)

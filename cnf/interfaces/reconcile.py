@@ -11,11 +11,11 @@ from structlog.typing import FilteringBoundLogger
 from cnf.abi import UNASSIGNED_INTERFACE
 from cnf.config import Interface
 from cnf.errors import AttachError, CnfError
+from cnf.interfaces.stacking import Stacks, leave_out
+from cnf.interfaces.totals import Tallies
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Link, Links, Mode
-from cnf.stacking import Stacks, leave_out
-from cnf.tallies import Tallies
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ import structlog
 from cnf.abi import INTERFACE_COUNTERS
 from cnf.config import Interface
 from cnf.errors import AttachError
-from cnf.interfaces import Interfaces
+from cnf.interfaces.reconcile import Interfaces
+from cnf.interfaces.totals import REMEMBERED_COUNTERS, REMEMBERED_NAMES, SHOWN, Tallies
 from cnf.kernel.attach import Attached, Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import ARPHRD_ETHER, Link, Links, Program
 from cnf.kernel.maps import Records
-from cnf.tallies import REMEMBERED_COUNTERS, REMEMBERED_NAMES, SHOWN, Tallies
 
 BOND = Link(9, "bond0", ARPHRD_ETHER, 1500, "bond")
 
