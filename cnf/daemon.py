@@ -21,8 +21,8 @@ from cnf import __version__, log, ssh, systemd
 from cnf.config import Settings
 from cnf.control import Control
 from cnf.errors import AttachError, CnfError, KernelError, UnavailableError
-from cnf.event_reader import EventReader
-from cnf.events import Context
+from cnf.events.log import Context
+from cnf.events.reader import EventReader
 from cnf.exposition import Exposition
 from cnf.fixed import keep_fixed
 from cnf.flows.drain import Tracker

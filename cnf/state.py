@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from cnf.config import Settings
 from cnf.errors import UnavailableError
-from cnf.event_reader import EventReader
+from cnf.events.reader import EventReader
 from cnf.flows.ledger import Count
 from cnf.flows.snapshot import Snapshot
 from cnf.flows.top import FlowLabels

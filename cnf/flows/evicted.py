@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cnf.abi import EVENT, FAMILIES, Family
 from cnf.clock import WallClock
-from cnf.events import FLOW_EVICTED, evicted_flows
+from cnf.events.log import FLOW_EVICTED, evicted_flows
 from cnf.flows.columns import FlowColumns, Rows
 
 Records = npt.NDArray[Any]

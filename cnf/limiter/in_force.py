@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from attrs import evolve
 
 from cnf.abi import ENFORCE
-from cnf.events import Dropper
+from cnf.events.log import Dropper
 from cnf.flows.ledger import Count
 from cnf.limiter.handover import Known
 from cnf.limits.confirmation import Pending, RunTime

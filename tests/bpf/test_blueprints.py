@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from cnf.abi import EVENT_KINDS
-from cnf.events import evicted_flows
+from cnf.events.log import evicted_flows
 from cnf.kernel import program
 from cnf.kernel.ring import Ring
 from tests.bpf.compare import XDP_PASS

@@ -16,7 +16,7 @@ import pytest
 from cnf.abi import EVENT_KINDS, Family
 from cnf.clock import Reading, WallClock
 from cnf.config import Flows
-from cnf.events import evicted_flows
+from cnf.events.log import evicted_flows
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.ledger import Count, count_of
 from cnf.kernel import program

@@ -11,8 +11,8 @@ import pytest
 from cnf.arrays import LINE, allot
 from cnf.flows.columns import FlowColumns, Index
 from cnf.flows.evicted import Ended
+from tests.unit.events.test_log import evicted
 from tests.unit.samples import CLOCK, Flow
-from tests.unit.test_events import evicted
 
 MANY = 1 << 16
 LITTLE = 1 << 14

@@ -5,8 +5,8 @@ from __future__ import annotations
 from cnf.abi import Family
 from cnf.clock import WallClock
 from cnf.flows.evicted import Ended
+from tests.unit.events.test_log import evicted, generations
 from tests.unit.samples import CLOCK, JIFFIES, NOW, TICK_NS, Flow
-from tests.unit.test_events import evicted, generations
 
 V6 = Flow(src="2001:db8::1", dst="2001:db8::2")
 SECOND = 10**9 // TICK_NS

@@ -15,7 +15,7 @@ import pytest
 
 from cnf.abi import EVENT, EVENT_KINDS, FAMILIES
 from cnf.clock import WallClock
-from cnf.events import Batch, Context, Dropper, EventLog
+from cnf.events.log import Batch, Context, Dropper, EventLog
 from cnf.flows.query import FIELDS
 from cnf.limits.ruleset import Address
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, TICK_NS, Flow, records

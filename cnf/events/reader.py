@@ -12,7 +12,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import EVENT_KINDS
-from cnf.events import Batch, Context, EventLog
+from cnf.events.log import Batch, Context, EventLog
 from cnf.flows.evicted import Ended
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.program import Datapath
