@@ -19,11 +19,9 @@ from prometheus_client import CollectorRegistry
 
 from cnf import __version__, log, ssh, systemd
 from cnf.config import Settings
-from cnf.control import Control
 from cnf.errors import AttachError, CnfError, KernelError, UnavailableError
 from cnf.events.log import Context
 from cnf.events.reader import EventReader
-from cnf.exposition import Exposition
 from cnf.fixed import keep_fixed
 from cnf.flows.drain import Tracker
 from cnf.flows.top import FlowSeries
@@ -37,13 +35,15 @@ from cnf.kernel.links import Links
 from cnf.kernel.memory import Memory
 from cnf.kernel.program import Datapath
 from cnf.limits.table import Limits
-from cnf.messages import Paths
-from cnf.metrics import Guard, Instruments
-from cnf.reloads import Reloaded, Reloads
+from cnf.server.control import Control
+from cnf.server.http import Web
+from cnf.server.messages import Paths
+from cnf.server.metrics import Guard, Instruments
+from cnf.server.metrics_app import Exposition
+from cnf.server.reloads import Reloaded, Reloads
+from cnf.server.sockets import listen_tcp, listen_unix
+from cnf.server.state import State
 from cnf.signals import LEAVE, Signals
-from cnf.sockets import listen_tcp, listen_unix
-from cnf.state import State
-from cnf.web import Web
 
 if TYPE_CHECKING:
     from cnf.limiter.limiter import Limiter
@@ -269,7 +269,7 @@ class Daemon:
     def _limit_paths(self) -> Paths | None:
         if self._limiter is None:
             return None
-        from cnf.limit_control import LimitControl  # noqa: PLC0415 - as above
+        from cnf.server.limits_control import LimitControl  # noqa: PLC0415 - as above
 
         return LimitControl(self._state, self._limiter).handlers
 

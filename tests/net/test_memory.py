@@ -12,8 +12,8 @@ import pytest
 
 from cnf.cli.footprint import LISTINGS, START_BYTES, daemon_bytes, table_bytes
 from cnf.config import Flows, FlowTable, load
-from cnf.control import Control
 from cnf.limits.table import Limits
+from cnf.server.control import Control
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.net import cgroups
 from tests.net.conftest import Node

@@ -1,4 +1,4 @@
-"""A server of cnf.web in this process, with an application that a test steers, and clients of it."""
+"""A server of cnf.server.http in this process, with an application that a test steers, and clients of it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Final, cast
 
 from structlog.typing import FilteringBoundLogger
 
-from cnf.messages import TEXT, Answer, Paths, Request, RequestError, handler
-from cnf.web import Bounds, Web
+from cnf.server.http import Bounds, Web
+from cnf.server.messages import TEXT, Answer, Paths, Request, RequestError, handler
 
 BLOCK: Final = b"x" * (64 << 10)
 DEFAULT: Final = Bounds()

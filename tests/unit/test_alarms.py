@@ -13,8 +13,8 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cnf.metrics import Guard, Instruments
-from tests.unit.test_metrics import state_of
+from cnf.server.metrics import Guard, Instruments
+from tests.unit.server.test_metrics import state_of
 
 ROOT: Final = Path(__file__).parents[2]
 PROMTOOL: Final = Path(sys.executable).with_name("promtool")

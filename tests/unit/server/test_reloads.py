@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from cnf.errors import UnavailableError, UsageError
-from cnf.reloads import Reloaded, Reloads
+from cnf.server.reloads import Reloaded, Reloads
 
 DONE = Reloaded("the file", ())
 

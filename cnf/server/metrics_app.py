@@ -15,10 +15,10 @@ from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from cnf import __version__
-from cnf.messages import TEXT, Answer, Paths, Request, RequestError, encode, handler
 from cnf.readers import shortened
-from cnf.state import State
-from cnf.web import Bounds
+from cnf.server.http import Bounds
+from cnf.server.messages import TEXT, Answer, Paths, Request, RequestError, encode, handler
+from cnf.server.state import State
 
 SUFFIXES: Final = ("", "_total", "_bucket", "_sum", "_count", "_created")
 """Of a family's samples."""

@@ -12,8 +12,8 @@ from typing import Final
 
 import h11
 
-from cnf.messages import Answer, Request, RequestError, target
-from cnf.sockets import Peer
+from cnf.server.messages import Answer, Request, RequestError, target
+from cnf.server.sockets import Peer
 
 HEAD_BYTES: Final = 64 << 10
 """The longest request line with its headers: a filter may be long."""

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cnf.errors import UsageError
-from cnf.messages import Request
-from cnf.requests import BLOCK, Listing, count, number, output, parameters
+from cnf.server.messages import Request
+from cnf.server.params import BLOCK, Listing, count, number, output, parameters
 
 
 @pytest.mark.parametrize(("text", "meant"), [("", None), ("0", 0), ("7", 7), ("9" * 40, 1 << 32), ("007", 7)])

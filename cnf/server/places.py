@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from cnf.connection import Connection
+from cnf.server.connection import Connection
 
 
 class Places:

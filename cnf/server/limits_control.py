@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cnf import limit_answers
 from cnf.errors import UsageError
 from cnf.limiter.limiter import Limiter
 from cnf.limiter.sources import FIELDS
-from cnf.messages import Answer, Paths, Request, reply
-from cnf.requests import Listing, count, output, parameters
-from cnf.state import State
+from cnf.server import limits_json
+from cnf.server.messages import Answer, Paths, Request, reply
+from cnf.server.params import Listing, count, output, parameters
+from cnf.server.state import State
 
 
 class LimitControl:
@@ -34,7 +34,7 @@ class LimitControl:
 
     def _rules(self, request: Request) -> Answer:
         parameters(request)
-        return reply(limit_answers.rules(self._limiter) | self._denied())
+        return reply(limits_json.rules(self._limiter) | self._denied())
 
     def _change(self, request: Request) -> Answer:
         parameters(request)
@@ -44,12 +44,12 @@ class LimitControl:
             raise UsageError(f"the request is not JSON: {error}") from None
         peer = request.peer
         assert peer is not None  # noqa: S101 - it is a Unix socket
-        return reply(limit_answers.change(self._limiter, body, peer.uid, peer.pid))
+        return reply(limits_json.change(self._limiter, body, peer.uid, peer.pid))
 
     def _sources(self, request: Request) -> Answer:
         asked = parameters(request, "top", "sort", "format")
         form = output(asked)
-        sources, total = limit_answers.sources(self._limiter, asked.get("sort", "over"), count(asked))
+        sources, total = limits_json.sources(self._limiter, asked.get("sort", "over"), count(asked))
         rest = {
             "total": total,
             **self._denied(),
@@ -61,7 +61,7 @@ class LimitControl:
     def _explain(self, request: Request) -> Answer:
         asked = parameters(request, "address", "protocol", "interface")
         words = (asked.get(name, "") for name in ("address", "protocol", "interface"))
-        return reply(limit_answers.explanation(self._limiter, self._state.drained(), *words) | self._denied())
+        return reply(limits_json.explanation(self._limiter, self._state.drained(), *words) | self._denied())
 
     def _denied(self) -> dict[str, Any]:
-        return {"denied": limit_answers.denied(self._limiter, self._state.totals())}
+        return {"denied": limits_json.denied(self._limiter, self._state.totals())}

@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl
 
 from cnf.errors import UsageError
 from cnf.flows.query import to_csv, to_json, to_jsonl
-from cnf.messages import JSON, Answer, Request, encode
 from cnf.readers import shortened
+from cnf.server.messages import JSON, Answer, Request, encode
 
 KINDS: Final = {"json": JSON, "jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 BLOCK: Final = 64 << 10

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cnf.errors import ConfigError, PrivilegeError, UnavailableError
-from cnf.sockets import listen_error, listen_unix, peer_of
+from cnf.server.sockets import listen_error, listen_unix, peer_of
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])

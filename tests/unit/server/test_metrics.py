@@ -15,14 +15,15 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from cnf import config, metrics
+from cnf import config
 from cnf.flows.ledger import Count
 from cnf.flows.snapshot import TableState
 from cnf.flows.top import FlowLabels
 from cnf.interfaces.reconcile import InterfaceState
 from cnf.limiter.source_expiry import SourceTable
-from cnf.metrics import COLLECTORS, Guard, Instruments
-from cnf.state import State
+from cnf.server import metrics
+from cnf.server.metrics import COLLECTORS, Guard, Instruments
+from cnf.server.state import State
 from tests.unit.samples import Flow, Records, interface_counters, snapshot
 
 Collect = Callable[[State], Iterator[Metric]]

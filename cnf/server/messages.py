@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Final, Protocol
 from urllib.parse import unquote
 
-from cnf.sockets import Peer
+from cnf.server.sockets import Peer
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"

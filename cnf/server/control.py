@@ -15,12 +15,12 @@ from structlog.typing import FilteringBoundLogger
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
 from cnf.flows.ledger import Ledger
 from cnf.flows.query import FIELDS, select
-from cnf.messages import Answer, Paths, Request, RequestError, handler, reply
-from cnf.reloads import Reloaded
-from cnf.requests import Listing, count, number, output, parameters
-from cnf.sockets import Peer
-from cnf.state import State
-from cnf.web import Bounds
+from cnf.server.http import Bounds
+from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply
+from cnf.server.params import Listing, count, number, output, parameters
+from cnf.server.reloads import Reloaded
+from cnf.server.sockets import Peer
+from cnf.server.state import State
 
 STATUSES: Final = {
     64: HTTPStatus.BAD_REQUEST,

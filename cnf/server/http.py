@@ -20,10 +20,10 @@ from typing import Final, Self, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
-from cnf.connection import READ, Connection, CutOffError, Patience
-from cnf.messages import Answer, Application, Request, RequestError
-from cnf.places import Places
-from cnf.sockets import peer_of
+from cnf.server.connection import READ, Connection, CutOffError, Patience
+from cnf.server.messages import Answer, Application, Request, RequestError
+from cnf.server.places import Places
+from cnf.server.sockets import peer_of
 
 RETRY: Final = 0.5
 """Seconds until the next try to accept a connection, when there is no descriptor or memory for it."""

@@ -17,8 +17,8 @@ from typing import Final
 
 import pytest
 
-from cnf.connection import BODY_BYTES, HEAD_BYTES, Patience
-from cnf.web import RETRY, Bounds
+from cnf.server.connection import BODY_BYTES, HEAD_BYTES, Patience
+from cnf.server.http import RETRY, Bounds
 from tests.unit.served import PATIENCE, everything, get, headers, serving, status
 
 DESCRIPTORS: Final = Path("/proc/self/fd")
