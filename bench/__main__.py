@@ -27,7 +27,7 @@ from bench import (
 from bench.comparison import Comparison
 from bench.report import Section, verdicts
 from bench.turns import Workers
-from cnf import log
+from cnf.process import log
 
 QUICK: Final = 5
 FULL: Final = 11

@@ -15,12 +15,12 @@ from bench.workloads import AT_RANDOM, ESTABLISHED, IN_TURN, course
 from cnf import config
 from cnf.config import Settings
 from cnf.flows.drain import Tracker
-from cnf.heap import return_large_blocks
 from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel.attach import Attacher
 from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
 from cnf.kernel.program import Blueprint, Datapath, Table
+from cnf.process.gc_tuning import return_large_blocks
 
 FLOWS: Final = 1_000_000
 """A little below MAX_ENTRIES: a full table evicts."""

@@ -15,11 +15,12 @@ from typing import Final, NoReturn
 
 import attrs
 
-from cnf import __version__, config, lock, systemd
+from cnf import __version__, config
 from cnf.errors import CnfError, UsageError
 from cnf.kernel import altnames, pins
 from cnf.kernel.program import Build, plan
-from cnf.signals import LEAVE, Signals
+from cnf.process import lock, systemd
+from cnf.process.signals import LEAVE, Signals
 
 DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
 
@@ -125,8 +126,8 @@ def _build_and_run(
         # Loaded while the child compiles: most of the start-up time.
         import structlog  # noqa: PLC0415 - as said above
 
-        from cnf import log  # noqa: PLC0415
         from cnf.daemon import Daemon  # noqa: PLC0415
+        from cnf.process import log  # noqa: PLC0415
 
         log.configure(settings.log.level, settings.log.format, sys.stderr)
         signals.wait(None, build)

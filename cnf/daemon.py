@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from prometheus_client import CollectorRegistry
 
-from cnf import __version__, log, ssh, systemd
+from cnf import __version__
 from cnf.config import Settings
 from cnf.errors import AttachError, CnfError, KernelError, UnavailableError
 from cnf.events.log import Context
@@ -26,7 +26,6 @@ from cnf.fixed import keep_fixed
 from cnf.flows.drain import Tracker
 from cnf.flows.top import FlowSeries
 from cnf.handover import Handover
-from cnf.heap import collect, collect_early, return_large_blocks
 from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel import capabilities, pins
 from cnf.kernel.attach import Attacher
@@ -35,6 +34,9 @@ from cnf.kernel.links import Links
 from cnf.kernel.memory import Memory
 from cnf.kernel.program import Datapath
 from cnf.limits.table import Limits
+from cnf.process import log, ssh_clients, systemd
+from cnf.process.gc_tuning import collect, collect_early, return_large_blocks
+from cnf.process.signals import LEAVE, Signals
 from cnf.server.control import Control
 from cnf.server.http import Web
 from cnf.server.messages import Paths
@@ -43,7 +45,6 @@ from cnf.server.metrics_app import Exposition
 from cnf.server.reloads import Reloaded, Reloads
 from cnf.server.sockets import listen_tcp, listen_unix
 from cnf.server.state import State
-from cnf.signals import LEAVE, Signals
 
 if TYPE_CHECKING:
     from cnf.limiter.limiter import Limiter
@@ -174,7 +175,7 @@ class Daemon:
             if now >= next_reconcile:
                 self._reconcile()
                 if self._limiter:
-                    self._limiter.look_at(ssh.sessions())
+                    self._limiter.look_at(ssh_clients.sessions())
                 collect()  # what netlink's messages and reloads have left, before it is in the way of what stays
                 next_reconcile = now + RECONCILE_INTERVAL
             if now >= next_drain:
@@ -204,9 +205,9 @@ class Daemon:
             return
         from cnf.limiter.limiter import Limiter  # noqa: PLC0415 - half a megabyte that others need not have
 
-        limiter = Limiter(self._datapath, limits, ssh.clients(), self._memory, self._interfaces.tallies.seats())
+        limiter = Limiter(self._datapath, limits, ssh_clients.clients(), self._memory, self._interfaces.tallies.seats())
         stack.callback(limiter.close)
-        limiter.look_at(ssh.sessions())
+        limiter.look_at(ssh_clients.sessions())
         self._limiter = self._state.limiter = self._interfaces.seating = limiter
 
     def _event_reader(self, stack: contextlib.ExitStack) -> EventReader | None:
@@ -361,7 +362,7 @@ class Daemon:
                 self._load(), self._settings, self._log, limiter=self._limiter is not None
             )
             if self._limiter:  # the one part that can still be refused, so the first
-                self._limiter.reload(settings.limits or NO_LIMITS, ssh.clients())
+                self._limiter.reload(settings.limits or NO_LIMITS, ssh_clients.clients())
         except CnfError as error:
             self._instruments.reload_successful.set(0)
             self._log.error("reload refused, the settings stay as they were", error=str(error))

@@ -6,13 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
-from cnf import lock
 from cnf.cli.client import Client
 from cnf.cli.units import printable
 from cnf.errors import AttachError, CnfError, PrivilegeError, UnavailableError
 from cnf.kernel import capabilities, pins
 from cnf.kernel.leavings import take_back
 from cnf.kernel.links import Links
+from cnf.process import lock
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -28,7 +28,7 @@ from cnf.errors import SHOWN_PROBLEMS, CnfError, ConfigError, PrivilegeError, Un
 try:
     import attrs
 
-    from cnf import config, lock
+    from cnf import config
     from cnf.cli import unit
     from cnf.cli.endpoints import PATIENCE, judge_control, judge_metrics
     from cnf.cli.footprint import Room, judge_memory
@@ -38,6 +38,7 @@ try:
     from cnf.kernel.program import LimiterSize, load, plan
     from cnf.limits.state_file import load as load_overrides
     from cnf.limits.table import Limits
+    from cnf.process import lock
 except ImportError as error:
     remedy = "install cnf with all that it depends on: sudo sh deploy/setup.sh"
     raise UnavailableError(f"{sys.executable} lacks a part of cnf: {error} ({remedy})") from error

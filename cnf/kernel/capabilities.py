@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
-from cnf import systemd
 from cnf.errors import KernelError
+from cnf.process import systemd
 
 # Numbers of linux/capability.h
 NEEDED: Final = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}

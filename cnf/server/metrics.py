@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import DROP_REASONS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
 from cnf.flows.top import FlowLabels
-from cnf.log import lost_lines, suppressed_lines
+from cnf.process.log import lost_lines, suppressed_lines
 from cnf.server.state import State
 
 DRAIN_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from cnf import ssh
 from cnf.addresses import unmapped
 from cnf.flows.filter.values import prefix_of
 from cnf.limits.table import LIMITS
+from cnf.process import ssh_clients
 from cnf.readers import RefusedError
 
 
@@ -76,6 +76,6 @@ def test_all_mapped_addresses_are_no_prefix() -> None:
 def test_clients_over_ssh_are_known_by_their_ipv4_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a process that was started over SSH, and of a command."""
     monkeypatch.setenv("SSH_CONNECTION", "::ffff:192.0.2.1 1 ::ffff:192.0.2.2 22")
-    monkeypatch.setattr(ssh, "LIBRARY", "no-such-library.so")
-    assert ssh.clients() == (ip_network("192.0.2.1/32"),)
-    assert ip_address("192.0.2.1") in ssh.clients()[0]
+    monkeypatch.setattr(ssh_clients, "LIBRARY", "no-such-library.so")
+    assert ssh_clients.clients() == (ip_network("192.0.2.1/32"),)
+    assert ip_address("192.0.2.1") in ssh_clients.clients()[0]

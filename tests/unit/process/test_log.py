@@ -1,4 +1,4 @@
-"""Promises of cnf.log, kept on real descriptors: files, pipes, a terminal and /dev/full."""
+"""Promises of cnf.process.log, kept on real descriptors: files, pipes, a terminal and /dev/full."""
 
 import fcntl
 import gc
@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 import structlog
 
-from cnf import log
 from cnf.config import LogFormat, LogLevel
+from cnf.process import log
 
 EVENT: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -9,7 +9,7 @@ from typing import Final
 SCRIPT: Final = """
 import gc
 import weakref
-from cnf.heap import collect_early
+from cnf.process.gc_tuning import collect_early
 
 class Cycle:
     def __init__(self):

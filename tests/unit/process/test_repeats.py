@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.repeats import BURST, MOST_KINDS, PER_SECOND, Repeats
+from cnf.process.repeats import BURST, MOST_KINDS, PER_SECOND, Repeats
 
 
 def test_a_flood_is_a_burst_and_then_a_trickle() -> None:

@@ -24,9 +24,9 @@ from structlog.processors import ExceptionRenderer, JSONRenderer
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, ExcInfo, Processor
 
-from cnf import systemd
 from cnf.config import LogFormat, LogLevel
-from cnf.repeats import Repeats
+from cnf.process import systemd
+from cnf.process.repeats import Repeats
 
 PATIENCE: Final = 0.05
 """Seconds that a line waits for a reader who is behind."""

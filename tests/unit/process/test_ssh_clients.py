@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cnf import ssh
+from cnf.process import ssh_clients
 
 
 @pytest.fixture(autouse=True)
 def _no_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out who is really logged in on this machine."""
-    monkeypatch.setattr(ssh, "LIBRARY", "there-is-no-such-library.so")
+    monkeypatch.setattr(ssh_clients, "LIBRARY", "there-is-no-such-library.so")
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_the_client_of_the_connection_that_started_this(
     """It is the first word of SSH_CONNECTION, as a packet from there has it."""
     monkeypatch.setenv("SSH_CONNECTION", connection)
 
-    assert ssh.clients() == (ip_network(client),)
+    assert ssh_clients.clients() == (ip_network(client),)
 
 
 @pytest.mark.parametrize("connection", ["", "UNKNOWN 65535 UNKNOWN 65535", "rubbish", "192.0.2.300 1 2 3"])
@@ -39,19 +39,19 @@ def test_what_is_no_address_protects_nobody(monkeypatch: pytest.MonkeyPatch, con
     """Rubbish in the environment is no error: it is another program's."""
     monkeypatch.setenv("SSH_CONNECTION", connection)
 
-    assert ssh.clients() == ()
+    assert ssh_clients.clients() == ()
 
 
 def test_without_logind_nobody_knows_who_is_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No answer is not the answer that nobody is."""
-    monkeypatch.setattr(ssh, "SESSIONS", tmp_path / "missing")
-    assert ssh.sessions() is None
-    monkeypatch.setattr(ssh, "SESSIONS", tmp_path)
-    assert ssh.sessions() == ()
+    monkeypatch.setattr(ssh_clients, "SESSIONS", tmp_path / "missing")
+    assert ssh_clients.sessions() is None
+    monkeypatch.setattr(ssh_clients, "SESSIONS", tmp_path)
+    assert ssh_clients.sessions() == ()
 
 
 def test_logind_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether there are sessions or none, the library's answer is taken without harm."""
     monkeypatch.undo()
 
-    assert isinstance(ssh.clients(), tuple)
+    assert isinstance(ssh_clients.clients(), tuple)

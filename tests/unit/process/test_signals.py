@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cnf.signals import Signals
+from cnf.process.signals import Signals
 
 FOREVER = 60.0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cnf import systemd
+from cnf.process import systemd
 
 
 @pytest.fixture

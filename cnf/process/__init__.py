@@ -1,0 +1,1 @@
+"""The process: signals, systemd, the lock, the log, the garbage collector."""
