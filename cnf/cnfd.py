@@ -126,7 +126,7 @@ def _build_and_run(
         # Loaded while the child compiles: most of the start-up time.
         import structlog  # noqa: PLC0415 - as said above
 
-        from cnf.daemon import Daemon  # noqa: PLC0415
+        from cnf.daemon.daemon import Daemon  # noqa: PLC0415
         from cnf.process import log  # noqa: PLC0415
 
         log.configure(settings.log.level, settings.log.format, sys.stderr)

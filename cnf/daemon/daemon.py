@@ -19,13 +19,13 @@ from prometheus_client import CollectorRegistry
 
 from cnf import __version__
 from cnf.config import Settings
+from cnf.daemon.handover import Handover
+from cnf.daemon.reload import keep_fixed
 from cnf.errors import AttachError, CnfError, KernelError, UnavailableError
 from cnf.events.log import Context
 from cnf.events.reader import EventReader
-from cnf.fixed import keep_fixed
 from cnf.flows.drain import Tracker
 from cnf.flows.top import FlowSeries
-from cnf.handover import Handover
 from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel import capabilities, pins
 from cnf.kernel.attach import Attacher

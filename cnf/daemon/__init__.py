@@ -1,0 +1,1 @@
+"""The daemon: composition of all parts, the start-up list, the loop, reload and handover."""
