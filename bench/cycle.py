@@ -10,8 +10,8 @@ import attrs
 
 from bench.report import Bar, Section
 from bench.table import FLOWS, Filled
+from cnf.datapath.build import Table
 from cnf.flows.top import FlowSeries
-from cnf.kernel.program import Table
 
 CHANGED: Final = FLOWS // 10
 EXPIRING: Final = FLOWS // 20

@@ -16,11 +16,11 @@ from bench.report import Bar, Section
 from bench.table import FLOWS, Filled
 from cnf.abi import FLOW4_BUCKET, FLOW4_KEY, FLOW_VALUE
 from cnf.clock import Reading, WallClock
+from cnf.datapath.build import Table, tick_ns
+from cnf.datapath.cache import Cache, Memory
+from cnf.datapath.counters import TableCounters
 from cnf.flows.drain import TABLES
-from cnf.kernel.cache import Cache, Memory
-from cnf.kernel.counters import TableCounters
 from cnf.kernel.maps import BATCH, FlowMap
-from cnf.kernel.program import Table, tick_ns
 
 SOURCE: Final = Path(__file__).parent / "walk.c"
 READING: Final = Bar("reading, over the C loop", 0.30, 0.10, "C loop")

@@ -10,9 +10,9 @@ from typing import Final, Literal, NamedTuple
 
 from bench import limited, wire
 from cnf.clock import in_ticks
-from cnf.kernel.cache import FlowSettings
-from cnf.kernel.counters import InterfaceCounters
-from cnf.kernel.program import Blueprint, Build, Datapath, LimiterSize, Table, tick_ns
+from cnf.datapath.build import Blueprint, Build, Datapath, LimiterSize, Table, tick_ns
+from cnf.datapath.cache import FlowSettings
+from cnf.datapath.counters import InterfaceCounters
 
 Program = Literal["bare", "parse", "naive", "cnf"]
 

@@ -14,12 +14,12 @@ from bench.subjects import BARE, MAX_ENTRIES, TABLES, build
 from bench.workloads import AT_RANDOM, ESTABLISHED, IN_TURN, course
 from cnf import config
 from cnf.config import Settings
+from cnf.datapath.build import Blueprint, Datapath, Table
+from cnf.datapath.counters import InterfaceCounters
 from cnf.flows.drain import Tracker
 from cnf.interfaces.reconcile import Interfaces
-from cnf.kernel.attach import Attacher
-from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
-from cnf.kernel.program import Blueprint, Datapath, Table
+from cnf.kernel.xdp import Attacher
 from cnf.process.gc_tuning import return_large_blocks
 
 FLOWS: Final = 1_000_000

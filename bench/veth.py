@@ -12,10 +12,10 @@ from bench.limited import DROPPED
 from bench.report import Bar, Figure, Section
 from bench.subjects import Subjects
 from bench.workloads import AT_RANDOM, ESTABLISHED, FLOWS_512K, IN_TURN, course
+from cnf.datapath.build import Table
+from cnf.datapath.counters import InterfaceCounters
 from cnf.kernel import libbpf
-from cnf.kernel.attach import Attacher
-from cnf.kernel.counters import InterfaceCounters
-from cnf.kernel.program import Table
+from cnf.kernel.xdp import Attacher
 
 FRAMES: Final = 1 << 16
 BARE: Final = "bare pass"

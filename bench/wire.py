@@ -13,8 +13,8 @@ from typing import Final
 
 from bench import calls
 from cnf.kernel import libbpf
-from cnf.kernel.attach import Attacher
 from cnf.kernel.links import ARPHRD_ETHER, Link
+from cnf.kernel.xdp import Attacher
 
 SENDER: Final = "bench0"
 SENDER_IFINDEX: Final = 1001  # as in bare.c

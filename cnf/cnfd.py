@@ -16,9 +16,9 @@ from typing import Final, NoReturn
 import attrs
 
 from cnf import __version__, config
+from cnf.datapath.build import Build, plan
 from cnf.errors import CnfError, UsageError
 from cnf.kernel import altnames, pins
-from cnf.kernel.program import Build, plan
 from cnf.process import lock, systemd
 from cnf.process.signals import LEAVE, Signals
 

@@ -341,7 +341,7 @@ struct event {
 	struct flow_value value; /* of a flow */
 };
 
-/* daemon_memory: page 0 says where the document is, see cnf/kernel/memory.py; two banks share the other pages. With a
+/* daemon_memory: page 0 says where the document is, see cnf/datapath/daemon_memory.py; two banks share the other pages. With a
  * limiter there are more. */
 #define CNF_MEMORY_PAGES 513
 

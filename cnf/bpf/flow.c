@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Entry points. cnf.kernel.compile builds this file with
+ * Entry points. cnf.datapath.compile builds this file with
  *   CNF_CACHE        tables of flows and sources: 1 caches of the program's own, 0 LRU hashes of the kernel
  *   CNF_MAX_ENTRIES  flows a table can hold
  *   CNF_MAX_INTERFACES interfaces that can have counters

@@ -33,9 +33,9 @@ try:
     from cnf.cli.endpoints import PATIENCE, judge_control, judge_metrics
     from cnf.cli.footprint import Room, judge_memory
     from cnf.cli.judgement import judge_interfaces
+    from cnf.datapath.build import LimiterSize, load, plan
     from cnf.kernel import altnames, capabilities, pins, probe
     from cnf.kernel.nics import nics
-    from cnf.kernel.program import LimiterSize, load, plan
     from cnf.limits.state_file import load as load_overrides
     from cnf.limits.table import Limits
     from cnf.process import lock

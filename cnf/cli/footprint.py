@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 from cnf import config
 from cnf.cli.findings import Finding
 from cnf.cli.units import size
-from cnf.kernel import sizes
-from cnf.kernel.program import plan
+from cnf.datapath import sizes
+from cnf.datapath.build import plan
 from cnf.limits.table import Limits
 
 START_BYTES: Final = 90_000_000

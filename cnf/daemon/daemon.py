@@ -21,6 +21,9 @@ from cnf import __version__
 from cnf.config import Settings
 from cnf.daemon.handover import Handover
 from cnf.daemon.reload import keep_fixed
+from cnf.datapath.build import Datapath
+from cnf.datapath.counters import InterfaceCounters
+from cnf.datapath.daemon_memory import Memory
 from cnf.errors import AttachError, CnfError, KernelError, UnavailableError
 from cnf.events.log import Context
 from cnf.events.reader import EventReader
@@ -28,11 +31,8 @@ from cnf.flows.drain import Tracker
 from cnf.flows.top import FlowSeries
 from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel import capabilities, pins
-from cnf.kernel.attach import Attacher
-from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Links
-from cnf.kernel.memory import Memory
-from cnf.kernel.program import Datapath
+from cnf.kernel.xdp import Attacher
 from cnf.limits.table import Limits
 from cnf.process import log, ssh_clients, systemd
 from cnf.process.gc_tuning import collect, collect_early, return_large_blocks

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from cnf.datapath.daemon_memory import Document, Memory
 from cnf.errors import MapError
-from cnf.kernel.memory import Document, Memory
 from cnf.kernel.pins import UnreadableError
 
 

@@ -12,10 +12,10 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import EVENT_KINDS
+from cnf.datapath.build import Datapath
 from cnf.events.log import Batch, Context, EventLog
 from cnf.flows.evicted import Ended
 from cnf.kernel.maps import CounterArray
-from cnf.kernel.program import Datapath
 from cnf.kernel.ring import Ring
 
 PAUSE: Final = 0.05

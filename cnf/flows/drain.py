@@ -8,14 +8,14 @@ from typing import Final
 from cnf.abi import FAMILIES
 from cnf.clock import Clock, Reading
 from cnf.config import Flows
+from cnf.datapath.build import Datapath, Table, tick_ns
+from cnf.datapath.counters import TableCounters
+from cnf.datapath.daemon_memory import Document
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.flow_hash import HashTable
 from cnf.flows.ledger import count_of, settle, total
 from cnf.flows.snapshot import Snapshot
 from cnf.interfaces.reconcile import Interfaces
-from cnf.kernel.counters import TableCounters
-from cnf.kernel.memory import Document
-from cnf.kernel.program import Datapath, Table, tick_ns
 
 TABLES: Final[dict[Table, type[CacheTable | HashTable]]] = {"cache": CacheTable, "lru_hash": HashTable}
 

@@ -10,12 +10,12 @@ from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import UNASSIGNED_INTERFACE
 from cnf.config import Interface
+from cnf.datapath.counters import InterfaceCounters
 from cnf.errors import AttachError, CnfError
 from cnf.interfaces.stacking import Stacks, leave_out
 from cnf.interfaces.totals import Tallies
-from cnf.kernel.attach import Attacher
-from cnf.kernel.counters import InterfaceCounters
 from cnf.kernel.links import Link, Links, Mode
+from cnf.kernel.xdp import Attacher
 
 
 @dataclass(frozen=True, slots=True)

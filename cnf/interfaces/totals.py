@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import INTERFACE_COUNTERS, UNASSIGNED_INTERFACE
-from cnf.kernel.counters import UNASSIGNED, InterfaceCounters
-from cnf.kernel.memory import Document
+from cnf.datapath.counters import UNASSIGNED, InterfaceCounters
+from cnf.datapath.daemon_memory import Document
 
 Counters = npt.NDArray[Any]
 """INTERFACE_COUNTERS, shape ()."""

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 
 from cnf.errors import AttachError, MapError
 from cnf.kernel import libbpf, pins
-from cnf.kernel.attach import Attacher
 from cnf.kernel.links import Link, Links
+from cnf.kernel.xdp import Attacher
 
 PROGRAM: Final = "cnf_ingress"
 MAP: Final = "table_counters"

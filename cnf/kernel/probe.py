@@ -21,11 +21,11 @@ from typing import Final
 import numpy as np
 
 from cnf.abi import FLOW4_KEY, FLOW_VALUE
+from cnf.datapath.build import BCC_REMEDY
 from cnf.errors import MapError, UnavailableError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import FlowMap
 from cnf.kernel.pins import BPFFS
-from cnf.kernel.program import BCC_REMEDY
 
 # linux/bpf.h, linux/bpf_common.h
 BPF_MAP_TYPE_LRU_HASH: Final = 9

@@ -15,12 +15,12 @@ from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import VERDICTS
 from cnf.clock import WallClock
+from cnf.datapath.build import Datapath, tick_ns
+from cnf.datapath.daemon_memory import Document, FullError, Memory
 from cnf.errors import CnfError, ConfigError
 from cnf.flows.ledger import Count
 from cnf.kernel.maps import Records
-from cnf.kernel.memory import Document, FullError, Memory
 from cnf.kernel.pins import UnreadableError
-from cnf.kernel.program import Datapath, tick_ns
 from cnf.limiter.handover import Known, from_json, to_json
 from cnf.limiter.in_force import InForce, Look, logged_in, protecting, relative_to, waiting
 from cnf.limiter.maps import NO_RULE_SET, LimiterMaps

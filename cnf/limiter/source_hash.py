@@ -8,7 +8,7 @@ import numpy as np
 
 from cnf.abi import LIMIT_SOURCE, Family
 from cnf.clock import WallClock
-from cnf.kernel.counters import TableCounters
+from cnf.datapath.counters import TableCounters
 from cnf.kernel.maps import FlowMap, Records
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_expiry import RuleOf, SourceDrain, SourceTable, has_bucket, idle

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import CACHE_SECRETS, FAMILIES, SECRETS, Family
-from cnf.kernel import libbpf, program
+from cnf.datapath import build
+from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, Records
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import SIZE, Limited
@@ -32,7 +33,7 @@ Flows = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class ChangingBlueprint(program.Blueprint):
+class ChangingBlueprint(build.Blueprint):
     """That of changing.c, which has two maps more."""
 
     source: Path = SOURCE
@@ -51,10 +52,10 @@ class ChangingBlueprint(program.Blueprint):
 class Changing:
     """A datapath and its list."""
 
-    def __init__(self, table: program.Table, max_entries: int, *, limiter: bool = False) -> None:
+    def __init__(self, table: build.Table, max_entries: int, *, limiter: bool = False) -> None:
         """Load it; a cache has the same secrets each time, and so puts the same flows in the same place."""
         blueprint = ChangingBlueprint(max_entries, table, limiter=SIZE if limiter else None)
-        loaded = program.load(blueprint)
+        loaded = build.load(blueprint)
         self.datapath = Limited(loaded) if limiter else Datapath(loaded)
         if table == "cache":
             secrets = np.zeros((), CACHE_SECRETS)

@@ -14,9 +14,10 @@ from cnf.abi import (
     VLAN_PRESENT,
     Family,
 )
+from cnf.datapath import build
+from cnf.datapath.counters import InterfaceCounters, TableCounters
 from cnf.flows.ledger import Count
-from cnf.kernel import libbpf, program
-from cnf.kernel.counters import InterfaceCounters, TableCounters
+from cnf.kernel import libbpf
 from cnf.kernel.maps import Records
 from tests.bpf.reference import Key, Value
 from tests.bpf.tables import let_none_expire, tables_of
@@ -34,7 +35,7 @@ class Datapath:
 
     ifindex = LOOPBACK
 
-    def __init__(self, loaded: program.Datapath) -> None:
+    def __init__(self, loaded: build.Datapath) -> None:
         """Give the loopback interface its counters."""
         self.loaded = loaded
         self.tables = tables_of(loaded)
@@ -104,21 +105,21 @@ def _key(family: Family, key: Records) -> Key:
     )
 
 
-def only(table: program.Table) -> pytest.MarkDecorator:
+def only(table: build.Table) -> pytest.MarkDecorator:
     """Mark a test of what holds for tables of one kind, and not of the other."""
     return pytest.mark.parametrize("table", [table], indirect=True)
 
 
 @pytest.fixture(scope="session", params=TABLES)
-def table(request: pytest.FixtureRequest) -> program.Table:
+def table(request: pytest.FixtureRequest) -> build.Table:
     """Have every test run on tables of either kind."""
-    return cast("program.Table", request.param)
+    return cast("build.Table", request.param)
 
 
 @pytest.fixture(scope="session")
-def loaded(table: program.Table) -> Iterator[Datapath]:
+def loaded(table: build.Table) -> Iterator[Datapath]:
     """Load the program once."""
-    datapath = program.load(program.Blueprint(65536, table))
+    datapath = build.load(build.Blueprint(65536, table))
     yield Datapath(datapath)
     datapath.close()
 
@@ -131,9 +132,9 @@ def datapath(loaded: Datapath) -> Datapath:
 
 
 @pytest.fixture(scope="session")
-def small_loaded(table: program.Table) -> Iterator[Datapath]:
+def small_loaded(table: build.Table) -> Iterator[Datapath]:
     """Load the program once with tables that are soon full."""
-    datapath = program.load(program.Blueprint(SMALL_TABLE, table))
+    datapath = build.load(build.Blueprint(SMALL_TABLE, table))
     yield Datapath(datapath)
     datapath.close()
 
@@ -146,7 +147,7 @@ def small_datapath(small_loaded: Datapath) -> Datapath:
 
 
 @pytest.fixture(scope="session")
-def limited_loaded(table: program.Table) -> Iterator[Limited]:
+def limited_loaded(table: build.Table) -> Iterator[Limited]:
     """Load the program with a limiter once."""
     from tests.bpf.limited import load  # noqa: PLC0415 - it builds on Datapath
 
@@ -163,7 +164,7 @@ def limited(limited_loaded: Limited) -> Limited:
 
 
 @pytest.fixture(scope="session")
-def clocked(table: program.Table) -> Iterator[Clocked]:
+def clocked(table: build.Table) -> Iterator[Clocked]:
     """Load the program whose clocks are an input once; a test, or each of its examples, begins with ``start()``."""
     from tests.bpf.limited import load_clocked  # noqa: PLC0415 - it builds on Datapath
 

@@ -12,8 +12,9 @@ from typing import Any, Final
 import numpy as np
 
 from cnf.abi import DROP_REASONS, LIMIT4_PREFIX, LIMIT6_PREFIX, VERDICTS, Family
+from cnf.datapath import build
 from cnf.flows.ledger import Count
-from cnf.kernel import libbpf, program
+from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, Records
 from cnf.limiter.maps import LimiterMaps
 from cnf.limits.layout import Bank, lay_out, no_rules, parameters
@@ -23,7 +24,7 @@ from tests.bpf.conftest import LOOPBACK, Datapath
 from tests.bpf.tables import sources_of
 
 XDP_DROP: Final = 1
-SIZE: Final = program.LimiterSize(sources=4096, rules=64, prefixes=1024)
+SIZE: Final = build.LimiterSize(sources=4096, rules=64, prefixes=1024)
 FLOWS: Final = 4096
 TICK_NS: Final = 4_000_000
 UPTIME_NS: Final = 1_000_000_000
@@ -51,12 +52,12 @@ class Maps(LimiterMaps):
 class Limited(Datapath):
     """A program with a limiter; at first it has no rules."""
 
-    def __init__(self, loaded: program.Datapath) -> None:
+    def __init__(self, loaded: build.Datapath) -> None:
         """Give the loopback interface its counters."""
         super().__init__(loaded)
         assert loaded.blueprint.limiter
         self.size = loaded.blueprint.limiter
-        self.tick_ns = program.tick_ns()
+        self.tick_ns = build.tick_ns()
         self.maps = Maps(loaded.maps, self.size.rules)
         self.sources_by_family = sources_of(loaded)
         self._numbering = no_rules(self.size.rules)
@@ -163,7 +164,7 @@ class Limited(Datapath):
 class Clocked(Limited):
     """A program whose clocks show what the test sets, on a kernel whose ticks are as long as it says."""
 
-    def __init__(self, loaded: program.Datapath) -> None:
+    def __init__(self, loaded: build.Datapath) -> None:
         """Let it be the time of ``reset()``."""
         super().__init__(loaded)
         self._clock = Array("test_clock", loaded.maps["test_clock"], np.dtype("<u8"))
@@ -196,7 +197,7 @@ class Clocked(Limited):
             self.tick_ns = TICK_NS
 
 
-class ClockedBlueprint(program.Blueprint):
+class ClockedBlueprint(build.Blueprint):
     """That of clocked.c, which has a map more."""
 
     @property
@@ -205,11 +206,11 @@ class ClockedBlueprint(program.Blueprint):
         return (*super().maps, "test_clock")
 
 
-def load(table: program.Table, size: program.LimiterSize = SIZE, *, ipv6: bool = True) -> Limited:
+def load(table: build.Table, size: build.LimiterSize = SIZE, *, ipv6: bool = True) -> Limited:
     """Load the program with a limiter."""
-    return Limited(program.load(program.Blueprint(FLOWS, table, ipv6=ipv6, limiter=size)))
+    return Limited(build.load(build.Blueprint(FLOWS, table, ipv6=ipv6, limiter=size)))
 
 
-def load_clocked(table: program.Table) -> Clocked:
+def load_clocked(table: build.Table) -> Clocked:
     """Load the program whose clocks are an input."""
-    return Clocked(program.load(ClockedBlueprint(FLOWS, table, limiter=SIZE, source=CLOCKED)))
+    return Clocked(build.load(ClockedBlueprint(FLOWS, table, limiter=SIZE, source=CLOCKED)))

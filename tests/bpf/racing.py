@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from cnf.kernel import program
+from cnf.datapath import build
 from cnf.kernel.maps import Array, Records
 from tests.bpf.limited import FLOWS, SIZE, Clocked, ClockedBlueprint
 from tests.bpf.tables import CacheEntries
@@ -75,7 +75,7 @@ class Racing(Clocked):
 
     def __init__(self) -> None:
         """Load it, with tables that are caches."""
-        loaded = program.load(RacingBlueprint(FLOWS, "cache", limiter=SIZE, source=SOURCE))
+        loaded = build.load(RacingBlueprint(FLOWS, "cache", limiter=SIZE, source=SOURCE))
         super().__init__(loaded)
         self._acts = Array("test_acts", loaded.maps["test_acts"], ACT)
         self._passes = Array("test_passes", loaded.maps["test_passes"], np.dtype("<u8"))

@@ -9,10 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from cnf.abi import DROPS, FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
+from cnf.datapath import build
+from cnf.datapath.cache import Cache, FlowSettings, Memory, Secrets, bucket_of
 from cnf.flows.flow_cache import BUCKETS
 from cnf.flows.flow_hash import KEYS
-from cnf.kernel import program
-from cnf.kernel.cache import Cache, FlowSettings, Memory, Secrets, bucket_of
 from cnf.kernel.maps import FlowMap, Records
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_cache import BUCKETS as SOURCE_BUCKETS
@@ -132,7 +132,7 @@ def _mapped(memory: Memory, fds: Mapping[str, int]) -> Records:
     return np.frombuffer(whole, memory.value, memory.size)
 
 
-def tables_of(loaded: program.Datapath) -> dict[Family, HashEntries | CacheFlows]:
+def tables_of(loaded: build.Datapath) -> dict[Family, HashEntries | CacheFlows]:
     """Return the flow tables of a datapath, by family."""
     families = FAMILIES[: 1 + loaded.blueprint.ipv6]
     if loaded.blueprint.table == "cache":
@@ -141,7 +141,7 @@ def tables_of(loaded: program.Datapath) -> dict[Family, HashEntries | CacheFlows
     return {family: HashEntries(name, loaded.maps[name], KEYS[family], FLOW_VALUE) for family, name in names.items()}
 
 
-def sources_of(loaded: program.Datapath) -> dict[Family, HashEntries | CacheSlots]:
+def sources_of(loaded: build.Datapath) -> dict[Family, HashEntries | CacheSlots]:
     """Return the tables of sources of a datapath, by family."""
     families = FAMILIES[: 1 + loaded.blueprint.ipv6]
     if loaded.blueprint.table == "cache":
@@ -153,7 +153,7 @@ def sources_of(loaded: program.Datapath) -> dict[Family, HashEntries | CacheSlot
     }
 
 
-def let_none_expire(loaded: program.Datapath) -> None:
+def let_none_expire(loaded: build.Datapath) -> None:
     """Have no flow be over, however long it has been idle; a hash's flows are over when somebody deletes them."""
     if loaded.blueprint.table == "cache":
         FlowSettings(loaded.maps).write(NEVER, NEVER)

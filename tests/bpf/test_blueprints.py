@@ -9,8 +9,8 @@ from typing import Final
 import pytest
 
 from cnf.abi import EVENT_KINDS
+from cnf.datapath import build
 from cnf.events.log import evicted_flows
-from cnf.kernel import program
 from cnf.kernel.ring import Ring
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import Datapath
@@ -32,16 +32,16 @@ LAYERS: Final[dict[str, tuple[Layer, ...]]] = {
     "vlan": (VLAN(5), IPv4(), UDP()),
     "vlan, ipv6": (VLAN(5), IPv6(), TCP()),
 }
-STORES: Final[tuple[tuple[program.Table, bool], ...]] = (("cache", False), ("cache", True), ("lru_hash", False))
+STORES: Final[tuple[tuple[build.Table, bool], ...]] = (("cache", False), ("cache", True), ("lru_hash", False))
 """Tables, and whether the flows that they let go are told of: plan() has that of a cache only."""
 SWITCHES: Final = (True, False)
 ALL: Final = [
-    program.Blueprint(FLOWS, table, ipv6=ipv6, vlan=vlan, limiter=limiter, evicted_records=evicted)
+    build.Blueprint(FLOWS, table, ipv6=ipv6, vlan=vlan, limiter=limiter, evicted_records=evicted)
     for (table, evicted), limiter, ipv6, vlan in product(STORES, (None, SIZE), SWITCHES, SWITCHES)
 ]
 
 
-def name(blueprint: program.Blueprint) -> str:
+def name(blueprint: build.Blueprint) -> str:
     """Return what is compiled in."""
     parts = {
         "limits": blueprint.limiter,
@@ -53,9 +53,9 @@ def name(blueprint: program.Blueprint) -> str:
 
 
 @pytest.mark.parametrize("blueprint", ALL, ids=name)
-def test_it_loads_and_does_all_that_it_has(blueprint: program.Blueprint) -> None:
+def test_it_loads_and_does_all_that_it_has(blueprint: build.Blueprint) -> None:
     """The kernel takes it; packets count, and where it has limits and evicted records, those do as they should."""
-    loaded = program.load(blueprint)
+    loaded = build.load(blueprint)
     try:
         if blueprint.limiter:
             limited = Limited(loaded)

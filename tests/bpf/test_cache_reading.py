@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from cnf.abi import FAMILIES, WAYS, Family
+from cnf.datapath.cache import TRIES, Block, Cache, Memory, Secrets, Words
 from cnf.flows.flow_cache import BUCKETS
-from cnf.kernel.cache import TRIES, Block, Cache, Memory, Secrets, Words
 from tests.bpf.conftest import only
 from tests.bpf.limited import Clocked
 from tests.bpf.tables import CacheFlows

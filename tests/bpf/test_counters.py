@@ -9,9 +9,9 @@ import pytest
 
 from cnf.abi import PROTOCOL_LABELS
 from cnf.config import MAX_INTERFACES
+from cnf.datapath.build import PLACES_AN_INTERFACE
+from cnf.datapath.counters import UNASSIGNED, InterfaceCounters
 from cnf.errors import AttachError
-from cnf.kernel.counters import UNASSIGNED, InterfaceCounters
-from cnf.kernel.program import PLACES_AN_INTERFACE
 from tests.bpf.conftest import LOOPBACK, Datapath
 from tests.bpf.packets import ARP, UDP, IPv4, frame
 

@@ -16,11 +16,11 @@ import pytest
 from cnf.abi import EVENT_KINDS, Family
 from cnf.clock import Reading, WallClock
 from cnf.config import Flows
+from cnf.datapath import build
+from cnf.datapath.cache import FlowSettings
 from cnf.events.log import evicted_flows
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.ledger import Count, count_of
-from cnf.kernel import program
-from cnf.kernel.cache import FlowSettings
 from cnf.kernel.maps import CounterArray, Records
 from cnf.kernel.ring import Ring
 from tests.bpf.conftest import Datapath
@@ -39,7 +39,7 @@ LAYERS: Final[dict[Family, IPv4 | IPv6]] = {"ipv4": IPv4(), "ipv6": IPv6()}
 @pytest.fixture
 def datapath() -> Iterator[Datapath]:
     """Load a program whose small tables tell what they evict, and in which nothing expires."""
-    loaded = program.load(program.Blueprint(TABLE, "cache", evicted_records=True))
+    loaded = build.load(build.Blueprint(TABLE, "cache", evicted_records=True))
     FlowSettings(loaded.maps).write(1 << 40, 1 << 40)
     yield Datapath(loaded)
     loaded.close()
@@ -53,7 +53,7 @@ def packet(family: Family, number: int) -> bytes:
 def live_flows(datapath: Datapath, family: Family) -> Counter[int]:
     """Return the packets of the flows that are in the table, by source port."""
     maps = datapath.loaded.maps
-    clock = WallClock(Reading(*datapath.loaded.read_clock(), 0, 0), program.tick_ns())
+    clock = WallClock(Reading(*datapath.loaded.read_clock(), 0, 0), build.tick_ns())
     flows = CacheTable(family, maps, datapath.table_counters, TABLE).drain(clock, NEVER_OVER, None).flows
     return Counter(dict(zip(flows.src_port.tolist(), flows.packets.tolist(), strict=True)))
 
@@ -85,7 +85,7 @@ def test_each_evicted_flow_is_told_with_all_that_it_counted(datapath: Datapath, 
 def telling() -> Iterator[Clocked]:
     """Load a program with limits, and with clocks that a test sets, that tells what it evicts."""
     blueprint = ClockedBlueprint(FLOWS, "cache", limiter=LIMITER, evicted_records=True, source=CLOCKED)
-    clocked = Clocked(program.load(blueprint))
+    clocked = Clocked(build.load(blueprint))
     yield clocked
     clocked.loaded.close()
 

@@ -13,8 +13,8 @@ from contextlib import AbstractContextManager, closing, contextmanager
 
 import pytest
 
+from cnf.datapath.build import Blueprint, Build, Datapath
 from cnf.kernel import libbpf
-from cnf.kernel.program import Blueprint, Build, Datapath
 from tests import leaks, seclusion
 
 ANOTHER_RUN = """
@@ -24,7 +24,7 @@ from tests import seclusion
 assert seclusion.begin() == ""
 (seclusion.BPFFS / "of-another-run").mkdir()
 (seclusion.NAMESPACES / "of-another-run").touch()
-from cnf.kernel.program import Blueprint, Build
+from cnf.datapath.build import Blueprint, Build
 datapath = Build(Blueprint(64), seclusion.BPFFS / "of-another-run").finish()
 print("ready", flush=True)
 sys.stdin.read()

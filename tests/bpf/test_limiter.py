@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from cnf.abi import COUNTER, TRAFFIC, VERDICTS
+from cnf.datapath import build
+from cnf.datapath.daemon_memory import PAGE, FullError, Memory
 from cnf.errors import ConfigError
-from cnf.kernel import program
 from cnf.kernel.libbpf import possible_cpus
 from cnf.kernel.maps import CounterArray
-from cnf.kernel.memory import PAGE, FullError, Memory
 from cnf.kernel.pins import UnreadableError
 from cnf.limiter.limiter import Limiter
 from cnf.limiter.maps import LimiterMaps
@@ -32,10 +32,10 @@ NAMES: Final = random.Random(1)  # noqa: S311 - no secret
 
 
 @pytest.fixture
-def loaded(table: program.Table) -> Iterator[program.Datapath]:
+def loaded(table: build.Table) -> Iterator[build.Datapath]:
     """Load the program with room for the rules of ``limits_of()``."""
-    size = program.LimiterSize(4096, *room(Limits()))
-    loaded = program.load(program.Blueprint(FLOWS, table, limiter=size))
+    size = build.LimiterSize(4096, *room(Limits()))
+    loaded = build.load(build.Blueprint(FLOWS, table, limiter=size))
     yield loaded
     loaded.close()
 
@@ -49,7 +49,7 @@ def limits_of(folder: Path) -> Limits:
     return read({"rules": rules, "state_file": str(folder / "limits.json")})
 
 
-def begin(loaded: program.Datapath, limits: Limits) -> Limiter:
+def begin(loaded: build.Datapath, limits: Limits) -> Limiter:
     """Have another daemon put its limits in force."""
     return Limiter(loaded, limits, (), Memory(loaded.maps["daemon_memory"]), {})
 
@@ -65,7 +65,7 @@ def fill(memory: Memory) -> None:
 
 @only("cache")
 def test_rules_that_find_no_room_beside_those_before_have_those_given_up(
-    loaded: program.Datapath, tmp_path: Path
+    loaded: build.Datapath, tmp_path: Path
 ) -> None:
     """A start with so many other rules says that it cannot go on from those in force, and leaves them as they are."""
     first, memory = begin(loaded, limits_of(tmp_path)), Memory(loaded.maps["daemon_memory"])
@@ -80,7 +80,7 @@ def test_rules_that_find_no_room_beside_those_before_have_those_given_up(
 
 
 @only("cache")
-def test_rules_that_would_fit_nowhere_are_refused(loaded: program.Datapath, tmp_path: Path) -> None:
+def test_rules_that_would_fit_nowhere_are_refused(loaded: build.Datapath, tmp_path: Path) -> None:
     """Nothing is given up for them: neither for a file that is wrong, nor where nothing was in force."""
     memory = Memory(loaded.maps["daemon_memory"])
     fill(memory)
@@ -105,7 +105,7 @@ def test_rules_that_would_fit_nowhere_are_refused(loaded: program.Datapath, tmp_
 
 @only("cache")
 def test_numbers_that_are_used_up_begin_anew(
-    loaded: program.Datapath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: build.Datapath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start that has no number left for a rule gives those in force up, in place of asking for help."""
     begin(loaded, limits_of(tmp_path))
@@ -116,7 +116,7 @@ def test_numbers_that_are_used_up_begin_anew(
 
 @only("cache")
 def test_packets_under_way_at_a_switch_are_counted(
-    loaded: program.Datapath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loaded: build.Datapath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a rule's number still counts after it was given up is taken once no CPU can count there any more."""
     limiter = begin(loaded, read({"rules": [RULE], "state_file": str(tmp_path / "limits.json")}))
@@ -142,7 +142,7 @@ def test_packets_under_way_at_a_switch_are_counted(
 
 
 @only("cache")
-def test_a_refused_file_leaves_no_trace_in_the_next_change(loaded: program.Datapath, tmp_path: Path) -> None:
+def test_a_refused_file_leaves_no_trace_in_the_next_change(loaded: build.Datapath, tmp_path: Path) -> None:
     """After a file that the limiter has refused, changes, a reset and interfaces that come go by the file before."""
     state = str(tmp_path / "limits.json")
     limiter = begin(loaded, read({"rules": [RULE], "state_file": state}))

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from cnf.abi import MEMORY_PAGE, MEMORY_PAGES
+from cnf.datapath import daemon_memory
+from cnf.datapath.daemon_memory import PAGE, Memory
 from cnf.errors import MapError
-from cnf.kernel import memory
 from cnf.kernel.maps import Array, Records
-from cnf.kernel.memory import PAGE, Memory
 from cnf.kernel.pins import UnreadableError
 from tests.bpf.conftest import Datapath
 
@@ -80,7 +80,7 @@ def test_a_writing_that_is_cut_off_leaves_the_whole_before(
     before, after = {"noise": _noise(3 * PAGE)}, {"noise": _noise(3 * PAGE, seed=2)}
     Memory(fd).put(part=before)
     cut = _CutOff(writes)
-    monkeypatch.setattr(memory, "Array", cut.array)
+    monkeypatch.setattr(daemon_memory, "Array", cut.array)
     with pytest.raises(InterruptedError):
         Memory(fd).put(part=after)
     monkeypatch.undo()

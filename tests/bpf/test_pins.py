@@ -11,8 +11,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
+from cnf.datapath.build import Blueprint, Build, Datapath, Table
 from cnf.kernel import libbpf, pins
-from cnf.kernel.program import Blueprint, Build, Datapath, Table
 
 ENTRIES: Final = 64
 # linux/bpf.h

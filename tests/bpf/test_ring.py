@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from cnf.abi import EVENT, EVENT_KINDS, FAMILIES
-from cnf.kernel import libbpf, program
+from cnf.datapath import build
+from cnf.kernel import libbpf
 from cnf.kernel.maps import CounterArray, Records
 from cnf.kernel.ring import STRIDE, Ring
 from tests.bpf.limited import SIZE, Limited
@@ -32,7 +33,7 @@ DISCARDED, SLOW = 100, 101
 """Those of telling.c."""
 
 
-class Blueprint(program.Blueprint):
+class Blueprint(build.Blueprint):
     """That of telling.c, with a ring that is soon full."""
 
     @property
@@ -44,7 +45,7 @@ class Blueprint(program.Blueprint):
 class Teller:
     """A program that tells of what it is given, and the ring that it tells it by."""
 
-    def __init__(self, loaded: program.Datapath) -> None:
+    def __init__(self, loaded: build.Datapath) -> None:
         """Map the ring."""
         self.fd = loaded.maps["events"]
         self.ring = Ring(self.fd)
@@ -65,17 +66,17 @@ class Teller:
 
 
 @pytest.fixture(scope="module")
-def loaded() -> Iterator[program.Datapath]:
+def loaded() -> Iterator[build.Datapath]:
     """Load telling.c once."""
     source = Path(__file__).with_name("telling.c")
-    programs = (*program.PROGRAMS, "test_tell")
-    datapath = program.load(Blueprint(64, evicted_records=True, source=source, programs=programs))
+    programs = (*build.PROGRAMS, "test_tell")
+    datapath = build.load(Blueprint(64, evicted_records=True, source=source, programs=programs))
     yield datapath
     datapath.close()
 
 
 @pytest.fixture
-def teller(loaded: program.Datapath) -> Iterator[Teller]:
+def teller(loaded: build.Datapath) -> Iterator[Teller]:
     """Give each test an empty ring, and a CPU of its own: each CPU numbers what it tells."""
     teller = Teller(loaded)
     teller.ring.read()
@@ -89,7 +90,7 @@ def teller(loaded: program.Datapath) -> Iterator[Teller]:
 @pytest.fixture(scope="module")
 def limited() -> Iterator[Limited]:
     """Load a program with a limiter once; which kind of table it has makes no difference to its events."""
-    limited = Limited(program.load(program.Blueprint(64, "lru_hash", limiter=SIZE)))
+    limited = Limited(build.load(build.Blueprint(64, "lru_hash", limiter=SIZE)))
     yield limited
     limited.loaded.close()
 

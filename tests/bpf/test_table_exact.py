@@ -12,10 +12,10 @@ import pytest
 
 from cnf.abi import FAMILIES, WAYS, Family
 from cnf.config import Flows
+from cnf.datapath import build
 from cnf.flows.drain import Tracker
 from cnf.flows.ledger import Count, total
 from cnf.interfaces.reconcile import Interfaces
-from cnf.kernel import program
 from cnf.kernel.maps import Records
 from tests.bpf.changing import FRAMES, Changing, flows_of, numbered
 from tests.bpf.limited import Limited
@@ -47,7 +47,7 @@ def limiter(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="module", params=[AMPLE, SMALL], ids=["ample", "small"])
-def changing(request: pytest.FixtureRequest, table: program.Table, limiter: bool) -> Iterator[Changing]:  # noqa: FBT001 - a fixture
+def changing(request: pytest.FixtureRequest, table: build.Table, limiter: bool) -> Iterator[Changing]:  # noqa: FBT001 - a fixture
     """Load a program with room for every flow, and one with far too little."""
     changing = Changing(table, request.param, limiter=limiter)
     yield changing

@@ -12,6 +12,7 @@ import pytest
 
 from cnf.abi import INTERFACE_COUNTERS
 from cnf.config import Flows
+from cnf.datapath.cache import Memory
 from cnf.errors import MapError
 from cnf.flows.columns import FlowColumns
 from cnf.flows.drain import TABLES, Tracker
@@ -20,7 +21,6 @@ from cnf.flows.flow_hash import HashTable
 from cnf.flows.ledger import Count
 from cnf.flows.snapshot import Snapshot
 from cnf.interfaces.reconcile import Interfaces
-from cnf.kernel.cache import Memory
 from cnf.kernel.maps import FlowMap, Records
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath
 from tests.bpf.forms import FORMS

@@ -6,16 +6,16 @@ import re
 from pathlib import Path
 from typing import Final
 
-from cnf.kernel import program
+from cnf.datapath import build
 from tests.bpf.limited import SIZE
 
 MOST: Final = 300_000
 """Of instructions that the verifier follows."""
 
 
-def test_verifier_is_far_from_giving_up(table: program.Table) -> None:
+def test_verifier_is_far_from_giving_up(table: build.Table) -> None:
     """Not even with all that can be compiled in."""
-    loaded = program.load(program.Blueprint(1024, table, limiter=SIZE, evicted_records=table == "cache"))
+    loaded = build.load(build.Blueprint(1024, table, limiter=SIZE, evicted_records=table == "cache"))
     fdinfo = Path(f"/proc/self/fdinfo/{loaded.programs['cnf_ingress']}").read_text(encoding="ascii")
     loaded.close()
 

@@ -11,8 +11,8 @@ import pytest
 
 from cnf.errors import AttachError
 from cnf.kernel import libbpf
-from cnf.kernel.attach import Attacher
 from cnf.kernel.links import Link, Links, Mode, Program
+from cnf.kernel.xdp import Attacher
 from tests.net.conftest import Node
 from tests.net.foreign import Foreign, foreign_program
 from tests.net.namespaces import Namespace

@@ -18,9 +18,9 @@ import pytest
 
 import cnf
 from cnf.cli.judgement import VETH_RESERVE
-from cnf.kernel import sizes
+from cnf.datapath import sizes
+from cnf.datapath.build import Blueprint, LimiterSize, Table, load
 from cnf.kernel.nics import nics
-from cnf.kernel.program import Blueprint, LimiterSize, Table, load
 from tests import abilities
 from tests.net import cgroups
 from tests.net.conftest import Node

@@ -14,8 +14,8 @@ from typing import Final
 import pytest
 
 import cnf
+from cnf.datapath.build import Blueprint, load
 from cnf.errors import VerifierError
-from cnf.kernel.program import Blueprint, load
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
 from tests.net.daemon import CNFD, Daemon

@@ -147,6 +147,6 @@ def _check_stopped(daemon: Daemon, node: Node) -> None:
 def _compiler_of(daemon: Daemon) -> int | None:
     children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text(encoding="ascii").split()
     for child in map(int, children):
-        if b"cnf.kernel.compile" in Path(f"/proc/{child}/cmdline").read_bytes():
+        if b"cnf.datapath.compile" in Path(f"/proc/{child}/cmdline").read_bytes():
             return child
     return None

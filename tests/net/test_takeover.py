@@ -17,9 +17,9 @@ import pytest
 from pyroute2 import IPRoute
 
 from cnf.abi import FLOW4_KEY, FLOW_VALUE, MEMORY_PAGE
+from cnf.datapath.daemon_memory import Memory
 from cnf.kernel import libbpf, pins
 from cnf.kernel.maps import Array, FlowMap
-from cnf.kernel.memory import Memory
 from cnf.limiter.handover import from_json, to_json
 from cnf.limits.layout import Numbering, Parameters, parameters
 from cnf.limits.table import LIMITS, Limits

@@ -19,12 +19,13 @@ from cnf.cli.findings import Finding, exit_status_of, page
 from cnf.cli.footprint import Room, judge_memory
 from cnf.cli.judgement import SERIES, judge_interfaces
 from cnf.cli.table import Style
+from cnf.datapath import sizes
+from cnf.datapath.build import Blueprint, plan
 from cnf.interfaces.stacking import ON_ONE, OVER_MEMBERS
-from cnf.kernel import probe, sizes
+from cnf.kernel import probe
 from cnf.kernel.links import Link
 from cnf.kernel.nics import Nic
 from cnf.kernel.probe import Answer
-from cnf.kernel.program import Blueprint, plan
 from cnf.limits.table import Limits
 from tests.unit.cli.terminal import on_terminal
 

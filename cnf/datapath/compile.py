@@ -1,6 +1,6 @@
 """The child that compiles and loads: BCC and LLVM live in this process only, and end with it.
 
-Run as ``python -m cnf.kernel.compile REQUEST`` by cnf.kernel.program, with a SOCK_SEQPACKET socket as standard
+Run as ``python -m cnf.datapath.compile REQUEST`` by cnf.datapath.build, with a SOCK_SEQPACKET socket as standard
 input. REQUEST is JSON: ``source`` (path of flow.c), ``defines``, ``maps`` and ``programs`` (their names), and ``pins``
 (a folder of bpffs, or null). The answer is one message on the socket: ``{"bcc_version": ..., "kept": ..., "given_up":
 ...}`` with the descriptors of the maps, then of the programs, in the order asked for; or ``{"error": KIND, "message":

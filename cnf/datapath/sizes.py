@@ -25,7 +25,7 @@ from cnf.abi import (
     SLOT_COUNTERS,
     WAYS,
 )
-from cnf.kernel.program import Blueprint
+from cnf.datapath.build import Blueprint
 
 # kernel/bpf/hashtab.c: struct htab_elem and struct bucket
 ELEMENT_BYTES: Final = 48

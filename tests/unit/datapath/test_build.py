@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from cnf.datapath.build import EVICTED_RING_BYTES, LIMITER_MAPS, RING_BYTES, Blueprint, Build, LimiterSize
 from cnf.errors import CnfError, CompileError, KernelError, PrivilegeError, UnavailableError, VerifierError
 from cnf.kernel import capabilities
-from cnf.kernel.program import EVICTED_RING_BYTES, LIMITER_MAPS, RING_BYTES, Blueprint, Build, LimiterSize
 
 CLANG = """\
 In file included from <built-in>:2:

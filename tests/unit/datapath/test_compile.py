@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cnf.kernel.compile import INCLUDE, flatten
-from cnf.kernel.program import SOURCE
+from cnf.datapath.build import SOURCE
+from cnf.datapath.compile import INCLUDE, flatten
 
 
 def marked(text: str) -> dict[tuple[str, int], str]:

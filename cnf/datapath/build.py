@@ -195,7 +195,7 @@ class Build:
             self._socket = stack.enter_context(ours)
             with theirs:
                 self._child = subprocess.Popen(
-                    [python, "-P", "-m", "cnf.kernel.compile", json.dumps(request)],
+                    [python, "-P", "-m", "cnf.datapath.compile", json.dumps(request)],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=self._log,
