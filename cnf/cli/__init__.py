@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 
 from cnf import __version__
 from cnf.cli.arguments import SORT_FIELDS, interval, positive, sort_field, whole
-from cnf.cli.limit_arguments import add_limits
+from cnf.cli.limits.arguments import add_limits
 from cnf.errors import CnfError, UsageError
 
 DEFAULT_SOCKET: Final = "/run/cnf/cnf.sock"
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    printable = import_module("cnf.cli.units").printable
+    printable = import_module("cnf.cli.show.units").printable
     print(f"cnfctl: {printable(message)}", file=sys.stderr)
     return status
 
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         const=0.0,
         help="show again every SECONDS (default: at each drain); q ends it",
     )
-    flows.set_defaults(run=lambda arguments: import_module("cnf.cli.flows").run(arguments))
+    flows.set_defaults(run=lambda arguments: import_module("cnf.cli.flows.command").run(arguments))
 
     status = commands.add_parser("status", help="daemon, interfaces, flow table, ledger and drain", allow_abbrev=False)
     status.add_argument("-o", "--output", choices=("table", "json"), default="table")
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument(
         "--since", metavar="SEQ", type=whole, help="begin after this event (default: with the latest 10); 0 for all"
     )
-    events.set_defaults(run=lambda arguments: import_module("cnf.cli.events").run(arguments))
+    events.set_defaults(run=lambda arguments: import_module("cnf.cli.events.command").run(arguments))
 
     add_limits(commands.add_parser)
 
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--config", metavar="FILE", help="the configuration that cnfd is to run with")
     doctor.add_argument("--interface", metavar="NAME", action="append", default=[], help="as cnfd has it; repeatable")
     doctor.set_defaults(
-        run=lambda arguments: import_module("cnf.cli.doctor").run(
+        run=lambda arguments: import_module("cnf.cli.doctor.command").run(
             arguments.output, arguments.config, arguments.interface
         )
     )

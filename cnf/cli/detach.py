@@ -6,8 +6,8 @@ import argparse
 import os
 from pathlib import Path
 
-from cnf.cli.client import Client
-from cnf.cli.units import printable
+from cnf.cli.api.client import Client
+from cnf.cli.show.units import printable
 from cnf.errors import AttachError, CnfError, PrivilegeError, UnavailableError
 from cnf.kernel import capabilities, pins
 from cnf.kernel.leavings import take_back

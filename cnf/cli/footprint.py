@@ -6,8 +6,8 @@ import os
 from typing import Final, NamedTuple
 
 from cnf import config
-from cnf.cli.findings import Finding
-from cnf.cli.units import size
+from cnf.cli.doctor.report import Finding
+from cnf.cli.show.units import size
 from cnf.datapath import sizes
 from cnf.datapath.build import plan
 from cnf.limits.table import Limits

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from cnf.cli.client import Client
-from cnf.cli.units import printable
+from cnf.cli.api.client import Client
+from cnf.cli.show.units import printable
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
 
-from cnf.cli.advice import fill_bar, troubles, warning
-from cnf.cli.client import Client
-from cnf.cli.limit_state import glance
-from cnf.cli.replies import LEDGER_STATES, Drain, FlowTable, Interface, Status, Tally
-from cnf.cli.table import SPARE, Column, Style, print_lines, render, style_for
-from cnf.cli.units import bit_rate, count, duration, moment, number_of, packets, printable, size
+from cnf.cli.api.client import Client
+from cnf.cli.api.replies import LEDGER_STATES, Drain, FlowTable, Interface, Status, Tally
+from cnf.cli.limits.glance import glance
+from cnf.cli.show.table import SPARE, Column, Style, print_lines, render, style_for
+from cnf.cli.show.units import bit_rate, count, duration, moment, number_of, packets, printable, size
+from cnf.cli.show.warnings import fill_bar, troubles, warning
 
 LATE_DRAIN: Final = 3
 """Intervals after which a drain is overdue."""

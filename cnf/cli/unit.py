@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from cnf import config
-from cnf.cli.findings import Finding
+from cnf.cli.doctor.report import Finding
 from cnf.kernel import capabilities
 
 NAME: Final = "cnfd.service"

@@ -17,7 +17,7 @@ from signal import SIGKILL
 import pytest
 
 import cnf
-from cnf.cli.judgement import VETH_RESERVE
+from cnf.cli.doctor.interfaces import VETH_RESERVE
 from cnf.datapath import sizes
 from cnf.datapath.build import Blueprint, LimiterSize, Table, load
 from cnf.kernel.nics import nics

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from cnf.cli.limit_replies import Case, Change, Denied, Explanation, Limits, Rule, Source, Sources
-from cnf.cli.replies import Limiter, Pending, SourceTable, Timestamp
+from cnf.cli.api.limit_replies import Case, Change, Denied, Explanation, Limits, Rule, Source, Sources
+from cnf.cli.api.replies import Limiter, Pending, SourceTable, Timestamp
 from tests.unit.cli.samples import FLOW, NOTHING
 
 NOBODY_DENIED: Final[Denied] = {"prefixes": 0, "packets": 0, "bytes": 0}

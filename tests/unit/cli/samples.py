@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from cnf.cli.replies import Amount, Flow, Flows, FlowTable, Interface, Status, Tally, Timestamp
+from cnf.cli.api.replies import Amount, Flow, Flows, FlowTable, Interface, Status, Tally, Timestamp
 
 NOW: Final = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 

@@ -81,14 +81,14 @@ def test_help_loads_little(command: list[str]) -> None:
     assert found.stdout.startswith("usage: ")
     loaded = set(found.stderr.split())
     assert not loaded & SLOW
-    assert {name for name in loaded if name.startswith("cnf.cli.")} == {"cnf.cli.arguments", "cnf.cli.limit_arguments"}
+    assert {name for name in loaded if name.startswith("cnf.cli.")} == {"cnf.cli.arguments", "cnf.cli.limits.arguments"}
 
 
 def test_only_arguments_at_first() -> None:
     """Importing the command line imports no command, nor anything that is slow to import."""
     code = f"import sys, cnf.cli; print(*sorted(m for m in sys.modules if m.startswith('cnf') or m in {SLOW}))"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert found.stdout.split() == ["cnf", "cnf.cli", "cnf.cli.arguments", "cnf.cli.limit_arguments", "cnf.errors"]
+    assert found.stdout.split() == ["cnf", "cnf.cli", "cnf.cli.arguments", "cnf.cli.limits.arguments", "cnf.errors"]
 
 
 def ending(daemon: StandIn, shell: str) -> subprocess.CompletedProcess[str]:

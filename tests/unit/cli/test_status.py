@@ -7,9 +7,9 @@ import json
 import pytest
 
 from cnf.cli import main
-from cnf.cli.replies import Drain, Interface, Limiter, Status, Tally
+from cnf.cli.api.replies import Drain, Interface, Limiter, Status, Tally
+from cnf.cli.show.table import Style
 from cnf.cli.status import page
-from cnf.cli.table import Style
 from tests.unit.cli.limit_samples import FULL, LIMITER, PENDING
 from tests.unit.cli.samples import ATTACHED, MISSING, REFUSED, STATUS, table, tally
 from tests.unit.cli.stand_in import StandIn

@@ -15,7 +15,7 @@ import pytest
 
 from cnf import config
 from cnf.cli import unit
-from cnf.cli.findings import Finding
+from cnf.cli.doctor.report import Finding
 from cnf.limits.table import Limits
 
 SETTINGS = config.for_interfaces(["eth0"])

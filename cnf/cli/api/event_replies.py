@@ -1,0 +1,51 @@
+"""What cnfd answers about events, as types."""
+
+from __future__ import annotations
+
+from typing import Final, TypedDict
+
+from cnf.cli.api.replies import Flow, Timestamp
+
+
+class Event(TypedDict):
+    """What every event has: its number, when it happened, and its kind."""
+
+    seq: int
+    time: Timestamp
+    event: str
+
+
+class FirstDrop(Event):
+    """A source, or all that share a bucket, had a packet dropped for the first time; it came from ``address``."""
+
+    source: str
+    address: str
+    rule: str | None
+    interface: str
+
+
+class RuleGeneration(Event):
+    """A packet has seen a rule set for the first time."""
+
+    generation: int
+
+
+class FlowEvicted(Event, Flow):
+    """A full table has let a flow go before it was idle."""
+
+
+KINDS: Final[dict[str, type]] = {
+    "first_drop": FirstDrop,
+    "rule_generation": RuleGeneration,
+    "flow_evicted": FlowEvicted,
+}
+
+
+class Events(TypedDict):
+    """The reply of /v1/events; ``lost`` are those that found the ring full, by kind, for as long as it is there."""
+
+    events: list[Event]
+    last: int
+    ring: int
+    lost: dict[str, int]
+    started: Timestamp

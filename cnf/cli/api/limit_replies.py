@@ -1,0 +1,133 @@
+"""What cnfd answers about its limits, as types."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from cnf.cli.api.replies import Amount, Flow, Pending, SourceTable, Timestamp
+
+
+class Listed(TypedDict):
+    """A prefix that is allowed or denied; ``origin`` is "file" or "runtime" here and below."""
+
+    prefix: str
+    origin: str
+
+
+class Rule(TypedDict):
+    """One rule, and the packets that it decided on; ``mode`` is the one in effect.
+
+    ``bursts_left_open`` are the options that nobody has set.
+    """
+
+    name: str
+    origin: str
+    prefixes: list[str]
+    packets_per_second: int | None
+    burst_packets: int | None
+    bits_per_second: int | None
+    burst_bytes: int | None
+    bursts_left_open: list[str]
+    bucket: str
+    protocols: list[str]
+    interfaces: list[str]
+    mode: str
+    passed: Amount
+    limited: Amount
+    would_limit: Amount
+
+
+class Denied(TypedDict):
+    """How many prefixes are denied, and what was dropped for it; nothing tells their sources apart."""
+
+    prefixes: int
+    packets: int
+    bytes: int
+
+
+class Limits(TypedDict):
+    """The reply to GET /v1/limits; ``removed`` are names of the file's rules, ``sources`` its tables by family."""
+
+    mode: str
+    mode_origin: str
+    unreadable: str
+    generation: int
+    allow: list[Listed]
+    deny: list[Listed]
+    denied: Denied
+    protected: list[str]
+    pending: Pending | None
+    removed: list[str]
+    rules: list[Rule]
+    sources: dict[str, SourceTable]
+
+
+class Change(TypedDict):
+    """The reply to POST /v1/limits: what it changed, and what now waits to be confirmed."""
+
+    changes: list[str]
+    pending: Pending | None
+    protected: list[str]
+    generation: int
+
+
+class Source(TypedDict):
+    """One bucket: a source's, or one that all of a prefix shares.
+
+    ``packets`` were within the limit. Of those over it, ``dropped_packets`` were dropped; the others came in shadow.
+    ``last_over`` is the latest of both. ``verdict`` names the list that the source is on by now, if it is on one.
+    """
+
+    source: str
+    shared: bool
+    rule: str | None
+    mode: str | None
+    verdict: str
+    packets: int
+    bytes: int
+    dropped_packets: int
+    dropped_bytes: int
+    would_drop_packets: int
+    would_drop_bytes: int
+    tokens_packets: float | None
+    tokens_bytes: float | None
+    last_over: Timestamp | None
+    last_drop: Timestamp | None
+
+
+class Sources(TypedDict):
+    """The reply to /v1/limits/sources: those held back most, of how many in ``total``."""
+
+    sources: list[Source]
+    total: int
+    denied: Denied
+    drain_age_seconds: float
+    drain_interval_seconds: float
+
+
+class Case(TypedDict):
+    """What happens to some of an address's traffic, and why; no bucket is a full one."""
+
+    interfaces: list[str]
+    protocols: list[str]
+    verdict: str
+    prefix: str | None
+    origin: str | None
+    rule: Rule | None
+    reason: str
+    bucket: Source | None
+
+
+class Explanation(TypedDict):
+    """The reply to /v1/limits/explain: every case of an address, its largest flows, and what these dropped.
+
+    ``denied`` is what was dropped of all denied sources.
+    """
+
+    address: str
+    protocol: str | None
+    interface: str | None
+    cases: list[Case]
+    flows: list[Flow]
+    dropped: Amount
+    denied: Denied

@@ -1,0 +1,160 @@
+"""What cnfd will make of the interfaces: which refuse it, in which mode it will be on the others, and caveats."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from cnf import config
+from cnf.abi import DROP_REASONS, PROTOCOL_LABELS, UNPARSED_REASONS
+from cnf.cli.doctor.report import Finding
+from cnf.interfaces.stacking import Stacks, leave_out, listed
+from cnf.kernel import foreign
+from cnf.kernel.links import Link
+from cnf.kernel.nics import Nic
+
+TX_TAGS: Final = "txvlan off tx-vlan-stag-hw-insert off"
+SERIES: Final = 2 * len(PROTOCOL_LABELS) + len(UNPARSED_REASONS) + 2 * len(DROP_REASONS)
+"""Of an interface, in a scrape."""
+VETH_RESERVE: Final = 590
+"""What native XDP on veth keeps of a page beside the payload (veth_xdp_set() of drivers/net/veth.c)."""
+
+
+def judge_interfaces(nics: Iterable[Nic], settings: config.Settings, ours: Collection[int] | None) -> Iterator[Finding]:
+    """Say what cnfd would make of the interfaces.
+
+    ``ours`` are the ids of the programs that are cnfd's; None: this user cannot tell.
+    """
+    known = {nic.link.index: nic for nic in nics}
+    stacks = Stacks(nic.link for nic in known.values())
+    chosen = {index: request for index, nic in known.items() if (request := _request(nic, settings.interfaces))}
+    refusals = {
+        index: refusal for index, request in chosen.items() if (refusal := _refusal(known[index], request, ours))
+    }
+    served = chosen.keys() - refusals.keys()
+    missing = [
+        request.name
+        for request in settings.interfaces
+        if not any(nic.link.is_meant_by(request.name) for nic in known.values())
+    ]
+    # cnfd ends when every interface refuses it; else it serves the others, or waits for those that are missing.
+    ends = len(refusals) == len(chosen) and not missing
+    for index, request in chosen.items():
+        nic = known[index]
+        name = f"interface {nic.link.shown}"
+        if index not in refusals:
+            yield _expected(name, nic, request, ours)
+        elif ends:
+            yield Finding(name, "problem", *refusals[index], os.EX_OSERR)
+        else:
+            yield Finding(name, "warning", *refusals[index])
+        repetition = stacks.repetition(index, served) if index in served else None
+        if repetition:
+            yield Finding(name, "warning", repetition, leave_out(nic.link.shown, request.name))
+        if nic.lro:
+            seen = "large receive offload joins packets, and some drivers refuse XDP with it"
+            yield Finding(name, "warning", seen, f"ethtool -K {shlex.quote(nic.link.shown)} lro off")
+    if settings.flows.vlan:
+        yield from _hidden_tags([known[index] for index in chosen], known, stacks)
+    for name in missing:
+        seen = "no such interface in this network namespace; cnfd waits for it"
+        yield Finding(f"interface {name}", "warning", seen, "see the names: ip link")
+    yield from _room(len(served), settings)
+
+
+def _request(nic: Nic, wanted: Iterable[config.Interface]) -> config.Interface | None:
+    """Return the entry of the configuration that means ``nic``, as cnfd does."""
+    return next((request for request in wanted if nic.link.is_meant_by(request.name)), None)
+
+
+def _refusal(nic: Nic, request: config.Interface, ours: Collection[int] | None) -> tuple[str, str | None] | None:
+    """Return why the program will not get onto ``nic``, and the remedy; None if it will."""
+    if not nic.link.is_ethernet:
+        return f"its frames have no Ethernet header (ARP type {nic.link.hardware})", None
+    if nic.program and ours is not None and nic.program[1] not in ours:
+        mode, number = nic.program
+        known, remedy = foreign.describe(nic.link, mode, number)
+        return f"program {number} ({known}) is on it and is left alone", remedy
+    why = _not_native(nic)
+    if why and request.mode == "native":
+        return f"the kernel will refuse native XDP: {why[0]}", why[1] or "mode auto or generic works on any interface"
+    return None
+
+
+def _not_native(nic: Nic) -> tuple[str, str | None] | None:
+    """Return why native XDP is not to be had on ``nic`` as far as is known, and the remedy; None if it may be."""
+    if nic.native is False:
+        return "its driver has none", None
+    most = os.sysconf("SC_PAGE_SIZE") - VETH_RESERVE
+    mtu = nic.peer.link.mtu if nic.peer else nic.link.mtu
+    if nic.driver == "veth" and mtu > most:
+        where = "its other end" if nic.peer else "this end, and so probably its other end,"
+        return f"{where} has MTU {mtu}", f"give both ends of the veth pair MTU {most} or less, or use mode generic"
+    return None
+
+
+def _expected(name: str, nic: Nic, request: config.Interface, ours: Collection[int] | None) -> Finding:
+    """Say in which mode the program will be on ``nic``."""
+    about = f"{nic.driver or 'no driver'}, MTU {nic.link.mtu}"
+    if nic.program:
+        mode, number = nic.program
+        if ours is None:
+            seen = f"{about}: program {number} ({mode}) is on it, and whether it is cnfd's, this user cannot tell"
+            return Finding(name, "unknown", seen, "run the doctor as root")
+        return Finding(name, "ok", f"{about}: cnfd's program {number} ({mode}) is on it")
+    if request.mode == "generic":
+        return Finding(name, "ok", f"{about}: generic XDP, as configured")
+    why = _not_native(nic)
+    if why is None:
+        return Finding(name, "ok", f"{about}: native XDP" + ("" if nic.native else ", if its driver has it"))
+    reason, remedy = why
+    return Finding(name, "warning" if remedy else "ok", f"{about}: generic XDP, no native: {reason}", remedy)
+
+
+def _hidden_tags(chosen: Iterable[Nic], known: Mapping[int, Nic], stacks: Stacks) -> Iterator[Finding]:
+    """Name what takes VLAN tags out of the frame before the program sees it, and where to switch that off.
+
+    A NIC takes them off as it receives; what stands on others has them taken off there. Over a veth it is the other
+    end's stack that leaves them beside the frame as it sends.
+    """
+    stripping: dict[int, Nic] = {}
+    ends: list[Nic] = []
+    for nic in chosen:
+        below = [known[index] for index in stacks.below(nic.link.index)]
+        for each in below or [nic]:
+            if each.driver == "veth":
+                ends += [each] if each.peer is None or each.peer.tx_vlan else []
+            elif each.rx_vlan and not stacks.below(each.link.index):
+                stripping[each.link.index] = each
+    for nic in stripping.values():
+        seen = "VLAN tags are taken off before the program sees them: flows show no vlan"
+        yield Finding(f"interface {nic.link.shown}", "warning", seen, _switch_off([nic.link], "rxvlan off"))
+    if ends:
+        links = {nic.link.index: nic.link for nic in ends}.values()
+        peers = [nic.peer.link for nic in ends if nic.peer] if len(ends) == 1 else []
+        seen = (
+            f"{listed(links)}: over a veth, VLAN tags that the other end's node puts on stand beside the frame:"
+            " flows show no vlan, of two tags the inner one"
+        )
+        yield Finding("vlan tags", "warning", seen, f"at the other end: {_switch_off(peers, TX_TAGS)}")
+
+
+def _switch_off(links: Sequence[Link], features: str) -> str:
+    return f"ethtool -K {shlex.quote(links[0].shown) if links else 'NAME'} {features}"
+
+
+def _room(served: int, settings: config.Settings) -> Iterator[Finding]:
+    """Say whether there are counters, and series, for all interfaces."""
+    most, metrics = settings.max_interfaces, settings.metrics
+    if served > most:
+        seen = f"{served:,} interfaces are meant, and {most:,} can be counted: the others will be refused"
+        yield Finding("max_interfaces", "warning", seen, f"max_interfaces = {1 << (served - 1).bit_length()}")
+    counted = min(served, most)
+    series = SERIES * counted + 2 * metrics.top_flows
+    if series > metrics.max_series:
+        seen = f"{counted:,} interfaces and the largest flows have {series:,} series: scrapes leave some out"
+        yield Finding(
+            "metrics.max_series", "warning", seen, f"metrics.max_series = {1 << (2 * series - 1).bit_length()}"
+        )

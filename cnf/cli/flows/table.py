@@ -1,0 +1,153 @@
+"""Flows as a table: which columns there are, how a flow reads in them, and the line below that sums up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from cnf.cli.api.replies import Flow, Flows, Timestamp
+from cnf.cli.show.table import SPARE, Column, Style, render
+from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, packets, size
+
+_NONE: Final = "-"
+_DROPPED: Final = "DROPPED"
+_ENDED: Final = "ENDED"
+
+_ICMP_NAMES: Final[dict[tuple[str, int, int | None], str]] = {
+    ("icmp", 0, None): "echo reply",
+    ("icmp", 3, None): "unreachable",
+    ("icmp", 3, 0): "net unreachable",
+    ("icmp", 3, 1): "host unreachable",
+    ("icmp", 3, 2): "proto unreachable",
+    ("icmp", 3, 3): "port unreachable",
+    ("icmp", 3, 4): "frag needed",
+    ("icmp", 3, 9): "net prohibited",
+    ("icmp", 3, 10): "host prohibited",
+    ("icmp", 3, 13): "prohibited",
+    ("icmp", 5, None): "redirect",
+    ("icmp", 8, None): "echo request",
+    ("icmp", 9, None): "router advert",
+    ("icmp", 10, None): "router solicit",
+    ("icmp", 11, None): "time exceeded",
+    ("icmp", 12, None): "bad parameter",
+    ("icmp", 13, None): "timestamp",
+    ("icmp", 14, None): "timestamp reply",
+    ("icmpv6", 1, None): "unreachable",
+    ("icmpv6", 1, 0): "no route",
+    ("icmpv6", 1, 1): "prohibited",
+    ("icmpv6", 1, 3): "addr unreachable",
+    ("icmpv6", 1, 4): "port unreachable",
+    ("icmpv6", 2, None): "packet too big",
+    ("icmpv6", 3, None): "time exceeded",
+    ("icmpv6", 4, None): "bad parameter",
+    ("icmpv6", 128, None): "echo request",
+    ("icmpv6", 129, None): "echo reply",
+    ("icmpv6", 130, None): "mld query",
+    ("icmpv6", 131, None): "mld report",
+    ("icmpv6", 132, None): "mld done",
+    ("icmpv6", 133, None): "router solicit",
+    ("icmpv6", 134, None): "router advert",
+    ("icmpv6", 135, None): "neighbor solicit",
+    ("icmpv6", 136, None): "neighbor advert",
+    ("icmpv6", 137, None): "redirect",
+    ("icmpv6", 143, None): "mldv2 report",
+}
+"""Common messages by protocol, type and code (None: every other code), after the registries of IANA."""
+
+
+def flow_lines(reply: Flows, *, width: int | None, style: Style, now: datetime, filtered: bool) -> list[str]:
+    """Return the flows of ``reply`` as a table with its summary, or the one line that says why there is none."""
+    if not reply["flows"]:
+        empty = _why_empty(reply)
+        return [empty if width is None else cut_end(empty, width)]
+    summary = _summary(reply, filtered=filtered)
+    return [
+        *flow_table(reply["flows"], width=width, style=style, now=now),
+        style.dim(summary if width is None else cut_end(summary, width)),
+    ]
+
+
+def flow_table(flows: list[Flow], *, width: int | None, style: Style, now: datetime) -> list[str]:
+    """Return ``flows`` as a table; what they dropped, and how they ended, have columns if there is any of it."""
+    idle = {_DROPPED: not any(flow["dropped_packets"] for flow in flows), _ENDED: not any(map(_ended, flows))}
+    columns = tuple(column for column in _columns(flows, now) if not idle.get(column.title))
+    return render(columns, flows, width, style)
+
+
+def _why_empty(reply: Flows) -> str:
+    if reply["total"]:
+        return f"no flow matches the filter ({number_of(reply['total'], 'flow')} in all){_dropped(reply)}"
+    interval = duration(reply["drain_interval_seconds"])
+    return f"no flow yet; traffic shows after the next drain, every {interval}{_dropped(reply)}"
+
+
+def _columns(flows: list[Flow], now: datetime) -> tuple[Column[Flow], ...]:
+    """Return the columns in the order shown; where room is short, IPv6 addresses are cut before anything else."""
+
+    def since(field: Callable[[Flow], Timestamp]) -> Callable[[Flow], str]:
+        return lambda flow: duration((now - datetime.fromisoformat(field(flow))).total_seconds())
+
+    def ends(title: str, cell: Callable[[Flow], str]) -> Column[Flow]:
+        least = max((len(cell(flow)) for flow in flows if ":" not in flow["src_addr"]), default=0)
+        return Column(title, cell, cuttable=True, least=max(least, 12))
+
+    return (
+        ends("SOURCE", lambda flow: endpoint(flow, flow["src_addr"], flow["src_port"])),
+        ends("DESTINATION", lambda flow: endpoint(flow, flow["dst_addr"], flow["dst_port"])),
+        Column("PROTO", lambda flow: flow["protocol"], priority=2),
+        Column("INFO", _info, priority=5, cuttable=True, least=12),
+        Column("PKTS", lambda flow: count(flow["packets"]), right=True, priority=3, reserve=5),
+        Column("BYTES", lambda flow: size(flow["bytes"]), right=True, priority=1, reserve=7),
+        Column(_DROPPED, lambda flow: count(flow["dropped_packets"]), right=True, priority=1),
+        Column(_ENDED, lambda flow: _ended(flow) or _NONE, priority=1),
+        Column("RATE", lambda flow: bit_rate(flow["bits_per_second"]), right=True, priority=4, reserve=11),
+        Column("PKT/S", lambda flow: count(flow["packets_per_second"]), right=True, priority=SPARE + 2),
+        Column("IDLE", since(lambda flow: flow["last_seen"]), right=True, priority=SPARE, reserve=6),
+        Column("AGE", since(lambda flow: flow["first_seen"]), right=True, priority=SPARE + 4, reserve=6),
+        Column("IFACE", lambda flow: flow["interface"], priority=SPARE + 1),
+        Column(
+            "VLAN", lambda flow: _NONE if flow["vlan"] is None else str(flow["vlan"]), right=True, priority=SPARE + 3
+        ),
+        Column("DIR", lambda flow: flow["direction"], priority=SPARE + 5),
+    )
+
+
+def endpoint(flow: Flow, address: str, port: int | None) -> str:
+    """Return one end of a flow, as in 192.0.2.1:443 or [2001:db8::1]:443."""
+    if port is None or flow["fragment"]:  # a later fragment's ports are unknown
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _ended(flow: Flow) -> str | None:
+    return flow["ended"]
+
+
+def _info(flow: Flow) -> str:
+    """Return what else there is to say of a flow: that it is of later fragments, its ICMP message, its TCP flags."""
+    if flow["fragment"]:
+        return "frag"
+    icmp_type, code = flow["icmp_type"], flow["icmp_code"]
+    if icmp_type is None or code is None:
+        return flow["tcp_flags"] or _NONE
+    messages = ((flow["protocol"], icmp_type, code), (flow["protocol"], icmp_type, None))
+    names = (_ICMP_NAMES[message] for message in messages if message in _ICMP_NAMES)
+    return next(names, f"type {icmp_type} code {code}")
+
+
+def _summary(reply: Flows, *, filtered: bool) -> str:
+    shown, matched, octets = len(reply["flows"]), reply["matched"], reply["totals"]["bytes"]
+    what = number_of(matched, "matching flow" if filtered else "flow")
+    if shown < matched:
+        shown_octets = sum(flow["bytes"] for flow in reply["flows"])
+        what = f"{shown:,} of {what}, {100 * shown_octets / max(octets, 1):.1f} % of {size(octets)}"
+    else:
+        what = f"{what}, {size(octets)}"
+    return f"{what}; drained {duration(reply['drain_age_seconds'])} ago{_dropped(reply)}"
+
+
+def _dropped(reply: Flows) -> str:
+    """Return that there is more than the flows show, so that nobody takes a source that is dropped for silent."""
+    number = reply["dropped"]["packets"]
+    return f"; limits have dropped {packets(number)}, which make no flow (cnfctl limits)" if number else ""

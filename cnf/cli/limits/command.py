@@ -1,0 +1,122 @@
+"""``cnfctl limits``: the limiter's rules, who is held back and why, and changes to the rules."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from cnf.cli.api.client import Client, Query, Request
+from cnf.cli.api.limit_replies import Change
+from cnf.cli.api.stream import print_array, print_raw
+from cnf.cli.limits import explanation, tables
+from cnf.cli.limits.arguments import NONE
+from cnf.cli.limits.glance import CONFIRM, protection
+from cnf.cli.limits.ssh_connection import ssh_connection
+from cnf.cli.limits.units import countdown
+from cnf.cli.show.table import print_lines, style_for
+from cnf.cli.show.units import printable
+from cnf.errors import UsageError
+
+TABLE_ROWS: Final = 20
+
+_RULE_OPTIONS: Final = (
+    "prefixes",
+    "packets_per_second",
+    "burst_packets",
+    "bits_per_second",
+    "burst_bytes",
+    "bucket",
+    "protocols",
+    "interfaces",
+    "mode",
+)
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """List the limits, and return the exit status."""
+    limits = Client(arguments.socket).limits()
+    return _print(arguments, limits, lambda width: tables.page(limits, width, style_for(sys.stdout)))
+
+
+def change(arguments: argparse.Namespace) -> int:
+    """Have the limits changed, say what that did, and return the exit status."""
+    reply = Client(arguments.socket).change_limits(_request(arguments))
+    return _print(arguments, reply, lambda _: _changed(reply))
+
+
+def sources(arguments: argparse.Namespace) -> int:
+    """Show the sources that are held back most, and return the exit status."""
+    client, sort = Client(arguments.socket), arguments.sort
+    top = arguments.top or (TABLE_ROWS if arguments.output == "table" else None)
+    query: Query = {"sort": sort} if top is None else {"sort": sort, "top": top}
+    if arguments.output == "table":
+        reply, now = client.sources(query), datetime.now(UTC)
+        style = style_for(sys.stdout)
+        print_lines(tables.source_lines(reply, width=_width(), style=style, now=now, sort=sort))
+    elif arguments.output == "json":
+        print_array(client.each_source(query))
+    else:
+        print_raw(client.source_lines(query, arguments.output))
+    return 0
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """Say what happens to an address's packets and why, and return the exit status."""
+    asked = {name: getattr(arguments, name) for name in ("address", "protocol", "interface")}
+    query = {name: value for name, value in asked.items() if value is not None}
+    reply, now = Client(arguments.socket).explain(query), datetime.now(UTC)
+    return _print(arguments, reply, lambda width: explanation.page(reply, width, style_for(sys.stdout), now))
+
+
+def _width() -> int | None:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _print(arguments: argparse.Namespace, document: object, page: Callable[[int | None], Iterable[str]]) -> int:
+    if arguments.output == "json":
+        print(json.dumps(document, indent=2))
+    else:
+        print_lines(page(_width()))
+    return 0
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    given = vars(arguments)
+    if arguments.op == "set":
+        request = {"rule": _rule(given), "confirm": arguments.confirm}
+    else:
+        request = {key: given[key] for key in ("name", "prefix", "mode", "confirm") if key in given}
+    return {"op": arguments.op, **request, "ssh_connection": ssh_connection()}
+
+
+def _rule(given: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the options of a rule that were given; null takes one back."""
+    options = {key: _setting(given[key]) for key in _RULE_OPTIONS if key in given}
+    if not options:
+        message = f"nothing to set for {given['name']}, expected --packets-per-second or another option"
+        raise UsageError(f"{message} (see cnfctl limits set --help)")
+    return {"name": given["name"], **options}
+
+
+def _setting(value: object) -> object:
+    values = value if isinstance(value, list) else [value]
+    if NONE not in values:
+        return value
+    if len(values) > 1:
+        raise UsageError(f"{NONE} takes all back, it cannot stand beside {len(values) - 1} more")
+    return None
+
+
+def _changed(reply: Change) -> Iterator[str]:
+    changes = "; ".join(reply["changes"]) or "nothing changed"
+    yield printable(f"{changes} (generation {reply['generation']})")
+    if reply["pending"]:
+        left = countdown(reply["pending"]["seconds_left"])
+        yield f"unless confirmed within {left} the previous rules come back: {CONFIRM}"
+    if reply["protected"]:
+        yield printable(protection(reply["protected"]))

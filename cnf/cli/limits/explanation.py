@@ -1,0 +1,132 @@
+"""What happens to an address's packets, and why, in words for someone who is in a hurry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from cnf.cli.api.limit_replies import Case, Denied, Explanation, Rule, Source
+from cnf.cli.api.replies import Amount, Timestamp
+from cnf.cli.flows.table import flow_table
+from cnf.cli.limits.glance import CONFIRM
+from cnf.cli.limits.units import burst, lost, rate
+from cnf.cli.show.table import Style
+from cnf.cli.show.units import duration, packets, printable, size, wrap
+
+_HOLDING_BACK: Final = {"limited": "is holding it back now", "would_limit": "would hold it back now"}
+"""By a bucket's verdict."""
+
+
+def page(reply: Explanation, width: int | None, style: Style, now: datetime) -> Iterator[str]:
+    """Yield a paragraph for each case and the largest flows, no wider than ``width``; None is as wide as it takes."""
+    address = printable(reply["address"])
+    for case in reply["cases"]:
+        text = f"{address}{_scope(case, reply)}: {' '.join(_sentences(case, reply['denied'], now))}"
+        lines = _wrapped(printable(text), width)
+        yield style.bold(address) + lines[0].removeprefix(address)
+        yield from lines[1:]
+        yield ""
+    yield from _flows(reply, width, style, now)
+
+
+def _wrapped(text: str, width: int | None) -> list[str]:
+    """Return the lines of a paragraph; a word is never cut, it may have to be copied."""
+    if width is None:
+        return [text]
+    return wrap(text, width, others="  ")
+
+
+def _scope(case: Case, reply: Explanation) -> str:
+    """Return which packets a case is about, in the terms that tell the cases apart or were asked for."""
+    cases, scope = reply["cases"], []
+    if reply["protocol"] is not None or any(each["protocols"] != case["protocols"] for each in cases):
+        scope.append(", ".join(case["protocols"]))
+    if reply["interface"] is not None or any(each["interfaces"] != case["interfaces"] for each in cases):
+        scope.append(f"on {', '.join(case['interfaces'])}")
+    return f" ({' '.join(scope)})" if scope else ""
+
+
+def _sentences(case: Case, denied: Denied, now: datetime) -> Iterator[str]:
+    yield _verdict(case)
+    yield f"Why: {case['reason'].rstrip('.')}."
+    if case["verdict"] == "denied":
+        yield f"Denied sources are not told apart: {lost(denied, 'dropped')} of all of them."
+    if case["bucket"]:
+        yield _bucket(case["bucket"], now)
+    elif case["verdict"] == "limited":
+        yield "Its bucket is full."
+
+
+def _verdict(case: Case) -> str:
+    rule, verdict = case["rule"], case["verdict"]
+    if rule and verdict == "limited":
+        return _limited(rule)
+    origin = "by the file" if case["origin"] == "file" else "at run time"
+    sentences = {
+        "protected": f"passes, whatever the rules say, as it is protected until {CONFIRM}, or its session ends.",
+        "denied": f"its packets are dropped, as {case['prefix']} is denied ({origin}).",
+        "allowed": f"passes without limit, as {case['prefix']} is allowed ({origin}).",
+        "unlimited": "passes, as no rule limits it.",
+        "off": f"passes, as {_name(rule) if rule else 'the limiter'} is off.",
+    }
+    return sentences.get(verdict, f"{verdict}.")
+
+
+def _limited(rule: Rule) -> str:
+    share = "all of its prefix together" if rule["bucket"] == "prefix" else "each source for itself"
+    limit = f"it to {rate(rule)} with bursts of {burst(rule)}{_left_open(rule)}, {share}"
+    if rule["mode"] == "shadow":
+        return f"{_name(rule)} would limit {limit}, but is in shadow: nothing is dropped."
+    return f"{_name(rule)} limits {limit}."
+
+
+def _left_open(rule: Rule) -> str:
+    """Return where a burst is from that nobody has set."""
+    if not rule["bursts_left_open"]:
+        return ""
+    least = ", but at least 64 KiB" if "burst_bytes" in rule["bursts_left_open"] else ""
+    return f" ({' and '.join(rule['bursts_left_open'])} left open: a second's worth{least})"
+
+
+def _name(rule: Rule) -> str:
+    return f"rule {rule['name']} ({rule['origin']})"
+
+
+def _bucket(bucket: Source, now: datetime) -> str:
+    """Return what the bucket holds, and what became of its packets."""
+    tokens, octets = bucket["tokens_packets"], bucket["tokens_bytes"]
+    left = [] if tokens is None else [packets(tokens)]
+    left += [] if octets is None else [size(octets)]
+    does = [f" holds {' and '.join(left)}"] if left else []
+    does += [f" {_HOLDING_BACK[bucket['verdict']]}"] if bucket["verdict"] in _HOLDING_BACK else []
+    return (
+        f"The {'shared ' if bucket['shared'] else ''}bucket of {bucket['source']}{' and'.join(does)}: "
+        f"{packets(bucket['packets'])} within the limit ({size(bucket['bytes'])}), "
+        f"{', '.join(_over(bucket, now))}."
+    )
+
+
+def _over(bucket: Source, now: datetime) -> Iterator[str]:
+    """Yield what was dropped, and what shadow has let pass; one of them also where it is nothing."""
+    dropped = Amount(packets=bucket["dropped_packets"], bytes=bucket["dropped_bytes"])
+    would = Amount(packets=bucket["would_drop_packets"], bytes=bucket["would_drop_bytes"])
+    if dropped["packets"] or bucket["mode"] != "shadow":
+        yield lost(dropped, "dropped") + _latest(bucket["last_drop"], now)
+    if would["packets"] or bucket["mode"] == "shadow":
+        in_shadow = bucket["last_over"] if bucket["last_over"] != bucket["last_drop"] else None
+        yield lost(would, "would have been dropped") + _latest(in_shadow, now)
+
+
+def _latest(moment: Timestamp | None, now: datetime) -> str:
+    if moment is None:
+        return ""
+    return f", the latest {duration((now - datetime.fromisoformat(moment)).total_seconds())} ago"
+
+
+def _flows(reply: Explanation, width: int | None, style: Style, now: datetime) -> Iterator[str]:
+    if reply["flows"]:
+        yield f"its largest flows, with {lost(reply['dropped'], 'dropped')} while they were there:"
+        yield from flow_table(reply["flows"], width=width, style=style, now=now)
+    else:
+        yield "no flow of it (a packet that is dropped makes none)"

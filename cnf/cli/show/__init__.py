@@ -1,0 +1,1 @@
+"""What cnfctl shows: tables, units, warnings, and a display that repeats."""

@@ -1,0 +1,144 @@
+"""Showing something again and again: in place on a terminal, as top does, or one after the other in a stream."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import shutil
+import signal
+import sys
+import termios
+import time
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Final, NoReturn
+
+from cnf.cli.show.table import style_for
+from cnf.cli.show.units import clock_time, printable, wrap
+from cnf.errors import CnfError
+
+RETRY: Final = 1.0
+"""Seconds between questions to a daemon that did not answer: it may be restarting."""
+
+# xterm's control sequences: alternate screen, cursor shown, lines wrapped; "h" sets and "l" resets.
+_TAKE: Final = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
+_GIVE_BACK: Final = "\x1b[?7h\x1b[?25h\x1b[?1049l"
+
+
+def on_screen(frame: Callable[[os.terminal_size], list[str]], seconds: float) -> None:
+    """Redraw ``frame`` every ``seconds``, at any key and at a new size, until q is pressed.
+
+    ``frame`` returns the lines for a terminal's size. The first CnfError it raises is raised; later ones, as while
+    the daemon restarts, are shown above the latest lines, and it is tried again.
+    """
+    size = shutil.get_terminal_size()
+    lines = frame(size)
+    with _take_over() as screen:
+        notice: list[str] = []
+        while True:
+            screen.draw([*notice, *lines], size)
+            if not screen.wait(min(seconds, RETRY) if notice else seconds):
+                return
+            size = shutil.get_terminal_size()
+            try:
+                lines, notice = frame(size), []
+            except CnfError as error:
+                notice = _notice(error, size.columns)
+
+
+def as_stream(show: Callable[[int], None], seconds: float) -> None:
+    """Call ``show(times it was called before)`` every ``seconds``; a later CnfError is said on stderr and outlived."""
+    failing = False
+    for shown in itertools.count():
+        try:
+            show(shown)
+            sys.stdout.flush()
+            failing = False
+        except CnfError as error:
+            if shown == 0:
+                raise
+            if not failing:
+                print(f"cnfctl: {printable(str(error))}; trying again", file=sys.stderr)
+            failing = True
+        time.sleep(min(seconds, RETRY) if failing else seconds)
+
+
+def _notice(error: CnfError, width: int) -> list[str]:
+    style = style_for(sys.stdout)
+    text = f"{clock_time(datetime.now(UTC))}  {printable(str(error))}; trying again"
+    return [style.warn(line) for line in wrap(text, width, whole_words=False)] + [""]
+
+
+class _Screen:
+    """A terminal that has been taken over."""
+
+    def __init__(self, keys: int | None, signals: int) -> None:
+        self._keys = keys
+        self._signals = signals
+        self._modes = termios.tcgetattr(keys) if keys is not None else []
+
+    def take(self) -> None:
+        if self._keys is not None:
+            tty.setcbreak(self._keys)
+        self._write(_TAKE)
+
+    def give_back(self) -> None:
+        if self._keys is not None:
+            termios.tcsetattr(self._keys, termios.TCSADRAIN, self._modes)
+        self._write(_GIVE_BACK)
+
+    def draw(self, lines: list[str], size: os.terminal_size) -> None:
+        """Show ``lines`` from the top, in one write; a line is cleared before its text, which may fill it."""
+        parts = [f"\x1b[K{line}" for line in lines[: size.lines]]
+        if len(parts) < size.lines:
+            parts.append("\x1b[J")
+        self._write("\x1b[H" + "\n".join(parts))
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the time to pass, a key or a new size; return False when q was pressed or the terminal is gone."""
+        sources = [self._signals] if self._keys is None else [self._signals, self._keys]
+        ready, _, _ = select.select(sources, [], [], seconds)
+        if self._signals in ready and signal.SIGTSTP in os.read(self._signals, 64):
+            self.give_back()
+            os.kill(os.getpid(), signal.SIGSTOP)
+            self.take()
+        if self._keys in ready:
+            pressed = os.read(self._keys, 64)
+            return bool(pressed) and b"q" not in pressed.lower()
+        return True
+
+    def _write(self, text: str) -> None:
+        # Not through sys.stdout: a signal may come in the middle, and its buffer would then hold half a frame.
+        left = memoryview(text.encode(sys.stdout.encoding, "replace"))
+        while left:
+            left = left[os.write(sys.stdout.fileno(), left) :]
+
+
+@contextmanager
+def _take_over() -> Iterator[_Screen]:
+    """Take the terminal, and give it back as it was, whether by return, exception, ^C, SIGTERM or hang-up."""
+    with ExitStack() as undo:
+        signals, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        undo.callback(os.close, signals)
+        undo.callback(os.close, wake)
+        undo.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(wake, warn_on_full_buffer=False))
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            undo.callback(signal.signal, number, signal.signal(number, _end))
+        for number in (signal.SIGWINCH, signal.SIGTSTP):
+            undo.callback(signal.signal, number, signal.signal(number, _only_wake))
+        screen = _Screen(sys.stdin.fileno() if sys.stdin.isatty() else None, signals)
+        undo.callback(screen.give_back)
+        screen.take()
+        yield screen
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _only_wake(_number: int, _frame: FrameType | None) -> None:
+    """Leave it to the wake-up descriptor, which holds the signal's number, to interrupt the wait."""

@@ -1,0 +1,436 @@
+"""What the doctor makes of what it sees, and how it says it; tests/net has the machine's side."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import attrs
+import pytest
+
+from cnf import config
+from cnf.cli import main
+from cnf.cli.doctor.interfaces import SERIES, judge_interfaces
+from cnf.cli.doctor.report import Finding, exit_status_of, page
+from cnf.cli.footprint import Room, judge_memory
+from cnf.cli.show.table import Style
+from cnf.datapath import sizes
+from cnf.datapath.build import Blueprint, plan
+from cnf.interfaces.stacking import ON_ONE, OVER_MEMBERS
+from cnf.kernel import probe
+from cnf.kernel.links import Link
+from cnf.kernel.nics import Nic
+from cnf.kernel.probe import Answer
+from cnf.limits.table import Limits
+from tests.unit.cli.terminal import on_terminal
+
+ETHERNET, LOOPBACK, NONE = 1, 772, 65534  # ARPHRD_ of linux/if_arp.h
+MOST = os.sysconf("SC_PAGE_SIZE") - 590
+SETTINGS = config.for_interfaces(["eth0"])
+PLAIN = Style(coloured=False)
+PLENTY = Room("available", 1 << 40)
+
+OK = Finding("kernel", "ok", "Linux 6.18.0")
+REMARK = Finding("jit", "warning", "off", "sysctl -w net.core.bpf_jit_enable=1")
+OPEN = Finding("lockdown", "unknown", "not shown here")
+PROBLEM = Finding("bcc", "problem", "BCC is missing", "install python3-bpfcc", os.EX_UNAVAILABLE)
+
+
+def nic(name: str = "eth0", index: int = 2, *, hardware: int = ETHERNET, mtu: int = 1500, driver: str = "ice") -> Nic:
+    """Return an interface on which native XDP works."""
+    return Nic(Link(index, name, hardware, mtu), driver=driver, native=True)
+
+
+def veth(mtu: int, peer_mtu: int | None, *, tx_vlan: bool = False) -> Nic:
+    """Return one end of a veth pair, and the other end's MTU and offload, if that can be seen."""
+    peer = None if peer_mtu is None else Nic(Link(3, "eth1", ETHERNET, peer_mtu), driver="veth", tx_vlan=tx_vlan)
+    return Nic(Link(2, "eth0", ETHERNET, mtu), driver="veth", native=True, rx_vlan=True, peer=peer)
+
+
+def judged(
+    nics: Sequence[Nic], *names: str, mode: config.Mode = "auto", ours: Collection[int] | None = ()
+) -> list[Finding]:
+    """Return what is said of ``nics`` when the configuration names ``names``."""
+    interfaces = tuple(config.Interface(name, mode) for name in names or ("eth0",))
+    return list(judge_interfaces(nics, config.Settings(interfaces), ours))
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """Run the command and return its exit status and its findings by name."""
+    status = main(["doctor", "-o", "json", *arguments])
+    report = json.loads(capsys.readouterr().out)
+    assert report["would_start"] == (status == 0)
+    return status, {finding["name"]: finding for finding in report["findings"]}
+
+
+def configured(folder: Path, text: str) -> str:
+    """Write a configuration with an interface and ``text``, and return its path."""
+    file = folder / "cnf.toml"
+    file.write_text(f'[[interfaces]]\nname = "nosuch0"\n{text}\n', encoding="utf-8")
+    return str(file)
+
+
+def test_page() -> None:
+    """Each finding is one aligned line, with its remedy below it, and the verdict comes last."""
+    assert list(page([OK, REMARK, OPEN, PROBLEM], None, PLAIN)) == [
+        "ok       kernel    Linux 6.18.0",
+        "warning  jit       off",
+        "         -> sysctl -w net.core.bpf_jit_enable=1",
+        "unknown  lockdown  not shown here",
+        "problem  bcc       BCC is missing",
+        "         -> install python3-bpfcc",
+        "cnfd would not start: 1 problem",
+    ]
+
+
+def test_page_fits_a_terminal() -> None:
+    """On 80 columns lines are folded under their own beginning; a word is never cut, so that it can be copied."""
+    lines = list(page([Finding("bcc", "problem", "word " * 30, "do it " * 20)], 80, PLAIN))
+    assert max(map(len, lines)) <= 80
+    assert lines[1].startswith(" " * len("problem  bcc  ") + "word")
+    path = "/long" * 20
+    assert sum(path in line for line in page([Finding("bcc", "problem", "x", f"rm {path}")], 80, PLAIN)) == 1
+
+
+def test_page_cannot_control_the_terminal() -> None:
+    """Control characters in names, findings and remedies are escaped."""
+    hostile = Finding("a\x1b[2J", "warning", "b\x9bm", "c\n")
+    assert all(line.isprintable() for line in page([hostile], None, PLAIN))
+
+
+def test_colour() -> None:
+    """On a terminal the mark is coloured, and nothing else but the verdict stands out."""
+    lines = list(page([OK, PROBLEM], None, Style(coloured=True)))
+    assert lines[0] == "\x1b[2mok     \x1b[m  kernel  Linux 6.18.0"
+    assert lines[1] == "\x1b[33mproblem\x1b[m  bcc     BCC is missing"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [((), 0), ((0, 0), 0), ((71, 78, 69, 77), 77), ((71, 78, 69), 69), ((71, 78), 78), ((0, 71), 71)],
+)
+def test_exit_status(statuses: tuple[int, ...], expected: int) -> None:
+    """Privilege comes before software, configuration and kernel; what does not stop cnfd does not count."""
+    assert exit_status_of(Finding("x", "problem", "y", exit_status=status) for status in statuses) == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        ([OK, REMARK, OPEN], "cnfd would start"),
+        ([PROBLEM, PROBLEM, REMARK], "cnfd would not start: 2 problems"),
+        ([Finding("program", "unknown", "x", exit_status=71)], "could not tell whether cnfd would start: program"),
+    ],
+)
+def test_verdict(found: list[Finding], verdict: str) -> None:
+    """Warnings, and what is merely not known, do not speak against a start; what is not known and needed does."""
+    assert list(page(found, None, PLAIN))[-1] == verdict
+
+
+def test_memory() -> None:
+    """A start that does not fit is a problem, a daemon that would not fit once its tables are full is a warning."""
+    settings = attrs.evolve(SETTINGS, flows=config.Flows(max_entries=1_000_000))
+    tables = sizes.flow_bytes(plan(settings)) + sizes.interface_bytes(plan(settings))
+    start, full = tables + 90_000_000, tables + 78_000_000 + 2_000_000 * (220 + 2 * 110)
+    for there, state, status in (
+        (start - 1, "problem", 71),
+        (start, "warning", 0),
+        (full - 1, "warning", 0),
+        (full, "ok", 0),
+    ):
+        found = judge_memory(settings, Room("available", there))
+        assert (found.state, found.exit_status) == (state, status)
+        assert (found.remedy is None) == (state == "ok")
+
+
+def test_memory_of_a_cgroup() -> None:
+    """What bounds the memory is named, with both ways out."""
+    found = judge_memory(SETTINGS, Room("MemoryMax=", 160 << 20, "raise it: systemctl edit cnfd"))
+    assert (found.state, found.exit_status) == ("problem", 71)
+    assert found.seen.endswith("; MemoryMax= 168 MB")
+    assert found.remedy == "raise it: systemctl edit cnfd; or lower flows.max_entries, it is 262144"
+
+
+def test_one_family_takes_less_memory() -> None:
+    """Without IPv6 there is no table for it, and half the flows."""
+    both = judge_memory(SETTINGS, PLENTY)
+    one = judge_memory(attrs.evolve(SETTINGS, flows=config.Flows(ipv6=False)), PLENTY)
+    assert both.seen != one.seen
+    assert sizes.flow_bytes(Blueprint(1024, ipv6=False)) * 2 < sizes.flow_bytes(Blueprint(1024))
+
+
+def test_limits_take_memory_too() -> None:
+    """The tables of sources are counted, and the option that makes them smaller is named."""
+    without = judge_memory(SETTINGS, PLENTY)
+    found = judge_memory(attrs.evolve(SETTINGS, limits=Limits(max_sources=1 << 24)), Room("available", 1))
+    assert without.seen != found.seen
+    assert (found.state, found.remedy) == (
+        "problem",
+        "lower flows.max_entries, it is 262144, or limits.max_sources, it is 16777216",
+    )
+    assert sizes.source_bytes(Blueprint(1024), 1 << 24) > (1 << 25) * 150
+
+
+def test_native() -> None:
+    """A driver that has native XDP is named with it; a kernel that does not tell leaves it open."""
+    (known,) = judged([nic()])
+    assert known == Finding("interface eth0", "ok", "ice, MTU 1500: native XDP")
+    (open_,) = judged([Nic(Link(2, "eth0", ETHERNET, 1500))])
+    assert open_.seen == "no driver, MTU 1500: native XDP, if its driver has it"
+
+
+def test_generic_asked_for() -> None:
+    """Mode generic is what the configuration wants, and no warning."""
+    (found,) = judged([veth(9000, 9000)], mode="generic")
+    assert (found.state, found.seen) == ("ok", "veth, MTU 9000: generic XDP, as configured")
+
+
+@pytest.mark.parametrize(
+    ("mtu", "peer_mtu", "native"),
+    [(1500, MOST, True), (1500, MOST + 1, False), (9000, 1500, True), (MOST + 1, None, False), (MOST, None, True)],
+)
+def test_mtu_of_veth(mtu: int, peer_mtu: int | None, native: bool) -> None:  # noqa: FBT001 - a column of the table
+    """What counts is the MTU at the other end of a veth pair; where that cannot be seen, it is taken to be equal."""
+    auto, *_ = judged([veth(mtu, peer_mtu)])
+    forced, *_ = judged([veth(mtu, peer_mtu)], mode="native")
+    assert (auto.state, forced.state) == (("ok", "ok") if native else ("warning", "problem"))
+    assert ("generic XDP" in auto.seen) != native
+
+
+def test_driver_without_native_xdp() -> None:
+    """Such a driver is served in mode auto, and ends cnfd in mode native."""
+    plain = Nic(Link(2, "eth0", ETHERNET, 1500), driver="tg3", native=False)
+    (auto,) = judged([plain])
+    assert (auto.state, auto.seen) == ("ok", "tg3, MTU 1500: generic XDP, no native: its driver has none")
+    (native,) = judged([plain], mode="native")
+    assert (native.state, native.exit_status) == ("problem", 71)
+    assert native.remedy == "mode auto or generic works on any interface"
+
+
+@pytest.mark.parametrize(("mode", "keyword"), [("native", "xdpdrv"), ("generic", "xdpgeneric")])
+def test_program_of_another(mode: str, keyword: str) -> None:
+    """Somebody else's program is a problem, with how to see it and how to take it off; a running cnfd's is none."""
+    taken = Nic(Link(2, "eth 0", ETHERNET, 1500), driver="ice", native=True, program=(mode, 117))
+    (foreign,) = judged([taken], "eth?0")
+    assert (foreign.state, foreign.exit_status) == ("problem", 71)
+    assert foreign.seen == f"program 117 ({mode}) is on it and is left alone"
+    assert foreign.remedy is not None
+    assert "bpftool prog show id 117" in foreign.remedy
+    assert f"ip link set dev 'eth 0' {keyword} off" in foreign.remedy
+    (own,) = judged([taken], "eth?0", ours={117})
+    assert (own.state, own.seen) == ("ok", f"ice, MTU 1500: cnfd's program 117 ({mode}) is on it")
+
+
+def test_program_of_nobody_knows_whom() -> None:
+    """Where the user may not see which programs are cnfd's, none is advised to be taken off."""
+    taken = Nic(Link(2, "eth0", ETHERNET, 1500), driver="ice", native=True, program=("native", 117))
+    (found,) = judged([taken], ours=None)
+    assert (found.state, found.remedy, found.exit_status) == ("unknown", "run the doctor as root", 0)
+    assert "program 117 (native)" in found.seen
+
+
+def test_one_refusal_among_others() -> None:
+    """An interface that refuses stops cnfd only if no other is served, and none is missing."""
+    tunnel = nic("tun0", 3, hardware=NONE)
+    assert [(f.state, f.exit_status) for f in judged([tunnel], "tun0")] == [("problem", 71)]
+    assert [(f.state, f.exit_status) for f in judged([tunnel, nic()], "tun0", "eth0")] == [("warning", 0), ("ok", 0)]
+    assert [f.state for f in judged([tunnel], "tun0", "eth9")] == ["warning", "warning"]
+
+
+def test_pattern_and_loopback() -> None:
+    """A pattern means what it matches but the loopback interface, which has to be named."""
+    there = [nic("lo", 1, hardware=LOOPBACK, driver=""), nic("eth0", 2), nic("wan", 3)]
+    assert [found.name for found in judged(there, "*o", "eth*")] == ["interface eth0", "interface *o"]
+    assert [found.name for found in judged(there, "lo")] == ["interface lo"]
+
+
+def test_missing_interface() -> None:
+    """An interface that is not there is a warning: cnfd waits for it."""
+    (found,) = judged([], "eth7")
+    assert (found.name, found.state, found.exit_status) == ("interface eth7", "warning", 0)
+
+
+def test_hidden_vlan_tags() -> None:
+    """A NIC that takes VLAN tags off is a warning with the command against it, where tags are looked at at all."""
+    stripping = Nic(Link(2, "eth0", ETHERNET, 1500), driver="ice", native=True, rx_vlan=True)
+    assert [found.remedy for found in judged([stripping])] == [None, "ethtool -K eth0 rxvlan off"]
+    settings = config.Settings((config.Interface("eth0"),), flows=config.Flows(vlan=False))
+    assert len(list(judge_interfaces([stripping], settings, ()))) == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "remedy"),
+    [
+        (veth(1500, 1500), None),
+        (veth(1500, 1500, tx_vlan=True), "ethtool -K eth1 txvlan off tx-vlan-stag-hw-insert off"),
+        (veth(1500, None), "ethtool -K NAME txvlan off tx-vlan-stag-hw-insert off"),
+    ],
+)
+def test_tags_beside_the_frame(end: Nic, remedy: str | None) -> None:
+    """Over a veth it is the other end that hides tags, and there they are shown, whatever this end offloads."""
+    _, *found = judged([end])
+    assert [(each.name, each.state, each.remedy) for each in found] == (
+        [("vlan tags", "warning", f"at the other end: {remedy}")] if remedy else []
+    )
+
+
+def test_tags_of_many_veths_are_one_finding() -> None:
+    """A node with a thousand veths is told once."""
+    ends = [replace(veth(1500, None), link=Link(index, f"eth{index}", ETHERNET, 1500)) for index in range(10, 20)]
+    (found,) = [each for each in judged(ends, "eth*") if each.name == "vlan tags"]
+    assert found.seen.startswith("eth10, eth11, eth12 and 7 more: over a veth")
+
+
+def test_tags_that_are_taken_off_below() -> None:
+    """What stands on a NIC has its tags taken off there, whatever it says of itself."""
+    below = replace(nic("eth0", 2), rx_vlan=True)
+    above = Nic(Link(3, "eth0.5", ETHERNET, 1500, "vlan", lower=2), driver="802.1Q VLAN Support", rx_vlan=False)
+    member = Nic(Link(4, "eth4", ETHERNET, 1500, master=5), driver="ice", native=True, rx_vlan=True)
+    bond = Nic(Link(5, "bond0", ETHERNET, 1500, "bond"), driver="bonding", native=True, rx_vlan=True)
+    for top in ("eth0.5", "bond0"):
+        remedies = [each.remedy for each in judged([below, above, member, bond], top) if each.state == "warning"]
+        assert remedies == [f"ethtool -K {'eth4' if top == 'bond0' else 'eth0'} rxvlan off"]
+
+
+def test_large_receive_offload() -> None:
+    """Large receive offload is a warning with the command against it."""
+    joining = Nic(Link(2, "eth0", ETHERNET, 1500), driver="ice", native=True, lro=True)
+    assert [found.remedy for found in judged([joining])] == [None, "ethtool -K eth0 lro off"]
+
+
+@pytest.mark.parametrize("kind", sorted(ON_ONE))
+def test_what_is_counted_twice(kind: str) -> None:
+    """Of every kind that stands on another interface, doctor says what cnfd will: which is counted once more."""
+    upper = Nic(Link(3, "up0", ETHERNET, 1500, kind, lower=2), driver=kind, native=False)
+    _, _, warning = judged([nic(), upper], "eth0", "up*")
+    assert warning == Finding(
+        "interface up0",
+        "warning",
+        "what it receives is counted, and charged to limits, on eth0 and here once more",
+        "leave up0 out of the interfaces, that is, narrow the pattern up*",
+    )
+    assert len(judged([nic(), upper], "eth0")) == 1
+    foreign = replace(nic(), program=("native", 117))
+    assert [found.state for found in judged([foreign, upper], "eth0", "up0")] == ["warning", "ok"]
+
+
+@pytest.mark.parametrize("kind", sorted(OVER_MEMBERS))
+def test_member_and_master(kind: str) -> None:
+    """Of every kind that has members, too."""
+    member = Nic(Link(2, "eth0", ETHERNET, 1500, master=3), driver="ice", native=True)
+    master = Nic(Link(3, "top0", ETHERNET, 1500, kind), driver=kind, native=True)
+    (_, _, warning) = judged([member, master], "eth0", "top0")
+    assert (warning.name, warning.remedy) == ("interface top0", "leave top0 out of the interfaces")
+    assert len(judged([member, master], "eth0")) == 1
+
+
+def test_altname() -> None:
+    """An altname means its interface; a name in two entries is nobody's that is missing."""
+    named = Nic(Link(2, "eth0", ETHERNET, 1500, altnames=("enp3s0f0np0-a-long-one",)), driver="ice", native=True)
+    assert [found.name for found in judged([named], "enp3s0f0np0-a-long-one")] == ["interface eth0"]
+    assert [found.name for found in judged([named], "eth*", "eth0")] == ["interface eth0"]
+
+
+def test_more_interfaces_than_may_be() -> None:
+    """Doctor says that some will be refused, and of how many series scrapes leave some out, each with what to set."""
+    many = [nic(f"eth{index}", index) for index in range(2, 502)]
+    settings = config.Settings((config.Interface("eth*"),), max_interfaces=400)
+    room, series = list(judge_interfaces(many, settings, ()))[-2:]
+    assert room.seen == "500 interfaces are meant, and 400 can be counted: the others will be refused"
+    assert (room.name, room.state, room.remedy) == ("max_interfaces", "warning", "max_interfaces = 512")
+    assert (
+        series.seen
+        == f"400 interfaces and the largest flows have {400 * SERIES + 100:,} series: scrapes leave some out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "works"),
+    [(errno.EINVAL, False), (errno.ENOSYS, False), (524, False), (errno.EPERM, None), (errno.ENOMEM, None)],
+)
+def test_answer_of_the_kernel(number: int, works: bool | None) -> None:  # noqa: FBT001 - a column of the table
+    """An errno that means "never heard of it" is a no; any other refusal leaves the question open, with its words."""
+
+    def refuse() -> None:
+        raise OSError(number, os.strerror(number))
+
+    answer = probe.attempt(refuse)
+    assert answer.works is works
+    assert answer.words
+    assert probe.attempt(lambda: None) == Answer(works=True)
+
+
+def test_examination_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A probe that fails in a way nobody thought of is "unknown", with its reason, and the rest goes on."""
+
+    def fail() -> str:
+        raise RuntimeError("what nobody thought of")
+
+    monkeypatch.setattr(probe, "bcc_version", fail)
+    monkeypatch.setattr(probe, "lockdown", fail)
+    status, found = asked(capsys, "--interface", "nosuch0")
+    assert status in (os.EX_NOPERM, os.EX_UNAVAILABLE)
+    for name in ("lockdown", "bcc"):
+        assert found[name]["state"] == "unknown"
+        assert "what nobody thought of" in found[name]["seen"]
+    assert found["program"]["state"] == "unknown"
+    assert found["configuration"]["state"] == "ok"
+    assert found["interface nosuch0"]["state"] == "warning"
+
+
+def test_every_problem_of_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each problem of the file is a finding of its own, and what depends on the file is not guessed at."""
+    file = configured(tmp_path, '[flows]\nmax_entrys = 5\n[log]\nlevel = "loud"')
+    assert main(["doctor", "-o", "json", "--config", file]) != 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    seen = [finding["seen"] for finding in findings if finding["name"] == "configuration"]
+    assert [text.partition(": ")[0] for text in seen] == [file, file]
+    assert "flows.max_entrys" in seen[0]
+    assert "log.level" in seen[1]
+    assert not {"memory", "control.socket", "metrics.listen"} & {finding["name"] for finding in findings}
+
+
+def test_a_file_full_of_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of many problems the first twenty are findings, and one more counts the others."""
+    file = configured(tmp_path, "".join(f"key{number} = 1\n" for number in range(100)))
+    main(["doctor", "-o", "json", "--config", file])
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    seen = [finding["seen"] for finding in findings if finding["name"] == "configuration"]
+    assert (len(seen), seen[-1]) == (21, f"{file}: 80 more problems")
+
+
+def test_interface_beside_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--interface`` stands in for the file's interfaces, and the rest of the file holds."""
+    file = configured(tmp_path, f'[control]\nsocket = "{tmp_path}/a.sock"')
+    _, found = asked(capsys, "--config", file, "--interface", "nosuch1")
+    assert "interface nosuch1" in found
+    assert "interface nosuch0" not in found
+    assert found["configuration"]["seen"] == f"{file} and command line is valid"
+    assert str(tmp_path) in found["control.socket"]["seen"]
+
+
+def test_socket_left_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A socket file that nobody listens on does not stop cnfd, and is left where it is."""
+    path = tmp_path / "a.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    _, found = asked(capsys, "--config", configured(tmp_path, f'[control]\nsocket = "{path}"'))
+    assert (found["control.socket"]["state"], found["control.socket"]["seen"]) == ("ok", f"{path} is free")
+    assert path.is_socket()
+
+
+def test_whole_command_on_a_terminal(tmp_path: Path) -> None:
+    """The command shows its table on a terminal, coloured, with the verdict as its last line."""
+    file = configured(tmp_path, f'[control]\nsocket = "{tmp_path}/a.sock"')
+    with on_terminal(["doctor", "--config", file]) as terminal:
+        status = terminal.end()
+    text = terminal.seen.decode()
+    assert "Traceback" not in text
+    assert "\x1b[33mwarning\x1b[m  interface nosuch0" in text
+    last = text.splitlines()[-1]
+    assert last == "\x1b[1mcnfd would start\x1b[m" if status == 0 else "would not start" in last

@@ -1,0 +1,170 @@
+"""The command ``cnfctl events``: what it shows of each event, what it asks for, and what it says of those it missed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any, Final
+
+import pytest
+
+from cnf.cli import main
+from cnf.cli.api.client import Client
+from cnf.cli.api.event_replies import Event
+from cnf.cli.api.replies import Timestamp
+from cnf.cli.events.command import Follower
+from cnf.cli.events.lines import event_line
+from cnf.cli.show.table import Style
+from cnf.errors import UnavailableError
+from tests.unit.cli.samples import DNS6, FLOW, PING
+from tests.unit.cli.stand_in import StandIn
+
+TIME: Final = Timestamp("2026-03-01T11:59:56.500000Z")
+STARTED: Final = "2026-03-01T10:00:00.000000Z"
+DROP: Final = {"source": "192.0.2.66", "address": "192.0.2.66", "rule": "default", "interface": "eth0"}
+
+
+def event(seq: int, kind: str = "rule_generation", **fields: object) -> dict[str, Any]:
+    """Return an event."""
+    return {"seq": seq, "time": TIME, "event": kind, **(fields or {"generation": seq})}
+
+
+def reply(*events: dict[str, Any], ring: int = 5, started: str = STARTED, **lost: int) -> dict[str, Any]:
+    """Return what the daemon answers."""
+    last = events[-1]["seq"] if events else 0
+    return {"events": [*events], "last": last, "ring": ring, "lost": {"first_drop": 0} | lost, "started": started}
+
+
+@pytest.mark.parametrize(
+    ("shown", "line"),
+    [
+        (event(1, generation=4), "rule set      generation 4 in force"),
+        (event(2, "first_drop", **DROP), "first drop    192.0.2.66 on eth0, by rule default"),
+        (
+            event(3, "first_drop", **DROP | {"source": "192.0.2.0/24", "rule": None, "interface": "a\x1bb"}),
+            r"first drop    192.0.2.0/24 (192.0.2.66) on a\x1bb, by a rule that is gone",
+        ),
+        (
+            event(4, "flow_evicted", **FLOW),
+            "flow evicted  tcp 192.168.100.200:51234 > 10.0.0.1:443 on eth0, 8.1M packets, 9.9 GB",
+        ),
+        (
+            event(5, "flow_evicted", **DNS6),
+            f"flow evicted  udp [{DNS6['src_addr']}]:40000 > [2001:db8::1]:53 on ens5f0np0, 1.2k packets, 98.8 kB",
+        ),
+        (event(6, "flow_evicted", **PING), "flow evicted  icmp 10.0.0.7 > 10.0.0.1 on eth0, 12 packets, 1.2 kB"),
+        (event(7, "big_bang", size=3), 'big_bang      {"size": 3}'),
+    ],
+)
+def test_an_event_is_a_line(monkeypatch: pytest.MonkeyPatch, shown: Event, line: str) -> None:
+    """When, in UTC wherever the machine is, what, and about whom; one of a newer daemon is shown as it is."""
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        assert event_line(shown, Style(coloured=False)) == f"2026-03-01 11:59:56.500 UTC  {line}"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def follower(daemon: StandIn, since: int | None = None) -> Follower:
+    """Return one that asks the stand-in."""
+    return Follower(Client(str(daemon.socket)), since)
+
+
+def test_it_asks_for_what_is_new(daemon: StandIn) -> None:
+    """First for the latest, or for those since the one named, then for those after the last one shown."""
+    daemon.say("/v1/events", reply(event(7), event(8)))
+    follows = follower(daemon)
+    assert [each["seq"] for each in follows.ask()[0]] == [7, 8]
+    daemon.say("/v1/events", reply())
+    assert follows.ask() == ([], [])
+    follows.ask()
+    follower(daemon, since=3).ask()
+    asked = [daemon.asked.get()[1] for _ in range(4)]
+    assert asked == [{"top": "10"}, {"after": "8"}, {"after": "8"}, {"after": "3"}]
+
+
+def test_events_that_were_forgotten_are_said(daemon: StandIn) -> None:
+    """A gap in the numbers, at the first answer to --since or later, is how many were not shown."""
+    daemon.say("/v1/events", reply(event(7)))
+    follows = follower(daemon, since=3)
+    assert follows.ask()[1] == ["3 events not shown: newer ones took their place before they were asked for"]
+    daemon.say("/v1/events", reply(event(9)))
+    assert follows.ask()[1] == ["1 event not shown: newer ones took their place before they were asked for"]
+    daemon.say("/v1/events", reply(event(10), event(11)))
+    assert follows.ask()[1] == []
+
+
+def test_events_that_the_ring_had_no_room_for_are_said(daemon: StandIn) -> None:
+    """What was lost before it looked is no news; what is lost from then on is, by kind."""
+    daemon.say("/v1/events", reply(first_drop=5))
+    follows = follower(daemon)
+    assert follows.ask()[1] == []
+    daemon.say("/v1/events", reply(first_drop=1005, flow_evicted=1))
+    assert follows.ask()[1] == [
+        "1,000 first_drop events lost: the ring buffer was full",
+        "1 flow_evicted event lost: the ring buffer was full",
+    ]
+    assert follows.ask()[1] == []
+
+
+def test_a_restart_is_said(daemon: StandIn) -> None:
+    """Where the ring has stayed, numbers go on; with another one everything in it is new."""
+    daemon.say("/v1/events", reply(event(7)))
+    follows = follower(daemon)
+    follows.ask()
+    daemon.say("/v1/events", reply(event(9), started="2026-03-01T11:00:00.000000Z"))
+    assert follows.ask() == (
+        [event(9)],
+        [
+            "cnfd was restarted, and goes on with the events that have come meanwhile",
+            "1 event not shown: newer ones took their place before they were asked for",
+        ],
+    )
+    daemon.say("/v1/events", reply(event(1), ring=6, started="2026-03-01T11:30:00.000000Z", first_drop=3))
+    assert follows.ask() == (
+        [event(1)],
+        ["cnfd was restarted, and numbers events anew; what came after the last one shown is not known"],
+    )
+    assert [daemon.asked.get()[1] for _ in range(4)][-2:] == [{"after": "9"}, {"after": "0"}]
+
+
+def test_an_answer_of_another_kind_is_refused(daemon: StandIn) -> None:
+    """An event without the fields of its kind is no answer of cnfd."""
+    daemon.say("/v1/events", reply(event(1, "first_drop", source="192.0.2.1")))
+    with pytest.raises(UnavailableError, match="no answer of cnfd"):
+        follower(daemon).ask()
+
+
+def test_an_error_at_first_ends_it(daemon: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    """What the daemon refuses at once is an error like any other."""
+    daemon.say("/v1/events", {"error": "nothing has events", "exit_status": 78}, status=409)
+    assert main(["--socket", str(daemon.socket), "events"]) == 78
+    assert capfd.readouterr().err == "cnfctl: nothing has events\n"
+
+
+@pytest.mark.parametrize(("output", "lines"), [("jsonl", 1), ("json", 6)])
+def test_stream(daemon: StandIn, output: str, lines: int) -> None:
+    """JSON is an object an event, on a line or indented; an error is said once and outlived."""
+    daemon.say("/v1/events", reply(event(1)))
+    command = [sys.executable, "-m", "cnf.cli", "--socket", str(daemon.socket), "events", "-o", output]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads("".join(process.stdout.readline() for _ in range(lines))) == event(1)
+        daemon.say("/v1/events", {"error": "cnfd is starting", "exit_status": 69}, status=503)
+        assert process.stderr.readline() == "cnfctl: cnfd is starting; trying again\n"
+        daemon.say("/v1/events", reply(event(2)))
+        assert json.loads("".join(process.stdout.readline() for _ in range(lines))) == event(2)
+        process.terminate()
+        assert process.communicate()[1] == ""
+
+
+@pytest.mark.parametrize("since", ["-1", "x", "1.5"])
+def test_since_is_a_number(daemon: StandIn, capsys: pytest.CaptureFixture[str], since: str) -> None:
+    """Anything else is refused with what was expected."""
+    assert main(["--socket", str(daemon.socket), "events", f"--since={since}"]) == 64
+    assert "a number from 0 on is expected" in capsys.readouterr().err

@@ -1,0 +1,196 @@
+"""How limits, and the sources they hold back, read at every width."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cnf.cli.api.limit_replies import Limits, Listed, Rule, Source, Sources
+from cnf.cli.limits.tables import page, source_lines
+from cnf.cli.show.table import Style
+from tests.unit.cli.limit_samples import (
+    CHANGED,
+    DEFAULT,
+    DENIED,
+    FORGOTTEN,
+    LIMITS,
+    LOUD,
+    PENDING,
+    SHADOW,
+    SHARED,
+    SOURCE,
+    SOURCE6,
+    sources,
+)
+from tests.unit.cli.samples import NOTHING, NOW
+
+PLAIN = Style(coloured=False)
+
+AT_80 = """\
+mode enforce (runtime), generation 9, what cannot be read is dropped
+! not confirmed, by uid 0, pid 4711: set default packets_per_second=100; mode
+  enforce
+! back to the previous rules in 41 s unless confirmed: cnfctl limits confirm
+! protected, whatever the rules say, until confirmed or logged out: 192.0.2.7/32
+  (cnfctl limits confirm)
+
+NAME     ORIGIN   MODE     PREFIXES   RATE                  LIMITED  WOULD LIMIT
+default  file     enforce  0.0.…::/0  10 k packe… 1 Gbit/s     4.3k            0
+loud     runtime  shadow   192.… +12  1 packet/s                  0          678
+
+allow (file): 10.0.0.0/8, fd00::/8
+allow (runtime): 192.0.2.9/32
+deny (file): 198.51.100.0/24
+denied sources, which are not told apart: 243k packets dropped (14.6 MB)
+removed from the file's rules: quiet (all that was changed at run time goes back
+  to the file with: cnfctl limits reset)
+
+SOURCES  ENTRIES  CAPACITY  FILL                  EVICTED  ERRORS
+ipv4     262,144   524,288  [#####-----]  50.0 %    12.3k       3
+ipv6       1,234   524,288  [----------]   0.2 %        0       0
+! ipv4: 12,345 sources were evicted (set limits.max_sources = 524288)
+! ipv4: 3 inserts failed
+"""
+UNCHANGED_AT_80 = """\
+mode enforce (file), generation 7
+
+NAME     MODE     PREFIXES         RATE                      PASSED  LIMITED
+default  enforce  0.0.0.0/0, ::/0  10 k packets/s, 1 Gbit/s    8.1M     4.3k
+
+SOURCES  ENTRIES  CAPACITY  FILL                  EVICTED  ERRORS
+ipv4       1,234   524,288  [----------]   0.2 %        0       0
+"""
+RULES = """\
+NAME     ORIGIN   MODE     PREFIXES          RATE                      BURST               BUCKET  PROTOCOLS
+default  file     enforce  0.0.0.0/0, ::/0   10 k packets/s, 1 Gbit/s  20 k packets, 4 MB  source  -
+loud     runtime  shadow   192.0.2.0/24 +12  1 packet/s                1 packet            prefix  tcp_syn, udp
+"""
+COUNTED = """\
+  PASSED  LIMITED  WOULD LIMIT
+    8.1M     4.3k            0
+      77        0          678
+"""
+RULES_AT_200 = [
+    f"{rule:{max(map(len, RULES.splitlines()))}}{counted}"
+    for rule, counted in zip(RULES.splitlines(), COUNTED.splitlines(), strict=True)
+]
+SOURCES_AT_80 = """\
+SOURCE                 RULE    VERDICT          DROPPED    WOULD DROP  LAST OVER
+192.0.2.66/32          def…lt  limited      678 90.1 kB     0     0 B    3 s ago
+2001:db8:1…:5678::/64  def…lt  would limit    0     0 B  205k 20.5 MB    3 s ago
+192.0.2.0/24 shared    loud    passed         0     0 B     0     0 B          -
+192.0.2.1/32           -       passed         0     0 B     0     0 B          -
+4 of 1,234 sources by dropped; drained 1.2 s ago
+"""
+SOURCES_AT_200 = """\
+SOURCE                   RULE     VERDICT             PASSED      DROPPED    WOULD DROP       TOKENS  LAST OVER
+192.0.2.66/32            default  limited      12.3k  1.2 MB  678 90.1 kB     0     0 B  0.5  1.2 kB    3 s ago
+2001:db8:1234:5678::/64  default  would limit  12.3k  1.2 MB    0     0 B  205k 20.5 MB       1.2 kB    3 s ago
+192.0.2.0/24 shared      loud     passed       12.3k  1.2 MB    0     0 B     0     0 B            1          -
+192.0.2.1/32             -        passed       12.3k  1.2 MB    0     0 B     0     0 B            -          -
+4 of 1,234 sources by dropped; drained 1.2 s ago
+"""
+
+
+def text_of(limits: Limits, width: int | None = None) -> str:
+    """Return the page without colour."""
+    return "".join(f"{line}\n" for line in page(limits, width, PLAIN))
+
+
+def sources_text(reply: Sources, width: int | None = None) -> str:
+    """Return the table of sources without colour."""
+    return "".join(f"{line}\n" for line in source_lines(reply, width=width, style=PLAIN, now=NOW, sort="dropped"))
+
+
+@pytest.mark.parametrize(("limits", "text"), [(CHANGED, AT_80), (LIMITS, UNCHANGED_AT_80)])
+def test_page_at_80(limits: Limits, text: str) -> None:
+    """On 80 columns what a rule did comes before what it covers, and its origin once one is not the file's."""
+    assert text_of(limits, 80) == text
+
+
+@pytest.mark.parametrize("width", [200, None])
+def test_page_at_200(width: int | None) -> None:
+    """On 200 columns, and in a pipe, there is all of a rule and a line for each warning."""
+    lines = text_of(CHANGED, width).splitlines()
+    assert lines[1] == "! not confirmed, by uid 0, pid 4711: set default packets_per_second=100; mode enforce"
+    assert lines[5:8] == RULES_AT_200
+
+
+def test_columns() -> None:
+    """What no rule has, protocols, interfaces or a kind of verdict, has no column."""
+
+    def optional(rule: Rule) -> set[str]:
+        titles = re.split(r" {2,}", text_of({**LIMITS, "rules": [DEFAULT, rule]}).splitlines()[2])
+        return {"PROTOCOLS", "INTERFACES", "WOULD LIMIT"}.intersection(titles)
+
+    assert optional(DEFAULT) == set()
+    assert optional({**DEFAULT, "protocols": ["udp"], "interfaces": ["eth*"]}) == {"PROTOCOLS", "INTERFACES"}
+    assert optional({**DEFAULT, "mode": "shadow"}) == {"WOULD LIMIT"}
+    assert optional({**DEFAULT, "would_limit": {"packets": 1, "bytes": 60}}) == {"WOULD LIMIT"}
+    assert "  LIMITED" not in text_of({**LIMITS, "rules": [LOUD]})
+    assert "  LIMITED" in text_of({**LIMITS, "rules": [{**LOUD, "limited": {"packets": 1, "bytes": 60}}]})
+
+
+def test_nothing_limited() -> None:
+    """A daemon without a rule says how to add one; one that is off says how to switch it on."""
+    lines = text_of({**LIMITS, "mode": "off", "rules": []}).splitlines()
+    assert lines[1].startswith("! the limiter is off: ")
+    assert lines[1].endswith("(cnfctl limits mode shadow)")
+    assert lines[3] == "no rule (add one: cnfctl limits set NAME --prefix PREFIX --packets-per-second N)"
+
+
+def test_long_lists() -> None:
+    """A list of thousands does not flood the terminal: it shows the first, and says how many there are more."""
+    listed: list[Listed] = [{"prefix": f"10.{i // 256}.{i % 256}.0/24", "origin": "file"} for i in range(2_050)]
+    line = next(line for line in text_of({**LIMITS, "deny": listed}).splitlines() if line.startswith("deny"))
+    assert line.endswith(", 10.0.49.0/24 and 2,000 more (-o json has all)")
+
+
+def test_names_cannot_control_the_terminal() -> None:
+    """Names from outside are shown with their control characters escaped."""
+    bad = "a\x1b[2J\x9bb"
+    hostile: Limits = {
+        **CHANGED,
+        "mode": bad,
+        "mode_origin": bad,
+        "unreadable": "drop",
+        "protected": [bad],
+        "pending": {**PENDING, "who": bad},
+        "removed": [bad],
+        "allow": [{"prefix": bad, "origin": bad}],
+        "rules": [{**DEFAULT, "name": bad, "interfaces": [bad]}],
+    }
+    assert text_of(hostile).replace("\n", "").isprintable()
+    stranger: Source = {**SOURCE, "rule": bad}
+    assert sources_text(sources(stranger)).replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(("width", "text"), [(80, SOURCES_AT_80), (200, SOURCES_AT_200), (None, SOURCES_AT_200)])
+def test_sources(width: int | None, text: str) -> None:
+    """On 80 columns IPv6 and the rule's name give way and the tokens are left out; on 200 all is there."""
+    assert sources_text(sources(SOURCE, SOURCE6, SHARED, FORGOTTEN, total=1_234), width) == text
+
+
+def test_sources_summary() -> None:
+    """The last line says of how many sources those are; without any, when there may be some."""
+    assert sources_text(sources(SOURCE)).splitlines()[-1] == "1 source; drained 1.2 s ago"
+    assert sources_text(sources(), 80) == (
+        "no source has a bucket yet; what comes in shows after the next drain, every 5 s\n"
+    )
+
+
+def test_sources_that_have_only_been_dropped_or_only_been_spared() -> None:
+    """A column of nothing but what no rule's mode can do is left out."""
+    assert "WOULD DROP" not in sources_text(sources(SOURCE))
+    assert "  DROPPED" not in sources_text(sources(SHADOW))
+
+
+def test_denied_sources_have_a_line() -> None:
+    """They are in no row, whether others are or not."""
+    line = "denied sources, which are not told apart: 243k packets dropped (14.6 MB)"
+    assert sources_text(sources(SOURCE, denied=DENIED)).splitlines()[-1] == line
+    assert sources_text(sources(denied=DENIED)).splitlines()[1:] == [line]
+    assert sources_text(sources(denied={**DENIED, **NOTHING})).splitlines()[1:] == [
+        "denied sources, which are not told apart: nothing dropped"
+    ]
