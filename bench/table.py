@@ -78,4 +78,4 @@ def _around(datapath: Datapath, sender: int, stack: ExitStack) -> Filled:
     attacher = stack.enter_context(Attacher(datapath.programs["cnf_ingress"], datapath.program_id, {}))
     links, counters = stack.enter_context(Links()), InterfaceCounters(datapath.maps)
     interfaces = Interfaces(settings.interfaces, attacher, links, counters, structlog.get_logger())
-    return Filled(datapath, settings, interfaces, Tracker(datapath, interfaces, settings.flows), sender)
+    return Filled(datapath, settings, interfaces, Tracker(datapath, interfaces.tallies, settings.flows), sender)

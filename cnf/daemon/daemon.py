@@ -105,7 +105,7 @@ class Daemon:
             self._memory = Memory(self._datapath.maps["daemon_memory"])
             counters = InterfaceCounters(self._datapath.maps)
             self._interfaces = Interfaces(self._settings.interfaces, attacher, self._links, counters, self._log)
-            self._tracker = Tracker(self._datapath, self._interfaces, self._settings.flows)
+            self._tracker = Tracker(self._datapath, self._interfaces.tallies, self._settings.flows)
             self._series = FlowSeries()
             map_pins.stay = self._datapath.kept
             self._remember()

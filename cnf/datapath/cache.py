@@ -32,7 +32,7 @@ TRIES: Final = 4
 """Times that a bucket is copied again which changes meanwhile; then its slots are left for the next drain."""
 
 STALE: Final = 1 << 30
-"""Ticks that a stamp may be old, or ahead: no bucket takes longer to fill (MAX_BURST_NS of cnf/limits/token_bucket.py)."""
+"""Ticks that a stamp may be old, or ahead: no bucket takes longer to fill (MAX_BURST_NS of limits/token_bucket.py)."""
 AGE_EVERY: Final = 1 << 28
 """Ticks from one look for old stamps to the next: often enough that none is 2^31 old before it is found."""
 

@@ -20,8 +20,8 @@ from cnf.abi import (
     TABLE_COUNTERS,
     Family,
 )
+from cnf.counts import Count
 from cnf.errors import AttachError
-from cnf.flows.ledger import Count
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, CounterArray, FlowMap, Records
 

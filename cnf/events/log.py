@@ -10,35 +10,25 @@ import ipaddress
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cnf.abi import EVENT_KINDS, FAMILIES, FLOW4_KEY, FLOW6_KEY, UNASSIGNED_INTERFACE, Family
+from cnf.abi import EVENT_KINDS, FAMILIES, UNASSIGNED_INTERFACE
 from cnf.clock import WallClock
-from cnf.flows.columns import FlowColumns
+from cnf.flows.evicted import evicted_flows
 from cnf.flows.query import describe
 from cnf.flows.snapshot import Part
+from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
-from cnf.limits.table import Network
 
 Records = npt.NDArray[Any]
 
 KEPT: Final = 10_000
 """Events that are remembered."""
 
-FIRST_DROP, RULE_GENERATION, FLOW_EVICTED = range(len(EVENT_KINDS))
-
-_FLOW_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
-
-
-class Dropper(NamedTuple):
-    """Who was limited, and by what."""
-
-    source: Network
-    rule: str | None
-    """None if the rule had gone before the event was read."""
+FIRST_DROP, RULE_GENERATION = map(EVENT_KINDS.index, ("first_drop", "rule_generation"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +154,6 @@ class EventLog:
 
 def _last(batch: Batch) -> int:
     return batch.end - 1
-
-
-def evicted_flows(records: Records, family: Family) -> tuple[FlowColumns, npt.NDArray[np.intp]]:
-    """Return the flows of a family that EVENT records tell of, and the rows that they stand in."""
-    of_family = records["family"] == FAMILIES.index(family)
-    rows = np.flatnonzero(of_family & (records["kind"] == FLOW_EVICTED))
-    key = _FLOW_KEYS[family]
-    keys = np.ascontiguousarray(records["key"][rows]).view(np.uint8)[:, : key.itemsize]
-    flows = FlowColumns.empty(family, len(rows))
-    flows.fill(0, np.ascontiguousarray(keys).view(key)[:, 0], records["value"][rows])
-    return flows, rows
 
 
 def _asked(drop: Records) -> tuple[int, Address]:

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import numpy.typing as npt
 
 from cnf.abi import FAMILIES
 from cnf.clock import Clock, Reading
 from cnf.config import Flows
+from cnf.counts import count_of, total
 from cnf.datapath.build import Datapath, Table, tick_ns
 from cnf.datapath.counters import TableCounters
 from cnf.datapath.daemon_memory import Document
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.flow_hash import HashTable
-from cnf.flows.ledger import count_of, settle, total
+from cnf.flows.ledger import settle
 from cnf.flows.snapshot import Snapshot
-from cnf.interfaces.reconcile import Interfaces
 
 TABLES: Final[dict[Table, type[CacheTable | HashTable]]] = {"cache": CacheTable, "lru_hash": HashTable}
+
+
+class Received(Protocol):
+    """What the interfaces have received."""
+
+    names: dict[int, str]
+    """By ifindex, of departed interfaces too; replaced whole, so that a snapshot keeps its own."""
+
+    def all_totals(self) -> tuple[Mapping[str, npt.NDArray[Any]], npt.NDArray[Any]]:
+        """Return INTERFACE_COUNTERS, shape (), by interface name, and the sum of those whose names are forgotten."""
 
 
 class Tracker:
     """Drain the flow tables of a datapath; counters in the kernel are cumulative and never reset."""
 
-    def __init__(self, datapath: Datapath, interfaces: Interfaces, settings: Flows) -> None:
+    def __init__(self, datapath: Datapath, received: Received, settings: Flows) -> None:
         """Take the first reading of the clocks, and let the program have the settings."""
         self._datapath = datapath
-        self._interfaces = interfaces
+        self._received = received
         blueprint = datapath.blueprint
         make, counters = TABLES[blueprint.table], TableCounters(datapath.maps)
         self._tables = [
@@ -64,7 +77,7 @@ class Tracker:
         if self._drained_at is not None:
             seconds = max((clock.now.monotonic - self._drained_at) / 1e9, 1e-3)
         # Before the flows: what comes meanwhile makes the ledger's difference negative, and what is missing, positive.
-        received, departed = self._interfaces.tallies.all_totals()
+        received, departed = self._received.all_totals()
         drains = {table.family: table.drain(clock, self._settings, seconds) for table in self._tables}
         # Only once all tables have been read: rates are over the time between two drains that both succeeded.
         self._drained_at = clock.now.monotonic
@@ -85,7 +98,7 @@ class Tracker:
             tables={family: drain.state for family, drain in drains.items()},
             received=received,
             ledger=ledger,
-            names=self._interfaces.names,
+            names=self._received.names,
         )
 
     def _read_clocks(self) -> Reading:

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cnf.abi import EVENT, FAMILIES, Family
+from cnf.abi import EVENT, EVENT_KINDS, FAMILIES, FLOW4_KEY, FLOW6_KEY, Family
 from cnf.clock import WallClock
-from cnf.events.log import FLOW_EVICTED, evicted_flows
 from cnf.flows.columns import FlowColumns, Rows
 
 Records = npt.NDArray[Any]
+
+FLOW_EVICTED: Final = EVENT_KINDS.index("flow_evicted")
+
+_FLOW_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
 
 
 class Ended:
@@ -68,3 +71,14 @@ def _joined(flows: FlowColumns, new: FlowColumns, rows: Rows) -> FlowColumns:
     for column, old, more in zip(*parts, strict=True):
         column[:] = np.concatenate((old, more))[rows]
     return joined
+
+
+def evicted_flows(records: Records, family: Family) -> tuple[FlowColumns, npt.NDArray[np.intp]]:
+    """Return the flows of a family that EVENT records tell of, and the rows that they stand in."""
+    of_family = records["family"] == FAMILIES.index(family)
+    rows = np.flatnonzero(of_family & (records["kind"] == FLOW_EVICTED))
+    key = _FLOW_KEYS[family]
+    keys = np.ascontiguousarray(records["key"][rows]).view(np.uint8)[:, : key.itemsize]
+    flows = FlowColumns.empty(family, len(rows))
+    flows.fill(0, np.ascontiguousarray(keys).view(key)[:, 0], records["value"][rows])
+    return flows, rows

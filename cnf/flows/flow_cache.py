@@ -12,10 +12,10 @@ from cnf.abi import FLOW4_BUCKET, FLOW6_BUCKET, FLOW_DROPS, SLOT_DROPS, Family
 from cnf.arrays import allot
 from cnf.clock import WallClock, in_ticks
 from cnf.config import Flows
+from cnf.counts import Count, count_of, total
 from cnf.datapath.cache import Block, Cache, FlowSettings, Memory
 from cnf.datapath.counters import TableCounters
 from cnf.flows.columns import FlowColumns, Places, over, set_rates
-from cnf.flows.ledger import Count, count_of, total
 from cnf.flows.snapshot import TableDrain, TableState
 
 BUCKETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_BUCKET, "ipv6": FLOW6_BUCKET}

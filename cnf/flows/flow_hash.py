@@ -10,9 +10,9 @@ import numpy as np
 from cnf.abi import FLOW4_KEY, FLOW6_KEY, FLOW_VALUE, Family
 from cnf.clock import WallClock
 from cnf.config import Flows
+from cnf.counts import Count, count_of, total
 from cnf.datapath.counters import TableCounters
 from cnf.flows.columns import FlowColumns, Index, identities, over, set_rates
-from cnf.flows.ledger import Count, count_of, total
 from cnf.flows.snapshot import TableDrain, TableState
 from cnf.kernel.maps import FlowMap, Records
 

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import MALFORMED, NON_IP
-
-
-class Count(NamedTuple):
-    """Packets and bytes."""
-
-    packets: int = 0
-    bytes: int = 0
-
-    def plus(self, other: Count) -> Count:
-        """Return the sum, field by field."""
-        return Count(self.packets + other.packets, self.bytes + other.bytes)
-
-    def minus(self, other: Count) -> Count:
-        """Return the difference, field by field."""
-        return Count(self.packets - other.packets, self.bytes - other.bytes)
+from cnf.counts import Count, count_of, total
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +23,6 @@ class Ledger:
     def difference(self) -> Count:
         """Return what was received less what stands somewhere: 0 at rest, below 0 by what came during the drain."""
         return self.received.minus(total(self.states.values()))
-
-
-def total(counts: Iterable[Count]) -> Count:
-    """Add up counts."""
-    result = Count()
-    for count in counts:
-        result = result.plus(count)
-    return result
-
-
-def count_of(packets: npt.NDArray[np.uint64], octets: npt.NDArray[np.uint64]) -> Count:
-    """Return the sums of two columns."""
-    return Count(int(packets.sum(dtype=np.uint64)), int(octets.sum(dtype=np.uint64)))
 
 
 def settle(

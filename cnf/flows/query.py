@@ -26,10 +26,10 @@ from cnf.abi import (
     VLAN_PRESENT,
 )
 from cnf.clock import WallClock
+from cnf.counts import Count
 from cnf.errors import UsageError
 from cnf.flows.columns import FlowColumns, Mask, Rows, largest
 from cnf.flows.filter.grammar import compile_filter
-from cnf.flows.ledger import Count
 from cnf.flows.snapshot import Part, Snapshot
 
 SORT_COLUMNS: Final = {

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from cnf.abi import Family
 from cnf.clock import WallClock
+from cnf.counts import Count
 from cnf.flows.columns import FlowColumns
-from cnf.flows.ledger import Count, Ledger
+from cnf.flows.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import COUNTER
+from cnf.counts import Count
 from cnf.errors import MapError
-from cnf.flows.ledger import Count
 from cnf.kernel import libbpf
 
 Records = npt.NDArray[Any]

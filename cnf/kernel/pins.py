@@ -1,9 +1,9 @@
 """Pins in bpffs, by which the kernel goes on, and a daemon finds again what the one before has left.
 
-There is a folder a network namespace, which a daemon holds (cnf/process/lock.py). In it is a pin for each attached program,
-named by its id: a program attached by netlink outlives its process, but nothing about it tells whose it is, and to open
-it by its id takes CAP_SYS_ADMIN. Beside them is a folder with the maps, named by their layout and by the namespace's
-cookie.
+There is a folder a network namespace, which a daemon holds (cnf/process/lock.py). In it is a pin for each attached
+program, named by its id: a program attached by netlink outlives its process, but nothing about it tells whose it is,
+and to open it by its id takes CAP_SYS_ADMIN. Beside them is a folder with the maps, named by their layout and by the
+namespace's cookie.
 """
 
 from __future__ import annotations

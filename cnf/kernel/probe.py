@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import struct
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,8 +18,7 @@ from typing import Final
 import numpy as np
 
 from cnf.abi import FLOW4_KEY, FLOW_VALUE
-from cnf.datapath.build import BCC_REMEDY
-from cnf.errors import MapError, UnavailableError
+from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import FlowMap
 from cnf.kernel.pins import BPFFS
@@ -37,18 +33,6 @@ RETURN_PASS: Final = struct.pack("=BBhiBBhi", 0xB7, 0, 0, XDP_PASS, 0x95, 0, 0, 
 ENOTSUPP: Final = 524  # linux/errno.h; no C library knows it
 REFUSALS: Final = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, ENOTSUPP)
 """How a kernel says that it has never heard of what is asked. Anything else leaves the question open."""
-
-BCC_CHILD: Final = """
-import json
-try:
-    import bcc
-except ImportError as error:
-    answer = {"missing": str(error)}
-else:
-    answer = {"version": getattr(bcc, "__version__", "unknown")} if hasattr(bcc, "BPF") else {"wrong": bcc.__file__}
-print(json.dumps(answer))
-"""
-BCC_PATIENCE: Final = 60.0
 
 CGROUPS: Final = {
     "": ("/sys/fs/cgroup", "memory.max"),
@@ -96,31 +80,6 @@ def libbpf_version() -> str:
     ask = libbpf.library().libbpf_version_string
     ask.restype = ctypes.c_char_p
     return str(ask().decode()).removeprefix("v")
-
-
-def bcc_version() -> str:
-    """Import BCC in a child, as cnfd does, and return its version.
-
-    Raises:
-        UnavailableError: it is missing, is another package, or its import fails.
-
-    """
-    child = [sys.executable, "-P", "-c", BCC_CHILD]
-    ended = subprocess.run(  # noqa: S603 - this Python, and a constant
-        child, capture_output=True, check=False, timeout=BCC_PATIENCE, encoding="utf-8", errors="backslashreplace"
-    )
-    if ended.returncode:
-        lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
-        raise UnavailableError(f"importing BCC failed: {lines[-1]} ({BCC_REMEDY})")
-    answer: dict[str, str] = json.loads(ended.stdout)
-    if "missing" in answer:
-        raise UnavailableError(f"BCC is missing: {answer['missing']} ({BCC_REMEDY})")
-    if "wrong" in answer:
-        raise UnavailableError(
-            f"the module bcc at {answer['wrong']} is not BCC but PyPI's package of that name"
-            f" (pip uninstall bcc; {BCC_REMEDY})"
-        )
-    return answer["version"]
 
 
 def lockdown() -> str | None:

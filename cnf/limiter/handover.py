@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from typing import Any
 
-from cnf.flows.ledger import Count
+from cnf.counts import Count
 from cnf.limits.layout import Numbering, Numbers, Parameters
 from cnf.limits.ruleset import Cell
 from cnf.limits.token_bucket import Meter

@@ -10,14 +10,21 @@ from typing import Any, NamedTuple
 from attrs import evolve
 
 from cnf.abi import ENFORCE
-from cnf.events.log import Dropper
-from cnf.flows.ledger import Count
+from cnf.counts import Count
 from cnf.limiter.handover import Known
 from cnf.limits.confirmation import Pending, RunTime
 from cnf.limits.layout import Parameters, parameters
 from cnf.limits.overrides import Effective, Overrides, apply, without
 from cnf.limits.ruleset import OVERFLOW, Address, Explanation, RuleSet, explain
 from cnf.limits.table import LimitMode, Limits, Network, Rule
+
+
+class Dropper(NamedTuple):
+    """Who was limited, and by what."""
+
+    source: Network
+    rule: str | None
+    """None if the rule had gone before the event was read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ from cnf.abi import (
     VERDICTS,
     Family,
 )
+from cnf.counts import Count
 from cnf.errors import MapError
-from cnf.flows.ledger import Count
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, CounterArray, Records, write_batch
 from cnf.limits.layout import Bank

@@ -9,8 +9,8 @@ from typing import Any, Final, get_args
 
 from cnf.abi import DROP_REASONS, FRAGMENTS, TRAFFIC, VERDICTS
 from cnf.addresses import unmapped
+from cnf.counts import Count
 from cnf.errors import UsageError
-from cnf.flows.ledger import Count
 from cnf.flows.query import select
 from cnf.flows.snapshot import Snapshot
 from cnf.kernel.maps import Records

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from cnf.config import Settings
+from cnf.counts import Count
 from cnf.errors import UnavailableError
 from cnf.events.reader import EventReader
-from cnf.flows.ledger import Count
 from cnf.flows.snapshot import Snapshot
 from cnf.flows.top import FlowLabels
 from cnf.interfaces.reconcile import InterfaceState

@@ -14,9 +14,9 @@ from cnf.abi import (
     VLAN_PRESENT,
     Family,
 )
+from cnf.counts import Count
 from cnf.datapath import build
 from cnf.datapath.counters import InterfaceCounters, TableCounters
-from cnf.flows.ledger import Count
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Records
 from tests.bpf.reference import Key, Value

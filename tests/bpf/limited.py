@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from cnf.abi import DROP_REASONS, LIMIT4_PREFIX, LIMIT6_PREFIX, VERDICTS, Family
+from cnf.counts import Count
 from cnf.datapath import build
-from cnf.flows.ledger import Count
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, Records
 from cnf.limiter.maps import LimiterMaps

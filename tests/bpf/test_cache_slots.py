@@ -10,10 +10,10 @@ import pytest
 from cnf.abi import FAMILIES, WAYS, Family
 from cnf.clock import Reading, WallClock
 from cnf.config import Flows
+from cnf.counts import Count
 from cnf.datapath.cache import FlowSettings, Secrets, Words
 from cnf.datapath.counters import TableSums
 from cnf.flows.flow_cache import CacheTable
-from cnf.flows.ledger import Count
 from tests.bpf.changing import FRAMES, numbered
 from tests.bpf.conftest import only
 from tests.bpf.limited import FLOWS, Clocked

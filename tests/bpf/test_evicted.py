@@ -16,11 +16,11 @@ import pytest
 from cnf.abi import EVENT_KINDS, Family
 from cnf.clock import Reading, WallClock
 from cnf.config import Flows
+from cnf.counts import Count, count_of
 from cnf.datapath import build
 from cnf.datapath.cache import FlowSettings
-from cnf.events.log import evicted_flows
+from cnf.flows.evicted import evicted_flows
 from cnf.flows.flow_cache import CacheTable
-from cnf.flows.ledger import Count, count_of
 from cnf.kernel.maps import CounterArray, Records
 from cnf.kernel.ring import Ring
 from tests.bpf.conftest import Datapath

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cnf.abi import FLOW_FRAGMENT
-from cnf.flows.ledger import Count
+from cnf.counts import Count
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import SMALL_TABLE, Datapath, only
 from tests.bpf.forms import FORMS

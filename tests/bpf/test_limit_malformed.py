@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from cnf.flows.ledger import Count
+from cnf.counts import Count
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.forms import MANY
 from tests.bpf.limited import XDP_DROP, Limited

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnf.abi import FRAGMENTS, TRAFFIC
+from cnf.counts import Count
 from cnf.errors import ConfigError
-from cnf.flows.ledger import Count
 from cnf.limits.ruleset import Address, explain
 from cnf.limits.table import Limits, Network, Traffic
 from tests.bpf.compare import XDP_PASS

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from cnf.abi import FAMILIES, FLOW_DROPS, LIMIT_OVER, WAYS, Family
+from cnf.counts import Count
 from cnf.datapath.cache import Secrets
 from cnf.flows.flow_cache import BUCKETS
-from cnf.flows.ledger import Count
 from cnf.kernel.maps import Records
 from cnf.kernel.ring import Ring
 from cnf.limiter.source_cache import BUCKETS as SOURCE_BUCKETS

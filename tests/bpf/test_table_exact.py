@@ -12,10 +12,9 @@ import pytest
 
 from cnf.abi import FAMILIES, WAYS, Family
 from cnf.config import Flows
+from cnf.counts import Count, total
 from cnf.datapath import build
 from cnf.flows.drain import Tracker
-from cnf.flows.ledger import Count, total
-from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel.maps import Records
 from tests.bpf.changing import FRAMES, Changing, flows_of, numbered
 from tests.bpf.limited import Limited
@@ -110,7 +109,7 @@ def flood(changing: Changing, idle: float) -> tuple[Tracker, Count]:
     datapath = changing.datapath
     if isinstance(datapath, Limited):
         datapath.switch(LIMITS)
-    tracker = Tracker(datapath.loaded, cast("Interfaces", Loopback(datapath)), Flows(idle_timeout=idle))
+    tracker = Tracker(datapath.loaded, Loopback(datapath), Flows(idle_timeout=idle))
     reader, reads = Reader(changing), 0
     with Flood(datapath, [*FRAMES.values()]) as flood:
         while reads < READS or sum(packets for packets, _ in datapath.received().values()) < PACKETS:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 import pytest
 
 from cnf.abi import INTERFACE_COUNTERS
 from cnf.config import Flows
+from cnf.counts import Count
 from cnf.datapath.cache import Memory
 from cnf.errors import MapError
 from cnf.flows.columns import FlowColumns
 from cnf.flows.drain import TABLES, Tracker
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.flow_hash import HashTable
-from cnf.flows.ledger import Count
 from cnf.flows.snapshot import Snapshot
-from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel.maps import FlowMap, Records
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath
 from tests.bpf.forms import FORMS
@@ -39,7 +38,6 @@ class Loopback:
     def __init__(self, datapath: Datapath) -> None:
         """Show what ``datapath`` counts."""
         self.names = {LOOPBACK: "lo"}
-        self.tallies = self
         self._datapath = datapath
 
     def all_totals(self) -> tuple[Mapping[str, Records], Records]:
@@ -49,9 +47,7 @@ class Loopback:
 
 def tracker(datapath: Datapath, idle: float = 3600, ended: float = 3600) -> Tracker:
     """Return a tracker that lets flows go after ``idle`` seconds, or ``ended`` after FIN or RST."""
-    return Tracker(
-        datapath.loaded, cast("Interfaces", Loopback(datapath)), Flows(idle_timeout=idle, ended_timeout=ended)
-    )
+    return Tracker(datapath.loaded, Loopback(datapath), Flows(idle_timeout=idle, ended_timeout=ended))
 
 
 def drain_until(tracker: Tracker, done: Callable[[Snapshot], bool]) -> Snapshot:

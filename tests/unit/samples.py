@@ -24,8 +24,9 @@ from cnf.abi import (
     Family,
 )
 from cnf.clock import Reading, WallClock
+from cnf.counts import Count
 from cnf.flows.columns import FlowColumns
-from cnf.flows.ledger import Count, settle
+from cnf.flows.ledger import settle
 from cnf.flows.snapshot import Snapshot, TableState
 
 Records = npt.NDArray[Any]

@@ -23,6 +23,7 @@ from cnf.cli.api.client import Client
 from cnf.cli.api.replies import Status
 from cnf.cli.doctor.report import Finding, exit_status_of, page
 from cnf.cli.show.table import print_lines, style_for
+from cnf.datapath import installed_bcc
 from cnf.errors import SHOWN_PROBLEMS, CnfError, ConfigError, PrivilegeError, UnavailableError
 
 try:
@@ -76,7 +77,7 @@ def examine(file: Path | None, names: Sequence[str]) -> list[Finding]:
         *_checked("bpffs", _bpffs),
         *_checked("capabilities", _capabilities, os.EX_NOPERM),
         *_checked("libbpf", lambda: f"version {probe.libbpf_version()}", os.EX_UNAVAILABLE),
-        *_checked("bcc", lambda: f"version {probe.bcc_version()}, with {sys.executable}", os.EX_UNAVAILABLE),
+        *_checked("bcc", lambda: f"version {installed_bcc.bcc_version()}, with {sys.executable}", os.EX_UNAVAILABLE),
     ]
     lacking = [finding.name for finding in found if finding.exit_status]
     if "libbpf" not in lacking:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Final
 
 import pytest
 
@@ -13,6 +14,8 @@ from cnf.cli import main
 from tests.unit.cli.stand_in import Answer, StandIn
 from tests.unit.cli.terminal import PATIENCE
 
+LIMITS: Final = ("cnf.cli.limits", "cnf.cli.limits.arguments")
+"""Its arguments are many, and so have a module."""
 SLOW = {"attrs", "http", "numpy"}
 """What is slow to import."""
 CNFCTL = [sys.executable, "-m", "cnf.cli"]
@@ -81,14 +84,14 @@ def test_help_loads_little(command: list[str]) -> None:
     assert found.stdout.startswith("usage: ")
     loaded = set(found.stderr.split())
     assert not loaded & SLOW
-    assert {name for name in loaded if name.startswith("cnf.cli.")} == {"cnf.cli.arguments", "cnf.cli.limits.arguments"}
+    assert {name for name in loaded if name.startswith("cnf.cli.")} == {"cnf.cli.arguments", *LIMITS}
 
 
 def test_only_arguments_at_first() -> None:
     """Importing the command line imports no command, nor anything that is slow to import."""
     code = f"import sys, cnf.cli; print(*sorted(m for m in sys.modules if m.startswith('cnf') or m in {SLOW}))"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert found.stdout.split() == ["cnf", "cnf.cli", "cnf.cli.arguments", "cnf.cli.limits.arguments", "cnf.errors"]
+    assert found.stdout.split() == ["cnf", "cnf.cli", "cnf.cli.arguments", *LIMITS, "cnf.errors"]
 
 
 def ending(daemon: StandIn, shell: str) -> subprocess.CompletedProcess[str]:

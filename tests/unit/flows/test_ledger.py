@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.flows.ledger import Count, settle, total
+from cnf.counts import Count, total
+from cnf.flows.ledger import settle
 from tests.unit.samples import interface_counters
 
 NOTHING = Count()

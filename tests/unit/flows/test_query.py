@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.abi import ICMP, ICMPV6, SCTP, TCP, UDP
+from cnf.counts import Count
 from cnf.errors import UsageError
 from cnf.flows.columns import FlowColumns
-from cnf.flows.ledger import Count
 from cnf.flows.query import CHUNK, FIELDS, SORT_COLUMNS, select, tcp_flags, to_csv, to_jsonl
 from cnf.flows.snapshot import Snapshot
 from tests.unit.samples import JIFFIES, Flow, snapshot

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.abi import ICMP, PROTOCOL_LABELS, protocol_label
-from cnf.flows.ledger import Count
+from cnf.counts import Count
 from cnf.flows.top import FlowLabels, FlowSeries
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, Flow, interface_counters, snapshot
 

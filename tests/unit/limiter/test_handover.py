@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.abi import VERDICTS
-from cnf.flows.ledger import Count
+from cnf.counts import Count
 from cnf.limiter.handover import Known, from_json, to_json
 from cnf.limits.layout import Numbering, Numbers, Parameters, no_rules
 from cnf.limits.ruleset import Cell

@@ -162,11 +162,12 @@ def test_rules_alike_need_one_group() -> None:
 
 
 def test_as_many_groups_as_the_kernel_has_are_told_apart() -> None:
-    """Sixteen combinations, to the last of them, each have a number that the tables have room for."""
-    each = [rule(f"{name}-{each}", "::/0", protocols=(each,), interfaces=(name,)) for name in "ab" for each in TRAFFIC]
-    ruleset = work_out(Limits(rules=(*each, rule("udp", "::/0", protocols=("udp",)))), ("", "a", "b"))
+    """Thirty-two combinations, to the last of them, each have a number that the tables have room for."""
+    names = [f"n{index}" for index in range(LIMIT_GROUPS - 1)]
+    each = tuple(rule(f"on-{name}", "::/0", interfaces=(name,)) for name in names)
+    ruleset = work_out(Limits(rules=each), ("", *names))
     assert sorted(set(ruleset.groups.values())) == list(range(LIMIT_GROUPS))
-    assert ruleset.groups["", "udp"] != ruleset.groups["", "tcp"]
+    assert len({ruleset.groups[name, "tcp"] for name in ("", *names)}) == LIMIT_GROUPS
 
 
 def test_more_groups_than_the_kernel_has_are_refused() -> None:

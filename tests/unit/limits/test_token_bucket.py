@@ -1,4 +1,4 @@
-"""Promises of cnf.limits.token_bucket: the model is a token bucket, and the program's whole numbers decide exactly as it does."""
+"""Promises of cnf.limits.token_bucket: the model is a token bucket, and the program's numbers decide exactly as it."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from cnf import config
-from cnf.flows.ledger import Count
+from cnf.counts import Count
 from cnf.flows.snapshot import TableState
 from cnf.flows.top import FlowLabels
 from cnf.interfaces.reconcile import InterfaceState

@@ -19,7 +19,7 @@ from cnf.cli.doctor.interfaces import SERIES, judge_interfaces
 from cnf.cli.doctor.report import Finding, exit_status_of, page
 from cnf.cli.footprint import Room, judge_memory
 from cnf.cli.show.table import Style
-from cnf.datapath import sizes
+from cnf.datapath import installed_bcc, sizes
 from cnf.datapath.build import Blueprint, plan
 from cnf.interfaces.stacking import ON_ONE, OVER_MEMBERS
 from cnf.kernel import probe
@@ -371,7 +371,7 @@ def test_examination_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     def fail() -> str:
         raise RuntimeError("what nobody thought of")
 
-    monkeypatch.setattr(probe, "bcc_version", fail)
+    monkeypatch.setattr(installed_bcc, "bcc_version", fail)
     monkeypatch.setattr(probe, "lockdown", fail)
     status, found = asked(capsys, "--interface", "nosuch0")
     assert status in (os.EX_NOPERM, os.EX_UNAVAILABLE)
