@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from cnf.cli.footprint import LISTINGS, START_BYTES, daemon_bytes, table_bytes
+from cnf.cli.doctor.footprint import LISTINGS, START_BYTES, daemon_bytes, table_bytes
 from cnf.config import Flows, FlowTable, load
 from cnf.limits.table import Limits
 from cnf.server.control import Control

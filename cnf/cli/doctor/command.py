@@ -30,10 +30,10 @@ try:
     import attrs
 
     from cnf import config
-    from cnf.cli import unit
+    from cnf.cli.doctor import unit
     from cnf.cli.doctor.addresses import PATIENCE, judge_control, judge_metrics
+    from cnf.cli.doctor.footprint import Room, judge_memory
     from cnf.cli.doctor.interfaces import judge_interfaces
-    from cnf.cli.footprint import Room, judge_memory
     from cnf.datapath.build import LimiterSize, load, plan
     from cnf.kernel import altnames, capabilities, pins, probe
     from cnf.kernel.nics import nics

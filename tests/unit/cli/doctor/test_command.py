@@ -15,9 +15,9 @@ import pytest
 
 from cnf import config
 from cnf.cli import main
+from cnf.cli.doctor.footprint import Room, judge_memory
 from cnf.cli.doctor.interfaces import SERIES, judge_interfaces
 from cnf.cli.doctor.report import Finding, exit_status_of, page
-from cnf.cli.footprint import Room, judge_memory
 from cnf.cli.show.table import Style
 from cnf.datapath import installed_bcc, sizes
 from cnf.datapath.build import Blueprint, plan

@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from cnf import config
-from cnf.cli import unit
+from cnf.cli.doctor import unit
 from cnf.cli.doctor.report import Finding
 from cnf.limits.table import Limits
 
