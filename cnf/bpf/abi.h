@@ -341,8 +341,8 @@ struct event {
 	struct flow_value value; /* of a flow */
 };
 
-/* daemon_memory: page 0 says where the document is, see cnf/datapath/daemon_memory.py; two banks share the other pages. With a
- * limiter there are more. */
+/* daemon_memory: page 0 says where the document is, see cnf/datapath/daemon_memory.py; two banks share the other
+ * pages. With a limiter there are more. */
 #define CNF_MEMORY_PAGES 513
 
 struct memory_page {
