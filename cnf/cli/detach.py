@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cnf.cli.api.client import Client
 from cnf.cli.show.units import printable
-from cnf.errors import AttachError, CnfError, PrivilegeError, UnavailableError
+from cnf.errors import AttachError, CnfError, PrivilegeError
 from cnf.kernel import capabilities, pins
 from cnf.kernel.leavings import take_back
 from cnf.kernel.links import Links
@@ -46,9 +46,7 @@ def _check_daemon(socket: str, links: Links) -> None:
         return
     running = {interface["program_id"] for interface in status["interfaces"]} - {None}
     if not running.isdisjoint(link.program.id for link in links.read() if link.program):
-        pid = status["daemon"]["pid"]
-        message = f"cnfd (pid {pid}) runs in this network namespace (stop it first: systemctl stop cnfd)"
-        raise UnavailableError(message)
+        raise lock.running(status["daemon"]["pid"])
 
 
 def _check_access(folder: Path) -> None:

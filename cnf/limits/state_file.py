@@ -93,8 +93,9 @@ def _sync(directory: Path) -> None:
 
 def _failure(path: Path, error: OSError) -> CnfError:
     message = f"limits.state_file: {printable(str(error.filename or path))}: {error.strerror}"
-    if isinstance(error, PermissionError):
-        return PrivilegeError(f"{message} (run as root, or let this user write to its directory)")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "run as root, or choose a folder of this user's; for a service, name it in ReadWritePaths="
+        return PrivilegeError(f"{message} ({remedy})")
     return UnavailableError(f"{message} (make room there, or choose another path)")
 
 

@@ -35,10 +35,7 @@ def take(folder: Path) -> Iterator[OSError | None]:
     try:
         descriptor = _lock(folder)
     except BlockingIOError as error:
-        pid = holder(folder)
-        who = f"another cnfd (pid {pid})" if pid else "another cnfd"
-        message = f"{who} runs in this network namespace (stop it first: systemctl stop cnfd)"
-        raise UnavailableError(message) from error
+        raise running(holder(folder)) from error
     except OSError as error:
         yield error
         return
@@ -49,6 +46,14 @@ def take(folder: Path) -> Iterator[OSError | None]:
             folder.rmdir()
             folder.parent.rmdir()
         os.close(descriptor)
+
+
+def running(pid: int | None) -> UnavailableError:
+    """Return the error that another daemon runs, which may be the service or not; None: its pid is not to be seen."""
+    who, by_hand = (f" (pid {pid})", f", or kill {pid}") if pid else ("", "")
+    return UnavailableError(
+        f"another cnfd{who} runs in this network namespace (stop it first: systemctl stop cnfd{by_hand})"
+    )
 
 
 def holder(folder: Path) -> int | None:

@@ -128,27 +128,41 @@ def listen_unix(path: Path, group: int | None) -> socket.socket:
     umask = os.umask(0o022)
     try:
         _clear_stale(path)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.umask(0o177)
-        listener.bind(str(path))
-        if group is not None:
-            os.chown(path, -1, group)
-            path.chmod(0o660)
-    except PermissionError as error:
-        raise PrivilegeError(
-            f"control.socket {path}: {error.strerror} (run as root, choose another path, or make the daemon's user a "
-            "member of control.group)"
-        ) from error
+        with ExitStack() as undo:
+            listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.umask(0o177)
+            listener.bind(str(path))
+            if group is not None:
+                _give(path, group)
+            listener.listen(BACKLOG)
+            undo.pop_all()
+            return listener
     except OSError as error:
-        words = error.strerror or str(error)
-        if error.errno in NO_PLACE:
-            raise ConfigError("control", [Problem("control.socket", f"{path}: {words}")]) from error
-        raise UnavailableError(f"control.socket {path}: {words} (make room there, or choose another path)") from error
+        raise _no_socket(path, error) from error
     finally:
         os.umask(umask)
-    listener.listen(BACKLOG)
-    return listener
+
+
+def _give(path: Path, group: int) -> None:
+    try:
+        os.chown(path, -1, group)
+    except PermissionError as error:
+        path.unlink()
+        remedy = "make this user a member of it; a service, by SupplementaryGroups="
+        message = f"control.socket {path}: {error.strerror}, to give it to control.group ({remedy})"
+        raise PrivilegeError(message) from error
+    path.chmod(0o660)
+
+
+def _no_socket(path: Path, error: OSError) -> CnfError:
+    where, words = f"control.socket {path}", error.strerror or str(error)
+    if error.errno in NO_PLACE:
+        return ConfigError("control", [Problem("control.socket", f"{path}: {words}")])
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "run as root, or choose a folder of this user's; for a service, name it in ReadWritePaths="
+        return PrivilegeError(f"{where}: {words} ({remedy})")
+    return UnavailableError(f"{where}: {words} (make room there, or choose another path)")
 
 
 def _clear_stale(path: Path) -> None:

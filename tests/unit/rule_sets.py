@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
+from hypothesis import reject
 from hypothesis import strategies as st
 
+from cnf.abi import LIMIT_GROUPS
+from cnf.errors import ConfigError
 from cnf.limits.ruleset import Address
 from cnf.limits.table import LimitMode, Limits, Network, Rule, Traffic
 
@@ -73,3 +77,13 @@ def rule_sets(draw: st.DrawFn) -> tuple[Limits, tuple[Network, ...]]:
         ipv6_source_prefix=draw(st.sampled_from([48, 64, 128])),
     )
     return limits, draw(lists)
+
+
+def set_aside(error: ConfigError) -> NoReturn:
+    """Set an example aside whose rules tell more apart than there are groups; any other refusal fails the test."""
+    (problem,) = error.problems
+    assert problem.path == "limits.rules"
+    wanted = re.fullmatch(rf"expected at most {LIMIT_GROUPS} combinations .*, got (\d+)", problem.message)
+    assert wanted
+    assert int(wanted[1]) > LIMIT_GROUPS
+    reject()

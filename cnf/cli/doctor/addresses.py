@@ -52,7 +52,7 @@ def judge_control(control: config.Control, answering: Status | None, daemon: Sta
         raise ConfigError("control", [Problem("control.socket", f"{path}: {os.strerror(errno.ENOTDIR)}")])
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         denied = os.strerror(errno.EACCES)
-        raise PrivilegeError(f"control.socket {path}: {denied} (run as root, or choose another path)")
+        raise PrivilegeError(f"control.socket {path}: {denied} (run as root, or choose a folder of this user's)")
     return f"{path} is free"
 
 

@@ -252,8 +252,7 @@ def _daemon(daemon: Status | None, holder: int | None, *, refused: bool) -> str 
     if refused:
         return [Finding("daemon", "unknown", "one seems to run, and does not answer this user", AS_ROOT)]
     if holder:
-        message = f"another cnfd (pid {holder}) runs in this network namespace (stop it first: systemctl stop cnfd)"
-        raise UnavailableError(message)
+        raise lock.running(holder)
     return "none runs in this network namespace"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import Final
@@ -119,9 +120,15 @@ def test_output_that_cannot_be_written(daemon: StandIn) -> None:
 def test_interrupt(daemon: StandIn) -> None:
     """^C ends cnfctl with 130, in silence."""
     command = [*CNFCTL, "--socket", str(daemon.socket), "flows", "--watch", "60", "-o", "jsonl"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    # Not as these tests may have inherited it: a shell without job control has what runs in its background ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with started as process:
         assert process.stdout is not None
         process.stdout.readline()
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=PATIENCE)[1] == b""
     assert process.returncode == 130

@@ -26,7 +26,7 @@ from cnf.limits.layout import MATCH_ALLOW, MATCH_DENY, Bank, Numbering, Numbers,
 from cnf.limits.ruleset import Address, explain, work_out
 from cnf.limits.table import Limits, Network, Room, room
 from cnf.limits.token_bucket import words
-from tests.unit.rule_sets import ADDRESSES, INTERFACES, networks, rule, rule_sets
+from tests.unit.rule_sets import ADDRESSES, INTERFACES, networks, rule, rule_sets, set_aside
 
 TICK_NS = 4_000_000
 
@@ -237,8 +237,8 @@ def test_what_is_written_decides_as_explained(
     limits, protected = case
     try:
         ruleset = work_out(limits, INTERFACES, protected)
-    except ConfigError:
-        return
+    except ConfigError as error:
+        set_aside(error)
     written = lay_out(ruleset, no_rules(64), 1000, TICK_NS)
     assert written.policies.dtype == LIMIT_POLICY
     rules, source_bits = written.numbering.rules, limits.ipv6_source_prefix

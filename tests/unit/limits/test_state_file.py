@@ -184,6 +184,21 @@ def test_what_a_killed_daemon_left_behind_does_no_harm(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [path, victim]
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_folder_without_the_right_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A folder that this user, or the service in its own file system, may not write to is a matter of privilege."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    error = failure(tmp_path / "limits.json")
+    assert isinstance(error, PrivilegeError)
+    assert str(error).endswith(
+        "(run as root, or choose a folder of this user's; for a service, name it in ReadWritePaths=)"
+    )
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_failure_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     """On a full or broken disk the previous file stays whole."""
@@ -240,5 +255,5 @@ def test_what_the_file_system_refuses_is_named(tmp_path: Path, monkeypatch: pyte
     assert isinstance(error, PrivilegeError)
     assert str(error) == (
         f"limits.state_file: {tmp_path}/limits.json.new: Permission denied "
-        "(run as root, or let this user write to its directory)"
+        "(run as root, or choose a folder of this user's; for a service, name it in ReadWritePaths=)"
     )

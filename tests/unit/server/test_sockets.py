@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cnf.errors import ConfigError, PrivilegeError, UnavailableError
+from cnf.errors import CnfError, ConfigError, PrivilegeError, UnavailableError
 from cnf.server.sockets import listen_error, listen_unix, peer_of
 
 
@@ -33,6 +33,48 @@ def test_a_control_socket_is_its_groups(tmp_path: Path) -> None:
     with listen_unix(tmp_path / "cnf.sock", group):
         found = (tmp_path / "cnf.sock").stat()
     assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o660, group)
+
+
+def test_a_group_that_the_daemon_is_not_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that cannot be given to the group is taken away again, with what to do by hand and in a unit."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "chown", refuse)
+    path = tmp_path / "cnf.sock"
+    with pytest.raises(PrivilegeError) as caught:
+        listen_unix(path, 5)
+    assert str(caught.value) == (
+        f"control.socket {path}: Operation not permitted, to give it to control.group"
+        " (make this user a member of it; a service, by SupplementaryGroups=)"
+    )
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "remedy"),
+    [
+        (errno.EACCES, PrivilegeError, "ReadWritePaths="),
+        (errno.EROFS, PrivilegeError, "ReadWritePaths="),
+        (errno.ENOSPC, UnavailableError, "make room there"),
+        (errno.ENOTDIR, ConfigError, ""),
+    ],
+)
+def test_a_folder_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[CnfError], remedy: str
+) -> None:
+    """Each refusal of the file system has its own remedy: the right to write is none that more room mends."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(kind) as caught:
+        listen_unix(tmp_path / "cnf.sock", None)
+    assert os.strerror(number) in str(caught.value)
+    assert remedy in str(caught.value)
+    assert ("ReadWritePaths=" in str(caught.value)) == (kind is PrivilegeError)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link", "fifo"])
