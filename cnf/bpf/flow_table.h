@@ -15,8 +15,6 @@
 #include "events.h"
 #include "parse.h"
 
-#define ALIGNED_FOR_WORDS __attribute__((aligned(sizeof(__u64)))) /* a key, that it can be read in words */
-
 /*
  * Write all that follows the addresses, `src_port` and on, as words of 32 bits. The hash reads a key in such words; one
  * put together of narrower stores, it cannot have before they have all reached the cache: a third of a packet's time.

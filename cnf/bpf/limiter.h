@@ -257,7 +257,7 @@ static __always_inline enum cnf_limit limit4(struct flow4_key *flow, __u32 slot,
 					     struct transport *transport, __u64 bytes)
 {
 #if CNF_LIMITER
-	struct limit4_key source = {.addr = flow->src_addr};
+	struct limit4_key source ALIGNED_FOR_WORDS = {.addr = flow->src_addr};
 	__u32 traffic = traffic_of(outcome, transport, IPPROTO_ICMP, unknown_zero(bytes));
 	__u64 generation = generation_now();
 

@@ -9,6 +9,9 @@
 /* Have the number worked out as it is written: from what it is made of, some compilers make branches. */
 #define WITHOUT_BRANCH(number) asm volatile("" : "+r"(number))
 
+/* Align a key so that it can be read and written in words: halves on the stack may be at no place for one. */
+#define ALIGNED_FOR_WORDS __attribute__((aligned(sizeof(__u64))))
+
 /* Return 0, made of `any` number so that the verifier does not know; what that is added to, it knows no more. */
 static __always_inline __u64 unknown_zero(__u64 any)
 {

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from cnf.datapath import build
 from tests.bpf.limited import SIZE
 
@@ -13,9 +15,13 @@ MOST: Final = 300_000
 """Of instructions that the verifier follows."""
 
 
-def test_verifier_is_far_from_giving_up(table: build.Table) -> None:
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "IPv6 and VLANs for limits only"])
+def test_verifier_is_far_from_giving_up(table: build.Table, whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """Not even with all that can be compiled in."""
-    loaded = build.load(build.Blueprint(1024, table, limiter=SIZE, evicted_records=table == "cache"))
+    blueprint = build.Blueprint(
+        1024, table, ipv6=whole, vlan=whole, limiter=SIZE, evicted_records=whole and table == "cache"
+    )
+    loaded = build.load(blueprint)
     fdinfo = Path(f"/proc/self/fdinfo/{loaded.programs['cnf_ingress']}").read_text(encoding="ascii")
     loaded.close()
 
