@@ -12,6 +12,7 @@ import pytest
 from cnf.abi import FAMILIES, WAYS, Family
 from cnf.datapath.cache import TRIES, Block, Cache, Memory, Secrets, Words
 from cnf.flows.flow_cache import BUCKETS
+from cnf.kernel.maps import Records
 from tests.bpf.conftest import only
 from tests.bpf.limited import Clocked
 from tests.bpf.tables import CacheFlows
@@ -79,6 +80,7 @@ class Reading:
         self.cache = Cache(self.memory)
         self.secrets = Secrets(clocked.loaded.maps).words()
         self.family = family
+        self._fd = clocked.loaded.maps[name]
 
     def numbers(self, block: Block) -> dict[int, int]:
         """Return packets by flow."""
@@ -86,6 +88,17 @@ class Reading:
             int.from_bytes(slot["key"]["src_addr"].tobytes()[-4:], "big"): int(slot["packets"])
             for slot in self.cache.records(block.words)
         }
+
+    def key(self, number: int) -> Records:
+        """Return the key of a flow that is there."""
+        key: Records
+        (key,) = (
+            slot["key"].copy()
+            for block in Cache(Memory(self.memory.name, self._fd, self.memory.value)).blocks()
+            for slot in self.cache.records(block.words)
+            if slot["key"]["src_addr"].tobytes()[-4:] == number.to_bytes(4, "big")
+        )
+        return key
 
     def read(self) -> dict[int, int]:
         """Return what the whole table has, packets by flow."""
@@ -145,13 +158,8 @@ def test_a_bucket_that_is_claimed_is_copied_once_it_is_released(reading: Reading
 
 def test_one_flow_is_found_whole(reading: Reading) -> None:
     """So is one whose bucket alone is looked at; one that goes meanwhile, or was never there, is not found."""
-    oldest, *_ = reading.eight
-    (key,) = [
-        slot["key"].copy()
-        for block in reading.cache.blocks()
-        for slot in reading.cache.records(block.words)
-        if slot["key"]["src_addr"].tobytes()[-4:] == oldest.to_bytes(4, "big")
-    ]
+    oldest, *_others, youngest = reading.eight
+    key = reading.key(oldest)
     found = reading.cache.find(key, reading.secrets)
     assert found is not None
     assert reading.numbers(found) == {oldest: 2}
@@ -160,5 +168,16 @@ def test_one_flow_is_found_whole(reading: Reading) -> None:
     reading.memory.happens = lambda number: reading.slots.send(reading.ninth, 3) if number == 1 else None
     assert reading.cache.find(key, reading.secrets) is None
     assert len(reading.memory.copies) == 2
+    found = reading.cache.find(reading.key(youngest), reading.secrets)
+    assert found is not None
+    assert reading.numbers(found) == {youngest: 2}
+
+
+def test_a_flow_in_a_bucket_that_never_stands_still_is_not_found(reading: Reading) -> None:
+    """Rather than what never was, nothing is said of it."""
+    newcomers = [reading.ninth, reading.tenth, *reading.eight]
+    key = reading.key(newcomers[-1])
+    reading.memory.happens = lambda number: reading.slots.send(newcomers[number - 1], 3)
+    assert reading.cache.find(key, reading.secrets) is None
     key["src_port"] += 1
     assert reading.cache.find(key, reading.secrets) is None

@@ -16,7 +16,7 @@ import pytest
 from cnf.abi import EVENT_KINDS, Family
 from cnf.clock import Reading, WallClock
 from cnf.config import Flows
-from cnf.counts import Count, count_of
+from cnf.counts import count_of
 from cnf.datapath import build
 from cnf.datapath.cache import FlowSettings
 from cnf.flows.evicted import evicted_flows
@@ -152,9 +152,13 @@ def test_on_every_cpu_at_once_events_are_what_was_booked(datapath: Datapath) -> 
     ring.close()
     events = np.concatenate(found)
 
-    assert lost.sum(EVENT_KINDS.index("flow_evicted")) == Count()
+    # On a busy machine the ring may be full for a moment: nobody knows of which family what is lost then was.
+    missing = lost.sum(EVENT_KINDS.index("flow_evicted")).packets
+    told = 0
     for family in families:
         flows, _rows = evicted_flows(events, family)
         sums = datapath.table_counters.read(family)
         assert len(flows) > TABLE
-        assert (sums.evicted_entries, sums.evicted) == (len(flows), count_of(flows.packets, flows.bytes))
+        assert missing or sums.evicted == count_of(flows.packets, flows.bytes)
+        told += sums.evicted_entries - len(flows)
+    assert told == missing

@@ -149,6 +149,15 @@ def test_all_but_one_of_each_key_are_duplicates(data: st.DataObject) -> None:
     assert sorted(map(hash, _kept(met, keep))) == sorted(hash(key(flow)) for flow in flows)
 
 
+@each_family
+def test_flows_whose_identities_meet_are_no_duplicates(family: Family) -> None:
+    """Two keys of one identity are two flows; of each that stands there twice, one row is a duplicate."""
+    one, two = (Flow(src=ADDRESSES[family][0], dst=ADDRESSES[family][1], src_port=port) for port in (1, 2))
+    for met, duplicates in (([one, two], 0), ([one, one], 1)):
+        table = columns(met, family)
+        assert len(Index(np.zeros(len(met), np.uint64)).duplicates(table)) == duplicates
+
+
 @given(st.data())
 def test_an_index_follows_its_table(data: st.DataObject) -> None:
     """After compress() of both, the index is what one made from the remaining rows would be."""

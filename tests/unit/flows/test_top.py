@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.abi import ICMP, PROTOCOL_LABELS, protocol_label
+from cnf.abi import FAMILIES, ICMP, PROTOCOL_LABELS, protocol_label
 from cnf.counts import Count
 from cnf.flows.top import FlowLabels, FlowSeries
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, Flow, interface_counters, snapshot
@@ -79,6 +79,34 @@ def test_the_rest_holds_what_has_no_series() -> None:
     node.receive(B, 9, 200)
 
     assert node.drain(1) == {labels(A): Count(3, 300), REST: Count(9, 200)}
+
+
+@pytest.mark.parametrize("largest", [A, Flow(src="2001:db8::1", dst="2001:db8::2")], ids=FAMILIES)
+def test_the_largest_are_those_of_both_families(largest: Flow) -> None:
+    """A flow of one family has a series before a smaller one of the other."""
+    node = Node()
+    for flow in (A, Flow(src="2001:db8::1", dst="2001:db8::2")):
+        node.receive(flow, 1, 900 if flow == largest else 100)
+
+    assert node.drain(1) == {labels(largest): Count(1, 900), REST: Count(1, 100)}
+
+
+def test_what_is_no_flow_is_in_no_rest() -> None:
+    """Packets that are not IP, or malformed, have no series, not even with the others."""
+    counters = interface_counters({"non_ip": 5, "malformed": 3}, {"non_ip": 500, "malformed": 300})
+    series = FlowSeries()
+    series.update(snapshot(received={"eth0": counters}), 10)
+    assert series.values == {}
+
+
+def test_no_more_is_remembered_than_there_are_interfaces() -> None:
+    """However many interfaces come and go, each with a flow, what is known of them goes with their counters."""
+    series = FlowSeries()
+    for number in range(100):
+        counters = interface_counters({"tcp": 1}, {"tcp": 100})
+        drained = snapshot(Flow(packets=1, bytes=100, first_seen=JIFFIES + number), received={f"eth{number}": counters})
+        series.update(replace(drained, names={1: f"eth{number}"}), 10)
+    assert len(series.memory()["credited"]) == 1
 
 
 def test_no_flow_has_a_series_if_none_is_asked_for() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
@@ -233,6 +234,24 @@ def test_rules_and_sources_are_counted() -> None:
     assert values(samples, "cnf_limiter_evictions_total") == {(): 3}
     assert values(samples, "cnf_limiter_insert_errors_total") == {(): 1}
     assert values(samples, "cnf_limiter_protected") == {(): 1}
+
+
+def test_what_describes_the_daemon_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The age of the drain, what was lost and left out, and the rule sets, are each the figure of just that."""
+    monkeypatch.setattr(metrics, "lost_lines", lambda: 11)
+    monkeypatch.setattr(metrics, "suppressed_lines", lambda: 13)
+    samples = scraped(state_of(drained_at=time.monotonic() - 1000, lost_notifications=7))
+
+    names = ("link_notifications_lost_total", "log_lines_lost_total", "log_lines_suppressed_total")
+    assert [values(samples, f"cnf_{name}") for name in (*names, "limiter_generation")] == [
+        {(): number} for number in (7, 11, 13, 4)
+    ]
+    assert values(samples, "cnf_drain_age_seconds")[()] >= 1000
+    assert values(samples, "cnf_events_lost_total") == {
+        ("first_drop",): 5,
+        ("rule_generation",): 0,
+        ("flow_evicted",): 123,
+    }
 
 
 def test_drops_are_counted_by_their_reason() -> None:
