@@ -116,6 +116,8 @@ class CacheSlots(CacheEntries):
         for name in ("decision", "bucket", "packets", "bytes", "over_packets"):
             slots[way][name] = value[name]
         slots[way]["bucket"]["last_used"] = value["last_seen"]
+        assert self.aside
+        _mapped(self.aside, self._fds)[bucket * WAYS + way]["last"] = value["last_over"]
         slots[way]["key"] = key
 
 

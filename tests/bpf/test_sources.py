@@ -109,6 +109,26 @@ def test_a_source_is_forgotten_when_it_is_idle_and_full(
     assert drained.tables["ipv4"].evicted == 0
 
 
+@only("cache")
+def test_a_source_that_is_over_its_limit_all_along_is_not_idle(limited: Limited) -> None:
+    """However long ago its last packet was within the limit, one of which packets are dropped now is shown."""
+    jiffies, _monotonic = limited.loaded.read_clock()
+    remember(limited, "192.0.2.1", idle=7200, over_packets=1, last_over=jiffies)
+    remember(limited, "192.0.2.2", idle=7200, over_packets=1)
+    drained = drain(limited, reader(limited))
+    assert [str(each.source) for each in drained.largest("packets", None)] == ["192.0.2.1/32"]
+
+
+def test_no_more_sources_are_given_than_were_asked_for(limited: Limited) -> None:
+    """The largest are those of both families together."""
+    limited.start({"mode": "enforce", "rules": [RULE]})
+    for count, layer in ((3, IPv4("192.0.2.1")), (2, IPv6("2001:db8::1")), (1, IPv4("192.0.2.2"))):
+        limited.run(frame(layer, UDP()), count)
+    drained = drain(limited, reader(limited))
+    assert [int(each.value["packets"]) for each in drained.largest("packets", 2)] == [3, 2]
+    assert [int(each.value["packets"]) for each in drained.largest("packets", None)] == [3, 2, 1]
+
+
 @only("lru_hash")
 def test_a_source_that_comes_back_meanwhile_is_not_forgotten(limited: Limited) -> None:
     """A packet after the table was read keeps it."""

@@ -32,7 +32,7 @@ SETS, TURN = 8, 1 << 14
 LIMITS: Final[dict[str, Any]] = {
     "mode": "enforce",
     "ipv6_source_prefix": 128,
-    "rules": [{"name": "r", "prefixes": ["0.0.0.0/0", "::/0"], "packets_per_second": 100, "burst_packets": 500}],
+    "rules": [{"name": "r", "prefixes": ["0.0.0.0/0", "::/0"], "packets_per_second": 1, "burst_packets": 100}],
 }
 NEVER, SOON = 3600.0, 0.012
 """Seconds after which a flow is over: the second is shorter than a set waits for its turn."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -18,10 +18,10 @@ from cnf.errors import MapError
 from cnf.flows.columns import FlowColumns
 from cnf.flows.drain import TABLES, Tracker
 from cnf.flows.flow_cache import CacheTable
-from cnf.flows.flow_hash import HashTable
+from cnf.flows.flow_hash import SLACK, HashTable
 from cnf.flows.snapshot import Snapshot
-from cnf.kernel.maps import FlowMap, Records
-from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath
+from cnf.kernel.maps import FlowMap, Records, Taken
+from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath, only
 from tests.bpf.forms import FORMS
 from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame
 from tests.bpf.sender import SIZE, Sender, numbered
@@ -38,11 +38,12 @@ class Loopback:
     def __init__(self, datapath: Datapath) -> None:
         """Show what ``datapath`` counts."""
         self.names = {LOOPBACK: "lo"}
+        self.departed = np.zeros((), INTERFACE_COUNTERS)
         self._datapath = datapath
 
     def all_totals(self) -> tuple[Mapping[str, Records], Records]:
         """Return the counters by name, and what departed interfaces had counted."""
-        return {"lo": self._datapath.counters()}, np.zeros((), INTERFACE_COUNTERS)
+        return {"lo": self._datapath.counters()}, self.departed
 
 
 def tracker(datapath: Datapath, idle: float = 3600, ended: float = 3600) -> Tracker:
@@ -121,10 +122,100 @@ def test_rates_are_of_the_time_between_two_drains(datapath: Datapath) -> None:
     datapath.run(numbered(0), 500)
     datapath.run(numbered(1), 20)
     second = follower.drain()
-    rates = second.flows["ipv4"].packet_rate * _seconds(first, second)
+    datapath.run(numbered(1), 70)
+    third = follower.drain()
 
     assert first.flows["ipv4"].packet_rate.tolist() == [0]
-    assert sorted(rates.tolist()) == pytest.approx([20, 500], rel=1e-5)
+    for earlier, later, counts in ((first, second, [20, 500]), (second, third, [0, 70])):
+        rates = later.flows["ipv4"].packet_rate * _seconds(earlier, later)
+        assert sorted(rates.tolist()) == pytest.approx(counts, rel=1e-5)
+
+
+def test_what_departed_interfaces_received_stands_in_the_ledger(datapath: Datapath) -> None:
+    """An interface whose name is forgotten is missing in no sum."""
+    datapath.run(numbered(0), 3)
+    interfaces = Loopback(datapath)
+    interfaces.departed["packets"][0], interfaces.departed["bytes"][0] = 4, 400
+    ledger = Tracker(datapath.loaded, interfaces, Flows()).drain().ledger
+
+    assert ledger.received == Count(7, 3 * SIZE + 400)
+    assert ledger.difference == Count(4, 400)
+
+
+@only("lru_hash")
+def test_what_a_broken_off_deletion_has_taken_is_kept(datapath: Datapath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drain whose deletions the kernel refuses half-way fails; the next one's sums are those of all flows."""
+    take = FlowMap.take
+
+    def refused(table: FlowMap, keys: Records) -> Taken:
+        return take(table, keys[:2])._replace(error=MapError("deleting from map flows4", errno=errno.ENOMEM))
+
+    follower = tracker(datapath, idle=0)
+    for number in range(5):
+        datapath.run(numbered(number), 3)
+    wait_a_tick(datapath)
+    monkeypatch.setattr(FlowMap, "take", refused)
+    with pytest.raises(MapError):
+        follower.drain()
+    assert len(datapath.flows()) == 3
+    monkeypatch.undo()
+    snapshot = follower.drain()
+
+    assert datapath.flows() == {}
+    assert snapshot.tables["ipv4"].expired == 5
+    assert snapshot.ledger.states["expired"] == Count(15, 15 * SIZE)
+    assert snapshot.ledger.difference == NOTHING
+
+
+@only("lru_hash")
+def test_a_flow_that_is_evicted_before_it_is_deleted_has_not_expired(
+    datapath: Datapath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the flows that were found idle, those count as expired that were still there to be taken."""
+    take = FlowMap.take
+
+    def too_late(table: FlowMap, keys: Records) -> Taken:
+        take(table, keys[:2])  # as if the table had been full
+        return take(table, keys)
+
+    follower = tracker(datapath, idle=0)
+    for number in range(5):
+        datapath.run(numbered(number))
+    wait_a_tick(datapath)
+    monkeypatch.setattr(FlowMap, "take", too_late)
+    first = follower.drain()
+    second = follower.drain()
+
+    assert first.tables["ipv4"].expired == second.tables["ipv4"].expired == 3
+    assert second.tables["ipv4"].evicted == 2
+    assert second.ledger.states["evicted"] == Count(2, 2 * SIZE)
+
+
+@only("lru_hash")
+def test_a_walk_that_meets_more_than_there_is_room_for(datapath: Datapath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often flows come and go while the table is read, each stands there once."""
+    batches = FlowMap.batches
+    rounds = 1 + (65536 + SLACK) // 1000
+
+    def again(table: FlowMap) -> Iterator[tuple[Records, Records]]:
+        for _ in range(rounds):
+            yield from batches(table)
+
+    for number in range(1000):
+        datapath.run(numbered(number))
+    monkeypatch.setattr(FlowMap, "batches", again)
+    snapshot = tracker(datapath).drain()
+
+    assert np.unique(snapshot.flows["ipv4"].src_addr).size == len(snapshot.flows["ipv4"]) == 1000
+    assert snapshot.ledger.difference == NOTHING
+    assert snapshot.tables["ipv4"].evicted == 0
+
+
+def wait_a_tick(datapath: Datapath) -> None:
+    """Return in a later tick than that of the flows that are there."""
+    jiffies, _monotonic = datapath.loaded.read_clock()
+    while datapath.loaded.read_clock()[0] < jiffies + 2:
+        time.sleep(0.001)
 
 
 def test_a_drain_that_fails_loses_nothing(datapath: Datapath, monkeypatch: pytest.MonkeyPatch) -> None:
