@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 import attrs
 
 from cnf import __version__, config
-from cnf.datapath.build import Build, plan
+from cnf.datapath.build import Blueprint, Build, plan
 from cnf.errors import CnfError, UsageError
 from cnf.kernel import altnames, pins
 from cnf.process import lock, systemd
@@ -103,17 +103,18 @@ def _run(settings: config.Settings, source: str, load: Callable[[], config.Setti
         pins.map_pins(blueprint.layout, trouble) as map_pins,
     ):
         try:
-            _build_and_run(settings, source, load, signals, map_pins)
+            _build_and_run(blueprint, settings, source, load, signals, map_pins)
         except pins.UnreadableError as error:
             import structlog  # noqa: PLC0415 - as below
 
             event = "what the daemon before knew cannot be taken over, all starts anew"
             structlog.get_logger().error(event, error=str(error))
             map_pins.clear()
-            _build_and_run(settings, source, load, signals, map_pins)
+            _build_and_run(blueprint, settings, source, load, signals, map_pins)
 
 
-def _build_and_run(
+def _build_and_run(  # noqa: PLR0913, PLR0917 - all that a start has come to know
+    blueprint: Blueprint,
     settings: config.Settings,
     source: str,
     load: Callable[[], config.Settings],
@@ -121,7 +122,7 @@ def _build_and_run(
     map_pins: pins.MapPins,
 ) -> None:
     systemd.notify(STATUS="compiling the program")
-    build = Build(plan(settings), map_pins.path)
+    build = Build(blueprint, map_pins.path)
     try:
         # Loaded while the child compiles: most of the start-up time.
         import structlog  # noqa: PLC0415 - as said above

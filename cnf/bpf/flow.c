@@ -17,9 +17,9 @@
  *   CNF_EVICTED_RECORDS 1: of flows that have to make room, too
  */
 #include "counters.h"
+#include "daemon_memory.h"
 #include "flow_table.h"
 #include "limiter.h"
-#include "memory.h"
 #include "parse.h"
 
 static __always_inline enum cnf_drop drop_reason(enum cnf_limit verdict)

@@ -14,8 +14,8 @@
 enum cnf_limit { CNF_LIMIT_PASS, CNF_LIMIT_DROP, CNF_LIMIT_DENY, CNF_LIMIT_UNREADABLE };
 
 #if CNF_LIMITER
-#include "bucket.h"
 #include "source_table.h"
+#include "token_bucket.h"
 
 /* In force, or 0; the latest, whether it limits anything or not; the latest that an event has told of. */
 BPF_ARRAY(limit_generation, __u64, 3);

@@ -12,8 +12,8 @@
 #define CNF_SOURCE_TABLE_H
 
 #include "abi.h"
-#include "bucket.h"
 #include "counters.h"
+#include "token_bucket.h"
 
 /* `table` is a constant wherever these are called, so that one branch remains of each. A key is a limit4_key or
  * limit6_key. */

@@ -206,8 +206,3 @@ class TableCounters:
             evicted=evicted,
             evicted_entries=evicted_entries.packets,
         )
-
-    def reset(self) -> None:
-        """Zero them; only while nothing counts."""
-        for index in range(2 * len(FAMILIES) * TABLE_COUNTERS):
-            self._counters.zero(index)

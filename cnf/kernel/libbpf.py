@@ -81,7 +81,6 @@ _SIGNATURES: dict[str, list[Any]] = {
     "bpf_map_delete_elem": [_FD, _POINTER],
     "bpf_map_get_next_key": [_FD, _POINTER, _POINTER],
     "bpf_map_update_batch": [_FD, _POINTER, _POINTER, ctypes.POINTER(_U32), ctypes.POINTER(BatchOpts)],
-    "bpf_map_delete_batch": [_FD, _POINTER, ctypes.POINTER(_U32), ctypes.POINTER(BatchOpts)],
     "bpf_map_lookup_batch": [_FD, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, ctypes.POINTER(BatchOpts)],
     "bpf_obj_get": [ctypes.c_char_p],
     "bpf_obj_get_info_by_fd": [_FD, _POINTER, ctypes.POINTER(_U32)],

@@ -23,7 +23,7 @@ HELD_BACK_IDLE: Final = 3600.0
 
 RULE_BITS: Final = 0xFFFFFF
 HOME_SHIFT: Final = 24
-"""Where DECISION() of bucket.h has the rule's number with ENFORCE, and the group whose slot holds the bucket."""
+"""Where DECISION() of token_bucket.h has the rule's number with ENFORCE, and the group whose slot holds the bucket."""
 
 
 class BucketRule(NamedTuple):

@@ -1,12 +1,10 @@
 """A token bucket in exact numbers: the model, and the whole numbers that the program keeps one in. Pure.
 
 The program's form is virtual scheduling (GCRA: ITU-T I.371, annex A), described in abi.h at ``struct limit_rule``: a
-64-bit word says when the bucket will be full again. ``Bucket`` is the same in fractions, for tests to compare with.
+64-bit word says when the bucket will be full again.
 """
 
 import math
-from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Final, NamedTuple
 
 SECOND_NS: Final = 1_000_000_000
@@ -121,35 +119,3 @@ def _tokens(cost: int, burst: int, ahead: int) -> float | None:
     ahead &= _WORD - 1
     taken = 0 if ahead >= _WORD // 2 else ahead  # below 0 as a signed word: full
     return max(burst - taken, 0) / cost
-
-
-@dataclass(slots=True)
-class Bucket:
-    """The model: a bucket of tokens in fractions, full at first. A packet over either limit takes nothing of both."""
-
-    packets: Meter | None
-    octets: Meter | None
-    last: Fraction = Fraction(0)
-    held: tuple[Fraction, Fraction] = field(init=False)
-    """Packets and bytes."""
-
-    def __post_init__(self) -> None:
-        """Fill it."""
-        self.held = (
-            Fraction(self.packets.burst if self.packets else 0),
-            Fraction(self.octets.burst if self.octets else 0),
-        )
-
-    def admit(self, now: Fraction, octets: int) -> bool:
-        """Take a packet of ``octets`` bytes at ``now`` (seconds, not before the last call), if the bucket holds it."""
-        elapsed, self.last = now - self.last, now
-        self.held = _refilled(self.packets, self.held[0], elapsed), _refilled(self.octets, self.held[1], elapsed)
-        left = self.held[0] - bool(self.packets), self.held[1] - (octets if self.octets else 0)
-        if min(left) < 0:
-            return False
-        self.held = left
-        return True
-
-
-def _refilled(meter: Meter | None, held: Fraction, elapsed: Fraction) -> Fraction:
-    return min(Fraction(meter.burst), held + elapsed * meter.rate / meter.weight) if meter else held

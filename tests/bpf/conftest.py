@@ -7,18 +7,12 @@ from typing import TYPE_CHECKING, Final, cast
 
 import pytest
 
-from cnf.abi import (
-    FLOW_FRAGMENT,
-    PROTOCOL_LABELS,
-    UNPARSED_REASONS,
-    VLAN_PRESENT,
-    Family,
-)
+from cnf.abi import FAMILIES, FLOW_FRAGMENT, PROTOCOL_LABELS, TABLE_COUNTERS, UNPARSED_REASONS, VLAN_PRESENT, Family
 from cnf.counts import Count
 from cnf.datapath import build
 from cnf.datapath.counters import InterfaceCounters, TableCounters
 from cnf.kernel import libbpf
-from cnf.kernel.maps import Records
+from cnf.kernel.maps import CounterArray, Records
 from tests.bpf.reference import Key, Value
 from tests.bpf.tables import let_none_expire, tables_of
 
@@ -86,7 +80,9 @@ class Datapath:
         for table in self.tables.values():
             table.clear()
         let_none_expire(self.loaded)
-        self.table_counters.reset()
+        counters = CounterArray("table_counters", self.loaded.maps["table_counters"])
+        for index in range(2 * len(FAMILIES) * TABLE_COUNTERS):
+            counters.zero(index)
         self.interfaces.release(LOOPBACK)
         self.interfaces.assign(LOOPBACK)
 

@@ -101,7 +101,7 @@ static __always_inline void test_on_word(__u32 step, __u64 *word, __u64 *decisio
 
 #define __sync_val_compare_and_swap(word, old, new)                                                                    \
 	(test_on_word(TEST_SWAP, word, &source->decision), __sync_val_compare_and_swap(word, old, new))
-#include "../../cnf/bpf/bucket.h"
+#include "../../cnf/bpf/token_bucket.h"
 #undef __sync_val_compare_and_swap
 
 #define TEST_BUCKET4 struct limit4_bucket

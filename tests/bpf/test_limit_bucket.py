@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnf.limits.table import Limits, Rule
-from cnf.limits.token_bucket import SECOND_NS, Bucket, Meter, words
+from cnf.limits.token_bucket import SECOND_NS, Meter, words
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.forms import LONGEST
 from tests.bpf.limited import XDP_DROP, Clocked
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
+from tests.exact_bucket import Bucket
 from tests.unit.limits.test_token_bucket import DAY_NS, TICKS_NS, gaps, limits, magnitudes
 
 FRAMES: Final = {"ipv4": frame(IPv4(), UDP()), "ipv6": frame(IPv6(), UDP())}

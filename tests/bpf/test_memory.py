@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import pytest
 
-from cnf.abi import MEMORY_PAGE, MEMORY_PAGES
+from cnf.abi import MEMORY_PAGE
 from cnf.datapath import daemon_memory
 from cnf.datapath.daemon_memory import PAGE, Memory
 from cnf.errors import MapError
@@ -18,7 +18,8 @@ from cnf.kernel.maps import Array, Records
 from cnf.kernel.pins import UnreadableError
 from tests.bpf.conftest import Datapath
 
-BANK: Final = (MEMORY_PAGES - 1) // 2
+PAGES: Final = 513  # CNF_MEMORY_PAGES of abi.h: without limits
+BANK: Final = (PAGES - 1) // 2
 """Pages that one document can have."""
 
 
@@ -142,7 +143,7 @@ def _fd(loaded: Datapath) -> int:
 
 
 def _wipe(pages: Array) -> None:
-    pages.write_many(np.arange(MEMORY_PAGES), np.zeros(MEMORY_PAGES, MEMORY_PAGE))
+    pages.write_many(np.arange(PAGES), np.zeros(PAGES, MEMORY_PAGE))
 
 
 def _flip(pages: Array, page: int, place: int) -> None:

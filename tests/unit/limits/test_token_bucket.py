@@ -12,7 +12,6 @@ from cnf.limits.table import MAX_BITS, MAX_RATE, MIN_BURST_BYTES
 from cnf.limits.token_bucket import (
     MAX_BURST_UNITS,
     SECOND_NS,
-    Bucket,
     Meter,
     Words,
     byte_meter,
@@ -20,6 +19,7 @@ from cnf.limits.token_bucket import (
     packet_meter,
     words,
 )
+from tests.exact_bucket import Bucket
 from tests.unit.integer_bucket import IntegerBucket
 
 DAY_NS = 86_400 * SECOND_NS

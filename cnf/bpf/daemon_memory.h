@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* What the daemon has to know again after its own end. The program never looks at it; here it lives as long as the
  * maps. */
-#ifndef CNF_MEMORY_H
-#define CNF_MEMORY_H
+#ifndef CNF_DAEMON_MEMORY_H
+#define CNF_DAEMON_MEMORY_H
 
 #include "abi.h"
 

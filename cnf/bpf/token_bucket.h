@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The token bucket of a source, or of all that share one: see struct limit_rule for what its words mean. */
-#ifndef CNF_BUCKET_H
-#define CNF_BUCKET_H
+#ifndef CNF_TOKEN_BUCKET_H
+#define CNF_TOKEN_BUCKET_H
 
 #include "abi.h"
 
