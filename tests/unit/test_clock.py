@@ -169,7 +169,7 @@ def test_flows_do_not_expire_by_what_the_clocks_do(happens: str) -> None:
     ]
 
 
-@pytest.mark.parametrize(("seconds", "ticks"), [(0, 1), (0.001, 1), (0.004, 1), (1, 250), (60, 15_000)])
+@pytest.mark.parametrize(("seconds", "ticks"), [(0, 1), (0.001, 1), (0.004, 1), (0.007, 2), (1, 250), (60, 15_000)])
 def test_a_duration_is_at_least_one_tick(seconds: float, ticks: int) -> None:
     """Seconds become whole ticks, and never none at all."""
     assert WallClock(Machine().read(), 4_000_000).ticks(seconds) == ticks
@@ -188,3 +188,25 @@ def test_a_translation_does_not_change_with_the_clock() -> None:
     clock.observe(machine.read())
 
     assert wall(translation, stamp) == shown
+
+
+@pytest.mark.parametrize(("slept", "suspensions"), [(100_000_000, 0), (100_000_001, 1)])
+def test_the_readings_own_jitter_is_no_suspend(slept: int, suspensions: int) -> None:
+    """A tenth of a second by which the clocks differ may be the readings', and more is a suspend."""
+    machine = Machine()
+    clock = Clock(machine.read(), machine.tick_ns)
+    machine.suspend(slept)
+    assert len(clock.observe(machine.read()).suspensions) == suspensions
+
+
+def test_a_stamp_of_when_a_suspend_was_noticed_is_after_it() -> None:
+    """A stamp of the very moment at which a suspend was noticed is not older by its length."""
+    now = Reading(jiffies=1000, monotonic=5 * SECOND, boottime=0, realtime=100 * SECOND)
+    clock = WallClock(now, SECOND, ((3 * SECOND, HOUR), (4 * SECOND, DAY)))
+    assert wall(clock, 999, 998, 997) == [99 * SECOND, 98 * SECOND - DAY, 97 * SECOND - DAY - HOUR]
+
+
+def test_text_of_a_time() -> None:
+    """A time is written in UTC, with microseconds that are cut and not rounded."""
+    clock = WallClock(Reading(10, 0, 0, 1_700_000_000_123_456_999), 1_000_000)
+    assert clock.texts(np.array([10, 8], np.uint64)) == ["2023-11-14T22:13:20.123456Z", "2023-11-14T22:13:20.121456Z"]

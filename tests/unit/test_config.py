@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf import config
-from cnf.errors import ConfigError, PrivilegeError
+from cnf.errors import CnfError, ConfigError, PrivilegeError
 from cnf.limits.table import Limits, Rule
+from cnf.readers import is_altname
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "cnf.toml"
 ETH0 = '[[interfaces]]\nname = "eth0"\n'
@@ -288,6 +289,25 @@ def test_max_entries_is_an_integer_in_its_range(value: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("key", "least", "most"),
+    [
+        ("max_interfaces", 1, 65_536),
+        ("flows.max_entries", 1, 1 << 24),
+        ("metrics.top_flows", 0, 10_000),
+        ("metrics.max_series", 1, 1_000_000),
+    ],
+)
+def test_bounds_of_integers(key: str, least: int, most: int) -> None:
+    """The least and the most of each option are taken, and one less or more is not."""
+    for number in (least, most):
+        config.parse(f"{key} = {number}\n{ETH0}", "test.toml")
+    for number in (least - 1, most + 1):
+        assert problems(f"{key} = {number}\n{ETH0}") == [
+            f"{key}: expected an integer from {least} to {most}, got {number}"
+        ]
+
+
 @pytest.mark.parametrize("value", ["0", "1", '"true"', "[true]"])
 def test_booleans_are_true_or_false(value: str) -> None:
     """No integer and no text stands for a boolean."""
@@ -337,6 +357,13 @@ def test_listen_is_host_and_port(value: str) -> None:
     assert problem(f"[metrics]\nlisten = {json.dumps(value)}").startswith('metrics.listen: expected "HOST:PORT" or ')
 
 
+def test_host_name_of_253_characters_is_the_longest() -> None:
+    """The longest host name of DNS is taken, and one that is longer is refused, without a hint."""
+    name = ".".join(["a" * 63] * 4)[:253]
+    assert config.parse(f'{ETH0}[metrics]\nlisten = "{name}:80"', "test.toml").metrics.host == name
+    assert problem(f'[metrics]\nlisten = "{name}a:80"').endswith('a:80"')
+
+
 def test_listen_on_every_address_is_said_in_full() -> None:
     """A port alone would open the exporter to the network by accident, so it is refused with what to write."""
     assert problem('[metrics]\nlisten = ":9995"').endswith(
@@ -379,7 +406,32 @@ def test_what_is_no_name_is_refused_with_its_likely_meaning(name: str, meaning: 
     assert only.endswith(f"({meaning})")
 
 
-@pytest.mark.parametrize("name", ["ens[1,2]", "eth[@]0", "veth-0_1.2", 'q"x\\y', "-", "a" * 127])
+def test_what_means_nothing_has_no_hint() -> None:
+    """Where there is nothing before a label, nothing is proposed."""
+    (only,) = problems('[[interfaces]]\nname = ":1"')
+    assert only.endswith('got ":1"')
+
+
+@pytest.mark.parametrize(
+    ("name", "is_name"),
+    [("*" * 64, True), ("*" * 65, False), ("\udc80\udcff", True)]
+    + [(code, False) for code in ("\ud800", "\udc00", "\udc7f", "\udd00", "\udfff")],
+)
+def test_names_at_the_edge(name: str, *, is_name: bool) -> None:
+    """The longest pattern is one, and a surrogate is part of a name where it stands for a byte."""
+    if is_name:
+        assert config.for_interfaces([name]).interfaces == (config.Interface(name),)
+        return
+    with pytest.raises(ConfigError):
+        config.for_interfaces([name])
+
+
+def test_name_that_is_too_long_for_its_own_is_an_altname() -> None:
+    """An interface's own name has 15 bytes at most; a longer one is another name of it, a pattern is neither."""
+    assert [is_altname(name) for name in ("a" * 15, "a" * 16, "ä" * 8, "a" * 16 + "*")] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("name", ["ens[1,2]", "eth[@]0", "veth-0_1.2", 'q"x\\y', "-", "@if5", "a" * 127])
 def test_odd_names_are_names(name: str) -> None:
     """What the kernel takes is taken, if it is not likely to mean another."""
     assert config.for_interfaces([name]).interfaces == (config.Interface(name),)
@@ -423,6 +475,7 @@ def test_socket_of_107_bytes_fits() -> None:
         ("[log]\nlevel = {}", "log.level: expected debug, info, warning or error, got a table"),
         ('[log]\nformat = "JSON"', 'log.format: expected auto, console or json, got "JSON"'),
         ('[control]\ngroup = "a:b"', 'control.group: expected the name of a group, or "" for none, got "a:b"'),
+        ('[control]\ngroup = "a\\n"', 'control.group: expected the name of a group, or "" for none, got "a\\n"'),
     ],
 )
 def test_wrong_type_is_one_problem(text: str, expected: str) -> None:
@@ -637,3 +690,20 @@ def test_any_document_is_taken_or_refused(document: dict[str, object]) -> None:
 def test_any_text_is_taken_or_refused(text: str) -> None:
     """Whatever a file holds gives settings or a ConfigError of one printable line."""
     assert str(parsed(text)).isprintable()
+
+
+@pytest.mark.parametrize(("length", "text"), [(80, "a" * 80), (81, "a" * 40 + "..." + "a" * 40)])
+def test_long_value_is_shown_by_its_ends(length: int, text: str) -> None:
+    """A value of 80 characters is shown whole, and of a longer one the first and last 40."""
+    assert problem(f'[log]\nlevel = "{"a" * length}"').endswith(f'got "{text}"')
+
+
+@pytest.mark.parametrize(("length", "shown"), [(64, "a" * 64), (81, f'"{"a" * 40}...{"a" * 40}"')])
+def test_long_key_is_shown_by_its_ends(length: int, shown: str) -> None:
+    """A key that is no word of a usual length is shown in quotation marks, and by its ends."""
+    assert problem(f"[log]\n{'a' * length} = 1") == f"log.{shown}: unknown key, expected level, format"
+
+
+def test_an_error_is_one_line() -> None:
+    """Line breaks of an argument, or of the kernel's words, are none in the message."""
+    assert str(CnfError(" a\n b\t\r\nc ")) == "a b c"

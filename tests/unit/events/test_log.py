@@ -185,3 +185,15 @@ def test_events_do_not_hold_the_rules_and_names_of_their_time(new: str) -> None:
     assert held() is None
     assert log.after(0, 5) == before
     assert [event["rule"] for event in log.after(5, 10)] == ["rule 6"] * 3
+
+
+def test_a_reading_without_events_is_not_kept() -> None:
+    """A batch of none takes no memory, and no number."""
+    log = EventLog()
+    log.append(Batch(1, generations(2), NOBODY))
+    nothing = generations(0)
+    gone = weakref.ref(nothing)
+    log.append(Batch(3, nothing, NOBODY))
+    del nothing
+    assert gone() is None
+    assert log.last == 2

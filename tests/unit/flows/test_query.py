@@ -18,7 +18,7 @@ from cnf.errors import UsageError
 from cnf.flows.columns import FlowColumns
 from cnf.flows.query import CHUNK, FIELDS, SORT_COLUMNS, select, tcp_flags, to_csv, to_jsonl
 from cnf.flows.snapshot import Snapshot
-from tests.unit.samples import JIFFIES, Flow, snapshot
+from tests.unit.samples import JIFFIES, Flow, columns, snapshot
 
 KEYS = [
     "interface",
@@ -43,6 +43,18 @@ KEYS = [
     "last_seen",
     "ended",
 ]
+SORTED_BY = {
+    "bytes": "bytes",
+    "packets": "packets",
+    "bits_per_second": "byte_rate",
+    "bps": "byte_rate",
+    "packets_per_second": "packet_rate",
+    "pps": "packet_rate",
+    "dropped_packets": "dropped_packets",
+    "dropped_bytes": "dropped_bytes",
+    "first_seen": "first_seen",
+    "last_seen": "last_seen",
+}
 V4 = Flow()
 V6 = Flow(src="2001:db8::1", dst="2001:db8::2")
 
@@ -221,19 +233,29 @@ def test_a_flow_of_an_unknown_interface_is_listed() -> None:
 # --- Which flows ---
 
 
-@pytest.mark.parametrize("sort", SORT_COLUMNS)
-def test_flows_are_sorted_by_any_of_the_fields(sort: str) -> None:
-    """The largest of the field comes first, whatever its family."""
-    flows = [
-        replace(V6 if n % 2 else V4, src_port=n, bytes=n, packets=n, first_seen=JIFFIES + n, last_seen=JIFFIES + n)
-        for n in range(6)
-    ]
-    drained = snapshot(*flows)
+@pytest.mark.parametrize(("sort", "column"), SORTED_BY.items())
+def test_flows_are_sorted_by_any_of_the_fields(sort: str, column: str) -> None:
+    """The largest of that field comes first, whatever its family and its other fields."""
+    drained = snapshot(*(replace(V6 if n % 2 else V4, src_port=n) for n in range(6)))
     for table in drained.flows.values():
-        for column in (table.packet_rate, table.byte_rate, table.dropped_packets, table.dropped_bytes):
-            column[:] = table.bytes
+        for name in set(SORT_COLUMNS.values()):
+            getattr(table, name)[:] = table.src_port if name == column else 10 - table.src_port
 
-    assert [flow["bytes"] for flow in shown(drained, sort=sort)] == [5, 4, 3, 2, 1, 0]
+    assert [flow["src_port"] for flow in shown(drained, sort=sort)] == [5, 4, 3, 2, 1, 0]
+
+
+def test_fields_to_sort_by() -> None:
+    """A listing can be sorted by these, and no other."""
+    assert SORTED_BY == SORT_COLUMNS
+
+
+def test_evicted_flows_say_so() -> None:
+    """A flow that a table has let go is listed beside those that live, and its column is added up with theirs."""
+    drained = replace(snapshot(replace(V4, bytes=10)), evicted={"ipv4": columns([replace(V4, bytes=7)], "ipv4")})
+    chosen = select(drained, "", "bytes", 2)
+
+    assert [(flow["bytes"], flow["ended"]) for flow in chosen.flows()] == [(10, None), (7, "evicted")]
+    assert (chosen.sum("bytes"), select(drained, "", "bytes", 1).sum("bytes")) == (17, 10)
 
 
 def test_a_field_that_cannot_be_sorted_by_is_refused() -> None:
