@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from cnf.abi import FAMILIES
 from cnf.datapath import build
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import Datapath
@@ -46,6 +47,17 @@ def test_more_sources_than_the_table_holds(small: Limited) -> None:
     assert max(int(value["packets"] + value["over_packets"]) for _, _, value in sources) == count
     fresh = numbered(count)
     assert [small.run(fresh) for _ in range(5)] == [XDP_PASS] * 3 + [XDP_DROP] * 2
+
+
+@pytest.mark.parametrize("packet", [frame(IPv4(), UDP()), frame(IPv6(), UDP())], ids=FAMILIES)
+def test_what_is_dropped_is_counted_with_its_flow(limited: Limited, packet: bytes) -> None:
+    """Packets and bytes, beside those that passed."""
+    limited.run(packet, 2)
+    limited.switch({"mode": "enforce", "deny": ["0.0.0.0/0", "::/0"]})
+    limited.run(packet, 3)
+    ((_, values),) = (batch for table in limited.tables.values() for batch in table.batches())
+    names = ("packets", "bytes", "dropped_packets", "dropped_bytes")
+    assert [int(values[name][0]) for name in names] == [2, 2 * len(packet), 3, 3 * len(packet)]
 
 
 def test_limiter_without_ipv6_leaves_it_alone(small: Limited) -> None:

@@ -14,7 +14,7 @@ from cnf.abi import FAMILIES, FLOW_DROPS, LIMIT_OVER, WAYS, Family
 from cnf.counts import Count
 from cnf.datapath.cache import Secrets
 from cnf.flows.flow_cache import BUCKETS
-from cnf.kernel.maps import Records
+from cnf.kernel.maps import Array, Records
 from cnf.kernel.ring import Ring
 from cnf.limiter.source_cache import BUCKETS as SOURCE_BUCKETS
 from tests.bpf.compare import XDP_PASS
@@ -92,9 +92,9 @@ class Sources:
         self._slots = Slots(racing, family)
         self.size = self._slots.size
         racing.switch(LIMITS)
-        self.numbers = self._meeting()
+        self.numbers, self.of_one_tag = self._meeting()
         racing.start({})
-        for number in self.numbers:
+        for number in {*self.numbers, *self.of_one_tag}:
             self._slots.send(number)
         racing.switch(LIMITS)
 
@@ -121,8 +121,8 @@ class Sources:
         ((_, _, value),) = self._racing.sources()
         return int(value["bucket"][name])
 
-    def _meeting(self) -> list[int]:
-        """Return sources of one bucket, each with a tag of its own."""
+    def _meeting(self) -> tuple[list[int], list[int]]:
+        """Return sources of one bucket, nine that each have a tag of their own, and two of the same tag."""
         self._slots.send(0)
         (block,) = self.table.cache.blocks()
         keys = np.repeat(self.table.cache.records(block.words)["key"], 1 << 15)
@@ -132,8 +132,9 @@ class Sources:
         octets[:, end - 4 : end] = np.arange(1, 1 + len(keys), dtype=">u4").view(np.uint8).reshape(len(keys), -1)
         buckets, tags = place(keys, Secrets(self._racing.loaded.maps).words(), self.table.buckets.size)
         found = np.flatnonzero(buckets == buckets[0])
-        _tags, first = np.unique(tags[found], return_index=True)
-        return [1 + int(place) for place in found[first][: WAYS + 1]]
+        of_tag, first, count = np.unique(tags[found], return_index=True, return_counts=True)
+        of_one_tag = found[tags[found] == of_tag[count.argmax()]]
+        return (1 + found[first][: WAYS + 1]).tolist(), (1 + of_one_tag[:2]).tolist()
 
 
 @pytest.fixture
@@ -266,6 +267,7 @@ def test_a_source_that_another_cpu_makes_has_one_bucket(racing: Racing, sources:
     racing.script({at: put(sources.after(mine, FULL))})
     assert sources.send(mine) == [XDP_DROP]
     assert (sources.counted, sources.busy) == ([(FULL, 1)], 0)
+    assert racing.passes(Step.CLAIM) == 1
 
 
 def test_a_claimed_bucket_of_sources_is_waited_for(racing: Racing, sources: Sources) -> None:
@@ -424,6 +426,62 @@ def test_a_rule_set_that_another_cpu_tells_of_is_told_once(racing: Racing, sourc
         sources.send(mine)
         assert racing.passes(Step.ANNOUNCE) == 1
         assert len(ring.read().events) == 0
+
+
+def test_a_rule_set_that_is_older_than_one_told_of_is_not_told(racing: Racing, sources: Sources) -> None:
+    """A CPU that was held up since it read the generation does not tell of it after a newer one."""
+    mine, *_ = sources.numbers
+    sources.send(mine)
+    generations = Array("limit_generation", racing.loaded.maps["limit_generation"], np.dtype("<u8"))
+    newer = np.array(racing.maps.generation + 5, "<u8")
+    with closing(Ring(racing.loaded.maps["events"])) as ring:
+        ring.read()
+        generations.write(2, newer)
+        sources.send(mine)
+        assert len(ring.read().events) == 0
+    assert generations.read(2)[0] == newer
+    generations.write(2, np.array(0, "<u8"))
+
+
+def test_a_bucket_that_was_full_is_debited_from_where_another_cpu_has_left_it(racing: Racing, sources: Sources) -> None:
+    """Of two packets after a long time, on two CPUs, both pay."""
+    mine, *_ = sources.numbers
+    cost = cost_of(sources)
+    before = sources.word()
+    racing.show(racing.now + 3600 * 10**9)
+    by_other = sources.after(mine)["slots"]["bucket"]["packet_time"].max()
+    racing.script({(Step.SWAP, 0): add(int(by_other) - before)})
+    assert sources.send(mine) == [XDP_PASS]
+    assert racing.passes(Step.SWAP) == 2
+    assert sources.word() == by_other + cost
+
+
+def test_sources_of_one_tag_have_a_bucket_each(racing: Racing, sources: Sources) -> None:
+    """Two sources that nothing but their keys tells apart are looked for until the right one is found."""
+    one, two = sources.of_one_tag
+    assert sources.send(one, FULL + 1) == [XDP_PASS] * FULL + [XDP_DROP]
+    assert sources.send(two, FULL + 2) == [XDP_PASS] * FULL + [XDP_DROP] * 2
+    assert sources.send(one, 2) == [XDP_DROP] * 2
+    assert sources.counted == [(FULL, 2), (FULL, 3)]
+    assert racing.table_counters.read_sources(sources.family).inserted == 2
+
+
+def test_a_source_that_no_rule_is_about_makes_room_when_it_is_the_longest_unused(
+    racing: Racing, sources: Sources
+) -> None:
+    """Nothing is lost by it, so that it counts as expired; which are in use is known of these, too."""
+    racing.switch({"mode": "enforce", "ipv6_source_prefix": 128, "deny": ["203.0.113.0/24"], "allow": EVERYBODY})
+    *eight, ninth = sources.numbers
+    for turn in range(2):
+        for number in eight if turn == 0 else reversed(eight):
+            sources.send(number)
+            racing.show(racing.now + racing.tick_ns)
+    sources.send(ninth)
+
+    left = {int.from_bytes(network.network_address.packed[-4:], "big") for network, _, _ in racing.sources()}
+    assert left == {*eight[:-1], ninth}
+    sums = racing.table_counters.read_sources(sources.family)
+    assert (sums.evicted_entries, sums.expired_entries) == (0, 1)
 
 
 def cost_of(sources: Sources) -> int:

@@ -21,7 +21,7 @@ from tests.net.conftest import Node
 from tests.net.rations import QUICK, SIZE, enforce, packet, ration
 
 FEW: Final = 32
-"""Places of a table; a cache has twice as many slots."""
+"""Entries that a table is made for; a cache has twice as many places."""
 MANY: Final = 300
 CACHES: Final[dict[str, Any]] = {
     **{f"flows{family[-1]}": dtype for family, dtype in BUCKETS.items()},
@@ -69,8 +69,8 @@ def test_an_interface_that_is_not_there(node: Node) -> None:
     assert attached == {"n0": 1, "n9": 0}
 
 
-@pytest.mark.parametrize("table", ["cache", "lru_hash"])
-def test_a_table_that_is_full(node: Node, table: str) -> None:
+@pytest.mark.parametrize(("table", "places"), [("cache", 2 * FEW), ("lru_hash", FEW)])
+def test_a_table_that_is_full(node: Node, table: str, places: int) -> None:
     """The fill is that of the flows that are listed, by family, and the evicted are all the others."""
     wire = node.wire("n0")
     daemon = node.daemon("n0", flows=QUICK | {"max_entries": FEW, "table": table}).start()
@@ -83,7 +83,7 @@ def test_a_table_that_is_full(node: Node, table: str) -> None:
     assert metrics.total("cnf_flow_table_entries") == len(listed)
     (fill,) = (family for family in metrics.families if family.name == "cnf_flow_table_fill_ratio")
     assert {sample.labels["family"]: sample.value for sample in fill.samples} == {
-        family: sum((":" in address) == (family == "ipv6") for address in listed) / FEW for family in FAMILIES
+        family: sum((":" in address) == (family == "ipv6") for address in listed) / places for family in FAMILIES
     }
     assert metrics.total("cnf_flows_created_total") == 2 * MANY
     assert metrics.total("cnf_flows_evicted_total") == 2 * MANY - len(listed)
