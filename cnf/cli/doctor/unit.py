@@ -60,6 +60,7 @@ class Account:
     uid: int
     gid: int
     groups: tuple[int, ...]
+    """All of them, the primary one too."""
 
 
 def read() -> Answer | None:
@@ -212,7 +213,7 @@ def _may(account: Account, option: str, path: Path) -> bool:
 
 
 def _group(unit: Answer, account: Account, group: str) -> Iterator[Finding]:
-    if not group or account.uid == 0 or (gid := _gid(group)) == -1 or gid in (account.gid, *account.groups):
+    if not group or account.uid == 0 or (gid := _gid(group)) == -1 or gid in account.groups:
         return  # one that is not there is named elsewhere
     seen = f"control.group {group}: user {account.name} is no member, and so cannot give it the socket"
     there = unit.get("SupplementaryGroups", "").split()

@@ -389,3 +389,63 @@ def test_what_nobody_can_catch_is_a_line(stream: TextIO) -> None:
     gc.collect()
     (line,) = lines(stream)
     assert (line["level"], line["logger"], line["exception"]) == ("warning", "python", "ValueError: no end")
+
+
+def test_interfaces_have_their_lines_each_by_themselves(stream: TextIO) -> None:
+    """An interface that flaps does not have the lines of another one left out."""
+    log.configure("info", "json", stream)
+    for _ in range(150):
+        EVENT.info("interface gone", interface="eth0")
+    EVENT.info("interface gone", interface="eth1")
+    assert [line["interface"] for line in lines(stream)] == ["eth0"] * 100 + ["eth1"]
+
+
+def test_libraries_do_not_tell_of_their_insides(stream: TextIO) -> None:
+    """At level debug, what asyncio and pyroute2 have for themselves stays out, and their warnings do not."""
+    log.configure("debug", "json", stream)
+    for library in ("asyncio", "pyroute2"):
+        logging.getLogger(f"{library}.netlink").debug("insides")
+        logging.getLogger(library).warning("of concern")
+    assert [(line["logger"], line["event"]) for line in lines(stream)] == [
+        ("asyncio", "of concern"),
+        ("pyroute2", "of concern"),
+    ]
+
+
+def test_a_traceback_keeps_its_lines_on_the_console(stream: TextIO) -> None:
+    """A traceback, which level debug shows, is as many lines as it has; a line break of any other text is escaped."""
+    log.configure("debug", "console", stream)
+    try:
+        raise ValueError("first\nsecond")
+    except ValueError:
+        EVENT.exception("failed", name="a\nb")
+    text = Path(stream.name).read_text(encoding="utf-8")
+    assert r"a\nb" in text
+    assert "\nTraceback (most recent call last):\n" in text
+    assert "\nValueError: first\nsecond" in text
+
+
+def test_a_line_waits_for_a_twentieth_of_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a reader who is stuck, one line waits so long, and the next ones not at all."""
+    waited: list[float] = []
+
+    class Full:
+        """What a descriptor polls as that has no room."""
+
+        def register(self, *_: object) -> None:
+            """Take a descriptor."""
+
+        def poll(self, milliseconds: float) -> list[object]:
+            """Return that it has none, and note how long would have been waited."""
+            waited.append(milliseconds)
+            return []
+
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb"), os.fdopen(writer, "w") as stream:
+        log.configure("info", "json", stream)
+        monkeypatch.setattr(select, "poll", Full)
+        EVENT.info("first")
+        EVENT.info("second")
+        monkeypatch.undo()
+    assert 0 < waited[0] <= 50
+    assert waited[1:] == [0]

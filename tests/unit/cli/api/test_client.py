@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -68,6 +69,19 @@ def test_silent_daemon(tmp_path: Path) -> None:
         listener.listen()
         with pytest.raises(UnavailableError, match=r"does not answer on .* within 0\.05 s"):
             Client(str(path), timeout=0.05).status()
+
+
+@pytest.mark.parametrize(("query", "seconds"), [({}, "0.2"), ({"top": 5}, "0.05")])
+def test_a_listing_of_everything_has_its_turn_to_wait_for(
+    tmp_path: Path, query: dict[str, str | int], seconds: str
+) -> None:
+    """The daemon writes a few whole listings at a time: for one, it is waited four times as long."""
+    path = tmp_path / "cnf.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with pytest.raises(UnavailableError, match=rf"within {re.escape(seconds)} s"):
+            Client(str(path), timeout=0.05).flows(query)
 
 
 def test_overloaded_daemon(tmp_path: Path) -> None:

@@ -15,14 +15,17 @@ import pytest
 
 from cnf import config
 from cnf.cli import main
-from cnf.cli.doctor.footprint import Room, judge_memory
+from cnf.cli.api.client import Client
+from cnf.cli.doctor import command, unit
+from cnf.cli.doctor.footprint import Room, daemon_bytes, judge_memory
 from cnf.cli.doctor.interfaces import SERIES, judge_interfaces
 from cnf.cli.doctor.report import Finding, exit_status_of, page
 from cnf.cli.show.table import Style
 from cnf.datapath import installed_bcc, sizes
 from cnf.datapath.build import Blueprint, plan
+from cnf.errors import PrivilegeError
 from cnf.interfaces.stacking import ON_ONE, OVER_MEMBERS
-from cnf.kernel import probe
+from cnf.kernel import pins, probe
 from cnf.kernel.links import Link
 from cnf.kernel.nics import Nic
 from cnf.kernel.probe import Answer
@@ -434,3 +437,87 @@ def test_whole_command_on_a_terminal(tmp_path: Path) -> None:
     assert "\x1b[33mwarning\x1b[m  interface nosuch0" in text
     last = text.splitlines()[-1]
     assert last == "\x1b[1mcnfd would start\x1b[m" if status == 0 else "would not start" in last
+
+
+@pytest.mark.parametrize(
+    ("release", "state"),
+    [("5.18.0", "ok"), ("6.1.0-49-amd64", "ok"), ("10.0", "ok"), ("5.17.15", "warning"), ("4.19.0", "warning")],
+)
+def test_age_of_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], release: str, state: str
+) -> None:
+    """Kernels before 5.18 are a warning, and what was tried decides."""
+    monkeypatch.setattr("platform.release", lambda: release)
+    _, found = asked(capsys, "--interface", "nosuch0")
+    assert found["kernel"]["state"] == state
+    assert release in found["kernel"]["seen"]
+
+
+def test_one_family_has_half_the_flows() -> None:
+    """Without IPv6 cnfd takes less for flows, and as much for sources, of which IPv6 has its own either way."""
+    both, one = config.Flows(max_entries=1000), config.Flows(max_entries=1000, ipv6=False)
+    limits = Limits(max_sources=1000)
+    assert daemon_bytes(both, None)[0] - daemon_bytes(one, None)[0] == 1000 * 220
+    assert daemon_bytes(one, limits)[0] - daemon_bytes(one, None)[0] == 2 * 1000 * 270
+
+
+def test_the_smaller_memory_decides(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of what the machine has available and what the cgroup may have, the smaller one is held against the tables."""
+    monkeypatch.setattr(unit, "read", lambda: None)
+    for available, limit, seen in ((9 << 30, 8 << 30, "this cgroup may have 8.6 GB"), (7 << 30, 8 << 30, "7.5 GB")):
+        monkeypatch.setattr(probe, "available_memory", lambda available=available: available)
+        monkeypatch.setattr(probe, "memory_limit", lambda limit=limit: limit)
+        _, found = asked(capsys, "--interface", "nosuch0")
+        assert found["memory"]["seen"].endswith(seen)
+    monkeypatch.setattr(probe, "memory_limit", lambda: None)
+    _, found = asked(capsys, "--interface", "nosuch0")
+    assert found["memory"]["seen"].endswith("available 7.5 GB")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (None, ("ok", "not needed: systemd does not run here", None)),
+        ({"LoadState": "not-found"}, ("warning", "cnfd.service is not installed", "sh deploy/install.sh")),
+        ({"LoadState": "masked"}, ("warning", "cnfd.service is masked", "systemctl unmask cnfd")),
+        (
+            {
+                "LoadState": "loaded",
+                "FragmentPath": "/u",
+                "ExecStart": "{ argv[]=/cnfd --config /etc/cnf/cnf.toml ; }",
+                "MemoryMax": "1",
+            },
+            ("ok", "/u is installed, for another configuration", None),
+        ),
+    ],
+)
+def test_a_unit_that_is_not_asked_about(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    answer: dict[str, str] | None,
+    expected: tuple[str, str, str | None],
+) -> None:
+    """Interfaces of the command line are no business of the unit, nor is its memory theirs."""
+    monkeypatch.setattr(unit, "read", lambda: answer)
+    _, found = asked(capsys, "--interface", "nosuch0")
+    assert tuple(found["service"][key] for key in ("state", "seen", "remedy")) == expected
+    assert "MemoryMax" not in found["memory"]["seen"]
+
+
+def test_who_may_not_ask_the_daemon_cannot_tell_its_programs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where the control socket refuses this user, a program on an interface may be cnfd's, pinned or not."""
+
+    def refuse(_client: object) -> None:
+        raise PrivilegeError("/run/cnf/cnf.sock: Permission denied (run cnfctl as root)")
+
+    taken = Nic(Link(2, "eth0", ETHERNET, 1500), driver="ice", native=True, program=("native", 117))
+    monkeypatch.setattr(Client, "status", refuse)
+    monkeypatch.setattr(command, "nics", lambda: [taken])
+    monkeypatch.setattr(pins, "folder", lambda: tmp_path / "none")
+    status, found = asked(capsys, "--interface", "eth0")
+    assert status == os.EX_NOPERM
+    assert (found["daemon"]["state"], found["daemon"]["remedy"]) == ("unknown", "run the doctor as root")
+    assert found["interface eth0"]["state"] == "unknown"
+    assert found["control.socket"]["remedy"] == "run cnfctl as root"
