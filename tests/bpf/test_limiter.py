@@ -7,12 +7,12 @@ import string
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 import pytest
 
-from cnf.abi import COUNTER, TRAFFIC, VERDICTS
+from cnf.abi import COUNTER, VERDICTS
 from cnf.datapath import build
 from cnf.datapath.daemon_memory import PAGE, FullError, Memory
 from cnf.errors import ConfigError
@@ -22,12 +22,14 @@ from cnf.kernel.pins import UnreadableError
 from cnf.limiter.limiter import Limiter
 from cnf.limiter.maps import LimiterMaps
 from cnf.limits import layout
-from cnf.limits.table import Limits, room
+from cnf.limits.table import Limits, Traffic, room
 from tests.bpf.conftest import only
 from tests.bpf.limited import FLOWS, read
 
 RULES: Final = 200
 RULE: Final = {"name": "r", "prefixes": ["0.0.0.0/0"], "packets_per_second": 10}
+MANY: Final = ("a", "b", "c", "d", "e")
+"""Interfaces: with the kinds of traffic, more combinations than the tables hold."""
 NAMES: Final = random.Random(1)  # noqa: S311 - no secret
 
 
@@ -90,16 +92,16 @@ def test_rules_that_would_fit_nowhere_are_refused(loaded: build.Datapath, tmp_pa
     memory.put(series={})
     limits = limits_of(tmp_path)
     begin(loaded, limits)
-    protocols = [{"protocols": [traffic], "interfaces": [name]} for traffic in TRAFFIC for name in ("a", "b", "c")]
+    protocols = [{"protocols": [traffic], "interfaces": [name]} for traffic in get_args(Traffic) for name in MANY]
     each = {"prefixes": ["0.0.0.0/0"], "packets_per_second": 1}
     apart = [{"name": f"r{number}", **each, **cell} for number, cell in enumerate(protocols)]
-    with pytest.raises(ConfigError, match="at most 16 combinations"):
+    with pytest.raises(ConfigError, match="at most 32 combinations"):
         Limiter(
             loaded,
             read({"rules": apart, "state_file": limits.state_file}),
             (),
             Memory(loaded.maps["daemon_memory"]),
-            dict(enumerate("abc")),
+            dict(enumerate(MANY)),
         )
 
 

@@ -131,7 +131,7 @@ def test_limits_without_cap_perfmon(wired: Node) -> None:
     if abilities.lacking("limits without CAP_PERFMON"):
         name, finding = same_cause(daemon, ctl)
         assert name == "program"
-        assert "add CAP_PERFMON" in finding["remedy"]
+        assert "CapabilityBoundingSet=CAP_PERFMON" in finding["remedy"]
     else:
         assert examined(daemon, ctl).status == 0
         daemon.start()

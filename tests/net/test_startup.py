@@ -123,7 +123,7 @@ def test_a_missing_capability_is_named(wired: Node, dropped: tuple[str, ...], mi
 
     assert status == 77
     assert _named(line) == missing
-    assert "AmbientCapabilities" in line
+    assert "CapabilityBoundingSet" in line
     _check_untouched(wired, daemon)
 
 
