@@ -363,6 +363,8 @@ class Daemon:
             )
             if self._limiter:  # the one part that can still be refused, so the first
                 self._limiter.reload(settings.limits or NO_LIMITS, ssh_clients.clients())
+                # At once: a protection that is not known to be a session's would outlive it over a restart.
+                self._limiter.look_at(ssh_clients.sessions())
         except CnfError as error:
             self._instruments.reload_successful.set(0)
             self._log.error("reload refused, the settings stay as they were", error=str(error))
