@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections import Counter
 from contextlib import closing
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 
 from cnf.abi import EVENT_KINDS, FAMILIES, LIMIT_SETTINGS
-from cnf.kernel.maps import Array
+from cnf.errors import MapError
+from cnf.kernel.maps import Array, Records, write_batch
 from cnf.kernel.ring import Ring
 from cnf.limiter import maps
 from cnf.limits.table import Network
@@ -152,6 +154,33 @@ def test_many_switches_leave_no_prefix_behind(clocked: Clocked) -> None:
         inside[clocked.maps.generation & 1] = {ip_network(prefix) for both in lists.values() for prefix in both}
         found = [entry for family in FAMILIES for entry in clocked.prefixes(family)]
         assert Counter(found) == Counter((bank, prefix) for bank, prefixes in inside.items() for prefix in prefixes)
+
+
+def test_a_rule_set_that_was_not_written_to_its_end_is_no_obstacle(
+    clocked: Clocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal half-way leaves the rules before in force, and the next set is written as if it had not been."""
+    clocked.start({"deny": ["10.0.0.0/8"]})
+
+    def refused(name: str, fd: int, keys: Records, values: Records) -> None:
+        if name == "limit_prefixes4":
+            write_batch(name, fd, keys[:1], values[:1])
+            message = "writing map limit_prefixes4: Cannot allocate memory"
+            raise MapError(message, errno=errno.ENOMEM)
+        write_batch(name, fd, keys, values)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(maps, "write_batch", refused)
+        with pytest.raises(MapError):
+            clocked.switch({"deny": ["192.0.2.0/24", "198.51.100.0/24"]})
+    assert clocked.run(PACKETS[0]) == XDP_PASS
+    assert clocked.run(frame(IPv4("10.1.2.3"), UDP())) == XDP_DROP
+
+    clocked.switch({"deny": ["192.0.2.1/32"]})
+    assert clocked.run(PACKETS[0]) == XDP_DROP
+    assert [str(prefix) for bank, prefix in clocked.prefixes("ipv4") if bank == clocked.maps.generation & 1] == [
+        "192.0.2.1/32"
+    ]
 
 
 def test_no_packet_meets_half_a_rule_set(limited: Limited) -> None:
