@@ -21,13 +21,18 @@ class Places:
         self._grace = grace
         self._given_up = given_up
         self._holders: set[Connection] = set()
+        self._waiting = 0
         self._relief: asyncio.Task[None] | None = None
 
     async def wait(self) -> None:
         """Take a place; ``give_back()`` gives it back."""
-        if self._free.locked() and (self._relief is None or self._relief.done()):
-            self._relief = asyncio.create_task(self._relieve())
-        await self._free.acquire()
+        self._waiting += 1
+        try:
+            if self._free.locked() and (self._relief is None or self._relief.done()):
+                self._relief = asyncio.create_task(self._relieve())
+            await self._free.acquire()
+        finally:
+            self._waiting -= 1
 
     def give_back(self) -> None:
         """Give a place back."""
@@ -61,5 +66,5 @@ class Places:
         return 0
 
     async def _relieve(self) -> None:
-        while self._free.locked():  # noqa: ASYNC110 - what it waits for is time
+        while self._waiting:  # noqa: ASYNC110 - what it waits for is time
             await asyncio.sleep(self.relieve())
