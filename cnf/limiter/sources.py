@@ -84,8 +84,9 @@ class Sources:
     source_bits: int
     """How many bits of an IPv6 address are one source."""
 
-    def __len__(self) -> int:
-        """Return the number of sources that have a bucket."""
+    @property
+    def count(self) -> int:
+        """The number of sources that have a bucket."""
         return sum(map(len, self.values.values()))
 
     def largest(self, column: str, count: int | None) -> Iterator[Held]:

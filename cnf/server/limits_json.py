@@ -80,7 +80,7 @@ def sources(limiter: Limiter, sort: str, count: int | None) -> tuple[Iterator[di
     buckets = islice(merge_largest(column, drained.largest(column, count), shared), count)
     now, ruleset = limiter.read_clock(), limiter.in_force.ruleset
     described = (describe(held, limiter.bucket_rule, ruleset.listed(held.source), drained, now) for held in buckets)
-    return described, len(drained) + len(shared)
+    return described, drained.count + len(shared)
 
 
 def denied(limiter: Limiter, totals: Mapping[str, Records]) -> dict[str, int]:
