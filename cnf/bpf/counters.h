@@ -4,6 +4,7 @@
 #define CNF_COUNTERS_H
 
 #include "abi.h"
+#include "once.h"
 
 #define ENOMEM 12
 #define EBUSY 16
@@ -24,14 +25,23 @@ static __always_inline void interface_find(__u32 ifindex, __u32 *slot, __u32 *co
 {
 	__u32 place = ifindex & (CNF_INTERFACE_PLACES - 1);
 	struct interface *interface = interfaces_direct.lookup(&place);
-	__u64 word = interface ? *(volatile __u64 *)interface : 0; /* user space writes it whole */
 
-	if ((__u32)word != ifindex) {
-		interface = interfaces.lookup(&ifindex);
-		word = interface ? *(volatile __u64 *)interface : (__u64)CNF_MAX_INTERFACES << 32;
+	*slot = CNF_MAX_INTERFACES;
+	*counted_as = ifindex;
+	if (interface) {
+		__u64 word = READ_ONCE(*(__u64 *)interface); /* user space writes it whole */
+
+		if ((__u32)word == ifindex) {
+			*slot = word >> 32;
+			*counted_as = interface->counted_as;
+			return;
+		}
 	}
-	*slot = word >> 32;
-	*counted_as = interface ? interface->counted_as : ifindex;
+	interface = interfaces.lookup(&ifindex);
+	if (interface) {
+		*slot = interface->slot;
+		*counted_as = interface->counted_as;
+	}
 }
 
 /* `what` is an enum cnf_outcome, or CNF_OUTCOMES + an enum cnf_drop. */

@@ -47,13 +47,15 @@ int cnf_ingress(struct xdp_md *ctx)
 	struct transport transport = {};
 	__u16 type = 0, vlan = 0;
 	__u32 slot, ifindex;
-	int outcome = parse_ethernet(&cursor, &type, &vlan);
+	int outcome, tracked;
 	enum cnf_limit verdict = CNF_LIMIT_PASS;
-	int tracked = CNF_VLAN || !vlan;
 
+	/* First, while there is little to be kept over a call. */
 	interface_find(ctx->ingress_ifindex, &slot, &ifindex);
 	slot += zero;
 	ifindex += zero;
+	outcome = parse_ethernet(&cursor, &type, &vlan);
+	tracked = CNF_VLAN || !vlan;
 	vlan += zero;
 	if (outcome) {
 		if (outcome == CNF_VLAN_DEPTH)

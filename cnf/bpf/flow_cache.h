@@ -185,7 +185,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	volatile __u64 *words;
 	__u64 packets, before;
 	struct flow_drops *drops = NULL;
-	struct event *event;
+	struct event *event = NULL;
 	int over;
 
 	if (!cache->found)
@@ -193,7 +193,8 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	flow = flow_slot(table, cache, cache->way);
 	over = flow_over(flow, now);
 	words = flow_key(table, flow);
-	event = flow_note(table, words, now);
+	if (!over && READ_ONCE(flow->packets))
+		event = flow_note(table, words, now);
 	cache_tag(cache, 0); /* nobody finds it while the key is written */
 #pragma clang loop unroll(full)
 	for (int index = 0; index < flow_words(table); index++)
@@ -206,8 +207,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	}
 	if (flow->tcp_flags & CNF_SLOT_DROPS)
 		drops = flow_drops(table, cache->bucket * CNF_WAYS + cache->way);
-	if (packets && !over)
-		flow_tell(event, flow, drops, packets, before);
+	flow_tell(event, flow, drops, packets, before);
 	if (drops)
 		*drops = (struct flow_drops){};
 	flow->first_seen = now;
