@@ -30,38 +30,35 @@ class Ended:
         """Keep ``most`` flows of a family."""
         self._most = most
         self._lock = threading.Lock()
-        self._added: list[Records] = []
+        self._added: dict[Family, list[Records]] = {family: [] for family in FAMILIES}
         self._flows: dict[Family, FlowColumns] = {family: FlowColumns.empty(family, 0) for family in FAMILIES}
 
     def add(self, records: Records) -> None:
         """Take in the flows that EVENT records, shape (N,), tell of; they are shown from the next ``shown()`` on."""
-        chosen = records[records["kind"] == FLOW_EVICTED][-self._room :]
-        if not len(chosen):
-            return
-        with self._lock:
-            self._added.append(chosen)
-            surplus = sum(map(len, self._added)) - self._room
-            while surplus >= len(self._added[0]):
-                surplus -= len(self._added.pop(0))
+        evicted = records[records["kind"] == FLOW_EVICTED]
+        for number, family in enumerate(FAMILIES):
+            chosen = evicted[evicted["family"] == number][-self._most :]
+            if not len(chosen):
+                continue
+            with self._lock:
+                added = self._added[family]
+                added.append(chosen)
+                surplus = sum(map(len, added)) - self._most
+                while surplus >= len(added[0]):
+                    surplus -= len(added.pop(0))
 
     def shown(self, clock: WallClock, idle: float) -> Mapping[Family, FlowColumns]:
         """Return the flows that had a packet within ``idle`` seconds, the latest to end last."""
         with self._lock:
-            added, self._added = self._added, []
-        records = np.concatenate(added) if added else np.empty(0, EVENT)
+            added, self._added = self._added, {family: [] for family in FAMILIES}
         oldest = clock.ticks(idle)
         for family, flows in self._flows.items():
-            new, _rows = evicted_flows(records, family)
+            new, _rows = evicted_flows(np.concatenate([np.empty(0, EVENT), *added[family]]), family)
             last_seen = np.concatenate((flows.last_seen, new.last_seen))
             rows = np.flatnonzero(clock.age_ticks(last_seen) <= oldest)[-self._most :]
             if len(new) or len(rows) < len(flows):
                 self._flows[family] = _joined(flows, new, rows)
         return dict(self._flows)
-
-    @property
-    def _room(self) -> int:
-        """Return how many can wait: of each family, as many as are kept."""
-        return len(FAMILIES) * self._most
 
 
 def _joined(flows: FlowColumns, new: FlowColumns, rows: Rows) -> FlowColumns:

@@ -43,12 +43,22 @@ def test_the_newest_are_kept_of_each_family() -> None:
     assert ports(ended) == [117, 118, 119]
 
 
+def test_a_family_takes_no_room_from_the_other() -> None:
+    """However many flows of one family end while nobody asks, the newest of the other are shown."""
+    ended = Ended(3)
+    ended.add(evicted(numbered(*range(5))))
+    ended.add(evicted([V6] * 50))
+    ended.add(evicted(numbered(5)))
+    ended.add(evicted([V6] * 2))
+    assert ports(ended) == [3, 4, 5]
+
+
 def test_what_waits_is_bounded() -> None:
     """While nobody asks, no more waits than can be shown."""
     ended = Ended(3)
     for number in range(1000):
         ended.add(evicted(numbered(number)))
-    assert sum(map(len, ended._added)) <= 6  # noqa: SLF001 - nothing else shows it
+    assert sum(map(len, ended._added["ipv4"])) <= 3  # noqa: SLF001 - nothing else shows it
     assert ports(ended) == [997, 998, 999]
 
 
