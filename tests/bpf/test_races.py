@@ -125,7 +125,7 @@ class Sources:
         """Return sources of one bucket, nine that each have a tag of their own, and two of the same tag."""
         self._slots.send(0)
         (block,) = self.table.cache.blocks()
-        keys = np.repeat(self.table.cache.records(block.words)["key"], 1 << 15)
+        keys = np.repeat(self.table.cache.records(block.words)["key"], 1 << 17)
         assert keys.dtype.fields
         end = int(keys.dtype.fields["addr"][1]) + keys.dtype["addr"].itemsize
         octets = keys.view(np.uint8).reshape(len(keys), -1)
