@@ -13,6 +13,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.intp]
+"""Indexes of rows."""
+Records = npt.NDArray[Any]
+"""Structs that kernel and user space share: a dtype of ``abi``."""
+
 LINE: Final = 64
 """Bytes at a multiple of which each column starts: a line of the processor's cache."""
 

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import CACHE_HEAD, CACHE_SECRETS, FLOW_SETTINGS, WAYS
+from cnf.arrays import Records
 from cnf.errors import MapError
 from cnf.kernel import libbpf
-from cnf.kernel.maps import Array, Records
+from cnf.kernel.maps import Array
 from cnf.kernel.refusal import reported
 
 Words = npt.NDArray[np.uint64]

@@ -20,10 +20,11 @@ from cnf.abi import (
     TABLE_COUNTERS,
     Family,
 )
+from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.errors import AttachError
 from cnf.kernel import libbpf
-from cnf.kernel.maps import Array, CounterArray, FlowMap, Records
+from cnf.kernel.maps import Array, CounterArray, FlowMap
 
 UNASSIGNED: Final = 0
 """Stands as ifindex for packets of an interface without a slot; the kernel gives no interface this number."""

@@ -13,17 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from cnf.abi import EVENT_KINDS, FAMILIES, UNASSIGNED_INTERFACE
+from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.flows.evicted import evicted_flows
 from cnf.flows.query import describe
 from cnf.flows.snapshot import Part
 from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
-
-Records = npt.NDArray[Any]
 
 KEPT: Final = 10_000
 """Events that are remembered."""

@@ -14,11 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import FLOW4_KEY, FLOW6_KEY, Family
-from cnf.arrays import allot
+from cnf.arrays import Mask, Rows, allot
 from cnf.clock import WallClock
-
-Mask = npt.NDArray[np.bool_]
-Rows = npt.NDArray[np.intp]
 
 TCP_FIN: Final = 0x01
 TCP_RST: Final = 0x04

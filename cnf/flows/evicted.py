@@ -13,10 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import EVENT, EVENT_KINDS, FAMILIES, FLOW4_KEY, FLOW6_KEY, Family
+from cnf.arrays import Records, Rows
 from cnf.clock import WallClock
-from cnf.flows.columns import FlowColumns, Rows
-
-Records = npt.NDArray[Any]
+from cnf.flows.columns import FlowColumns
 
 FLOW_EVICTED: Final = EVENT_KINDS.index("flow_evicted")
 

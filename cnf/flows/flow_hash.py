@@ -8,13 +8,14 @@ from typing import Any, Final
 import numpy as np
 
 from cnf.abi import FLOW4_KEY, FLOW6_KEY, FLOW_VALUE, Family
+from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.config import Flows
 from cnf.counts import Count, count_of, total
 from cnf.datapath.counters import TableCounters
 from cnf.flows.columns import FlowColumns, Index, identities, over, set_rates
 from cnf.flows.snapshot import TableDrain, TableState
-from cnf.kernel.maps import FlowMap, Records
+from cnf.kernel.maps import FlowMap
 
 KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
 

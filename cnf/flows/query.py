@@ -25,10 +25,11 @@ from cnf.abi import (
     UNASSIGNED_INTERFACE,
     VLAN_PRESENT,
 )
+from cnf.arrays import Mask, Rows
 from cnf.clock import WallClock
 from cnf.counts import Count
 from cnf.errors import UsageError
-from cnf.flows.columns import FlowColumns, Mask, Rows, largest
+from cnf.flows.columns import FlowColumns, largest
 from cnf.flows.filter.grammar import compile_filter
 from cnf.flows.snapshot import Part, Snapshot
 

@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import COUNTER
+from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.errors import MapError
 from cnf.kernel import libbpf
-
-Records = npt.NDArray[Any]
 
 BATCH: Final = 8192
 """Entries a batch call reads: the staging arrays stay in the processor's cache, and the call's own cost vanishes."""

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import EVENT
+from cnf.arrays import Records
 from cnf.errors import MapError
 from cnf.kernel import libbpf
-from cnf.kernel.maps import Records
 from cnf.kernel.refusal import reported
 
 BUSY: Final = 1 << 31

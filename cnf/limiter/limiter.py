@@ -14,12 +14,12 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import VERDICTS
+from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.counts import Count
 from cnf.datapath.build import Datapath, tick_ns
 from cnf.datapath.daemon_memory import Document, FullError, Memory
 from cnf.errors import CnfError, ConfigError
-from cnf.kernel.maps import Records
 from cnf.kernel.pins import UnreadableError
 from cnf.limiter.handover import Known, from_json, to_json
 from cnf.limiter.in_force import InForce, Look, logged_in, protecting, relative_to, waiting

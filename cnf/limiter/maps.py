@@ -25,10 +25,11 @@ from cnf.abi import (
     VERDICTS,
     Family,
 )
+from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.errors import MapError
 from cnf.kernel import libbpf
-from cnf.kernel.maps import Array, CounterArray, Records, write_batch
+from cnf.kernel.maps import Array, CounterArray, write_batch
 from cnf.limits.layout import Bank
 from cnf.limits.ruleset import OVERFLOW
 

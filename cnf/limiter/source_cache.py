@@ -8,10 +8,10 @@ from typing import Any, Final
 import numpy as np
 
 from cnf.abi import DROPS, LIMIT4_BUCKET, LIMIT6_BUCKET, LIMIT_OVER, LIMIT_SOURCE, Family
+from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.datapath.cache import Block, Cache, Memory, Secrets
 from cnf.datapath.counters import TableCounters
-from cnf.kernel.maps import Records
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_expiry import RuleOf, SourceDrain, SourceTable, has_bucket, idle
 

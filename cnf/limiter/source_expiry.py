@@ -9,9 +9,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from cnf.abi import ENFORCE
+from cnf.arrays import Mask, Records
 from cnf.clock import WallClock
-from cnf.flows.columns import Mask
-from cnf.kernel.maps import Records
 from cnf.limits.table import LimitMode
 from cnf.limits.token_bucket import Words
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from cnf.abi import LIMIT_SOURCE, Family
+from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.datapath.counters import TableCounters
-from cnf.kernel.maps import FlowMap, Records
+from cnf.kernel.maps import FlowMap
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_expiry import RuleOf, SourceDrain, SourceTable, has_bucket, idle
 

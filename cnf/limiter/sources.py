@@ -12,13 +12,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from cnf.abi import ENFORCE, FAMILIES, LIMIT4_KEY, Family
+from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.datapath.build import Table
 from cnf.datapath.counters import TableCounters
 from cnf.datapath.daemon_memory import Document
 from cnf.errors import UsageError
 from cnf.flows.columns import largest
-from cnf.kernel.maps import Records
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_cache import CacheSources
 from cnf.limiter.source_expiry import RULE_BITS, BucketRule, RuleOf, SourceTable

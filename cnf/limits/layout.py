@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from cnf.abi import (
     ENFORCE,
@@ -20,6 +19,7 @@ from cnf.abi import (
     TRAFFIC,
     Family,
 )
+from cnf.arrays import Records
 from cnf.errors import ConfigError, Problem
 from cnf.limits.ruleset import Decisions, ListName, Match, Prefix, RuleSet
 from cnf.limits.table import BucketKind, Network, Rule
@@ -30,7 +30,6 @@ _MATCHES: Final[dict[ListName, int]] = {"allowed": MATCH_ALLOW, "denied": MATCH_
 _BANK_BITS: Final = 32
 
 KeyT = TypeVar("KeyT")
-Records = npt.NDArray[Any]
 
 
 class Parameters(NamedTuple):

@@ -9,11 +9,11 @@ from typing import Any, Final, get_args
 
 from cnf.abi import DROP_REASONS, FRAGMENTS, TRAFFIC, VERDICTS
 from cnf.addresses import unmapped
+from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.errors import UsageError
 from cnf.flows.query import select
 from cnf.flows.snapshot import Snapshot
-from cnf.kernel.maps import Records
 from cnf.limiter.in_force import InForce, Look, waiting
 from cnf.limiter.limiter import Limiter
 from cnf.limiter.sources import Held, describe, merge_largest, sort_column

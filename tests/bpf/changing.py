@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import CACHE_SECRETS, FAMILIES, SECRETS, Family
+from cnf.arrays import Records
 from cnf.datapath import build
 from cnf.kernel import libbpf
-from cnf.kernel.maps import Array, Records
+from cnf.kernel.maps import Array
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import SIZE, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final, cast
 import pytest
 
 from cnf.abi import FAMILIES, FLOW_FRAGMENT, PROTOCOL_LABELS, TABLE_COUNTERS, UNPARSED_REASONS, VLAN_PRESENT, Family
+from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.datapath import build
 from cnf.datapath.counters import InterfaceCounters, TableCounters
 from cnf.kernel import libbpf
-from cnf.kernel.maps import CounterArray, Records
+from cnf.kernel.maps import CounterArray
 from tests.bpf.reference import Key, Value
 from tests.bpf.tables import let_none_expire, tables_of
 

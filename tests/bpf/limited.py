@@ -12,10 +12,11 @@ from typing import Any, Final
 import numpy as np
 
 from cnf.abi import DROP_REASONS, LIMIT4_PREFIX, LIMIT6_PREFIX, VERDICTS, Family
+from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.datapath import build
 from cnf.kernel import libbpf
-from cnf.kernel.maps import Array, Records
+from cnf.kernel.maps import Array
 from cnf.limiter.maps import LimiterMaps
 from cnf.limits.layout import Bank, lay_out, no_rules, parameters
 from cnf.limits.ruleset import OVERFLOW, RuleSet, work_out

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import SECRETS, Family
+from cnf.arrays import Records
 from cnf.flows.flow_cache import BUCKETS
-from cnf.kernel.maps import Records
 from tests.bpf.changing import FRAMES, Flows
 from tests.bpf.conftest import LOOPBACK
 

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from cnf.arrays import Records
 from cnf.datapath import build
-from cnf.kernel.maps import Array, Records
+from cnf.kernel.maps import Array
 from tests.bpf.limited import FLOWS, SIZE, Clocked, ClockedBlueprint
 from tests.bpf.tables import CacheEntries
 

@@ -9,11 +9,12 @@ from typing import Any, Final
 import numpy as np
 
 from cnf.abi import DROPS, FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
+from cnf.arrays import Records
 from cnf.datapath import build
 from cnf.datapath.cache import Cache, FlowSettings, Memory, Secrets, bucket_of
 from cnf.flows.flow_cache import BUCKETS
 from cnf.flows.flow_hash import KEYS
-from cnf.kernel.maps import FlowMap, Records
+from cnf.kernel.maps import FlowMap
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_cache import BUCKETS as SOURCE_BUCKETS
 

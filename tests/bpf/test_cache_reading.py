@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cnf.abi import FAMILIES, WAYS, Family
+from cnf.arrays import Records
 from cnf.datapath.cache import TRIES, Block, Cache, Memory, Secrets, Words
 from cnf.flows.flow_cache import BUCKETS
-from cnf.kernel.maps import Records
 from tests.bpf.conftest import only
 from tests.bpf.limited import Clocked
 from tests.bpf.tables import CacheFlows

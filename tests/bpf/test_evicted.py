@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cnf.abi import EVENT_KINDS, Family
+from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
 from cnf.config import Flows
 from cnf.counts import count_of
@@ -21,7 +22,7 @@ from cnf.datapath import build
 from cnf.datapath.cache import FlowSettings
 from cnf.flows.evicted import evicted_flows
 from cnf.flows.flow_cache import CacheTable
-from cnf.kernel.maps import CounterArray, Records
+from cnf.kernel.maps import CounterArray
 from cnf.kernel.ring import Ring
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import CLOCKED, FLOWS, Clocked, ClockedBlueprint

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from cnf.abi import EVENT_KINDS, FAMILIES, LIMIT_SETTINGS
+from cnf.arrays import Records
 from cnf.errors import MapError
-from cnf.kernel.maps import Array, Records, write_batch
+from cnf.kernel.maps import Array, write_batch
 from cnf.kernel.ring import Ring
 from cnf.limiter import maps
 from cnf.limits.table import Network

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from cnf.abi import MEMORY_PAGE
+from cnf.arrays import Records
 from cnf.datapath import daemon_memory
 from cnf.datapath.daemon_memory import PAGE, Memory
 from cnf.errors import MapError
-from cnf.kernel.maps import Array, Records
+from cnf.kernel.maps import Array
 from cnf.kernel.pins import UnreadableError
 from tests.bpf.conftest import Datapath
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from cnf.abi import FAMILIES, FLOW_DROPS, LIMIT_OVER, WAYS, Family
+from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.datapath.cache import Secrets
 from cnf.flows.flow_cache import BUCKETS
-from cnf.kernel.maps import Array, Records
+from cnf.kernel.maps import Array
 from cnf.kernel.ring import Ring
 from cnf.limiter.source_cache import BUCKETS as SOURCE_BUCKETS
 from tests.bpf.compare import XDP_PASS

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from cnf.abi import EVENT, EVENT_KINDS, FAMILIES
+from cnf.arrays import Records
 from cnf.datapath import build
 from cnf.kernel import libbpf
-from cnf.kernel.maps import CounterArray, Records
+from cnf.kernel.maps import CounterArray
 from cnf.kernel.ring import STRIDE, Ring
 from tests.bpf.limited import SIZE, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame

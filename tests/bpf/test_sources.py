@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from cnf.abi import COUNTER, ENFORCE, FAMILIES, LIMIT4_KEY, LIMIT_SOURCE, TABLE_COUNTERS, WAYS, Family
+from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
 from cnf.datapath.build import tick_ns
 from cnf.datapath.cache import Secrets, bucket_of
 from cnf.kernel.libbpf import possible_cpus
-from cnf.kernel.maps import CounterArray, FlowMap, Records
+from cnf.kernel.maps import CounterArray, FlowMap
 from cnf.limiter.source_expiry import HOME_SHIFT, BucketRule
 from cnf.limiter.source_hash import HashSources
 from cnf.limiter.sources import SourceReader, Sources, source_key

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from cnf.abi import FAMILIES, WAYS, Family
+from cnf.arrays import Records
 from cnf.config import Flows
 from cnf.counts import Count, total
 from cnf.datapath import build
 from cnf.flows.drain import Tracker
-from cnf.kernel.maps import Records
 from tests.bpf.changing import FRAMES, Changing, flows_of, numbered
 from tests.bpf.limited import Limited
 from tests.bpf.pinned import Flood

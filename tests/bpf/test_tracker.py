@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cnf.abi import INTERFACE_COUNTERS
+from cnf.arrays import Records
 from cnf.config import Flows
 from cnf.counts import Count
 from cnf.datapath.cache import Memory
@@ -20,7 +21,7 @@ from cnf.flows.drain import TABLES, Tracker
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.flow_hash import SLACK, HashTable
 from cnf.flows.snapshot import Snapshot
-from cnf.kernel.maps import FlowMap, Records, Taken
+from cnf.kernel.maps import FlowMap, Taken
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath, only
 from tests.bpf.forms import FORMS
 from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame

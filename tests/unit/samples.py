@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from cnf.abi import (
     FAMILIES,
@@ -23,13 +22,12 @@ from cnf.abi import (
     VLAN_PRESENT,
     Family,
 )
+from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
 from cnf.counts import Count
 from cnf.flows.columns import FlowColumns
 from cnf.flows.ledger import settle
 from cnf.flows.snapshot import Snapshot, TableState
-
-Records = npt.NDArray[Any]
 
 TICK_NS: Final = 4_000_000
 JIFFIES: Final = (1 << 32) + 1_000_000

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from cnf.abi import FLOW4_KEY, FLOW_VALUE
+from cnf.arrays import Records
 from cnf.errors import MapError
 from cnf.kernel import maps
-from cnf.kernel.maps import FlowMap, Records
+from cnf.kernel.maps import FlowMap
 
 NO_FD = -1
 BATCH = 4

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import FLOW_FRAGMENT, SCTP, TCP, UDP, VLAN_PRESENT, Family
+from cnf.arrays import Mask
 
-Mask = npt.NDArray[np.bool_]
 Words = npt.NDArray[np.unsignedinteger]
 Names = Mapping[int, str]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

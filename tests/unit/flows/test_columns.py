@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.abi import FAMILIES, TCP, UDP, Family
-from cnf.flows.columns import FlowColumns, Index, Mask, Places, identities, largest, over, set_rates
+from cnf.arrays import Mask
+from cnf.flows.columns import FlowColumns, Index, Places, identities, largest, over, set_rates
 from tests.unit.samples import CLOCK, JIFFIES, Flow, columns, records
 
 TICKS_A_SECOND = 250

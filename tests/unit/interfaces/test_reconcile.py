@@ -9,13 +9,13 @@ import numpy as np
 import structlog
 
 from cnf.abi import INTERFACE_COUNTERS
+from cnf.arrays import Records
 from cnf.config import Interface
 from cnf.datapath.counters import InterfaceCounters
 from cnf.errors import AttachError
 from cnf.interfaces.reconcile import Interfaces
 from cnf.interfaces.totals import REMEMBERED_COUNTERS, REMEMBERED_NAMES, SHOWN, Tallies
 from cnf.kernel.links import ARPHRD_ETHER, Link, Links, Program
-from cnf.kernel.maps import Records
 from cnf.kernel.xdp import Attached, Attacher
 
 BOND = Link(9, "bond0", ARPHRD_ETHER, 1500, "bond")

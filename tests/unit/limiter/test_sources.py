@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from cnf.abi import ENFORCE, LIMIT4_KEY, LIMIT6_KEY, LIMIT_SOURCE
+from cnf.arrays import Records
 from cnf.errors import UsageError
 from cnf.limiter.source_expiry import BucketRule
 from cnf.limiter.sources import Held, Sources, describe, sort_column, source_key
 from cnf.limits.ruleset import WEAKEST_FIRST, Listed, ListName
 from cnf.limits.token_bucket import Meter, words
 from tests.unit.samples import CLOCK, JIFFIES, NOW, TICK_NS
-
-Records = npt.NDArray[Any]
 
 RATE, BURST = 100, 50
 RULE = BucketRule("default", words(Meter(RATE, BURST, 1), None, TICK_NS), "enforce")

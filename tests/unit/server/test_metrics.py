@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from cnf import config
+from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.flows.snapshot import TableState
 from cnf.flows.top import FlowLabels
@@ -25,7 +26,7 @@ from cnf.limiter.source_expiry import SourceTable
 from cnf.server import metrics
 from cnf.server.metrics import COLLECTORS, Guard, Instruments
 from cnf.server.state import State
-from tests.unit.samples import Flow, Records, interface_counters, snapshot
+from tests.unit.samples import Flow, interface_counters, snapshot
 
 Collect = Callable[[State], Iterator[Metric]]
 
