@@ -10,7 +10,7 @@ from bench.report import Bar, Figure, Section
 from bench.subjects import Program, Subject
 from bench.workloads import ONE_FLOW, Case
 from cnf.abi import Family
-from cnf.datapath.build import Table
+from cnf.datapath.blueprint import Table
 
 BARE: Final = "bare"
 NAIVE: Final = "naive"

@@ -10,7 +10,7 @@ import attrs
 
 from bench.report import Bar, Section
 from bench.table import FLOWS, Filled
-from cnf.datapath.build import Table
+from cnf.datapath.blueprint import Table
 from cnf.flows.top import FlowSeries
 
 CHANGED: Final = FLOWS // 10

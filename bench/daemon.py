@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import wire
-from cnf.datapath.build import Table
+from cnf.datapath.blueprint import Table
 
 PATIENCE: Final = 60.0
 

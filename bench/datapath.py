@@ -21,7 +21,7 @@ from bench.workloads import (
     frames,
 )
 from cnf.abi import FAMILIES, Family
-from cnf.datapath.build import Table
+from cnf.datapath.blueprint import Table
 
 UNTIL_FULL: Final[Mapping[Table | None, int]] = {
     None: MAX_ENTRIES // 2,

@@ -15,8 +15,8 @@ import numpy as np
 from bench.report import Bar, Section
 from bench.table import FLOWS, Filled
 from cnf.abi import FLOW4_BUCKET, FLOW4_KEY, FLOW_VALUE
-from cnf.clock import Reading, WallClock
-from cnf.datapath.build import Table, tick_ns
+from cnf.clock import Reading, WallClock, tick_ns
+from cnf.datapath.blueprint import Table
 from cnf.datapath.cache import Cache, Memory
 from cnf.datapath.counters import TableCounters
 from cnf.flows.drain import TABLES

@@ -7,7 +7,9 @@ from typing import Final
 
 from bench.turns import Run
 from cnf import config
-from cnf.datapath.build import Datapath, LimiterSize, tick_ns
+from cnf.clock import tick_ns
+from cnf.datapath.blueprint import LimiterSize
+from cnf.datapath.build import Datapath
 from cnf.limiter.maps import LimiterMaps
 from cnf.limits.layout import Numbering, lay_out, no_rules
 from cnf.limits.ruleset import OVERFLOW, work_out

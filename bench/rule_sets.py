@@ -9,7 +9,7 @@ from typing import Final
 from bench import limited
 from bench.report import Section
 from bench.subjects import TABLES, build, whole
-from cnf.datapath.build import tick_ns
+from cnf.clock import tick_ns
 from cnf.limiter.maps import LimiterMaps
 from cnf.limits.layout import lay_out, no_rules
 from cnf.limits.ruleset import OVERFLOW, work_out

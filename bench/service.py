@@ -10,7 +10,7 @@ from bench.daemon import running
 from bench.report import Bar, Section
 from bench.subjects import MAX_ENTRIES
 from bench.table import FLOWS, FRAME
-from cnf.datapath.build import Table
+from cnf.datapath.blueprint import Table
 
 DRAINS: Final = 3
 ALMOST_ALL: Final = 98 * FLOWS // 100

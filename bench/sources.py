@@ -13,8 +13,7 @@ from bench.rule_sets import many_rules
 from bench.subjects import TABLES, build, whole
 from bench.turns import Run, Workers
 from bench.workloads import IN_TURN, NEVER_TWICE, NEW, course
-from cnf.clock import Reading, WallClock
-from cnf.datapath.build import tick_ns
+from cnf.clock import Reading, WallClock, tick_ns
 from cnf.limiter.source_expiry import BucketRule
 from cnf.limiter.sources import SourceReader
 from cnf.limits.token_bucket import words

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from bench import limited, wire
-from cnf.clock import in_ticks
-from cnf.datapath.build import Blueprint, Build, Datapath, LimiterSize, Table, tick_ns
+from cnf.clock import in_ticks, tick_ns
+from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
+from cnf.datapath.build import Build, Datapath
 from cnf.datapath.cache import FlowSettings
 from cnf.datapath.counters import InterfaceCounters
 

@@ -14,7 +14,8 @@ from bench.subjects import BARE, MAX_ENTRIES, TABLES, build
 from bench.workloads import AT_RANDOM, ESTABLISHED, IN_TURN, course
 from cnf import config
 from cnf.config import Settings
-from cnf.datapath.build import Blueprint, Datapath, Table
+from cnf.datapath.blueprint import Blueprint, Table
+from cnf.datapath.build import Datapath
 from cnf.datapath.counters import InterfaceCounters
 from cnf.flows.drain import Tracker
 from cnf.interfaces.reconcile import Interfaces

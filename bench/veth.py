@@ -12,7 +12,7 @@ from bench.limited import DROPPED
 from bench.report import Bar, Figure, Section
 from bench.subjects import Subjects
 from bench.workloads import AT_RANDOM, ESTABLISHED, FLOWS_512K, IN_TURN, course
-from cnf.datapath.build import Table
+from cnf.datapath.blueprint import Table
 from cnf.datapath.counters import InterfaceCounters
 from cnf.kernel import libbpf
 from cnf.kernel.xdp import Attacher

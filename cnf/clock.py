@@ -1,4 +1,4 @@
-"""From the ticks that flows are stamped with to wall-clock time. Pure: it is told what the clocks show.
+"""From the ticks that flows are stamped with to wall-clock time. Pure, but for ``tick_ns()``.
 
 Linux derives jiffies from CLOCK_MONOTONIC in steps of TICK_NSEC (kernel/time/tick-sched.c), so that one reading of
 both and the tick's length give the monotonic time of any stamp. CLOCK_MONOTONIC stands still in suspend and does not
@@ -8,14 +8,21 @@ now, less the time that has really passed since: so it is right after a step, wh
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+CLOCK_MONOTONIC_COARSE: Final = 6  # linux/time.h; Python's time module does not name it
 SUSPEND_NS: Final = 100_000_000
 """BOOTTIME that runs ahead of MONOTONIC by less than this between two readings is the readings' own jitter."""
+
+
+def tick_ns() -> int:
+    """Return the length of a jiffy, TICK_NSEC of linux/jiffies.h: it is what the coarse clocks' resolution is."""
+    return round(time.clock_getres(CLOCK_MONOTONIC_COARSE) * 1e9)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from typing import Final, NoReturn
 import attrs
 
 from cnf import __version__, config
-from cnf.datapath.build import Blueprint, Build, plan
+from cnf.datapath.blueprint import Blueprint, plan
+from cnf.datapath.build import Build
 from cnf.errors import CnfError, UsageError
 from cnf.kernel import altnames, pins
 from cnf.process import lock, systemd

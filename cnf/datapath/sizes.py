@@ -25,7 +25,7 @@ from cnf.abi import (
     SLOT_COUNTERS,
     WAYS,
 )
-from cnf.datapath.build import Blueprint
+from cnf.datapath.blueprint import Blueprint
 
 # kernel/bpf/hashtab.c: struct htab_elem and struct bucket
 ELEMENT_BYTES: Final = 48

@@ -9,10 +9,11 @@ from typing import Any, Final, Protocol
 import numpy.typing as npt
 
 from cnf.abi import FAMILIES
-from cnf.clock import Clock, Reading
+from cnf.clock import Clock, Reading, tick_ns
 from cnf.config import Flows
 from cnf.counts import count_of, total
-from cnf.datapath.build import Datapath, Table, tick_ns
+from cnf.datapath.blueprint import Table
+from cnf.datapath.build import Datapath
 from cnf.datapath.counters import TableCounters
 from cnf.datapath.daemon_memory import Document
 from cnf.flows.flow_cache import CacheTable

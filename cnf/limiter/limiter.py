@@ -15,9 +15,9 @@ from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import VERDICTS
 from cnf.arrays import Records
-from cnf.clock import WallClock
+from cnf.clock import WallClock, tick_ns
 from cnf.counts import Count
-from cnf.datapath.build import Datapath, tick_ns
+from cnf.datapath.build import Datapath
 from cnf.datapath.daemon_memory import Document, FullError, Memory
 from cnf.errors import CnfError, ConfigError
 from cnf.kernel.pins import UnreadableError

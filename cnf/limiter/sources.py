@@ -14,7 +14,7 @@ import numpy as np
 from cnf.abi import ENFORCE, FAMILIES, LIMIT4_KEY, Family
 from cnf.arrays import Records
 from cnf.clock import WallClock
-from cnf.datapath.build import Table
+from cnf.datapath.blueprint import Table
 from cnf.datapath.counters import TableCounters
 from cnf.datapath.daemon_memory import Document
 from cnf.errors import UsageError

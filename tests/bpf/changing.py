@@ -14,6 +14,7 @@ import numpy.typing as npt
 from cnf.abi import CACHE_SECRETS, FAMILIES, SECRETS, Family
 from cnf.arrays import Records
 from cnf.datapath import build
+from cnf.datapath.blueprint import Blueprint, Table
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array
 from tests.bpf.conftest import Datapath
@@ -34,7 +35,7 @@ Flows = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class ChangingBlueprint(build.Blueprint):
+class ChangingBlueprint(Blueprint):
     """That of changing.c, which has two maps more."""
 
     source: Path = SOURCE
@@ -53,7 +54,7 @@ class ChangingBlueprint(build.Blueprint):
 class Changing:
     """A datapath and its list."""
 
-    def __init__(self, table: build.Table, max_entries: int, *, limiter: bool = False) -> None:
+    def __init__(self, table: Table, max_entries: int, *, limiter: bool = False) -> None:
         """Load it; a cache has the same secrets each time, and so puts the same flows in the same place."""
         blueprint = ChangingBlueprint(max_entries, table, limiter=SIZE if limiter else None)
         loaded = build.load(blueprint)

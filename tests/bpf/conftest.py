@@ -11,6 +11,7 @@ from cnf.abi import FAMILIES, FLOW_FRAGMENT, PROTOCOL_LABELS, TABLE_COUNTERS, UN
 from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.datapath import build
+from cnf.datapath.blueprint import Blueprint, Table
 from cnf.datapath.counters import InterfaceCounters, TableCounters
 from cnf.kernel import libbpf
 from cnf.kernel.maps import CounterArray
@@ -102,21 +103,21 @@ def _key(family: Family, key: Records) -> Key:
     )
 
 
-def only(table: build.Table) -> pytest.MarkDecorator:
+def only(table: Table) -> pytest.MarkDecorator:
     """Mark a test of what holds for tables of one kind, and not of the other."""
     return pytest.mark.parametrize("table", [table], indirect=True)
 
 
 @pytest.fixture(scope="session", params=TABLES)
-def table(request: pytest.FixtureRequest) -> build.Table:
+def table(request: pytest.FixtureRequest) -> Table:
     """Have every test run on tables of either kind."""
-    return cast("build.Table", request.param)
+    return cast("Table", request.param)
 
 
 @pytest.fixture(scope="session")
-def loaded(table: build.Table) -> Iterator[Datapath]:
+def loaded(table: Table) -> Iterator[Datapath]:
     """Load the program once."""
-    datapath = build.load(build.Blueprint(65536, table))
+    datapath = build.load(Blueprint(65536, table))
     yield Datapath(datapath)
     datapath.close()
 
@@ -129,9 +130,9 @@ def datapath(loaded: Datapath) -> Datapath:
 
 
 @pytest.fixture(scope="session")
-def small_loaded(table: build.Table) -> Iterator[Datapath]:
+def small_loaded(table: Table) -> Iterator[Datapath]:
     """Load the program once with tables that are soon full."""
-    datapath = build.load(build.Blueprint(SMALL_TABLE, table))
+    datapath = build.load(Blueprint(SMALL_TABLE, table))
     yield Datapath(datapath)
     datapath.close()
 
@@ -144,7 +145,7 @@ def small_datapath(small_loaded: Datapath) -> Datapath:
 
 
 @pytest.fixture(scope="session")
-def limited_loaded(table: build.Table) -> Iterator[Limited]:
+def limited_loaded(table: Table) -> Iterator[Limited]:
     """Load the program with a limiter once."""
     from tests.bpf.limited import load  # noqa: PLC0415 - it builds on Datapath
 
@@ -161,7 +162,7 @@ def limited(limited_loaded: Limited) -> Limited:
 
 
 @pytest.fixture(scope="session")
-def clocked(table: build.Table) -> Iterator[Clocked]:
+def clocked(table: Table) -> Iterator[Clocked]:
     """Load the program whose clocks are an input once; a test, or each of its examples, begins with ``start()``."""
     from tests.bpf.limited import load_clocked  # noqa: PLC0415 - it builds on Datapath
 

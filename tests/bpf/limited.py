@@ -13,8 +13,10 @@ import numpy as np
 
 from cnf.abi import DROP_REASONS, LIMIT4_PREFIX, LIMIT6_PREFIX, VERDICTS, Family
 from cnf.arrays import Records
+from cnf.clock import tick_ns
 from cnf.counts import Count
 from cnf.datapath import build
+from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array
 from cnf.limiter.maps import LimiterMaps
@@ -25,7 +27,7 @@ from tests.bpf.conftest import LOOPBACK, Datapath
 from tests.bpf.tables import sources_of
 
 XDP_DROP: Final = 1
-SIZE: Final = build.LimiterSize(sources=4096, rules=64, prefixes=1024)
+SIZE: Final = LimiterSize(sources=4096, rules=64, prefixes=1024)
 FLOWS: Final = 4096
 TICK_NS: Final = 4_000_000
 UPTIME_NS: Final = 1_000_000_000
@@ -58,7 +60,7 @@ class Limited(Datapath):
         super().__init__(loaded)
         assert loaded.blueprint.limiter
         self.size = loaded.blueprint.limiter
-        self.tick_ns = build.tick_ns()
+        self.tick_ns = tick_ns()
         self.maps = Maps(loaded.maps, self.size.rules)
         self.sources_by_family = sources_of(loaded)
         self._numbering = no_rules(self.size.rules)
@@ -198,7 +200,7 @@ class Clocked(Limited):
             self.tick_ns = TICK_NS
 
 
-class ClockedBlueprint(build.Blueprint):
+class ClockedBlueprint(Blueprint):
     """That of clocked.c, which has a map more."""
 
     @property
@@ -207,11 +209,11 @@ class ClockedBlueprint(build.Blueprint):
         return (*super().maps, "test_clock")
 
 
-def load(table: build.Table, size: build.LimiterSize = SIZE, *, ipv6: bool = True) -> Limited:
+def load(table: Table, size: LimiterSize = SIZE, *, ipv6: bool = True) -> Limited:
     """Load the program with a limiter."""
-    return Limited(build.load(build.Blueprint(FLOWS, table, ipv6=ipv6, limiter=size)))
+    return Limited(build.load(Blueprint(FLOWS, table, ipv6=ipv6, limiter=size)))
 
 
-def load_clocked(table: build.Table) -> Clocked:
+def load_clocked(table: Table) -> Clocked:
     """Load the program whose clocks are an input."""
     return Clocked(build.load(ClockedBlueprint(FLOWS, table, limiter=SIZE, source=CLOCKED)))

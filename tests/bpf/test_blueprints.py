@@ -10,6 +10,7 @@ import pytest
 
 from cnf.abi import EVENT_KINDS
 from cnf.datapath import build
+from cnf.datapath.blueprint import Blueprint, Table
 from cnf.flows.evicted import evicted_flows
 from cnf.kernel.ring import Ring
 from tests.bpf.compare import XDP_PASS
@@ -32,16 +33,16 @@ LAYERS: Final[dict[str, tuple[Layer, ...]]] = {
     "vlan": (VLAN(5), IPv4(), UDP()),
     "vlan, ipv6": (VLAN(5), IPv6(), TCP()),
 }
-STORES: Final[tuple[tuple[build.Table, bool], ...]] = (("cache", False), ("cache", True), ("lru_hash", False))
+STORES: Final[tuple[tuple[Table, bool], ...]] = (("cache", False), ("cache", True), ("lru_hash", False))
 """Tables, and whether the flows that they let go are told of: plan() has that of a cache only."""
 SWITCHES: Final = (True, False)
 ALL: Final = [
-    build.Blueprint(FLOWS, table, ipv6=ipv6, vlan=vlan, limiter=limiter, evicted_records=evicted)
+    Blueprint(FLOWS, table, ipv6=ipv6, vlan=vlan, limiter=limiter, evicted_records=evicted)
     for (table, evicted), limiter, ipv6, vlan in product(STORES, (None, SIZE), SWITCHES, SWITCHES)
 ]
 
 
-def name(blueprint: build.Blueprint) -> str:
+def name(blueprint: Blueprint) -> str:
     """Return what is compiled in."""
     parts = {
         "limits": blueprint.limiter,
@@ -53,7 +54,7 @@ def name(blueprint: build.Blueprint) -> str:
 
 
 @pytest.mark.parametrize("blueprint", ALL, ids=name)
-def test_it_loads_and_does_all_that_it_has(blueprint: build.Blueprint) -> None:
+def test_it_loads_and_does_all_that_it_has(blueprint: Blueprint) -> None:
     """The kernel takes it; packets count, and where it has limits and evicted records, those do as they should."""
     loaded = build.load(blueprint)
     try:

@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from cnf.datapath import build
+from cnf.datapath.blueprint import Blueprint, Table
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import SIZE, XDP_DROP, Limited
@@ -32,10 +33,10 @@ LABELS: Final = {
 
 
 @pytest.fixture(scope="module", params=LABELS)
-def variant(request: pytest.FixtureRequest, table: build.Table) -> Iterator[tuple[str, Datapath]]:
+def variant(request: pytest.FixtureRequest, table: Table) -> Iterator[tuple[str, Datapath]]:
     """Load the program without the one, without the other, and without both."""
     name = request.param
-    loaded = build.load(build.Blueprint(1024, table, ipv6=name == "no VLAN", vlan=name == "no IPv6"))
+    loaded = build.load(Blueprint(1024, table, ipv6=name == "no VLAN", vlan=name == "no IPv6"))
     yield name, Datapath(loaded)
     loaded.close()
 
@@ -61,10 +62,10 @@ def test_without_ipv6_there_is_no_table_for_it(variant: tuple[str, Datapath]) ->
 
 
 @pytest.fixture(scope="module", params=LABELS)
-def limited_variant(request: pytest.FixtureRequest, table: build.Table) -> Iterator[tuple[str, Limited]]:
+def limited_variant(request: pytest.FixtureRequest, table: Table) -> Iterator[tuple[str, Limited]]:
     """Load the same with a limiter."""
     name = request.param
-    blueprint = build.Blueprint(1024, table, ipv6=name == "no VLAN", vlan=name == "no IPv6", limiter=SIZE)
+    blueprint = Blueprint(1024, table, ipv6=name == "no VLAN", vlan=name == "no IPv6", limiter=SIZE)
     limited = Limited(build.load(blueprint))
     yield name, limited
     limited.loaded.close()

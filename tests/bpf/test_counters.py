@@ -9,7 +9,7 @@ import pytest
 
 from cnf.abi import PROTOCOL_LABELS
 from cnf.config import MAX_INTERFACES
-from cnf.datapath.build import PLACES_AN_INTERFACE
+from cnf.datapath.blueprint import PLACES_AN_INTERFACE
 from cnf.datapath.counters import UNASSIGNED, InterfaceCounters
 from cnf.errors import AttachError
 from tests.bpf.conftest import LOOPBACK, Datapath

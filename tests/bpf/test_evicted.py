@@ -15,10 +15,11 @@ import pytest
 
 from cnf.abi import EVENT_KINDS, Family
 from cnf.arrays import Records
-from cnf.clock import Reading, WallClock
+from cnf.clock import Reading, WallClock, tick_ns
 from cnf.config import Flows
 from cnf.counts import count_of
 from cnf.datapath import build
+from cnf.datapath.blueprint import Blueprint
 from cnf.datapath.cache import FlowSettings
 from cnf.flows.evicted import evicted_flows
 from cnf.flows.flow_cache import CacheTable
@@ -40,7 +41,7 @@ LAYERS: Final[dict[Family, IPv4 | IPv6]] = {"ipv4": IPv4(), "ipv6": IPv6()}
 @pytest.fixture
 def datapath() -> Iterator[Datapath]:
     """Load a program whose small tables tell what they evict, and in which nothing expires."""
-    loaded = build.load(build.Blueprint(TABLE, "cache", evicted_records=True))
+    loaded = build.load(Blueprint(TABLE, "cache", evicted_records=True))
     FlowSettings(loaded.maps).write(1 << 40, 1 << 40)
     yield Datapath(loaded)
     loaded.close()
@@ -54,7 +55,7 @@ def packet(family: Family, number: int) -> bytes:
 def live_flows(datapath: Datapath, family: Family) -> Counter[int]:
     """Return the packets of the flows that are in the table, by source port."""
     maps = datapath.loaded.maps
-    clock = WallClock(Reading(*datapath.loaded.read_clock(), 0, 0), build.tick_ns())
+    clock = WallClock(Reading(*datapath.loaded.read_clock(), 0, 0), tick_ns())
     flows = CacheTable(family, maps, datapath.table_counters, TABLE).drain(clock, NEVER_OVER, None).flows
     return Counter(dict(zip(flows.src_port.tolist(), flows.packets.tolist(), strict=True)))
 

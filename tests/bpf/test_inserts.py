@@ -12,7 +12,7 @@ import pytest
 
 from cnf.abi import FAMILIES, Family
 from cnf.counts import Count
-from cnf.datapath import build
+from cnf.datapath import blueprint, build
 from cnf.kernel.maps import Array
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import FLOWS, SIZE, XDP_DROP, Limited
@@ -28,7 +28,7 @@ REASONS: Final = [(errno.ENOMEM, "no_memory"), (errno.EBUSY, "busy"), (errno.EEX
 pytestmark = pytest.mark.parametrize("family", FAMILIES)
 
 
-class Blueprint(build.Blueprint):
+class Blueprint(blueprint.Blueprint):
     """That of inserting.c, which has a map more."""
 
     @property

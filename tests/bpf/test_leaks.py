@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, closing, contextmanager
 
 import pytest
 
-from cnf.datapath.build import Blueprint, Build, Datapath
+from cnf.datapath.blueprint import Blueprint
+from cnf.datapath.build import Build, Datapath
 from cnf.kernel import libbpf
 from tests import leaks, seclusion
 
@@ -24,7 +25,8 @@ from tests import seclusion
 assert seclusion.begin() == ""
 (seclusion.BPFFS / "of-another-run").mkdir()
 (seclusion.NAMESPACES / "of-another-run").touch()
-from cnf.datapath.build import Blueprint, Build
+from cnf.datapath.blueprint import Blueprint
+from cnf.datapath.build import Build
 datapath = Build(Blueprint(64), seclusion.BPFFS / "of-another-run").finish()
 print("ready", flush=True)
 sys.stdin.read()

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from cnf.abi import FAMILIES
-from cnf.datapath import build
+from cnf.datapath.blueprint import Table
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import Datapath
 from tests.bpf.forms import FORMS
@@ -25,7 +25,7 @@ LIMITS: Final[dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["IPv6", "no IPv6"])
-def small(request: pytest.FixtureRequest, table: build.Table) -> Iterator[Limited]:
+def small(request: pytest.FixtureRequest, table: Table) -> Iterator[Limited]:
     """Load the program with tables of sources that are soon full, with IPv6 and without."""
     limited = load(table, replace(SIZE, sources=CAPACITY), ipv6=request.param)
     yield limited
@@ -78,7 +78,7 @@ def test_program_without_limits_has_none(datapath: Datapath) -> None:
     assert not datapath.counters()["dropped_packets"].any()
 
 
-def test_before_the_first_rules_every_packet_passes(table: build.Table) -> None:
+def test_before_the_first_rules_every_packet_passes(table: Table) -> None:
     """A limiter that has been given no rules yet holds nothing back, and remembers nobody."""
     limited = load(table)
     try:

@@ -14,6 +14,7 @@ import pytest
 
 from cnf.abi import COUNTER, VERDICTS
 from cnf.datapath import build
+from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
 from cnf.datapath.daemon_memory import PAGE, FullError, Memory
 from cnf.errors import ConfigError
 from cnf.kernel.libbpf import possible_cpus
@@ -34,10 +35,10 @@ NAMES: Final = random.Random(1)  # noqa: S311 - no secret
 
 
 @pytest.fixture
-def loaded(table: build.Table) -> Iterator[build.Datapath]:
+def loaded(table: Table) -> Iterator[build.Datapath]:
     """Load the program with room for the rules of ``limits_of()``."""
-    size = build.LimiterSize(4096, *room(Limits()))
-    loaded = build.load(build.Blueprint(FLOWS, table, limiter=size))
+    size = LimiterSize(4096, *room(Limits()))
+    loaded = build.load(Blueprint(FLOWS, table, limiter=size))
     yield loaded
     loaded.close()
 

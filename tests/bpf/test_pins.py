@@ -11,7 +11,8 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from cnf.datapath.build import Blueprint, Build, Datapath, Table
+from cnf.datapath.blueprint import Blueprint, Table
+from cnf.datapath.build import Build, Datapath
 from cnf.kernel import libbpf, pins
 
 ENTRIES: Final = 64

@@ -16,7 +16,7 @@ import pytest
 
 from cnf.abi import EVENT, EVENT_KINDS, FAMILIES
 from cnf.arrays import Records
-from cnf.datapath import build
+from cnf.datapath import blueprint, build
 from cnf.kernel import libbpf
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.ring import STRIDE, Ring
@@ -34,7 +34,7 @@ DISCARDED, SLOW = 100, 101
 """Those of telling.c."""
 
 
-class Blueprint(build.Blueprint):
+class Blueprint(blueprint.Blueprint):
     """That of telling.c, with a ring that is soon full."""
 
     @property
@@ -70,7 +70,7 @@ class Teller:
 def loaded() -> Iterator[build.Datapath]:
     """Load telling.c once."""
     source = Path(__file__).with_name("telling.c")
-    programs = (*build.PROGRAMS, "test_tell")
+    programs = (*blueprint.PROGRAMS, "test_tell")
     datapath = build.load(Blueprint(64, evicted_records=True, source=source, programs=programs))
     yield datapath
     datapath.close()
@@ -91,7 +91,7 @@ def teller(loaded: build.Datapath) -> Iterator[Teller]:
 @pytest.fixture(scope="module")
 def limited() -> Iterator[Limited]:
     """Load a program with a limiter once; which kind of table it has makes no difference to its events."""
-    limited = Limited(build.load(build.Blueprint(64, "lru_hash", limiter=SIZE)))
+    limited = Limited(build.load(blueprint.Blueprint(64, "lru_hash", limiter=SIZE)))
     yield limited
     limited.loaded.close()
 

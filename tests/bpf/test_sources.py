@@ -11,8 +11,7 @@ import pytest
 
 from cnf.abi import COUNTER, ENFORCE, FAMILIES, LIMIT4_KEY, LIMIT_SOURCE, TABLE_COUNTERS, WAYS, Family
 from cnf.arrays import Records
-from cnf.clock import Reading, WallClock
-from cnf.datapath.build import tick_ns
+from cnf.clock import Reading, WallClock, tick_ns
 from cnf.datapath.cache import Secrets, bucket_of
 from cnf.kernel.libbpf import possible_cpus
 from cnf.kernel.maps import CounterArray, FlowMap

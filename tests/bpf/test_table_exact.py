@@ -14,7 +14,7 @@ from cnf.abi import FAMILIES, WAYS, Family
 from cnf.arrays import Records
 from cnf.config import Flows
 from cnf.counts import Count, total
-from cnf.datapath import build
+from cnf.datapath.blueprint import Table
 from cnf.flows.drain import Tracker
 from tests.bpf.changing import FRAMES, Changing, flows_of, numbered
 from tests.bpf.limited import Limited
@@ -46,7 +46,7 @@ def limiter(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="module", params=[AMPLE, SMALL], ids=["ample", "small"])
-def changing(request: pytest.FixtureRequest, table: build.Table, limiter: bool) -> Iterator[Changing]:  # noqa: FBT001 - a fixture
+def changing(request: pytest.FixtureRequest, table: Table, limiter: bool) -> Iterator[Changing]:  # noqa: FBT001 - a fixture
     """Load a program with room for every flow, and one with far too little."""
     changing = Changing(table, request.param, limiter=limiter)
     yield changing

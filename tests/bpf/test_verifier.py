@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from cnf.datapath import build
+from cnf.datapath.blueprint import Blueprint, Table
 from tests.bpf.limited import SIZE
 
 MOST: Final = 300_000
@@ -16,11 +17,9 @@ MOST: Final = 300_000
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "IPv6 and VLANs for limits only"])
-def test_verifier_is_far_from_giving_up(table: build.Table, whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_verifier_is_far_from_giving_up(table: Table, whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """Not even with all that can be compiled in."""
-    blueprint = build.Blueprint(
-        1024, table, ipv6=whole, vlan=whole, limiter=SIZE, evicted_records=whole and table == "cache"
-    )
+    blueprint = Blueprint(1024, table, ipv6=whole, vlan=whole, limiter=SIZE, evicted_records=whole and table == "cache")
     loaded = build.load(blueprint)
     fdinfo = Path(f"/proc/self/fdinfo/{loaded.programs['cnf_ingress']}").read_text(encoding="ascii")
     loaded.close()

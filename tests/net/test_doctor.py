@@ -19,7 +19,8 @@ import pytest
 import cnf
 from cnf.cli.doctor.interfaces import VETH_RESERVE
 from cnf.datapath import sizes
-from cnf.datapath.build import Blueprint, LimiterSize, Table, load
+from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
+from cnf.datapath.build import load
 from cnf.kernel.nics import nics
 from tests import abilities
 from tests.net import cgroups

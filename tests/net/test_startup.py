@@ -14,7 +14,8 @@ from typing import Final
 import pytest
 
 import cnf
-from cnf.datapath.build import Blueprint, load
+from cnf.datapath.blueprint import Blueprint
+from cnf.datapath.build import load
 from cnf.errors import VerifierError
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node

@@ -34,7 +34,8 @@ try:
     from cnf.cli.doctor.addresses import PATIENCE, judge_control, judge_metrics
     from cnf.cli.doctor.footprint import Room, judge_memory
     from cnf.cli.doctor.interfaces import judge_interfaces
-    from cnf.datapath.build import LimiterSize, load, plan
+    from cnf.datapath.blueprint import LimiterSize, plan
+    from cnf.datapath.build import load
     from cnf.kernel import altnames, capabilities, pins, probe
     from cnf.kernel.nics import nics
     from cnf.limits.state_file import load as load_overrides

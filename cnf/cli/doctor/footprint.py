@@ -9,7 +9,7 @@ from cnf import config
 from cnf.cli.doctor.report import Finding
 from cnf.cli.show.units import size
 from cnf.datapath import sizes
-from cnf.datapath.build import plan
+from cnf.datapath.blueprint import plan
 from cnf.limits.table import Limits
 
 START_BYTES: Final = 130_000_000

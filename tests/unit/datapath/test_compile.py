@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cnf.datapath.build import SOURCE
+from cnf.datapath.blueprint import SOURCE
 from cnf.datapath.compile import INCLUDE, flatten
 
 

@@ -22,7 +22,7 @@ from cnf.cli.doctor.interfaces import SERIES, judge_interfaces
 from cnf.cli.doctor.report import Finding, exit_status_of, page
 from cnf.cli.show.table import Style
 from cnf.datapath import installed_bcc, sizes
-from cnf.datapath.build import Blueprint, plan
+from cnf.datapath.blueprint import Blueprint, plan
 from cnf.errors import PrivilegeError
 from cnf.interfaces.stacking import ON_ONE, OVER_MEMBERS
 from cnf.kernel import pins, probe

@@ -1,0 +1,130 @@
+"""What to build: which of the program's parts the configuration and this process's capabilities ask for.
+
+Light to import: the compiling child is started before numpy, pyroute2 and the rest of the daemon are loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from cnf.config import MAX_INTERFACES, Settings
+from cnf.kernel import capabilities
+from cnf.limits.table import room
+
+Table = Literal["cache", "lru_hash"]
+"""What the tables of flows and sources are made of."""
+
+SOURCE: Final = Path(__file__).parent.parent / "bpf" / "flow.c"
+PROGRAMS: Final = ("cnf_ingress", "cnf_clock")
+SECRETS: Final = "cache_secrets"
+CACHE_MAPS: Final = (SECRETS, "flow_settings")
+LIMITER_MAPS: Final = (
+    "limit_generation",
+    "limit_settings",
+    "limit_groups",
+    "limit_policies",
+    "limit_rules",
+    "limit_shared",
+    "limit_counters",
+)
+RING_BYTES: Final = 256 << 10
+"""Of the ring of events: 2,047 of them."""
+EVICTED_RING_BYTES: Final = 16 << 20
+"""The same where evicted flows are events, too: 131,071 of them."""
+PLACES_AN_INTERFACE: Final = 16
+"""Of the array that finds interfaces: of 1,000 with numbers at random, 30 are not found there at first sight."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimiterSize:
+    """What the limiter's tables can hold: sources a family; rules, a power of two; prefixes a family and rule set."""
+
+    sources: int
+    rules: int
+    prefixes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What to build: the source, and what of it is compiled in."""
+
+    max_entries: int
+    table: Table = "cache"
+    ipv6: bool = True
+    vlan: bool = True
+    limiter: LimiterSize | None = None
+    evicted_records: bool = False
+    max_interfaces: int = MAX_INTERFACES
+    source: Path = SOURCE
+    programs: tuple[str, ...] = PROGRAMS
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Return the names of the maps that the program will have."""
+        families = ("4", "6") if self.ipv6 else ("4",)
+        names = [f"flows{family}" for family in families]
+        if self.table == "cache":
+            names += [f"flow_drops{family}" for family in families if self.limiter]
+            names += CACHE_MAPS
+        if self.limiter:
+            nouns = ("prefixes", "sources", "over") if self.table == "cache" else ("prefixes", "sources")
+            names += [f"limit_{noun}{family}" for noun in nouns for family in ("4", "6")]
+            names += LIMITER_MAPS
+        if self.ring_bytes:
+            names += ["events", "events_lost"]
+        return (*names, "table_counters", "interfaces", "interfaces_direct", "interface_counters", "daemon_memory")
+
+    @property
+    def ring_bytes(self) -> int:
+        """Return the size of the ring of events; 0 where there is nothing to tell."""
+        if self.evicted_records:
+            return EVICTED_RING_BYTES
+        return RING_BYTES if self.limiter else 0
+
+    @property
+    def defines(self) -> dict[str, int]:
+        """Return the preprocessor's definitions."""
+        defines = {"CNF_CACHE": int(self.table == "cache"), "CNF_MAX_ENTRIES": self.max_entries}
+        defines |= {"CNF_MAX_INTERFACES": self.max_interfaces}
+        defines |= {"CNF_INTERFACE_PLACES": 1 << (PLACES_AN_INTERFACE * self.max_interfaces - 1).bit_length()}
+        defines |= {"CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan)}
+        defines |= {"CNF_EVICTED_RECORDS": int(self.evicted_records), "CNF_RING_BYTES": self.ring_bytes}
+        if self.limiter is None:
+            return defines | {"CNF_LIMITER": 0}
+        return defines | {
+            "CNF_LIMITER": 1,
+            "CNF_MAX_SOURCES": self.limiter.sources,
+            "CNF_MAX_RULES": self.limiter.rules,
+            "CNF_MAX_POLICIES": self.limiter.rules,
+            "CNF_MAX_PREFIXES": self.limiter.prefixes,
+        }
+
+    @property
+    def layout(self) -> str:
+        """Return a name for how the maps are laid out: a hash of abi.h and of the definitions."""
+        abi = self.source.with_name("abi.h").read_bytes()
+        return hashlib.sha256(abi + json.dumps(self.defines, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def plan(settings: Settings) -> Blueprint:
+    """Return what to build for these settings."""
+    flows, limits = settings.flows, settings.limits
+    table = table_to_be_had(flows.table)
+    return Blueprint(
+        flows.max_entries,
+        table,
+        ipv6=flows.ipv6,
+        vlan=flows.vlan,
+        limiter=LimiterSize(limits.max_sources, *room(limits)) if limits else None,
+        evicted_records=flows.evicted_records and table == "cache",
+        max_interfaces=settings.max_interfaces,
+    )
+
+
+def table_to_be_had(wanted: Table) -> Table:
+    """Return what the tables can be of: without CAP_PERFMON, the verifier follows a cache in too many ways."""
+    return "lru_hash" if capabilities.missing(capabilities.SPEED) else wanted
