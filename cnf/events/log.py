@@ -18,8 +18,8 @@ from cnf.abi import EVENT_KINDS, FAMILIES, UNASSIGNED_INTERFACE
 from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.flows.evicted import evicted_flows
-from cnf.flows.query import describe
 from cnf.flows.snapshot import Part
+from cnf.flows.text import describe
 from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
 

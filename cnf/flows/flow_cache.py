@@ -15,7 +15,9 @@ from cnf.config import Flows
 from cnf.counts import Count, count_of, total
 from cnf.datapath.cache import Block, Cache, FlowSettings, Memory
 from cnf.datapath.counters import TableCounters
-from cnf.flows.columns import FlowColumns, Places, over, set_rates
+from cnf.flows.columns import FlowColumns
+from cnf.flows.expiry import has_expired
+from cnf.flows.matching import Places, set_rates
 from cnf.flows.snapshot import TableDrain, TableState
 
 BUCKETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_BUCKET, "ipv6": FLOW6_BUCKET}
@@ -95,7 +97,7 @@ class CacheTable:
         count, expired, expired_flows = 0, Count(), 0
         for block in self._cache.blocks():
             slots = self._cache.records(block.words)
-            gone = over(slots["last_seen"], slots["tcp_flags"], clock, settings.idle_timeout, settings.ended_timeout)
+            gone = has_expired(slots["last_seen"], slots["tcp_flags"], clock, settings)
             if gone.any():
                 expired = expired.plus(count_of(slots["packets"][gone], slots["bytes"][gone]))
                 expired_flows += int(np.count_nonzero(gone))

@@ -13,7 +13,9 @@ from cnf.clock import WallClock
 from cnf.config import Flows
 from cnf.counts import Count, count_of, total
 from cnf.datapath.counters import TableCounters
-from cnf.flows.columns import FlowColumns, Index, identities, over, set_rates
+from cnf.flows.columns import FlowColumns
+from cnf.flows.expiry import has_expired
+from cnf.flows.matching import Index, identities, set_rates
 from cnf.flows.snapshot import TableDrain, TableState
 from cnf.kernel.maps import FlowMap
 
@@ -65,7 +67,7 @@ class HashTable:
         keep[index.duplicates(flows)] = False
         present = int(np.count_nonzero(keep))
         self._evicted_flows = max(self._evicted_flows, counters.inserted - self._expired_flows - present)
-        gone = keep & over(flows.last_seen, flows.tcp_flags, clock, settings.idle_timeout, settings.ended_timeout)
+        gone = keep & has_expired(flows.last_seen, flows.tcp_flags, clock, settings)
         if gone.any():
             self._expire(flows.keys(np.flatnonzero(gone)))
             keep &= ~gone

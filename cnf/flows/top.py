@@ -10,8 +10,8 @@ import numpy as np
 from cnf.abi import MALFORMED, NON_IP, PROTOCOL_LABELS, SCTP, TCP, UDP, UNASSIGNED_INTERFACE, protocol_label
 from cnf.counts import Count
 from cnf.flows.columns import largest
-from cnf.flows.query import address
 from cnf.flows.snapshot import Snapshot
+from cnf.flows.text import address
 
 OTHER: Final = "other"
 

@@ -14,7 +14,8 @@ from structlog.typing import FilteringBoundLogger
 
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
 from cnf.flows.ledger import Ledger
-from cnf.flows.query import FIELDS, select
+from cnf.flows.query import select
+from cnf.flows.text import FIELDS
 from cnf.server.http import Bounds
 from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply
 from cnf.server.params import Listing, count, number, output, parameters

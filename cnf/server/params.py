@@ -10,8 +10,8 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from cnf.errors import UsageError
-from cnf.flows.query import to_csv, to_json, to_jsonl
 from cnf.readers import shortened
+from cnf.server.formats import to_csv, to_json, to_jsonl
 from cnf.server.messages import JSON, Answer, Request, encode
 
 KINDS: Final = {"json": JSON, "jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}

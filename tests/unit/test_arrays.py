@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cnf.arrays import LINE, allot
-from cnf.flows.columns import FlowColumns, Index
+from cnf.flows.columns import FlowColumns
 from cnf.flows.evicted import Ended
+from cnf.flows.matching import Index
 from tests.unit.events.test_log import evicted
 from tests.unit.samples import CLOCK, Flow
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.clock import Clock, Reading, WallClock
-from cnf.flows.columns import over
+from cnf.config import Flows
+from cnf.flows.expiry import has_expired
 from tests.unit.samples import Flow, columns
 
 SECOND = 1_000_000_000
@@ -163,7 +164,8 @@ def test_flows_do_not_expire_by_what_the_clocks_do(happens: str) -> None:
             machine.suspend(8 * HOUR)
     machine.run(5 * SECOND)
 
-    assert over(flows.last_seen, flows.tcp_flags, clock.observe(machine.read()), idle=60, ended=5).tolist() == [
+    settings = Flows(idle_timeout=60, ended_timeout=5)
+    assert has_expired(flows.last_seen, flows.tcp_flags, clock.observe(machine.read()), settings).tolist() == [
         False,
         True,
     ]
