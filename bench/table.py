@@ -19,6 +19,7 @@ from cnf.datapath.build import Datapath
 from cnf.datapath.counters import InterfaceCounters
 from cnf.flows.drain import Tracker
 from cnf.interfaces.reconcile import Interfaces
+from cnf.kernel.hooks import XDP
 from cnf.kernel.links import Links
 from cnf.kernel.xdp import Attacher
 from cnf.process.gc_tuning import return_large_blocks
@@ -76,7 +77,7 @@ def filled() -> Iterator[Mapping[Table, Filled]]:
 
 def _around(datapath: Datapath, sender: int, stack: ExitStack) -> Filled:
     settings = config.parse(SETTINGS, "bench")
-    attacher = stack.enter_context(Attacher(datapath.programs["cnf_ingress"], datapath.program_id, {}))
+    attacher = stack.enter_context(Attacher(datapath.programs[XDP.entry], datapath.program_id, {}))
     links, counters = stack.enter_context(Links()), InterfaceCounters(datapath.maps)
     interfaces = Interfaces(settings.interfaces, attacher, links, counters, structlog.get_logger())
     return Filled(datapath, settings, interfaces, Tracker(datapath, interfaces.tallies, settings.flows), sender)

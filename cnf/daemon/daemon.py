@@ -31,6 +31,7 @@ from cnf.flows.drain import Tracker
 from cnf.flows.top import FlowSeries
 from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel import capabilities, pins
+from cnf.kernel.hooks import XDP
 from cnf.kernel.links import Links
 from cnf.kernel.xdp import Attacher
 from cnf.limits.table import Limits
@@ -99,7 +100,7 @@ class Daemon:
 
             to_replace = stack.enter_context(contextlib.ExitStack())
             left_behind = to_replace.enter_context(pins.left_behind(map_pins.folder))
-            program_fd, program_id = self._datapath.programs["cnf_ingress"], self._datapath.program_id
+            program_fd, program_id = self._datapath.programs[XDP.entry], self._datapath.program_id
             attacher = stack.enter_context(Attacher(program_fd, program_id, left_behind))
             self._links = stack.enter_context(Links())
             self._memory = Memory(self._datapath.maps["daemon_memory"])

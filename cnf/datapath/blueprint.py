@@ -13,13 +13,16 @@ from typing import Final, Literal
 
 from cnf.config import MAX_INTERFACES, Settings
 from cnf.kernel import capabilities
+from cnf.kernel.hooks import XDP
 from cnf.limits.table import room
 
 Table = Literal["cache", "lru_hash"]
 """What the tables of flows and sources are made of."""
 
 SOURCE: Final = Path(__file__).parent.parent / "bpf" / "flow.c"
-PROGRAMS: Final = ("cnf_ingress", "cnf_clock")
+CLOCK: Final = "cnf_clock"
+"""The program that tells what jiffies are now, when it is test-run."""
+PROGRAMS: Final = (XDP.entry, CLOCK)
 SECRETS: Final = "cache_secrets"
 CACHE_MAPS: Final = (SECRETS, "flow_settings")
 LIMITER_MAPS: Final = (

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from cnf.datapath.blueprint import SECRETS, Blueprint
+from cnf.datapath.blueprint import CLOCK, SECRETS, Blueprint
 from cnf.errors import (
     CnfError,
     CompileError,
@@ -31,6 +31,7 @@ from cnf.errors import (
     VerifierError,
 )
 from cnf.kernel import capabilities, libbpf
+from cnf.kernel.hooks import XDP
 from cnf.kernel.refusal import reported
 
 BCC_REMEDY: Final = "install the distribution's package: python3-bpfcc on Debian and Ubuntu, python3-bcc on Fedora"
@@ -56,8 +57,8 @@ class Datapath:
     def read_clock(self) -> tuple[int, int]:
         """Return (jiffies, CLOCK_MONOTONIC in ns), read as one. Raises KernelError."""
         before = time.monotonic_ns()
-        with reported("reading the clock by a test run of cnf_clock"):
-            _verdict, frame, _duration = libbpf.run(self.programs["cnf_clock"], CLOCK_FRAME, 1)
+        with reported(f"reading the clock by a test run of {CLOCK}"):
+            _verdict, frame, _duration = libbpf.run(self.programs[CLOCK], CLOCK_FRAME, 1)
         return int.from_bytes(frame[:8], sys.byteorder), (before + time.monotonic_ns()) // 2
 
     def close(self) -> None:
@@ -85,7 +86,7 @@ class Build:
             "source": str(blueprint.source),
             "defines": blueprint.defines | {"CNF_PERFMON": int(not capabilities.missing(capabilities.SPEED))},
             "maps": blueprint.maps,
-            "programs": blueprint.programs,
+            "programs": dict.fromkeys(blueprint.programs, XDP.program_type),
             "pins": str(pins) if pins else None,
         }
         with reported("starting the compiling process"), ExitStack() as stack:

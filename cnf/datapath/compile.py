@@ -1,10 +1,10 @@
 """The child that compiles and loads: BCC and LLVM live in this process only, and end with it.
 
 Run as ``python -m cnf.datapath.compile REQUEST`` by cnf.datapath.build, with a SOCK_SEQPACKET socket as standard
-input. REQUEST is JSON: ``source`` (path of flow.c), ``defines``, ``maps`` and ``programs`` (their names), and ``pins``
-(a folder of bpffs, or null). The answer is one message on the socket: ``{"bcc_version": ..., "kept": ..., "given_up":
-...}`` with the descriptors of the maps, then of the programs, in the order asked for; or ``{"error": KIND, "message":
-...}``. What clang and the verifier say goes to standard error.
+input. REQUEST is JSON: ``source`` (path of flow.c), ``defines``, ``maps`` (their names), ``programs`` (their types, by
+name), and ``pins`` (a folder of bpffs, or null). The answer is one message on the socket: ``{"bcc_version": ...,
+"kept": ..., "given_up": ...}`` with the descriptors of the maps, then of the programs, in the order asked for; or
+``{"error": KIND, "message": ...}``. What clang and the verifier say goes to standard error.
 
 This is the only module that imports bcc.
 """
@@ -69,9 +69,9 @@ def build(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     maps = {name: module[name.encode()].map_fd for name in request["maps"]}
     kept, given_up = _keep(Path(request["pins"]), maps) if request["pins"] else (False, [])
     descriptors = [*maps.values()]
-    for name in request["programs"]:
+    for name, program_type in request["programs"].items():
         try:
-            descriptors.append(module.load_func(name.encode(), bcc.BPF.XDP).fd)
+            descriptors.append(module.load_func(name.encode(), program_type).fd)
         except Exception as error:  # noqa: BLE001 - BCC raises bare Exception
             return {"error": "load", "message": str(error)}, []
     version = str(getattr(bcc, "__version__", "unknown"))

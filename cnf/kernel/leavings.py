@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 from cnf.errors import AttachError, MapError
 from cnf.kernel import libbpf, pins
+from cnf.kernel.hooks import XDP
 from cnf.kernel.links import Link, Links
 from cnf.kernel.xdp import Attacher
 
-PROGRAM: Final = "cnf_ingress"
 MAP: Final = "table_counters"
 _NONE: Final = -1
 """No program of this process's own: there is nothing that it could attach."""
@@ -59,7 +59,7 @@ def take_back(folder: Path | None, links: Links) -> Taken:
 def is_ours(program: int) -> bool:
     """Tell whether a program, by descriptor, is of some version of cnfd; what cannot be told is not."""
     try:
-        return libbpf.name_of(program) == PROGRAM and MAP in libbpf.map_names(program)
+        return libbpf.name_of(program) == XDP.entry and MAP in libbpf.map_names(program)
     except (OSError, MapError):
         return False
 

@@ -1,0 +1,22 @@
+"""The hooks of the kernel that our program hangs on. Light to import: what is built is known before pyroute2 is loaded.
+
+How a program is put on a hook and taken off it is in a file of its own: xdp.py.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+
+class Hook(NamedTuple):
+    """A place in the way of a packet where the kernel runs a program."""
+
+    direction: Literal["ingress"]
+    """Which packets of an interface pass it."""
+    entry: str
+    """The function of bpf/flow.c that is run there; the loaded program has its name."""
+    program_type: int
+    """enum bpf_prog_type of linux/bpf.h."""
+
+
+XDP: Final = Hook("ingress", "cnf_ingress", 6)
