@@ -26,7 +26,7 @@ from cnf.datapath.blueprint import Table
 UNTIL_FULL: Final[Mapping[Table | None, int]] = {
     None: MAX_ENTRIES // 2,
     "lru_hash": MAX_ENTRIES // 2,
-    "cache": 2 * MAX_ENTRIES,  # it has twice the slots, and its buckets do not fill alike
+    "cache": 2 * MAX_ENTRIES,  # it has twice the slots, and its sets do not fill alike
 }
 """New flows that fill a table up which holds FLOWS_512K."""
 

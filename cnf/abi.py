@@ -86,15 +86,15 @@ FLOW_VALUE: Final = np.dtype(
     ]
 )
 WAYS: Final = 8
-"""Slots of a cache's bucket."""
+"""Slots of a set of a cache."""
 CACHE_HEAD: Final = np.dtype([("tags", "<u8"), ("sequence", "<u8"), ("stamps", "<u4", (WAYS,)), ("zero", "<u8", (2,))])
 SECRETS: Final = 14
 CACHE_SECRETS: Final = np.dtype([("words", "<u8", (SECRETS,))])
 _SLOT_COUNTS: Final[list[Any]] = [(name, "<u8") for name in (FLOW_VALUE.names or ())[:5]]
 FLOW4_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW4_KEY)])
 FLOW6_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW6_KEY), ("zero", "<u8")])
-FLOW4_BUCKET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW4_SLOT, (WAYS,))])
-FLOW6_BUCKET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW6_SLOT, (WAYS,))])
+FLOW4_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW4_SLOT, (WAYS,))])
+FLOW6_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW6_SLOT, (WAYS,))])
 SLOT_DROPS: Final = 0x100
 """Bit of a slot's ``tcp_flags``: its element of FLOW_DROPS holds something."""
 FLOW_DROPS: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
@@ -157,8 +157,8 @@ LIMIT_SOURCE: Final = np.dtype(
 _SLOT_SOURCE: Final[list[Any]] = [(name, LIMIT_SOURCE[name]) for name in (LIMIT_SOURCE.names or ())[:5]]
 LIMIT4_SLOT: Final = np.dtype([*_SLOT_SOURCE, ("key", LIMIT4_KEY)])
 LIMIT6_SLOT: Final = np.dtype([*_SLOT_SOURCE, ("key", LIMIT6_KEY)])
-LIMIT4_BUCKET: Final = np.dtype([("head", CACHE_HEAD), ("slots", LIMIT4_SLOT, (WAYS,))])
-LIMIT6_BUCKET: Final = np.dtype([("head", CACHE_HEAD), ("slots", LIMIT6_SLOT, (WAYS,))])
+LIMIT4_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", LIMIT4_SLOT, (WAYS,))])
+LIMIT6_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", LIMIT6_SLOT, (WAYS,))])
 DROPS: Final = ("dropped_packets", "dropped_bytes", "last_drop")
 """Fields that LIMIT_SOURCE and LIMIT_OVER have in common."""
 LIMIT_OVER: Final = np.dtype([("bytes", "<u8"), ("last", "<u8"), *((name, "<u8") for name in DROPS)])

@@ -50,7 +50,7 @@ enum cnf_drop {
  */
 enum cnf_table_counter {
 	CNF_INSERT_NO_MEMORY, /* -ENOMEM: no element to be had, not even by eviction */
-	CNF_INSERT_BUSY, /* -EBUSY: the bucket was locked by a program that this one interrupted, or other CPUs */
+	CNF_INSERT_BUSY, /* the set was claimed by another CPU; of a hash, -EBUSY: its lock was held */
 	CNF_INSERT_RACED, /* another CPU inserted the flow, and it was gone again before it was found */
 	CNF_INSERT_OTHER,
 	CNF_INSERT_DONE, /* no error: flows, or sources, that were put into the table */
@@ -96,9 +96,9 @@ struct flow_value {
 };
 
 /*
- * A cache is an array of buckets: a head, then CNF_WAYS slots. User space only reads, but for stamps, which it ages
- * before they wrap. Head and slots are neighbours so that they share a page, and the processor looks up one address in
- * place of two.
+ * A cache is an array of sets: a head, then CNF_WAYS slots. User space only reads, except that it ages stamps before
+ * they wrap. Head and slots are neighbours so that they share a page, and the processor translates one address in place
+ * of two.
  */
 #define CNF_WAYS 8
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the caches of flows and of sources have in common: the hash, a bucket's tags, which slot makes room, and the
- * bucket's sequence, by which a CPU has it to itself. A cache finds a key by one cache line of its own and one of the
- * slot, where a hash map of the kernel takes a call, a longer hash and a chain.
+ * What the caches of flows and of sources share: the hash, the tags of a set, the choice of the slot that makes room,
+ * and the sequence by which a CPU claims a set. A lookup reads one cache line of the set's head and one of the slot. A
+ * hash map of the kernel takes a call, a longer hash and a chain.
  *
- * The sequence is read before the tags. Whoever claims the bucket by that very number knows that what it saw still
- * holds, so that no key gets two slots; whoever does not, looks again.
+ * A lookup reads the sequence before the tags. A CPU that claims the set by that same number knows that nothing has
+ * changed since, so that no key gets two slots. A CPU that fails to claim it looks again.
  */
 #ifndef CNF_CACHE_H
 #define CNF_CACHE_H
@@ -14,12 +14,11 @@
 #include "once.h"
 #include "verifier.h"
 
-#define CACHE_BUCKETS(entries)                                                                                         \
-	(((entries) * 2 + CNF_WAYS - 1) / CNF_WAYS) /* with twice the slots, hardly any evicts                         \
-						     */
-#define CACHE_MATCHES 2 /* slots of a bucket that can have the same tag */
-#define CACHE_TRIES 2   /* to have a bucket that another CPU claims, too */
-#define CACHE_WAITS 8   /* looks at its sequence between them */
+/* Twice as many slots as entries, so that few sets are full before the table is. */
+#define CACHE_SETS(entries) (((entries) * 2 + CNF_WAYS - 1) / CNF_WAYS)
+#define CACHE_MATCHES 2 /* slots of a set that can have the same tag */
+#define CACHE_TRIES 2   /* to claim a set that another CPU claims, too */
+#define CACHE_WAITS 8   /* reads of its sequence between two tries */
 #define CACHE_EACH_BYTE 0x0101010101010101ULL
 
 BPF_ARRAY(cache_secrets, struct cache_secrets, 1);
@@ -30,11 +29,11 @@ struct cache_place {
 	__u64 sequence;
 	__u64 tag;
 	__u64 found; /* 1 or 0 */
-	__u32 bucket;
-	__u32 way; /* where it was found */
+	__u32 set;
+	__u32 way; /* where the key was found */
 };
 
-/* Read word `index` of a key, of whatever fields it is made. */
+/* Read word `index` of a key, whatever its fields are. */
 static __always_inline __u64 cache_word(const void *key, int index)
 {
 	__u64 word;
@@ -44,8 +43,8 @@ static __always_inline __u64 cache_word(const void *key, int index)
 }
 
 /*
- * Hash a key of `words` 64-bit words: sums of products with secret words, then mixed, since without that keys in a row
- * share buckets. Return 0 if there are no secrets, which is never.
+ * Hash a key of `words` 64-bit words: a sum of products with secret words, then mixed, since unmixed sums put
+ * consecutive keys into few sets. Return 0 if there are no secrets, which does not happen.
  */
 static __always_inline __u64 cache_hash(const void *key, int words)
 {
@@ -65,12 +64,12 @@ static __always_inline __u64 cache_hash(const void *key, int words)
 	return hash * (secrets->words[CNF_SECRETS - 1] | 1);
 }
 
-/* Take bucket and tag from the hash: the bucket from its upper half, the tag from its lower. */
-static __always_inline void cache_place(struct cache_place *place, __u64 hash, __u32 buckets)
+/* Take the set from the upper half of the hash, and the tag from its lower. */
+static __always_inline void cache_place(struct cache_place *place, __u64 hash, __u32 sets)
 {
 	__u64 tag = hash >> 20 & 0xff;
 
-	place->bucket = (hash >> 32) * buckets >> 32;
+	place->set = (hash >> 32) * sets >> 32;
 	place->tag = tag + !tag;
 }
 
@@ -90,22 +89,7 @@ static __always_inline __u32 cache_way(__u64 matches)
 	return ((lowest >> 7) * 0x0001020304050607ULL) >> 56 & (CNF_WAYS - 1);
 }
 
-/* Return 1 for 0, and 0 for all else, without a branch: the verifier would follow both, with all that comes behind. */
-static __always_inline __u64 cache_is_zero(__u64 number)
-{
-	__u64 sign = number | -number;
-
-	WITHOUT_BRANCH(sign);
-	return ~sign >> 63;
-}
-
-/* Return one or the other, by a choice of 1 or 0. */
-static __always_inline __u64 cache_choose(__u64 choice, __u64 one, __u64 other)
-{
-	return other ^ ((one ^ other) & -choice);
-}
-
-/* Return the greater of two numbers below 2^63, without a branch: it would be taken or not at random. */
+/* Return the greater of two numbers below 2^63. A branch would be mispredicted half of the time. */
 static __always_inline __u64 cache_greater(__u64 one, __u64 other)
 {
 	__s64 difference = (__s64)(one - other), sign = difference >> 63;
@@ -115,9 +99,9 @@ static __always_inline __u64 cache_greater(__u64 one, __u64 other)
 }
 
 /*
- * Return the slot that the place's key is to have: an empty one, or else the one with the oldest stamp, before or after
- * now by less than 2^31 jiffies. But where CACHE_MATCHES have its tag, the older of those, so that no more need be
- * looked at.
+ * Return the slot for the key of the place: an empty one, else the one with the oldest stamp. Stamps are less than 2^31
+ * jiffies before or after now. If CACHE_MATCHES slots have its tag already, return the older of those, so that a lookup
+ * never has more of them to compare.
  */
 static __always_inline __u32 cache_victim(struct cache_place *place, __u64 now)
 {
@@ -141,13 +125,13 @@ static __always_inline __u32 cache_victim(struct cache_place *place, __u64 now)
 
 static __always_inline void cache_stamp(struct cache_head *head, __u32 way, __u64 stamp)
 {
-	volatile __u32 *known = &head->stamps[way & (CNF_WAYS - 1)];
+	__u32 *known = &head->stamps[way & (CNF_WAYS - 1)];
 
-	if (*known != (__u32)stamp)
-		*known = stamp;
+	if (READ_ONCE(*known) != (__u32)stamp)
+		WRITE_ONCE(*known, (__u32)stamp);
 }
 
-/* Take the bucket, if nobody has changed it since the place was looked for. */
+/* Claim the set if nobody has changed it since the lookup. */
 static __always_inline int cache_claim(struct cache_place *place)
 {
 	__u64 sequence = place->sequence;
@@ -156,7 +140,7 @@ static __always_inline int cache_claim(struct cache_place *place)
 	       __sync_val_compare_and_swap(&place->head->sequence, sequence, sequence + 1) == sequence;
 }
 
-/* Give the CPU that has claimed the bucket the time to release it: some hundred nanoseconds. */
+/* Give the CPU that has claimed the set the time to release it: some hundred nanoseconds. */
 static __always_inline void cache_wait(struct cache_place *place)
 {
 #pragma unroll
@@ -165,18 +149,18 @@ static __always_inline void cache_wait(struct cache_place *place)
 			break;
 }
 
-/* Have the claimed bucket's slot found by nobody, or by the place's tag. */
+/* Set the slot's tag; 0 hides the slot from lookups. The set must be claimed. */
 static __always_inline void cache_tag(struct cache_place *place, __u64 tag)
 {
-	volatile __u64 *tags = &place->head->tags;
 	__u32 shift = place->way * 8;
 
-	*tags = (*tags & ~(0xffULL << shift)) | tag << shift;
+	WRITE_ONCE(place->head->tags, (READ_ONCE(place->head->tags) & ~(0xffULL << shift)) | tag << shift);
 }
 
 static __always_inline void cache_release(struct cache_place *place)
 {
-	__sync_fetch_and_add(&place->head->sequence, 1); /* atomic to be ordered behind all that was written */
+	__sync_fetch_and_add(&place->head->sequence,
+			     1); /* atomic, so that it is ordered behind all writes to the set */
 }
 
 #endif

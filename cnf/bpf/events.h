@@ -67,7 +67,7 @@ static __always_inline void event_first_drop(enum cnf_table table, void *addr, _
 /* Tell that a packet has seen the rule set `generation`, unless one has before: `announced` is the latest told of. */
 static __always_inline void event_generation(__u64 generation, __u64 *announced)
 {
-	__u64 before = *(volatile __u64 *)announced;
+	__u64 before = READ_ONCE(*announced);
 	struct event *event;
 
 	/* Not merely another one: a CPU that was held up here may have an older one than has been told of. */

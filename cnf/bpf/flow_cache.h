@@ -1,40 +1,38 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * A flow table in a cache of the program's own: see cache.h. Nobody deletes flows. One that has expired starts anew
- * when its next packet comes, or makes room for another; both are counted, and so are those that make room earlier.
+ * A flow table in a cache of the program's own: see cache.h. Nobody deletes flows. A flow that has expired begins anew
+ * with its next packet, or makes room for another. A flow that makes room earlier is evicted. Both are counted.
  *
- * A packet that finds its flow just while another CPU gives the slot away is counted in the flow that comes: sums stay
+ * A packet that finds its flow while another CPU gives the slot away counts in the flow that takes the slot: sums stay
  * exact.
  */
 #ifndef CNF_FLOW_CACHE_H
 #define CNF_FLOW_CACHE_H
 
-#include "cache.h"
+#include "cache_find.h"
 
 #define FLOW_ENDED 0x05 /* FIN or RST */
-#define FLOW_BUCKETS CACHE_BUCKETS(CNF_MAX_ENTRIES)
-#define FLOW4_WORDS (sizeof(struct flow4_key) / sizeof(__u64))
-#define FLOW6_WORDS (sizeof(struct flow6_key) / sizeof(__u64))
+#define FLOW_SETS CACHE_SETS(CNF_MAX_ENTRIES)
 
-struct flow4_bucket {
+struct flow4_set {
 	struct cache_head head;
 	struct flow4_slot slots[CNF_WAYS];
 };
 
-struct flow6_bucket {
+struct flow6_set {
 	struct cache_head head;
 	struct flow6_slot slots[CNF_WAYS];
 };
 
 BPF_ARRAY(flow_settings, struct flow_settings, 1);
-BPF_F_TABLE("array", __u32, struct flow4_bucket, flows4, FLOW_BUCKETS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct flow4_set, flows4, FLOW_SETS, BPF_F_MMAPABLE);
 #if CNF_IPV6
-BPF_F_TABLE("array", __u32, struct flow6_bucket, flows6, FLOW_BUCKETS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct flow6_set, flows6, FLOW_SETS, BPF_F_MMAPABLE);
 #endif
 #if CNF_LIMITER
-BPF_F_TABLE("array", __u32, struct flow_drops, flow_drops4, FLOW_BUCKETS *CNF_WAYS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct flow_drops, flow_drops4, FLOW_SETS *CNF_WAYS, BPF_F_MMAPABLE);
 #if CNF_IPV6
-BPF_F_TABLE("array", __u32, struct flow_drops, flow_drops6, FLOW_BUCKETS *CNF_WAYS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", __u32, struct flow_drops, flow_drops6, FLOW_SETS *CNF_WAYS, BPF_F_MMAPABLE);
 #endif
 #endif
 
@@ -43,78 +41,35 @@ struct flow_place {
 };
 
 /* `table` is a constant wherever these are called, so that one branch remains of each. */
-static __always_inline struct cache_head *flow_bucket(enum cnf_table table, __u32 bucket)
+static __always_inline struct cache_head *flow_set(enum cnf_table table, __u32 set)
 {
 #if CNF_IPV6
 	if (table == CNF_TABLE_IPV6)
-		return (void *)flows6.lookup(&bucket);
+		return (void *)flows6.lookup(&set);
 #endif
-	return (void *)flows4.lookup(&bucket);
-}
-
-/* A slot begins like a flow_value. */
-static __always_inline struct flow_value *flow_slot(enum cnf_table table, struct cache_place *place, __u32 way)
-{
-	way &= CNF_WAYS - 1; /* as the verifier wants to see it */
-	if (table == CNF_TABLE_IPV6)
-		return (void *)&((struct flow6_bucket *)place->head)->slots[way];
-	return (void *)&((struct flow4_bucket *)place->head)->slots[way];
-}
-
-static __always_inline volatile __u64 *flow_key(enum cnf_table table, struct flow_value *flow)
-{
-	return table == CNF_TABLE_IPV6 ? (void *)&((struct flow6_slot *)flow)->key
-				       : (void *)&((struct flow4_slot *)flow)->key;
-}
-
-static __always_inline int flow_words(enum cnf_table table)
-{
-	return table == CNF_TABLE_IPV6 ? FLOW6_WORDS : FLOW4_WORDS;
-}
-
-static __always_inline int flow_has(enum cnf_table table, struct cache_place *place, __u32 way, void *key)
-{
-	volatile __u64 *known = flow_key(table, flow_slot(table, place, way));
-	__u64 difference = 0;
-
-#pragma clang loop unroll(full)
-	for (int index = 0; index < flow_words(table); index++)
-		difference |= known[index] ^ cache_word(key, index);
-	WITHOUT_BRANCH(difference);
-	return !difference;
-}
-
-/* Look in the place's bucket. */
-static __always_inline void flow_look(enum cnf_table table, void *key, struct cache_place *place)
-{
-	__u64 matches;
-
-	place->sequence = READ_ONCE(place->head->sequence);
-	matches = cache_matches(READ_ONCE(place->head->tags), place->tag);
-	place->way = cache_way(matches);
-	place->found = matches && flow_has(table, place, place->way, key);
-	matches &= matches - 1;
-	if (!place->found && matches) {
-		place->way = cache_way(matches);
-		place->found = flow_has(table, place, place->way, key);
-	}
-	place->found += unknown_zero(place->sequence);
+	return (void *)flows4.lookup(&set);
 }
 
 static __always_inline void flow_find(enum cnf_table table, void *key, struct flow_place *place)
 {
-	cache_place(&place->cache, cache_hash(key, flow_words(table)), FLOW_BUCKETS);
-	place->cache.head = flow_bucket(table, place->cache.bucket);
+	cache_place(&place->cache, cache_hash(key, cache_shape(table).words), FLOW_SETS);
+	place->cache.head = flow_set(table, place->cache.set);
 	place->cache.found = 0;
-	if (place->cache.head) /* always: the bucket is below the array's size */
-		flow_look(table, key, &place->cache);
+	if (place->cache.head) /* always: the set is below the array's size */
+		cache_look(table, key, &place->cache);
 }
 
-/* Return whether the flow has been idle or ended for so long that it is over. */
-static __always_inline int flow_over(struct flow_value *flow, __u64 now)
+/* Return the flow in a slot of the place's set; a slot begins like a flow_value. */
+static __always_inline struct flow_value *flow_at(enum cnf_table table, struct cache_place *place)
+{
+	return cache_slot(table, place, place->way);
+}
+
+/* Return whether the flow has expired: it has been idle, or has ended, for as long as the settings say. */
+static __always_inline int flow_expired(struct flow_value *flow, __u64 now)
 {
 	/* Signed: another CPU may have written a later jiffy than this one read. */
-	__s64 age = now - *(volatile __u64 *)&flow->last_seen;
+	__s64 age = now - READ_ONCE(flow->last_seen);
 	struct flow_settings *settings;
 	__u32 zero = 0;
 
@@ -140,26 +95,27 @@ static __always_inline struct flow_drops *flow_drops(enum cnf_table table, __u32
 #endif
 }
 
-/* Begin the event of a flow that makes room, with its key, before that is written over. */
-static __always_inline struct event *flow_note(enum cnf_table table, volatile __u64 *words, __u64 now)
+/* Begin the event of a flow that is evicted, with its key, before another key is written over it. */
+static __always_inline struct event *eviction_begin(enum cnf_table table, struct flow_value *flow, __u64 now)
 {
 #if CNF_EVICTED_RECORDS
 	struct event *event = event_begin(CNF_EVENT_FLOW_EVICTED, table, now);
+	__u64 *words = cache_key(table, flow);
 
 	if (!event)
 		return NULL;
 #pragma clang loop unroll(full)
-	for (int index = 0; index < flow_words(table); index++)
-		event->key[index] = words[index];
+	for (int index = 0; index < cache_shape(table).words; index++)
+		event->key[index] = READ_ONCE(words[index]);
 	return event;
 #else
 	return NULL;
 #endif
 }
 
-/* Tell what a flow that makes room has counted in the end. */
-static __always_inline void flow_tell(struct event *event, struct flow_value *flow, struct flow_drops *drops,
-				      __u64 packets, __u64 bytes)
+/* Complete the event with what the flow has counted, and send it. */
+static __always_inline void eviction_send(struct event *event, struct flow_value *flow, struct flow_drops *drops,
+					  __u64 packets, __u64 bytes)
 {
 #if CNF_EVICTED_RECORDS
 	if (!event)
@@ -177,37 +133,33 @@ static __always_inline void flow_tell(struct event *event, struct flow_value *fl
 #endif
 }
 
-/* Give a slot of the claimed bucket to the key's flow, whose first packet this is; book what was in it. */
+/* Give a slot of the claimed set to the key's flow, whose first packet this is; count the flow that was in it. */
 static __always_inline void flow_begin(enum cnf_table table, void *key, struct cache_place *cache, __u64 bytes,
 				       __u8 tcp_flags, __u64 now)
 {
 	struct flow_value *flow;
-	volatile __u64 *words;
 	__u64 packets, before;
 	struct flow_drops *drops = NULL;
 	struct event *event = NULL;
-	int over;
+	int expired;
 
 	if (!cache->found)
 		cache->way = cache_victim(cache, now);
-	flow = flow_slot(table, cache, cache->way);
-	over = flow_over(flow, now);
-	words = flow_key(table, flow);
-	if (!over && READ_ONCE(flow->packets))
-		event = flow_note(table, words, now);
-	cache_tag(cache, 0); /* nobody finds it while the key is written */
-#pragma clang loop unroll(full)
-	for (int index = 0; index < flow_words(table); index++)
-		words[index] = cache_word(key, index);
+	flow = flow_at(table, cache);
+	expired = flow_expired(flow, now);
+	if (!expired && READ_ONCE(flow->packets))
+		event = eviction_begin(table, flow, now);
+	cache_tag(cache, 0);
+	cache_write_key(table, flow, key);
 	packets = __sync_lock_test_and_set(&flow->packets, 1);
 	before = __sync_lock_test_and_set(&flow->bytes, bytes);
 	if (packets) {
-		count_table(table, over ? CNF_EXPIRED : CNF_EVICTED, packets, before);
-		count_table(table, over ? CNF_EXPIRED_FLOWS : CNF_EVICTED_FLOWS, 1, 0);
+		count_table(table, expired ? CNF_EXPIRED : CNF_EVICTED, packets, before);
+		count_table(table, expired ? CNF_EXPIRED_FLOWS : CNF_EVICTED_FLOWS, 1, 0);
 	}
 	if (flow->tcp_flags & CNF_SLOT_DROPS)
-		drops = flow_drops(table, cache->bucket * CNF_WAYS + cache->way);
-	flow_tell(event, flow, drops, packets, before);
+		drops = flow_drops(table, cache_index(cache));
+	eviction_send(event, flow, drops, packets, before);
 	if (drops)
 		*drops = (struct flow_drops){};
 	flow->first_seen = now;
@@ -225,17 +177,17 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 	__u64 now = bpf_jiffies64();
 
 	if (!cache->head)
-		return; /* never */
+		return; /* does not happen */
 #pragma unroll
 	for (int tries = 0; tries < CACHE_TRIES; tries++) {
 		struct flow_value *flow;
 
 		if (tries) {
 			cache_wait(cache);
-			flow_look(table, key, cache);
+			cache_look(table, key, cache);
 		}
-		flow = flow_slot(table, cache, cache->way);
-		if (cache->found && !flow_over(flow, now)) {
+		flow = flow_at(table, cache);
+		if (cache->found && !flow_expired(flow, now)) {
 			flow_add(flow, bytes, tcp_flags, now);
 			cache_stamp(cache->head, cache->way, now);
 			return;
@@ -245,7 +197,7 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 	}
 	count_table(table, CNF_INSERT_BUSY, 1, bytes);
 	return;
-claimed: /* once, however many tries: it is long */
+claimed: /* one copy for all tries: it is long */
 	flow_begin(table, key, cache, bytes, tcp_flags, now);
 	cache_release(cache);
 }
@@ -258,10 +210,10 @@ static __always_inline void account_drop(enum cnf_table table, void *key, struct
 
 	if (!place->cache.head || !place->cache.found)
 		return;
-	flow = flow_slot(table, &place->cache, place->cache.way);
-	drops = flow_drops(table, place->cache.bucket * CNF_WAYS + place->cache.way);
+	flow = flow_at(table, &place->cache);
+	drops = flow_drops(table, cache_index(&place->cache));
 	if (!drops)
-		return; /* never */
+		return; /* does not happen */
 	if (!(flow->tcp_flags & CNF_SLOT_DROPS))
 		__sync_fetch_and_or(&flow->tcp_flags, (__u64)CNF_SLOT_DROPS);
 	__sync_fetch_and_add(&drops->packets, 1);

@@ -131,8 +131,8 @@ static __always_inline __u64 generation_now(void)
 
 	if (!generation || !latest || !announced)
 		return 0; /* never */
-	event_generation(*(volatile __u64 *)latest, announced);
-	return *(volatile __u64 *)generation;
+	event_generation(READ_ONCE(*latest), announced);
+	return READ_ONCE(*generation);
 }
 
 /*
@@ -162,7 +162,7 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 	for (int turn = 0; turn < 2; turn++) {
 		source_find(table, key, &place);
 		source = source_found(table, &place);
-		known = source ? *(volatile __u64 *)&source->decision : 0;
+		known = source ? READ_ONCE(source->decision) : 0;
 		if (!decision && source && DECISION_GENERATION(known) == (generation & 0xffffffff))
 			decision = known;
 		if (!decision) {

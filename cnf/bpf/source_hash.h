@@ -41,9 +41,9 @@ static __always_inline int source_remember(enum cnf_table table, void *key, stru
 
 	if (source) {
 		if (decision_differs(source->decision, decision))
-			*(volatile __u64 *)&source->bucket.last_used = 0; /* another rule's bucket starts full */
+			WRITE_ONCE(source->bucket.last_used, 0); /* another rule's bucket starts full */
 		if (source->decision != decision)
-			*(volatile __u64 *)&source->decision = decision;
+			WRITE_ONCE(source->decision, decision);
 		return 1;
 	}
 	error = source_insert(table, key, &fresh);

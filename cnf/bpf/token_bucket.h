@@ -4,6 +4,7 @@
 #define CNF_TOKEN_BUCKET_H
 
 #include "abi.h"
+#include "once.h"
 
 #define BUCKET_TRIES 4 /* compare-and-swaps, before a bucket that so many CPUs debit at once is debited blindly */
 
@@ -55,7 +56,7 @@ static __always_inline int bucket_debit(struct limit_source *source, __u64 decis
 			return 0;
 		base = bucket_base(seen, now, most, full);
 		was = __sync_val_compare_and_swap(word, seen, base + cost);
-		if (was == seen || decision_differs(*(volatile __u64 *)&source->decision, decision))
+		if (was == seen || decision_differs(READ_ONCE(source->decision), decision))
 			return 1;
 		seen = was; /* as another CPU has left it: in use */
 		full = 0;
@@ -79,9 +80,9 @@ static __always_inline int bucket_admit(struct limit_source *source, __u64 decis
 	__u64 byte_most = bucket_most(rule, rule->byte_rate, rule->byte_burst);
 	/* The words before the time of their last use, which is written before a word is: so a word that is seen
 	 * debited is never taken for unused. */
-	__u64 packet_seen = *(volatile __u64 *)&bucket->packet_time;
-	__u64 byte_seen = *(volatile __u64 *)&bucket->byte_time;
-	__u64 last_used = *(volatile __u64 *)&bucket->last_used;
+	__u64 packet_seen = READ_ONCE(bucket->packet_time);
+	__u64 byte_seen = READ_ONCE(bucket->byte_time);
+	__u64 last_used = READ_ONCE(bucket->last_used);
 	/* Signed: another CPU may have written a later jiffy than this one read. */
 	int full = (__s64)(jiffies - last_used) > (__s64)rule->full_after;
 
@@ -92,7 +93,7 @@ static __always_inline int bucket_admit(struct limit_source *source, __u64 decis
 	if (byte_cost && !bucket_holds(byte_seen, byte_now, byte_cost, rule->byte_burst, byte_most, full))
 		return 0;
 	if (last_used != jiffies)
-		*(volatile __u64 *)&bucket->last_used = jiffies;
+		WRITE_ONCE(bucket->last_used, jiffies);
 	if (packet_cost && !bucket_debit(source, decision, &bucket->packet_time, packet_seen, packet_now, packet_cost,
 					 rule->packet_burst, packet_most, full))
 		return 0;

@@ -1,6 +1,6 @@
 """The program's own caches, read through their memory: no system call an entry, and nothing is written but old stamps.
 
-A cache is an array of BPF_F_MMAPABLE: buckets of a head and WAYS slots, see ``cnf/bpf/cache.h``. It is mapped and
+A cache is an array of BPF_F_MMAPABLE: sets of a head and WAYS slots, see ``cnf/bpf/cache.h``. It is mapped and
 copied piece by piece, so that a reader's memory does not grow with the table.
 
 A stamp is the lower half of jiffies, so that one of 2^31 ago would look like one of the future: ``Cache.age()``.
@@ -28,19 +28,19 @@ Places = npt.NDArray[np.intp]
 WINDOW: Final = 1 << 13
 """Elements that are mapped at a time: a whole number of pages, whatever their size and the pages'."""
 BLOCK: Final = 1 << 9
-"""Buckets that are copied at a time: they stay in the processor's cache until they have been worked on."""
+"""Sets that are copied at a time: they stay in the processor's cache until they have been worked on."""
 TRIES: Final = 4
-"""Times that a bucket is copied again which changes meanwhile; then its slots are left for the next drain."""
+"""Times that a set is copied again which changes meanwhile; then its slots are left for the next drain."""
 
 STALE: Final = 1 << 30
-"""Ticks that a stamp may be old, or ahead: no bucket takes longer to fill (MAX_BURST_NS of limits/token_bucket.py)."""
+"""Ticks that a stamp may be old, or ahead: no token bucket takes longer to fill (MAX_BURST_NS of token_bucket.py)."""
 AGE_EVERY: Final = 1 << 28
 """Ticks from one look for old stamps to the next: often enough that none is 2^31 old before it is found."""
 
 _STAMPS: Final = 4
-"""Index of the first stamp among the 32-bit words of a bucket."""
+"""Index of the first stamp among the 32-bit words of a set."""
 _SEQUENCE: Final = 1
-"""Index of the sequence among the words of a bucket."""
+"""Index of the sequence among the words of a set."""
 _HEAD: Final = CACHE_HEAD.itemsize // 8
 """Index of its first slot's."""
 _HALF: Final = (1 << 32) - 1
@@ -99,11 +99,11 @@ class Block(NamedTuple):
 class Cache:
     """A cache's slots; the first word of an empty one is 0."""
 
-    def __init__(self, buckets: Memory) -> None:
-        """Take the array of buckets, whose dtype has the fields ``head`` and ``slots``."""
-        self._buckets = buckets
-        self._slot = buckets.value["slots"].base
-        self.size = buckets.size * WAYS
+    def __init__(self, sets: Memory) -> None:
+        """Take the array of sets, whose dtype has the fields ``head`` and ``slots``."""
+        self._sets = sets
+        self._slot = sets.value["slots"].base
+        self.size = sets.size * WAYS
         self._aged = 0
         self._staging = np.empty((BLOCK * WAYS, self._slot.itemsize // 8), np.uint64)
 
@@ -116,15 +116,15 @@ class Cache:
             MapError: the kernel refused to map it.
 
         """
-        for first in range(0, self._buckets.size, WINDOW):
-            window = self._buckets.window(first, min(WINDOW, self._buckets.size - first))
+        for first in range(0, self._sets.size, WINDOW):
+            window = self._sets.window(first, min(WINDOW, self._sets.size - first))
             touched = np.flatnonzero(window[:, _SEQUENCE])  # in all others there has never been anything
             for start in range(0, len(touched), BLOCK):
-                buckets = touched[start : start + BLOCK]
-                slots = self._staging[: len(buckets) * WAYS]
-                used = _copy(slots, window, buckets) & (slots[:, 0] != 0)
+                sets = touched[start : start + BLOCK]
+                slots = self._staging[: len(sets) * WAYS]
+                used = _copy(slots, window, sets) & (slots[:, 0] != 0)
                 if used.any():
-                    places = (first + buckets)[:, np.newaxis] * WAYS + np.arange(WAYS)
+                    places = (first + sets)[:, np.newaxis] * WAYS + np.arange(WAYS)
                     yield Block(places.ravel(), slots).where(used)
 
     def age(self, now: int, last_used: Callable[[Block], npt.NDArray[np.uint64]]) -> None:
@@ -140,11 +140,11 @@ class Cache:
         if now - self._aged < AGE_EVERY:
             return
         for block in self.blocks():
-            bucket, way = np.divmod(block.places, WAYS)
-            first = int(bucket[0]) // WINDOW * WINDOW
-            count = min(WINDOW, self._buckets.size - first)
-            window = self._buckets.window(first, count, mmap.PROT_READ | mmap.PROT_WRITE).view(np.uint32)
-            place = (bucket - first, _STAMPS + way)
+            number, way = np.divmod(block.places, WAYS)
+            first = int(number[0]) // WINDOW * WINDOW
+            count = min(WINDOW, self._sets.size - first)
+            window = self._sets.window(first, count, mmap.PROT_READ | mmap.PROT_WRITE).view(np.uint32)
+            place = (number - first, _STAMPS + way)
             seen = last_used(block)
             age = np.where(seen, np.uint64(now) - np.minimum(seen, np.uint64(now)), _signed(now, window[place]))
             stale = age > STALE
@@ -158,13 +158,13 @@ class Cache:
             MapError: the kernel refused to map it.
 
         """
-        bucket = bucket_of(key, secrets, self._buckets.size)
-        first = bucket // WINDOW * WINDOW
-        window = self._buckets.window(first, min(WINDOW, self._buckets.size - first))
+        number = set_of(key, secrets, self._sets.size)
+        first = number // WINDOW * WINDOW
+        window = self._sets.window(first, min(WINDOW, self._sets.size - first))
         slots = np.empty((WAYS, self._slot.itemsize // 8), np.uint64)
-        used = _copy(slots, window, np.array([bucket - first])) & (slots[:, 0] != 0)
+        used = _copy(slots, window, np.array([number - first])) & (slots[:, 0] != 0)
         same = [slot["key"].tobytes() == key.tobytes() for slot in self.records(slots)]
-        place = bucket * WAYS
+        place = number * WAYS
         found = Block(np.arange(place, place + WAYS), slots).where(used & same)
         return found if len(found.places) else None
 
@@ -198,15 +198,15 @@ class FlowSettings:
         self._array.write(0, np.array((idle, ended), FLOW_SETTINGS))
 
 
-def bucket_of(key: Records, secrets: Words, buckets: int) -> int:
-    """Return the bucket of ``key``, shape (), as ``cache_hash()`` and ``cache_place()`` of cache.h work it out."""
+def set_of(key: Records, secrets: Words, sets: int) -> int:
+    """Return the set of ``key``, shape (), as ``cache_hash()`` and ``cache_place()`` of cache.h work it out."""
     numbers: list[int] = secrets.tolist()
     total = 0
     for index, word in enumerate(np.frombuffer(key.tobytes(), np.uint64).tolist()):
         total += (numbers[2 * index] + (word & _HALF)) * (numbers[2 * index + 1] + (word >> 32))
     total &= _WHOLE
     mixed = (total ^ total >> 32) * (numbers[-1] | 1) & _WHOLE
-    return (mixed >> 32) * buckets >> 32
+    return (mixed >> 32) * sets >> 32
 
 
 def _signed(now: int, stamps: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
@@ -215,22 +215,22 @@ def _signed(now: int, stamps: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
     return np.maximum(age, 0).astype(np.uint64)
 
 
-def _copy(slots: Words, window: Words, buckets: Places) -> npt.NDArray[np.bool_]:
-    """Copy the slots of ``buckets``, again where one changes meanwhile; return which have been got whole."""
-    first, end = int(buckets[0]), int(buckets[-1]) + 1
-    which = slice(first, end) if end - first == len(buckets) else buckets  # a slice is copied faster
-    copies = slots.reshape(len(buckets), -1)
-    before = window[buckets, _SEQUENCE]
+def _copy(slots: Words, window: Words, sets: Places) -> npt.NDArray[np.bool_]:
+    """Copy the slots of ``sets``, again where one changes meanwhile; return which have been got whole."""
+    first, end = int(sets[0]), int(sets[-1]) + 1
+    which = slice(first, end) if end - first == len(sets) else sets  # a slice is copied faster
+    copies = slots.reshape(len(sets), -1)
+    before = window[sets, _SEQUENCE]
     copies[:] = window[which, _HEAD:]
-    moved = np.flatnonzero(_changed(before, window[buckets, _SEQUENCE]))
+    moved = np.flatnonzero(_changed(before, window[sets, _SEQUENCE]))
     for _ in range(TRIES):
         if not len(moved):
             break
-        again = buckets[moved]
+        again = sets[moved]
         before = window[again, _SEQUENCE]
         copies[moved] = window[again, _HEAD:]
         moved = moved[_changed(before, window[again, _SEQUENCE])]
-    steady = np.ones((len(buckets), WAYS), np.bool_)
+    steady = np.ones((len(sets), WAYS), np.bool_)
     steady[moved] = False
     return steady.ravel()
 

@@ -9,17 +9,17 @@ import numpy as np
 
 from cnf.abi import (
     COUNTER,
-    FLOW4_BUCKET,
     FLOW4_KEY,
-    FLOW6_BUCKET,
+    FLOW4_SET,
     FLOW6_KEY,
+    FLOW6_SET,
     FLOW_DROPS,
     FLOW_VALUE,
     INTERFACE,
-    LIMIT4_BUCKET,
     LIMIT4_KEY,
-    LIMIT6_BUCKET,
+    LIMIT4_SET,
     LIMIT6_KEY,
+    LIMIT6_SET,
     LIMIT_OVER,
     LIMIT_SOURCE,
     SLOT_COUNTERS,
@@ -39,15 +39,15 @@ def flow_bytes(blueprint: Blueprint) -> int:
         keys = (FLOW4_KEY, FLOW6_KEY)[:families]
         return blueprint.ring_bytes + sum(_hash_bytes(blueprint.max_entries, key, FLOW_VALUE) for key in keys)
     beside = FLOW_DROPS.itemsize if blueprint.limiter else 0
-    buckets = (FLOW4_BUCKET, FLOW6_BUCKET)[:families]
-    return blueprint.ring_bytes + sum(_cache_bytes(blueprint.max_entries, bucket, beside) for bucket in buckets)
+    sets = (FLOW4_SET, FLOW6_SET)[:families]
+    return blueprint.ring_bytes + sum(_cache_bytes(blueprint.max_entries, each, beside) for each in sets)
 
 
 def source_bytes(blueprint: Blueprint, max_sources: int) -> int:
     """Return the bytes of the limiter's tables of sources."""
     if blueprint.table == "lru_hash":
         return sum(_hash_bytes(max_sources, key, LIMIT_SOURCE) for key in (LIMIT4_KEY, LIMIT6_KEY))
-    return sum(_cache_bytes(max_sources, bucket, LIMIT_OVER.itemsize) for bucket in (LIMIT4_BUCKET, LIMIT6_BUCKET))
+    return sum(_cache_bytes(max_sources, each, LIMIT_OVER.itemsize) for each in (LIMIT4_SET, LIMIT6_SET))
 
 
 def interface_bytes(blueprint: Blueprint) -> int:
@@ -63,6 +63,6 @@ def _hash_bytes(entries: int, key: np.dtype[Any], value: np.dtype[Any]) -> int:
     return entries * (ELEMENT_BYTES + key.itemsize + value.itemsize) + buckets
 
 
-def _cache_bytes(entries: int, bucket: np.dtype[Any], beside: int) -> int:
-    """Return the bytes of CACHE_BUCKETS() of cache.h, and of ``beside`` bytes a slot in an array of its own."""
-    return -(-2 * entries // WAYS) * (bucket.itemsize + WAYS * beside)
+def _cache_bytes(entries: int, set_of_slots: np.dtype[Any], beside: int) -> int:
+    """Return the bytes of CACHE_SETS() of cache.h, and of ``beside`` bytes a slot in an array of its own."""
+    return -(-2 * entries // WAYS) * (set_of_slots.itemsize + WAYS * beside)

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cnf.abi import FLOW4_BUCKET, FLOW6_BUCKET, FLOW_DROPS, SLOT_DROPS, Family
+from cnf.abi import FLOW4_SET, FLOW6_SET, FLOW_DROPS, SLOT_DROPS, Family
 from cnf.arrays import allot
 from cnf.clock import WallClock, in_ticks
 from cnf.config import Flows
@@ -20,7 +20,7 @@ from cnf.flows.expiry import has_expired
 from cnf.flows.matching import Places, set_rates
 from cnf.flows.snapshot import TableDrain, TableState
 
-BUCKETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_BUCKET, "ipv6": FLOW6_BUCKET}
+SETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_SET, "ipv6": FLOW6_SET}
 
 
 class CacheTable:
@@ -34,7 +34,7 @@ class CacheTable:
         """Take a datapath's maps, descriptors by name; the table is made for ``capacity`` flows."""
         self.family = family
         flows, drops = f"flows{family[-1]}", f"flow_drops{family[-1]}"
-        self._cache = Cache(Memory(flows, maps[flows], BUCKETS[family]))
+        self._cache = Cache(Memory(flows, maps[flows], SETS[family]))
         self._drops = Memory(drops, maps[drops], FLOW_DROPS) if drops in maps else None
         self._settings = FlowSettings(maps)
         self._counters = counters

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cnf.abi import SECRETS, Family
 from cnf.arrays import Records
-from cnf.flows.flow_cache import BUCKETS
+from cnf.flows.flow_cache import SETS
 from tests.bpf.changing import FRAMES, Flows
 from tests.bpf.conftest import LOOPBACK
 
@@ -23,7 +23,7 @@ _UDP: Final = 17
 
 def keys_of(family: Family, flows: Flows) -> Records:
     """Return the keys under which the program has flows of ``changing.c``, shape (N,)."""
-    keys = np.zeros(len(flows), BUCKETS[family]["slots"].base["key"])
+    keys = np.zeros(len(flows), SETS[family]["slots"].base["key"])
     source, destination = np.frombuffer(FRAMES[family][_ADDRESSES[family]], "<u4").reshape(2, -1)
     halves = keys.view("<u4").reshape(len(keys), -1)
     words = len(source)
@@ -34,8 +34,8 @@ def keys_of(family: Family, flows: Flows) -> Records:
     return keys
 
 
-def place(keys: Records, secrets: Words, buckets: int) -> tuple[Words, Words]:
-    """Return (bucket, tag) of each key, shapes (N,), in a cache of so many buckets; ``secrets`` are SECRETS words."""
+def place(keys: Records, secrets: Words, sets: int) -> tuple[Words, Words]:
+    """Return (set, tag) of each key, shapes (N,), in a cache of so many sets; ``secrets`` are SECRETS words."""
     words = np.ascontiguousarray(keys).view("<u8").reshape(len(keys), -1)
     total = np.zeros(len(keys), np.uint64)
     for index in range(words.shape[1]):
@@ -44,10 +44,10 @@ def place(keys: Records, secrets: Words, buckets: int) -> tuple[Words, Words]:
     total ^= total >> HALF
     total *= secrets[SECRETS - 1] | np.uint64(1)
     tags = total >> np.uint64(20) & np.uint64(0xFF)
-    return (total >> HALF) * np.uint64(buckets) >> HALF, np.maximum(tags, np.uint64(1))
+    return (total >> HALF) * np.uint64(sets) >> HALF, np.maximum(tags, np.uint64(1))
 
 
-def too_many(places: npt.NDArray[np.uint64], buckets: int, ways: int) -> float:
-    """Return the share of keys that have no slot, where each of the buckets has ``ways``."""
-    fill = np.bincount(places.astype(np.int64), minlength=buckets)
+def too_many(places: npt.NDArray[np.uint64], sets: int, ways: int) -> float:
+    """Return the share of keys that have no slot, where each of the sets has ``ways``."""
+    fill = np.bincount(places.astype(np.int64), minlength=sets)
     return float(np.maximum(fill - ways, 0).sum() / len(places))

@@ -8,26 +8,26 @@
 #include "../../cnf/bpf/once.h"
 
 enum test_step {
-	TEST_LOOKED,   /* a bucket's sequence and tags have been read */
+	TEST_LOOKED,   /* the sequence and tags of a set have been read */
 	TEST_CLAIM,    /* it is about to be claimed */
 	TEST_WAIT,     /* it could not be */
 	TEST_TAG,      /* a slot's tag is about to be written */
 	TEST_SWAP,     /* a bucket's word is about to be debited */
 	TEST_ANNOUNCE, /* the generation told of is about to be written */
-	TEST_READ,     /* a bucket of the cache is read while another CPU has it, or to choose a slot */
+	TEST_READ,     /* a set is read while another CPU has it, or to choose a slot */
 	TEST_STEPS,
 };
 
 enum test_what {
 	TEST_NOTHING,
-	TEST_PUT,  /* another CPU has left the cache's bucket as `image` */
-	TEST_SHOW, /* `image` becomes what the cache's bucket is */
+	TEST_PUT,  /* another CPU has left the set as `image` */
+	TEST_SHOW, /* `image` becomes what the set is */
 	TEST_ADD,  /* another CPU has added `value` to the word */
 	TEST_TAKE, /* the source has become another rule's: its decision is `value`, and its bucket full */
 };
 
 #define TEST_PASSES 8
-#define TEST_IMAGE 1024 /* no bucket is larger */
+#define TEST_IMAGE 1024 /* no set is larger */
 
 struct test_act {
 	__u64 what; /* enum test_what */
@@ -50,16 +50,16 @@ static __always_inline struct test_act *test_pass(__u32 step)
 	return test_acts.lookup(&place);
 }
 
-static __always_inline void test_on_bucket(__u32 step, void *bucket, const __u32 size)
+static __always_inline void test_on_set(__u32 step, void *set, const __u32 size)
 {
 	struct test_act *act = test_pass(step);
 
 	if (!act)
 		return;
 	if (act->what == TEST_PUT)
-		bpf_probe_read_kernel(bucket, size, act->image);
+		bpf_probe_read_kernel(set, size, act->image);
 	else if (act->what == TEST_SHOW)
-		bpf_probe_read_kernel(act->image, size, bucket);
+		bpf_probe_read_kernel(act->image, size, set);
 }
 
 static __always_inline void test_on_word(__u32 step, __u64 *word, __u64 *decision)
@@ -82,17 +82,21 @@ static __always_inline void test_on_word(__u32 step, __u64 *word, __u64 *decisio
 #undef READ_ONCE
 #define READ_ONCE(word) (*(volatile typeof(word) *)&(word))
 
-/* In the caches' own files, whose functions all have a `table`: the size of a bucket is a constant. */
-#define TEST_SIZE (table == CNF_TABLE_IPV6 ? sizeof(TEST_BUCKET6) : sizeof(TEST_BUCKET4))
+/* The set's size is a constant wherever these are called: all have a `table`. */
+#define TEST_SIZE (sizeof(struct cache_head) + CNF_WAYS * cache_shape(TEST_TABLE).slot_bytes)
 #define cache_matches(tags, tag)                                                                                       \
 	({                                                                                                             \
 		__u64 test_tags = (tags);                                                                              \
-		test_on_bucket(TEST_LOOKED, place->head, TEST_SIZE);                                                   \
+		test_on_set(TEST_LOOKED, place->head, TEST_SIZE);                                                   \
 		(cache_matches)(test_tags, tag);                                                                       \
 	})
-#define cache_claim(place) (test_on_bucket(TEST_CLAIM, (place)->head, TEST_SIZE), (cache_claim)(place))
-#define cache_wait(place) (test_on_bucket(TEST_WAIT, (place)->head, TEST_SIZE), (cache_wait)(place))
-#define cache_tag(place, tag) (test_on_bucket(TEST_TAG, (place)->head, TEST_SIZE), (cache_tag)(place, tag))
+#define cache_claim(place) (test_on_set(TEST_CLAIM, (place)->head, TEST_SIZE), (cache_claim)(place))
+#define cache_wait(place) (test_on_set(TEST_WAIT, (place)->head, TEST_SIZE), (cache_wait)(place))
+#define cache_tag(place, tag) (test_on_set(TEST_TAG, (place)->head, TEST_SIZE), (cache_tag)(place, tag))
+
+#define TEST_TABLE table
+#include "../../cnf/bpf/cache_find.h"
+#undef TEST_TABLE
 
 #define __sync_val_compare_and_swap(word, old, new)                                                                    \
 	(test_on_word(TEST_ANNOUNCE, word, NULL), __sync_val_compare_and_swap(word, old, new))
@@ -104,12 +108,9 @@ static __always_inline void test_on_word(__u32 step, __u64 *word, __u64 *decisio
 #include "../../cnf/bpf/token_bucket.h"
 #undef __sync_val_compare_and_swap
 
-#define TEST_BUCKET4 struct limit4_bucket
-#define TEST_BUCKET6 struct limit6_bucket
+#define TEST_TABLE source_table(table)
 #include "../../cnf/bpf/source_table.h"
-#undef TEST_BUCKET4
-#undef TEST_BUCKET6
+#undef TEST_TABLE
 
-#define TEST_BUCKET4 struct flow4_bucket
-#define TEST_BUCKET6 struct flow6_bucket
+#define TEST_TABLE table
 #include "../../cnf/bpf/flow.c"

@@ -44,12 +44,12 @@ class Act(NamedTuple):
 
 
 def put(image: Records) -> Act:
-    """Another CPU has left the bucket of the cache as ``image``, shape ()."""
+    """Another CPU has left the set of the cache as ``image``, shape ()."""
     return Act(_PUT, image=image)
 
 
 SHOW: Final = Act(_SHOW)
-"""Nothing, but ``Racing.shown()`` returns the bucket of the cache as it was then."""
+"""Nothing, but ``Racing.shown()`` returns the set of the cache as it was then."""
 
 
 def add(value: int) -> Act:
@@ -103,15 +103,15 @@ class Racing(Clocked):
         """Return how often the step has been come to since ``script()``."""
         return int(self._passes.read(step)[0])
 
-    def shown(self, step: Step, number: int, bucket: np.dtype[Any]) -> Records:
-        """Return the bucket as it was at a step whose act was SHOW: shape () of the dtype ``bucket``."""
-        image = self._acts.read(step * PASSES + number)["image"][0][: bucket.itemsize]
-        record: Records = image.copy().view(bucket)[0]
+    def shown(self, step: Step, number: int, set_dtype: np.dtype[Any]) -> Records:
+        """Return the set as it was at a step whose act was SHOW: shape () of the dtype ``set_dtype``."""
+        image = self._acts.read(step * PASSES + number)["image"][0][: set_dtype.itemsize]
+        record: Records = image.copy().view(set_dtype)[0]
         return record
 
     @staticmethod
     def afterwards(entries: CacheEntries, happens: Callable[[], object]) -> Records:
-        """Return the one bucket that changes when something happens as it is then, and let it not have happened."""
+        """Return the one set that changes when something happens as it is then, and let it not have happened."""
         table = entries.writable()
         before = table.copy()
         happens()

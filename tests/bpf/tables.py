@@ -11,12 +11,12 @@ import numpy as np
 from cnf.abi import DROPS, FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
 from cnf.arrays import Records
 from cnf.datapath import build
-from cnf.datapath.cache import Cache, FlowSettings, Memory, Secrets, bucket_of
-from cnf.flows.flow_cache import BUCKETS
+from cnf.datapath.cache import Cache, FlowSettings, Memory, Secrets, set_of
+from cnf.flows.flow_cache import SETS
 from cnf.flows.flow_hash import KEYS
 from cnf.kernel.maps import FlowMap
 from cnf.limiter.maps import SOURCE_KEYS
-from cnf.limiter.source_cache import BUCKETS as SOURCE_BUCKETS
+from cnf.limiter.source_cache import SETS as SOURCE_SETS
 
 NEVER: Final = 1 << 62
 """Ticks after which no test's flow is over."""
@@ -38,10 +38,10 @@ class HashEntries(FlowMap):
 class CacheEntries:
     """A table in a cache, read as if it were a hash; what slots keep apart is in a map ``aside``, if that is there."""
 
-    def __init__(self, buckets: Memory, aside: Memory | None, fds: Mapping[str, int]) -> None:
+    def __init__(self, sets: Memory, aside: Memory | None, fds: Mapping[str, int]) -> None:
         """Take both, and a datapath's maps, descriptors by name."""
-        self.buckets, self.aside = buckets, aside
-        self.cache = Cache(buckets)
+        self.sets, self.aside = sets, aside
+        self.cache = Cache(sets)
         self._fds = fds
 
     def room(self, max_entries: int) -> int:
@@ -51,12 +51,12 @@ class CacheEntries:
         return slots
 
     def writable(self) -> Records:
-        """Return the buckets, to be written as user space never does but in a test, while nothing counts."""
-        return _mapped(self.buckets, self._fds)
+        """Return the sets, to be written as user space never does but in a test, while nothing counts."""
+        return _mapped(self.sets, self._fds)
 
     def clear(self) -> None:
         """Empty it."""
-        for memory in (self.buckets, self.aside):
+        for memory in (self.sets, self.aside):
             if memory:
                 _mapped(memory, self._fds).view(np.uint8)[:] = 0
 
@@ -68,7 +68,7 @@ class CacheFlows(CacheEntries):
         """Take a datapath's maps, descriptors by name."""
         flows, drops = f"flows{family[-1]}", f"flow_drops{family[-1]}"
         aside = Memory(drops, maps[drops], FLOW_DROPS) if drops in maps else None
-        super().__init__(Memory(flows, maps[flows], BUCKETS[family]), aside, maps)
+        super().__init__(Memory(flows, maps[flows], SETS[family]), aside, maps)
 
     def batches(self) -> Iterator[tuple[Records, Records]]:
         """Yield (keys, values) until the table has been walked; each pair is overwritten by the next."""
@@ -91,7 +91,7 @@ class CacheSlots(CacheEntries):
         """Take a datapath's maps, descriptors by name."""
         sources, over = f"limit_sources{family[-1]}", f"limit_over{family[-1]}"
         super().__init__(
-            Memory(sources, maps[sources], SOURCE_BUCKETS[family]), Memory(over, maps[over], LIMIT_OVER), maps
+            Memory(sources, maps[sources], SOURCE_SETS[family]), Memory(over, maps[over], LIMIT_OVER), maps
         )
 
     def batches(self) -> Iterator[tuple[Records, Records]]:
@@ -109,16 +109,16 @@ class CacheSlots(CacheEntries):
 
     def put(self, key: Records, value: Records) -> None:
         """Have an entry there; a source that has been seen has been debited then, and not been over its limit."""
-        bucket = bucket_of(key, Secrets(self._fds).words(), self.buckets.size)
-        buckets = self.writable()
-        buckets["head"]["sequence"][bucket] += 2
-        slots = buckets["slots"][bucket]
+        number = set_of(key, Secrets(self._fds).words(), self.sets.size)
+        sets = self.writable()
+        sets["head"]["sequence"][number] += 2
+        slots = sets["slots"][number]
         (way, *_) = [way for way, slot in enumerate(slots) if slot["key"] == key or not slot["decision"]]
         for name in ("decision", "bucket", "packets", "bytes", "over_packets"):
             slots[way][name] = value[name]
         slots[way]["bucket"]["last_used"] = value["last_seen"]
         assert self.aside
-        _mapped(self.aside, self._fds)[bucket * WAYS + way]["last"] = value["last_over"]
+        _mapped(self.aside, self._fds)[number * WAYS + way]["last"] = value["last_over"]
         slots[way]["key"] = key
 
 

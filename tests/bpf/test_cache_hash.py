@@ -14,12 +14,12 @@ from tests.bpf.changing import FLOW, Changing, Flows, draw
 from tests.bpf.placement import keys_of, place, too_many
 from tests.bpf.tables import CacheFlows
 
-BUCKETS: Final = 8192
-COUNT: Final = BUCKETS * WAYS * 3 // 4
+SETS: Final = 8192
+COUNT: Final = SETS * WAYS * 3 // 4
 """Three quarters of the slots."""
 DRAWS: Final = 60
 BY_CHANCE: Final = 0.0526
-"""The share of so many keys that have no slot if every key's bucket is chance."""
+"""The share of so many keys that have no slot if every key's set is chance."""
 MEAN, WORST = 0.001, 0.0075
 """By how much regular keys may have more: on the average of all draws of secrets, and with the worst."""
 NUMBERS: Final = np.arange(COUNT)
@@ -49,15 +49,15 @@ for bits in (12, 16):
 
 @pytest.fixture(scope="module")
 def changing() -> Iterator[Changing]:
-    """Load a program with that many buckets."""
-    changing = Changing("cache", BUCKETS * WAYS // 2)
+    """Load a program with that many sets."""
+    changing = Changing("cache", SETS * WAYS // 2)
     yield changing
     changing.close()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_flows_stand_where_the_hash_says(changing: Changing, family: Family) -> None:
-    """With any secrets, each flow is in the bucket, and has the tag, that the same arithmetic gives in numpy."""
+    """With any secrets, each flow is in the set, and has the tag, that the same arithmetic gives in numpy."""
     fd = changing.datapath.loaded.maps["cache_secrets"]
     secrets = Array("cache_secrets", fd, CACHE_SECRETS)
     table = changing.datapath.tables[family]
@@ -68,12 +68,12 @@ def test_flows_stand_where_the_hash_says(changing: Changing, family: Family) -> 
         secrets.write(0, drawn)
         changing.start(regular)
         changing.run(family, 2000)
-        tags = table.buckets.window(0, table.buckets.size)[:, :1].view(np.uint8)
+        tags = table.sets.window(0, table.sets.size)[:, :1].view(np.uint8)
         met = 0
         for block in table.cache.blocks():
             keys = table.cache.records(block.words)["key"]
-            buckets, expected = place(keys, drawn["words"], BUCKETS)
-            assert (buckets == block.places // WAYS).all()
+            sets, expected = place(keys, drawn["words"], SETS)
+            assert (sets == block.places // WAYS).all()
             assert (tags[block.places // WAYS, block.places % WAYS] == expected).all()
             assert np.isin(keys, keys_of(family, regular[:2000])).all()
             met += len(keys)
@@ -83,10 +83,10 @@ def test_flows_stand_where_the_hash_says(changing: Changing, family: Family) -> 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", REGULAR)
 def test_regular_keys_are_spread_as_by_chance(family: Family, name: str) -> None:
-    """At three quarters of the slots, no more flows go without one than if their buckets were chance."""
+    """At three quarters of the slots, no more flows go without one than if their sets were chance."""
     keys = keys_of(family, REGULAR[name])
     assert len(np.unique(keys)) == COUNT
-    shares = [too_many(place(keys, draw(seed), BUCKETS)[0], BUCKETS, WAYS) for seed in range(DRAWS)]
+    shares = [too_many(place(keys, draw(seed), SETS)[0], SETS, WAYS) for seed in range(DRAWS)]
     assert np.mean(shares) < BY_CHANCE + MEAN
     assert max(shares) < BY_CHANCE + WORST
 
@@ -94,5 +94,5 @@ def test_regular_keys_are_spread_as_by_chance(family: Family, name: str) -> None
 def test_chance_leaves_as_many_out() -> None:
     """The share that the others are held against is what chance gives."""
     rng = np.random.default_rng(1)
-    shares = [too_many(rng.integers(BUCKETS, size=COUNT).astype(np.uint64), BUCKETS, WAYS) for _ in range(DRAWS)]
+    shares = [too_many(rng.integers(SETS, size=COUNT).astype(np.uint64), SETS, WAYS) for _ in range(DRAWS)]
     assert np.mean(shares) == pytest.approx(BY_CHANCE, abs=0.0002)

@@ -12,7 +12,7 @@ import pytest
 from cnf.abi import FAMILIES, WAYS, Family
 from cnf.arrays import Records
 from cnf.datapath.cache import TRIES, Block, Cache, Memory, Secrets, Words
-from cnf.flows.flow_cache import BUCKETS
+from cnf.flows.flow_cache import SETS
 from tests.bpf.conftest import only
 from tests.bpf.limited import Clocked
 from tests.bpf.tables import CacheFlows
@@ -22,7 +22,7 @@ pytestmark = [only("cache"), pytest.mark.parametrize("family", FAMILIES)]
 
 Happens = Callable[[int], object]
 EVERY_TIME: Final = TRIES + 1
-"""Copies of a bucket until its reader gives up."""
+"""Copies of a set until its reader gives up."""
 
 
 class Watched(np.ndarray):
@@ -62,10 +62,10 @@ class WatchedMemory(Memory):
 
 
 class Reading:
-    """A cache with flows of one bucket, and of others, and what happens while it is copied."""
+    """A cache with flows of one set, and of others, and what happens while it is copied."""
 
     def __init__(self, clocked: Clocked, family: Family) -> None:
-        """Put eight flows into one bucket, and one each into some others."""
+        """Put eight flows into one set, and one each into some others."""
         self.slots = Slots(clocked, family)
         *self.eight, self.ninth, self.tenth = self.slots.neighbours(WAYS + 2)
         for number in self.eight:
@@ -75,7 +75,7 @@ class Reading:
         for number in self.others:
             self.slots.send(number, 2)
         name = f"flows{family[-1]}"
-        self.memory = WatchedMemory(name, clocked.loaded.maps[name], BUCKETS[family])
+        self.memory = WatchedMemory(name, clocked.loaded.maps[name], SETS[family])
         self.memory.happens, self.memory.copies = (lambda _number: None), []
         self.cache = Cache(self.memory)
         self.secrets = Secrets(clocked.loaded.maps).words()
@@ -138,7 +138,7 @@ def test_a_bucket_that_never_stands_still_is_left_out(reading: Reading) -> None:
 
 
 def test_a_bucket_that_is_claimed_is_copied_once_it_is_released(reading: Reading, clocked: Clocked) -> None:
-    """While another CPU writes to a bucket, nothing in it is believed."""
+    """While another CPU writes to a set, nothing in it is believed."""
     table = clocked.tables[reading.family]
     assert isinstance(table, CacheFlows)
     sequence = table.writable()["head"]["sequence"]
@@ -157,7 +157,7 @@ def test_a_bucket_that_is_claimed_is_copied_once_it_is_released(reading: Reading
 
 
 def test_one_flow_is_found_whole(reading: Reading) -> None:
-    """So is one whose bucket alone is looked at; one that goes meanwhile, or was never there, is not found."""
+    """So is one whose set alone is looked at; one that goes meanwhile, or was never there, is not found."""
     oldest, *_others, youngest = reading.eight
     key = reading.key(oldest)
     found = reading.cache.find(key, reading.secrets)

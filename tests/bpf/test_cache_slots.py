@@ -25,7 +25,7 @@ pytestmark = [only("cache"), pytest.mark.parametrize("family", FAMILIES)]
 
 IDLE, ENDED = 100, 10
 """Ticks."""
-BUCKETS: Final = 2 * FLOWS // WAYS
+SETS: Final = 2 * FLOWS // WAYS
 NOTHING: Final = Count()
 NONE_IS_OVER: Final = Flows(idle_timeout=1e6, ended_timeout=1e6)
 
@@ -69,26 +69,26 @@ class Slots:
         return self._clocked.table_counters.read(self._family)
 
     def neighbours(self, count: int, *, same_tag: bool = False) -> list[int]:
-        """Return so many flows that share a bucket, and a tag if ``same_tag``, or else have tags of their own."""
-        buckets, tags = self._places(1 << 20)
-        found = np.flatnonzero(buckets == buckets[0])
+        """Return so many flows that share a set, and a tag if ``same_tag``, or else have tags of their own."""
+        sets, tags = self._places(1 << 20)
+        found = np.flatnonzero(sets == sets[0])
         of_tag, first, flows_each = np.unique(tags[found], return_index=True, return_counts=True)
         found = found[tags[found] == of_tag[flows_each.argmax()]] if same_tag else found[first]
         assert len(found) >= count
         return [int(number) for number in found[:count]]
 
     def others(self, count: int) -> list[int]:
-        """Return so many flows of buckets of their own, and not of the neighbours'."""
-        buckets, _tags = self._places(1 << 10)
-        _of_bucket, first = np.unique(buckets, return_index=True)
-        return [int(number) for number in first if buckets[number] != buckets[0]][:count]
+        """Return so many flows of sets of their own, and not of the neighbours'."""
+        sets, _tags = self._places(1 << 10)
+        _of_set, first = np.unique(sets, return_index=True)
+        return [int(number) for number in first if sets[number] != sets[0]][:count]
 
     def _places(self, flows: int) -> tuple[Words, Words]:
-        """Return bucket and tag of the flows from 0 on."""
+        """Return set and tag of the flows from 0 on."""
         secrets = Secrets(self._clocked.loaded.maps).words()
         numbers = numbered(np.arange(flows))
         numbers["src_port"], numbers["dst_port"] = 40000, 53
-        return place(keys_of(self._family, numbers), secrets, BUCKETS)
+        return place(keys_of(self._family, numbers), secrets, SETS)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_clock_that_is_behind_knows_the_oldest(slots: Slots) -> None:
 
 @pytest.mark.parametrize(("ticks", "over"), [(1, False), (IDLE, False), (IDLE + 1, True)])
 def test_longest_unused_makes_room(slots: Slots, ticks: int, *, over: bool) -> None:
-    """The ninth flow of a bucket takes the place of the one whose last packet is oldest, as evicted or as expired."""
+    """The ninth flow of a set takes the place of the one whose last packet is oldest, as evicted or as expired."""
     *eight, ninth = slots.neighbours(WAYS + 1)
     for packets, number in enumerate(eight, start=2):
         slots.send(number, packets)
@@ -183,7 +183,7 @@ def test_third_flow_of_a_tag_takes_the_place_of_another(slots: Slots) -> None:
 
 
 def test_bucket_that_is_claimed_costs_a_flow_its_count(slots: Slots, clocked: Clocked, family: Family) -> None:
-    """Where another CPU does not let go of a bucket, a new flow is counted as busy, and those that are there go on."""
+    """Where another CPU does not let go of a set, a new flow is counted as busy, and those that are there go on."""
     table = clocked.tables[family]
     assert isinstance(table, CacheFlows)
     known, new = slots.neighbours(2)

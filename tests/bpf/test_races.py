@@ -14,10 +14,10 @@ from cnf.abi import FAMILIES, FLOW_DROPS, LIMIT_OVER, WAYS, Family
 from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.datapath.cache import Secrets
-from cnf.flows.flow_cache import BUCKETS
+from cnf.flows.flow_cache import SETS
 from cnf.kernel.maps import Array
 from cnf.kernel.ring import Ring
-from cnf.limiter.source_cache import BUCKETS as SOURCE_BUCKETS
+from cnf.limiter.source_cache import SETS as SOURCE_SETS
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import XDP_DROP
 from tests.bpf.placement import place
@@ -53,7 +53,7 @@ def racing(loaded: Racing) -> Racing:
 
 
 class Flows(Slots):
-    """Flows that meet in one bucket."""
+    """Flows that meet in one set."""
 
     def __init__(self, racing: Racing, family: Family) -> None:
         """Begin with an empty table."""
@@ -61,11 +61,11 @@ class Flows(Slots):
         table = racing.tables[family]
         assert isinstance(table, CacheFlows)
         self.table = table
-        self.bucket = BUCKETS[family]
+        self.set_dtype = SETS[family]
         self._racing = racing
 
     def after(self, number: int, packets: int = 1) -> Records:
-        """Return the bucket as another CPU leaves it that has had packets of a flow."""
+        """Return the set as another CPU leaves it that has had packets of a flow."""
         return self._racing.afterwards(self.table, lambda: self.send(number, packets))
 
     def drops(self) -> Records:
@@ -81,14 +81,14 @@ def flows(racing: Racing, family: Family) -> Flows:
 
 
 class Sources:
-    """Sources that meet in one bucket; the flows of their packets are there already."""
+    """Sources that meet in one set; the flows of their packets are there already."""
 
     def __init__(self, racing: Racing, family: Family) -> None:
         """Find them."""
         table = racing.sources_by_family[family]
         assert isinstance(table, CacheSlots)
         self.table = table
-        self.bucket = SOURCE_BUCKETS[family]
+        self.set_dtype = SOURCE_SETS[family]
         self._racing, self.family = racing, family
         self._slots = Slots(racing, family)
         self.size = self._slots.size
@@ -104,7 +104,7 @@ class Sources:
         return [self._slots.send(number) for _ in range(packets)]
 
     def after(self, number: int, packets: int = 1) -> Records:
-        """Return the bucket as another CPU leaves it that has had packets of a source."""
+        """Return the set as another CPU leaves it that has had packets of a source."""
         return self._racing.afterwards(self.table, lambda: self.send(number, packets))
 
     @property
@@ -123,7 +123,7 @@ class Sources:
         return int(value["bucket"][name])
 
     def _meeting(self) -> tuple[list[int], list[int]]:
-        """Return sources of one bucket, nine that each have a tag of their own, and two of the same tag."""
+        """Return sources of one set, nine that each have a tag of their own, and two of the same tag."""
         self._slots.send(0)
         (block,) = self.table.cache.blocks()
         keys = np.repeat(self.table.cache.records(block.words)["key"], 1 << 17)
@@ -131,8 +131,8 @@ class Sources:
         end = int(keys.dtype.fields["addr"][1]) + keys.dtype["addr"].itemsize
         octets = keys.view(np.uint8).reshape(len(keys), -1)
         octets[:, end - 4 : end] = np.arange(1, 1 + len(keys), dtype=">u4").view(np.uint8).reshape(len(keys), -1)
-        buckets, tags = place(keys, Secrets(self._racing.loaded.maps).words(), self.table.buckets.size)
-        found = np.flatnonzero(buckets == buckets[0])
+        sets, tags = place(keys, Secrets(self._racing.loaded.maps).words(), self.table.sets.size)
+        found = np.flatnonzero(sets == sets[0])
         of_tag, first, count = np.unique(tags[found], return_index=True, return_counts=True)
         of_one_tag = found[tags[found] == of_tag[count.argmax()]]
         return (1 + found[first][: WAYS + 1]).tolist(), (1 + of_one_tag[:2]).tolist()
@@ -144,8 +144,8 @@ def sources(racing: Racing, family: Family) -> Sources:
     return Sources(racing, family)
 
 
-def test_a_bucket_that_has_changed_is_looked_at_again(racing: Racing, flows: Flows) -> None:
-    """A new flow whose bucket another CPU has changed since it was looked at has its slot all the same."""
+def test_a_set_that_has_changed_is_looked_at_again(racing: Racing, flows: Flows) -> None:
+    """A new flow whose set another CPU has changed since it was looked at has its slot all the same."""
     mine, others = flows.neighbours(2)
     racing.script({(Step.CLAIM, 0): put(flows.after(others))})
     flows.send(mine)
@@ -161,8 +161,8 @@ def test_a_flow_that_another_cpu_makes_is_not_made_twice(racing: Racing, flows: 
     assert (flows.counted, flows.sums.inserted, flows.sums.errors["busy"]) == ([4], 1, Count())
 
 
-def test_a_claimed_bucket_is_waited_for(racing: Racing, flows: Flows) -> None:
-    """A new flow that finds its bucket claimed has it once the other CPU has released it."""
+def test_a_claimed_set_is_waited_for(racing: Racing, flows: Flows) -> None:
+    """A new flow that finds its set claimed has it once the other CPU has released it."""
     mine, others = flows.neighbours(2)
     flows.send(others)
     sequences = flows.table.writable()["head"]["sequence"]
@@ -175,8 +175,8 @@ def test_a_claimed_bucket_is_waited_for(racing: Racing, flows: Flows) -> None:
 
 
 @pytest.mark.parametrize("looks", [1, 8])
-def test_a_claimed_bucket_is_waited_for_as_long_as_it_takes(racing: Racing, flows: Flows, looks: int) -> None:
-    """Eight looks at a bucket are enough for another CPU to release it, and one that is released ends the wait."""
+def test_a_claimed_set_is_waited_for_as_long_as_it_takes(racing: Racing, flows: Flows, looks: int) -> None:
+    """Eight looks at a set are enough for another CPU to release it, and one that is released ends the wait."""
     mine, others = flows.neighbours(2)
     flows.send(others)
     flows.table.writable()["head"]["sequence"] += 1
@@ -214,13 +214,13 @@ def test_nobody_finds_a_slot_while_its_key_is_written(racing: Racing, flows: Flo
         flows.tick(1)
     racing.script({(Step.TAG, number): SHOW for number in range(3)})
     flows.send(ninth)
-    hidden(racing, flows.bucket, ninth)
+    hidden(racing, flows.set_dtype, ninth)
 
 
-def hidden(racing: Racing, bucket: np.dtype[Any], number: int) -> None:
+def hidden(racing: Racing, set_dtype: np.dtype[Any], number: int) -> None:
     """Check the steps of writing a key: a tag leads to the old one, none to what is written, one to the new one."""
     assert racing.passes(Step.TAG) == 2
-    before, between = (racing.shown(Step.TAG, turn, bucket) for turn in range(2))
+    before, between = (racing.shown(Step.TAG, turn, set_dtype) for turn in range(2))
     assert before["head"]["sequence"] == between["head"]["sequence"]
     assert between["head"]["sequence"] % 2 == 1
     (way,) = np.flatnonzero(before["slots"]["key"] != between["slots"]["key"])
@@ -253,8 +253,8 @@ def test_a_flow_inherits_nothing(racing: Racing, flows: Flows) -> None:
     assert Counter(flows.drops()["bytes"].tolist())[3 * flows.size] == WAYS - 1
 
 
-def test_a_source_whose_bucket_has_changed_is_looked_for_again(racing: Racing, sources: Sources) -> None:
-    """A new source whose cache bucket another CPU has changed meanwhile has its slot all the same."""
+def test_a_source_whose_set_has_changed_is_looked_for_again(racing: Racing, sources: Sources) -> None:
+    """A new source whose set another CPU has changed meanwhile has its slot all the same."""
     mine, others, *_ = sources.numbers
     racing.script({(Step.CLAIM, 0): put(sources.after(others, 2))})
     assert sources.send(mine) == [XDP_PASS]
@@ -271,11 +271,11 @@ def test_a_source_that_another_cpu_makes_has_one_bucket(racing: Racing, sources:
     assert racing.passes(Step.CLAIM) == 1
 
 
-def test_a_claimed_bucket_of_sources_is_waited_for(racing: Racing, sources: Sources) -> None:
-    """A new source that finds its bucket of the cache claimed has a slot once the other CPU has released it."""
+def test_a_claimed_set_of_sources_is_waited_for(racing: Racing, sources: Sources) -> None:
+    """A new source that finds its set claimed has a slot once the other CPU has released it."""
     mine, others, *_ = sources.numbers
     sources.send(others)
-    released = sources.table.writable()[bucket_of(sources)].copy()
+    released = sources.table.writable()[set_of(sources)].copy()
     released["head"]["sequence"] += 2
     sources.table.writable()["head"]["sequence"] += 1
     racing.script({(Step.WAIT, 0): put(released)})
@@ -283,8 +283,8 @@ def test_a_claimed_bucket_of_sources_is_waited_for(racing: Racing, sources: Sour
     assert (sources.counted, sources.busy) == ([(1, 0), (1, 0)], 0)
 
 
-def bucket_of(sources: Sources) -> int:
-    """Return the index of the only bucket that is in use."""
+def set_of(sources: Sources) -> int:
+    """Return the index of the only set that is in use."""
     (index,) = np.flatnonzero(sources.table.writable()["head"]["sequence"])
     return int(index)
 
@@ -316,7 +316,7 @@ def test_nobody_finds_a_source_while_its_key_is_written(racing: Racing, sources:
     sources.send(others)
     racing.script({(Step.TAG, number): SHOW for number in range(3)})
     sources.send(mine)
-    hidden(racing, sources.bucket, mine)
+    hidden(racing, sources.set_dtype, mine)
 
 
 def test_a_source_inherits_nothing(racing: Racing, sources: Sources) -> None:

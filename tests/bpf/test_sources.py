@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
@@ -12,7 +11,7 @@ import pytest
 from cnf.abi import COUNTER, ENFORCE, FAMILIES, LIMIT4_KEY, LIMIT_SOURCE, TABLE_COUNTERS, WAYS, Family
 from cnf.arrays import Records
 from cnf.clock import Reading, WallClock, tick_ns
-from cnf.datapath.cache import Secrets, bucket_of
+from cnf.datapath.cache import Secrets
 from cnf.kernel.libbpf import possible_cpus
 from cnf.kernel.maps import CounterArray, FlowMap
 from cnf.limiter.source_expiry import HOME_SHIFT, BucketRule
@@ -22,6 +21,7 @@ from cnf.limits.token_bucket import Meter, words
 from tests.bpf.conftest import only
 from tests.bpf.limited import Clocked, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
+from tests.bpf.placement import place
 from tests.bpf.tables import HashEntries
 
 RULES = {
@@ -272,14 +272,11 @@ def test_a_source_that_makes_room_was_evicted_unless_its_bucket_was_full(
 
 
 def neighbours(limited: Limited, count: int) -> list[str]:
-    """Return so many addresses whose slots share a bucket."""
-    secrets = Secrets(limited.loaded.maps).words()
-    buckets = 2 * limited.size.sources // WAYS
-    of_bucket = defaultdict[int, list[str]](list)
-    for number in range(1 << 20):
-        address = str(ip_address((10 << 24) + number))
-        found = of_bucket[bucket_of(source_key(ip_network(address), 0, 0), secrets, buckets)]
-        found.append(address)
-        if len(found) == count:
-            return found
-    raise AssertionError(of_bucket)
+    """Return so many addresses whose slots share a set, each with a tag of its own: three of one tag evict early."""
+    keys = np.zeros(1 << 18, LIMIT4_KEY)
+    keys["addr"] = np.arange(10 << 24, (10 << 24) + len(keys), dtype=">u4").view("<u4")
+    sets, tags = place(keys, Secrets(limited.loaded.maps).words(), 2 * limited.size.sources // WAYS)
+    found = np.flatnonzero(sets == sets[0])
+    _tags, first = np.unique(tags[found], return_index=True)
+    assert len(first) >= count
+    return [str(ip_address((10 << 24) + int(number))) for number in found[first[:count]]]

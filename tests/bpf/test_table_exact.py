@@ -76,7 +76,7 @@ class Reader:
 
 
 class _Slots:
-    """The slots of a cache: as long as their bucket gives none away, their counts only grow."""
+    """The slots of a cache: as long as their set gives none away, their counts only grow."""
 
     def __init__(self, table: CacheFlows) -> None:
         self._table = table
@@ -84,7 +84,7 @@ class _Slots:
         self._counts = np.zeros((0, 2), np.uint64)
 
     def read(self) -> None:
-        sequences = self._table.buckets.window(0, self._table.buckets.size)[:, 1]
+        sequences = self._table.sets.window(0, self._table.sets.size)[:, 1]
         before, counts = sequences.copy(), np.zeros((len(sequences) * WAYS, 2), np.uint64)
         for block in self._table.cache.blocks():
             counts[block.places] = block.words[:, :2]

@@ -357,7 +357,7 @@ def test_flows_that_come_back_while_a_table_is_read_expire_once(
 def test_flows_come_and_expire_while_the_tables_are_drained(small_datapath: Datapath) -> None:
     """Drains under traffic never invent an eviction, and at rest created flows and received packets are all there.
 
-    In a cache chance makes a bucket evict now and then, of a thousand flows less than two.
+    In a cache chance makes a set evict now and then, of a thousand flows less than two.
     """
     follower = tracker(small_datapath, idle=0.02)
     by_chance = 0.002 if small_datapath.loaded.blueprint.table == "cache" else 0

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from cnf.abi import FAMILIES
-from cnf.flows.flow_cache import BUCKETS
+from cnf.flows.flow_cache import SETS
 from cnf.kernel import libbpf, pins
-from cnf.limiter.source_cache import BUCKETS as SOURCE_BUCKETS
+from cnf.limiter.source_cache import SETS as SOURCE_SETS
 from tests.net.arrivals import arrivals
 from tests.net.conftest import Node
 from tests.net.rations import QUICK, SIZE, enforce, packet, ration
@@ -24,8 +24,8 @@ FEW: Final = 32
 """Entries that a table is made for; a cache has twice as many places."""
 MANY: Final = 300
 CACHES: Final[dict[str, Any]] = {
-    **{f"flows{family[-1]}": dtype for family, dtype in BUCKETS.items()},
-    **{f"limit_sources{family[-1]}": dtype for family, dtype in SOURCE_BUCKETS.items()},
+    **{f"flows{family[-1]}": dtype for family, dtype in SETS.items()},
+    **{f"limit_sources{family[-1]}": dtype for family, dtype in SOURCE_SETS.items()},
 }
 
 
@@ -41,7 +41,7 @@ def sources(count: int, first: int = 0) -> list[bytes]:
 
 @contextmanager
 def claimed(node: Node, *names: str) -> Iterator[None]:
-    """Have every bucket of these caches be claimed by a CPU that does not let go of it, for the length of the block."""
+    """Have every set of these caches be claimed by a CPU that does not let go of it, for the length of the block."""
     (folder,) = (pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}").glob("maps-*")
     sequences = [_sequences(folder / name) for name in names]
     for sequence in sequences:

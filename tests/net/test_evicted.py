@@ -18,7 +18,7 @@ from tests.net.wait import wait_for
 
 SIZE: Final = 100
 TINY: Final[dict[str, Any]] = {"max_entries": 32, "evicted_records": True, "table": "cache", "drain_interval": "100ms"}
-"""64 slots a family, in buckets of eight."""
+"""64 slots a family, in sets of eight."""
 FLOWS: Final = 80
 """Of each family: more than there are slots, and of those that make room, fewer than are kept."""
 
