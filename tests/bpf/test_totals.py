@@ -7,8 +7,10 @@ from typing import Final
 
 import pytest
 
+from cnf.abi import SLOT_COUNTERS
 from cnf.datapath.counters import InterfaceCounters
 from cnf.interfaces.totals import REMEMBERED_COUNTERS, SHOWN, Tallies
+from cnf.kernel.maps import CounterArray
 from tests.bpf.conftest import LOOPBACK, Datapath
 from tests.bpf.packets import UDP, IPv4, frame
 
@@ -41,8 +43,14 @@ class Names:
 
 @pytest.fixture
 def names(datapath: Datapath) -> Iterator[Names]:
-    """Give each test an interface without a name."""
+    """Give each test an interface without a name, and no packets that have no interface."""
     datapath.interfaces.release(LOOPBACK)
+    counters = CounterArray("interface_counters", datapath.loaded.maps["interface_counters"])
+    last = (
+        datapath.interfaces.room * SLOT_COUNTERS
+    )  # the slot of interfaces without a slot, in which earlier tests have counted
+    for index in range(last, last + SLOT_COUNTERS):
+        counters.zero(index)
     names = Names(datapath)
     yield names
     names.tallies.unseat_others()
