@@ -11,8 +11,8 @@
 #define EEXIST 17
 
 /*
- * All interfaces that have a slot, by ifindex; and those of them that their lowest bits find in an array, which takes a
- * nanosecond in place of 27. Only where two have the same lowest bits is one of them looked for in both.
+ * All interfaces that have a slot, by ifindex. An array has them again at the lowest bits of their ifindex: a lookup
+ * there takes a nanosecond in place of 27. Of two interfaces with the same lowest bits, the hash has the second only.
  */
 BPF_HASH(interfaces, __u32, struct interface, CNF_MAX_INTERFACES);
 BPF_ARRAY(interfaces_direct, struct interface, CNF_INTERFACE_PLACES);
@@ -23,8 +23,8 @@ BPF_PERCPU_ARRAY(table_counters, struct counter, CNF_TABLES *CNF_TABLE_COUNTERS)
 /* Find the slot of an interface, and what its flows are counted as. */
 static __always_inline void interface_find(__u32 ifindex, __u32 *slot, __u32 *counted_as)
 {
-	__u32 place = ifindex & (CNF_INTERFACE_PLACES - 1);
-	struct interface *interface = interfaces_direct.lookup(&place);
+	__u32 index = ifindex & (CNF_INTERFACE_PLACES - 1);
+	struct interface *interface = interfaces_direct.lookup(&index);
 
 	*slot = CNF_MAX_INTERFACES;
 	*counted_as = ifindex;
@@ -47,10 +47,10 @@ static __always_inline void interface_find(__u32 ifindex, __u32 *slot, __u32 *co
 /* `what` is an enum cnf_outcome, or CNF_OUTCOMES + an enum cnf_drop. */
 static __always_inline void count_packet(__u32 slot, __u32 what, __u64 bytes)
 {
-	__u32 place = slot * CNF_INTERFACE_COUNTERS + what;
-	struct counter *counter = interface_counters.lookup(&place);
+	__u32 index = slot * CNF_INTERFACE_COUNTERS + what;
+	struct counter *counter = interface_counters.lookup(&index);
 
-	if (counter) { /* always: the place is below the array's size */
+	if (counter) { /* always: the index is below the array's size */
 		counter->packets += 1;
 		counter->bytes += bytes;
 	}
@@ -58,8 +58,8 @@ static __always_inline void count_packet(__u32 slot, __u32 what, __u64 bytes)
 
 static __always_inline void count_table(enum cnf_table table, enum cnf_table_counter what, __u64 packets, __u64 bytes)
 {
-	__u32 place = table * CNF_TABLE_COUNTERS + what;
-	struct counter *counter = table_counters.lookup(&place);
+	__u32 index = table * CNF_TABLE_COUNTERS + what;
+	struct counter *counter = table_counters.lookup(&index);
 
 	if (counter) { /* always */
 		counter->packets += packets;

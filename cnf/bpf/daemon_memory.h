@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the daemon has to know again after its own end. The program never looks at it; here it lives as long as the
- * maps. */
+/* The handover: what the next daemon has to know. The program does not use it; in a map it lives as long as the others.
+ */
 #ifndef CNF_DAEMON_MEMORY_H
 #define CNF_DAEMON_MEMORY_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Events: what the daemon is told as it happens, by a ring buffer. Where that is full an event is lost, and counted.
- * The daemon is woken by an event that finds the ring read empty, so that a flood of them does not wake it for each.
+ * An event wakes the daemon only if the ring was empty, so that a flood of events does not wake it for each.
  */
 #ifndef CNF_EVENTS_H
 #define CNF_EVENTS_H
@@ -24,8 +24,8 @@ static __always_inline void event_lost(__u32 kind)
 }
 
 /*
- * Where an event is put together: one a CPU, since XDP is not interrupted by XDP. The stack has no room for it, and in
- * the ring itself, Linux 6.1 loses sight of a record that is compared with NULL twice, which is the compiler's choice.
+ * Where an event is made: one a CPU, since XDP is not interrupted by XDP. The stack has no room for it. In the ring
+ * itself, the verifier of Linux 6.1 loses a record that is compared with NULL twice, as some compilers do.
  */
 BPF_PERCPU_ARRAY(event_draft, struct event, 1);
 
@@ -46,7 +46,7 @@ static __always_inline void event_send(struct event *event)
 		event_lost(event->kind);
 }
 
-/* Tell that `rule`, a number, has dropped a packet from `addr` for the first time, on an interface. */
+/* Send that `rule`, a number, has dropped a packet from `addr` for the first time, on an interface. */
 static __always_inline void event_first_drop(enum cnf_table table, void *addr, __u32 rule, __u32 ifindex, __u64 jiffies)
 {
 	struct event *event = event_begin(CNF_EVENT_FIRST_DROP, table, jiffies);
@@ -64,7 +64,7 @@ static __always_inline void event_first_drop(enum cnf_table table, void *addr, _
 	event_send(event);
 }
 
-/* Tell that a packet has seen the rule set `generation`, unless one has before: `announced` is the latest told of. */
+/* Send that a packet has seen the rule set `generation`, once for each; `announced` is the latest that was sent. */
 static __always_inline void event_generation(__u64 generation, __u64 *announced)
 {
 	__u64 before = READ_ONCE(*announced);

@@ -34,7 +34,7 @@ static __always_inline enum cnf_drop drop_reason(enum cnf_limit verdict)
 	}
 }
 
-/* Account every frame that the interface receives; pass it on, unless a limit says otherwise. */
+/* Count every frame that the interface receives, and pass it unless a limit says otherwise. */
 int cnf_ingress(struct xdp_md *ctx)
 {
 	__u64 bytes = frame_length(ctx), zero = CNF_LIMITER ? unknown_zero(bytes) : 0;
@@ -50,7 +50,7 @@ int cnf_ingress(struct xdp_md *ctx)
 	int outcome, tracked;
 	enum cnf_limit verdict = CNF_LIMIT_PASS;
 
-	/* First, while there is little to be kept over a call. */
+	/* First: a call costs the more, the more values live across it. */
 	interface_find(ctx->ingress_ifindex, &slot, &ifindex);
 	slot += zero;
 	ifindex += zero;
@@ -99,7 +99,7 @@ int cnf_ingress(struct xdp_md *ctx)
 	if (!tracked)
 		outcome = CNF_NON_IP;
 	if (verdict != CNF_LIMIT_PASS && outcome >= CNF_NON_IP)
-		outcome = CNF_OTHER; /* it stands as dropped in the ledger, and must not as another thing, too */
+		outcome = CNF_OTHER; /* the ledger has it as dropped, and must not have it as unparsed, too */
 	count_packet(slot, outcome, bytes);
 	if (verdict == CNF_LIMIT_PASS)
 		return XDP_PASS;

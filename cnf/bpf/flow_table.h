@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The flow tables, one a family, shared by all CPUs. A packet's flow is looked for by flow_find(), before the limiter
- * is asked, and account() adds the packet to it or makes it. A table never refuses a flow for being full, but lets the
- * longest unused go. Flows only ever count up.
+ * The flow tables, one a family, shared by all CPUs. flow_find() looks for a packet's flow before the limiter decides,
+ * so that its memory is on the way. account() adds the packet to the flow, or begins one. A full table lets the longest
+ * unused flow go for a new one. Counts of a flow only grow.
  *
  * CNF_CACHE chooses what a table is made of: flow_cache.h or flow_hash.h. Both define struct flow_place, flow_find(),
  * account_flow() and account_drop().
@@ -16,8 +16,8 @@
 #include "parse.h"
 
 /*
- * Write all that follows the addresses, `src_port` and on, as words of 32 bits. The hash reads a key in such words; one
- * put together of narrower stores, it cannot have before they have all reached the cache: a third of a packet's time.
+ * Write all that follows the addresses, from `src_port` on, in words of 32 bits, as the hash reads them. After narrower
+ * stores a read of the whole word waits until all have reached the cache: a third of a packet's time.
  */
 static __always_inline void complete_key(__u16 *src_port, __u32 ifindex, __u16 vlan, struct transport *transport)
 {
@@ -31,7 +31,7 @@ static __always_inline void complete_key(__u16 *src_port, __u32 ifindex, __u16 v
 
 static __always_inline void flow_add(struct flow_value *value, __u64 bytes, __u8 tcp_flags, __u64 now)
 {
-	/* Several CPUs may hold the value at once: sums are atomic; of two times of the same tick either will do. */
+	/* Several CPUs may write at once. Sums are atomic; of two times that are written, either will do. */
 	__sync_fetch_and_add(&value->packets, 1);
 	__sync_fetch_and_add(&value->bytes, bytes);
 	if (value->last_seen != now)

@@ -45,15 +45,15 @@ static __always_inline struct limit_match *prefix_lookup(enum cnf_table table, v
 	return limit_prefixes4.lookup(&prefix);
 }
 
-/* Where a rule's number has its place in the arrays; their size is a power of two. */
-static __always_inline __u32 rule_place(__u32 rule)
+/* Return the index of a rule's elements in the arrays; their size is a power of two. */
+static __always_inline __u32 rule_index(__u32 rule)
 {
 	return rule & (CNF_MAX_RULES - 1);
 }
 
-static __always_inline void limit_count(__u32 place, enum cnf_verdict verdict, __u64 bytes)
+static __always_inline void limit_count(__u32 rule, enum cnf_verdict verdict, __u64 bytes)
 {
-	__u32 element = place * CNF_VERDICTS + verdict;
+	__u32 element = rule * CNF_VERDICTS + verdict;
 	struct counter *counter = limit_counters.lookup(&element);
 
 	if (counter) { /* always */
@@ -96,8 +96,8 @@ static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32
 }
 
 /*
- * Count a packet that the bucket in `place`, or a shared one, holds or does not. Return whether it is the first that is
- * dropped for it; in shadow none is.
+ * Count a packet that is within the limit of the source in `place`, or of a shared bucket, or over it. Return whether
+ * it is the first that is dropped; in mode shadow none is.
  */
 static __always_inline int source_count(enum cnf_table table, struct source_place *place, struct limit_source *source,
 					int shared, int within, int enforce, __u64 bytes, __u64 jiffies)
@@ -122,7 +122,7 @@ static __always_inline int source_count(enum cnf_table table, struct source_plac
 	return !__sync_fetch_and_add(&over->dropped_packets, 1);
 }
 
-/* Read the generation, once a packet: all that is looked up for it is of one rule set. */
+/* Return the generation in force. It is read once a packet, so that all lookups are of one rule set. */
 static __always_inline __u64 generation_now(void)
 {
 	__u32 zero = 0, one = 1, two = 2;
@@ -172,7 +172,8 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 			if (choice.deny)
 				return CNF_LIMIT_DENY;
 			rule = choice.rule;
-			/* A shared bucket has no slot of a source: a flood of spoofed ones costs the others nothing. */
+			/* A shared bucket needs no slot of a source: a flood of spoofed sources takes no slot from
+			 * others. */
 			if (choice.shared) {
 				index = choice.shared - 1;
 				source = limit_shared.lookup(&index);
@@ -204,11 +205,11 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 	source = source_found(table, &place);
 	if (!source)
 		return CNF_LIMIT_PASS; /* never */
-admit: /* one for both kinds of buckets: it is long, and compiled in where it stands */
-	index = rule_place(rule);
+admit: /* one copy for both kinds of buckets: it is long */
+	index = rule_index(rule);
 	parameters = limit_rules.lookup(&index);
 	if (!parameters)
-		return CNF_LIMIT_PASS; /* never: the place is below the array's size */
+		return CNF_LIMIT_PASS; /* never: the index is below the array's size */
 	if (!shared)
 		source_full(&place, jiffies + parameters->full_after + 1);
 	within = bucket_admit(source, shared ? 0 : decision, parameters, bytes, jiffies);

@@ -10,7 +10,7 @@
 #include "headers.h"
 #include "verifier.h"
 
-/* With limits all is parsed that they are about, whatever is counted. */
+/* Limits hold for what is not counted, too: with them, everything is parsed. */
 #define CNF_PARSE_IPV6 (CNF_IPV6 || CNF_LIMITER)
 #define CNF_PARSE_VLAN (CNF_VLAN || CNF_LIMITER)
 

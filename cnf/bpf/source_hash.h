@@ -32,7 +32,8 @@ static __always_inline long source_insert(enum cnf_table table, void *key, struc
 	return limit_sources4.insert((struct limit4_key *)key, source);
 }
 
-/* Have the source that was looked for stand there with this decision; return 0 if the table refuses, which counts. */
+/* Give the source that was looked for an element with this decision. Return 0 if the table refuses, which is counted.
+ */
 static __always_inline int source_remember(enum cnf_table table, void *key, struct source_place *place, __u64 decision,
 					   __u64 now)
 {

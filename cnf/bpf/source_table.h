@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The tables of sources, one a family, shared by all CPUs. A source's slot is found by source_find(); source_remember()
- * has it stand there with a decision, in a slot of its own if it had none. What has been longest without need of its
- * bucket goes for it.
+ * The tables of sources, one a family, shared by all CPUs. source_find() finds a source's slot. source_remember()
+ * writes a decision into it, and gives the source a slot if it has none. Then the source goes whose bucket has been
+ * full for longest.
  *
  * CNF_CACHE chooses what a table is made of: source_cache.h or source_hash.h. Both define struct source_place,
  * source_find(), source_found(), source_remember(), source_seen(), source_full() and source_over(). A packet whose slot

@@ -13,23 +13,23 @@
 #define DECISION_HOME(decision) ((decision) >> 24 & 0xff)
 #define DECISION_RULE(decision) ((decision) & 0xffffff)
 
-/* Return whether a decision is about another rule's bucket than one before, or about none of the two. */
+/* Return whether two decisions are about different rules. A rule has one bucket in both modes. */
 static __always_inline int decision_differs(__u64 before, __u64 decision)
 {
 	return ((before ^ decision) & (DECISION_RULE(~0ULL) & ~CNF_ENFORCE)) != 0;
 }
 
 /*
- * Return a word, `seen` so, but not before now. `full` says that it has been unused too long to mean anything. It means
- * nothing either if it runs ahead of now by more than `most`: then a CPU that still had the rules from before has
- * written it, in another rule's units, after this rule's bucket was begun.
+ * Return the arrival time read as `seen`, but at least `now`. `full` says that the word was unused for so long that it
+ * may have wrapped. A word that is ahead of now by more than `most` is in the units of another rule: a CPU that still
+ * had the previous rules has written it after this rule's bucket began. Both mean a full bucket.
  */
 static __always_inline __u64 bucket_base(__u64 seen, __u64 now, __u64 most, int full)
 {
 	return full || seen - now > most ? now : seen;
 }
 
-/* Return how far a word may be ahead of now: by the burst, and by about a second for clocks that were read earlier. */
+/* Return how far a word may be ahead of now: by the burst, and a second for CPUs that have read an earlier time. */
 static __always_inline __u64 bucket_most(struct limit_rule *rule, __u64 rate, __u64 burst)
 {
 	return burst + (rate << (rule->fine ? 30 : 8)); /* 2^30 ns, 256 jiffies; below 2^63 */
@@ -41,9 +41,9 @@ static __always_inline int bucket_holds(__u64 seen, __u64 now, __u64 cost, __u64
 }
 
 /*
- * Try to debit one word, last `seen` so, by `cost`; return whether the bucket held that much. A bucket that has become
- * another rule's meanwhile is left alone, and the packet passes: in this rule's units the word would be set to a time
- * that gives the other one tokens.
+ * Try to debit a word, last read as `seen`, by `cost`. Return whether the bucket held that much. If the bucket has
+ * become another rule's meanwhile, the packet passes and the bucket stays as it is: a time in this rule's units would
+ * give tokens to the other.
  */
 static __always_inline int bucket_debit(struct limit_source *source, __u64 decision, __u64 *word, __u64 seen, __u64 now,
 					__u64 cost, __u64 burst, __u64 most, int full)

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The verifier follows all that comes behind a point once for each thing that it knows there: with limits, once for
- * each way in which a packet can be parsed and judged, which is more than a million instructions.
+ * The verifier follows the rest of the program once for each different state in which it reaches a point. With limits
+ * there would be a state for each way to parse and judge a packet, and more than a million instructions to follow,
+ * which is the kernel's limit. These tools make states alike.
  */
 #ifndef CNF_VERIFIER_H
 #define CNF_VERIFIER_H
 
-/* Have the number worked out as it is written: from what it is made of, some compilers make branches. */
+/* Keep the compiler from turning the arithmetic behind a number into branches. */
 #define WITHOUT_BRANCH(number) asm volatile("" : "+r"(number))
 
-/* Align a key so that it can be read and written in words: halves on the stack may be at no place for one. */
+/* Align a key on the stack so that it can be read and written in words of 64 bits. */
 #define ALIGNED_FOR_WORDS __attribute__((aligned(sizeof(__u64))))
 
-/* Return 0, made of `any` number so that the verifier does not know; what that is added to, it knows no more. */
+/* Return 0 in a way the verifier cannot see through: adding it to a value makes the verifier forget that value. */
 static __always_inline __u64 unknown_zero(__u64 any)
 {
 	__u64 zero = any;
@@ -21,7 +22,7 @@ static __always_inline __u64 unknown_zero(__u64 any)
 	return zero;
 }
 
-/* Have the verifier forget what it knows of the number, and the compiler what it is made of. */
+/* Make the verifier forget the value of the number, and the compiler how it was computed. */
 #define FORGET(number, zero) asm volatile("%0 += %1" : "+r"(number) : "r"(zero))
 
 #endif
