@@ -13,7 +13,11 @@ Family = Literal["ipv4", "ipv6"]
 FAMILIES: Final[tuple[Family, ...]] = ("ipv4", "ipv6")
 
 VLAN_PRESENT: Final = 0x1000
+VLAN_ID: Final = VLAN_PRESENT - 1
 FLOW_FRAGMENT: Final = 1
+FLOW_EGRESS: Final = 2
+DIRECTIONS: Final = ("ingress", "egress")
+"""Of a flow: whether FLOW_EGRESS is set among its key's flags."""
 
 PROTOCOL_LABELS: Final = ("tcp", "udp", "icmp", "icmpv6", "sctp", "gre", "esp", "other", "non_ip", "malformed")
 NON_IP: Final = PROTOCOL_LABELS.index("non_ip")
@@ -50,6 +54,8 @@ PROTOCOL_NAMES: Final = {
     SCTP: "sctp",
 }
 """IP protocol numbers (IANA) that have a name here; any other is shown as its number."""
+WITH_PORTS: Final = (TCP, UDP, SCTP)
+"""Those whose ports the program reads."""
 
 _LABELS: Final = {
     family: {number: name for number, name in PROTOCOL_NAMES.items() if name in PROTOCOL_LABELS and number != foreign}

@@ -10,7 +10,7 @@
 
 enum cnf_flow_flags {
 	CNF_FLOW_FRAGMENT = 1, /* a later fragment: its ports are unknown and stand as 0 */
-	/* Bit 1 is the direction: 0 ingress. */
+	CNF_FLOW_EGRESS = 2, /* sent; else received */
 };
 
 /*

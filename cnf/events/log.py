@@ -19,7 +19,7 @@ from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.flows.evicted import evicted_flows
 from cnf.flows.snapshot import Part
-from cnf.flows.text import describe
+from cnf.flows.text import Shown, describe
 from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
 
@@ -85,8 +85,8 @@ class Batch:
         """Yield the flows that were evicted, by row."""
         for family in FAMILIES:
             flows, rows = evicted_flows(records, family)
-            described = describe(Part(flows, "evicted"), np.arange(len(flows)), self.context.clock, self.context.names)
-            yield from zip(rows.tolist(), described, strict=True)
+            shown = Shown(Part(flows, "evicted"), np.arange(len(flows)), self.context.clock, self.context.names)
+            yield from zip(rows.tolist(), describe(shown), strict=True)
 
     def _details(self, record: Records) -> dict[str, Any]:
         key = record["key"]

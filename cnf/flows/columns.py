@@ -1,12 +1,9 @@
-"""Flows of one drain as columns, and what is computed from them: identities, differences, expiry, the largest.
-
-Pure numpy; nothing is done flow by flow in Python.
-"""
+"""Flows of one drain as columns, an array a field. Pure numpy; nothing is done flow by flow in Python."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -14,34 +11,15 @@ import numpy.typing as npt
 from cnf.abi import FLOW4_KEY, FLOW6_KEY, Family
 from cnf.arrays import Mask, Rows, allot
 
-_DTYPES: Final[dict[str, Any]] = {
-    "src_port": np.uint16,
-    "dst_port": np.uint16,
-    "ifindex": np.uint32,
-    "vlan": np.uint16,
-    "protocol": np.uint8,
-    "flags": np.uint8,
-    "packets": np.uint64,
-    "bytes": np.uint64,
-    "first_seen": np.uint64,
-    "last_seen": np.uint64,
-    "tcp_flags": np.uint8,
-    "dropped_packets": np.uint64,
-    "dropped_bytes": np.uint64,
-    "packet_rate": np.float32,
-    "byte_rate": np.float32,
-}
-_KEY_FIELDS: Final = ("src_addr", "dst_addr", "src_port", "dst_port", "ifindex", "vlan", "protocol", "flags")
-_ADDRESSES: Final[dict[Family, Any]] = {"ipv4": np.uint32, "ipv6": (np.uint64, 2)}
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FlowColumns:
-    """The flows of one family, one array a field, all of the same length, and not written again once published.
+    """The flows of one family: arrays of the same length, not written again once published.
 
+    A column with the name of a field of the kernel's records is filled from that field.
     ``src_addr`` and ``dst_addr`` hold the address's bytes in network order: shape (N,) u4 for IPv4, (N, 2) u8 for
     IPv6. Ports, in host order, hold type and code for ICMP. ``first_seen`` and ``last_seen`` are jiffies.
-    ``packet_rate`` and ``byte_rate`` are per second, over the time since the drain before.
+    ``packet_rate`` and ``byte_rate`` are per second, over the time since the previous drain.
     """
 
     family: Family
@@ -66,9 +44,7 @@ class FlowColumns:
     @classmethod
     def empty(cls, family: Family, capacity: int) -> FlowColumns:
         """Return columns of ``capacity`` rows, all zero; memory that is not written to is not taken."""
-        address = _ADDRESSES[family]
-        dtypes = {"src_addr": address, "dst_addr": address, **_DTYPES}
-        return cls(family, **dict(zip(dtypes, allot(capacity, *dtypes.values()), strict=True)))
+        return cls(family, *allot(capacity, *_DTYPES[family]))
 
     def __len__(self) -> int:
         """Return the number of flows."""
@@ -76,7 +52,7 @@ class FlowColumns:
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return every column by its name."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "family"}
+        return {name: getattr(self, name) for name in _HINTS}
 
     def head(self, count: int) -> FlowColumns:
         """Return the first ``count`` rows, as views."""
@@ -101,17 +77,35 @@ class FlowColumns:
     def fill(self, start: int, keys: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
         """Write records of the kernel's dtypes into the rows from ``start``, as far as there are columns for them."""
         rows = slice(start, start + len(keys))
-        for name in _KEY_FIELDS:
-            getattr(self, name)[rows] = keys[name]
-        for name in _DTYPES.keys() & set(values.dtype.names or ()):
-            getattr(self, name)[rows] = values[name]
+        for records in (keys, values):
+            for name in _HINTS.keys() & set(records.dtype.names or ()):
+                getattr(self, name)[rows] = records[name]
 
     def keys(self, rows: Rows) -> npt.NDArray[Any]:
         """Return the rows' keys as the kernel's records."""
-        keys = np.zeros(len(rows), FLOW4_KEY if self.family == "ipv4" else FLOW6_KEY)
-        for name in _KEY_FIELDS:
+        keys = np.zeros(len(rows), _KEYS[self.family])
+        for name in _KEY_COLUMNS:
             keys[name] = getattr(self, name)[rows]
         return keys
+
+
+_HINTS: Final = {name: hint for name, hint in get_type_hints(FlowColumns).items() if name != "family"}
+_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
+_KEY_COLUMNS: Final = [name for name in _HINTS if name in (FLOW4_KEY.names or ())]
+
+
+def _dtypes(key: np.dtype[Any]) -> list[Any]:
+    """Return each column's dtype: that of its annotation, but an address is as wide as in ``key``."""
+    dtypes = {name: get_args(get_args(hint)[1])[0] for name, hint in _HINTS.items()}  # hint: ndarray[..., dtype[...]]
+    return list((dtypes | {name: key[name] for name in ("src_addr", "dst_addr")}).values())
+
+
+_DTYPES: Final = {family: _dtypes(key) for family, key in _KEYS.items()}
+
+
+def identity(flows: FlowColumns, row: np.integer) -> bytes:
+    """Return what no other flow has: the fields of its key, one after the other."""
+    return b"".join(getattr(flows, name)[row].tobytes() for name in _KEY_COLUMNS)
 
 
 def largest(column: npt.NDArray[Any], count: int | None, among: Mask | None = None) -> Rows:

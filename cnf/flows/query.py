@@ -15,20 +15,13 @@ from cnf.errors import UsageError
 from cnf.flows.columns import largest
 from cnf.flows.filter.grammar import compile_filter
 from cnf.flows.snapshot import Snapshot
-from cnf.flows.text import describe
+from cnf.flows.text import FIELDS, Shown, describe
 
-SORT_COLUMNS: Final = {
-    "bytes": "bytes",
-    "packets": "packets",
-    "bits_per_second": "byte_rate",
+SORT_COLUMNS: Final = {name: field.sorts_by for name, field in FIELDS.items() if field.sorts_by} | {
     "bps": "byte_rate",
-    "packets_per_second": "packet_rate",
     "pps": "packet_rate",
-    "dropped_packets": "dropped_packets",
-    "dropped_bytes": "dropped_bytes",
-    "first_seen": "first_seen",
-    "last_seen": "last_seen",
 }
+"""By each name that flows can be sorted by, the column."""
 CHUNK: Final = 1000
 """Flows written at a time: small, so that a large answer takes turns with everything else."""
 
@@ -52,7 +45,7 @@ class Selection:
         for start in range(0, len(self.row), CHUNK):
             which, rows = (column[start : start + CHUNK] for column in (self.part, self.row))
             described = {
-                number: describe(parts[number], rows[which == number], clock, names)
+                number: describe(Shown(parts[number], rows[which == number], clock, names))
                 for number in np.unique(which).tolist()
             }
             for number in which.tolist():

@@ -1,53 +1,29 @@
-"""Flows as people and programs read them: names, addresses, letters, times."""
+"""The fields of a flow as programs and people read them, each said once: for JSON, CSV, sorting and metrics' labels."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from cnf.abi import (
+    DIRECTIONS,
+    FLOW_EGRESS,
     FLOW_FRAGMENT,
     ICMP,
     ICMPV6,
     PROTOCOL_NAMES,
-    SCTP,
-    TCP,
-    UDP,
     UNASSIGNED_INTERFACE,
-    VLAN_PRESENT,
+    VLAN_ID,
+    WITH_PORTS,
 )
-from cnf.arrays import Rows
+from cnf.arrays import Mask, Rows
 from cnf.clock import WallClock
-from cnf.flows.columns import FlowColumns
 from cnf.flows.snapshot import Part
 
-FIELDS: Final = (
-    "interface",
-    "direction",
-    "protocol",
-    "src_addr",
-    "src_port",
-    "dst_addr",
-    "dst_port",
-    "icmp_type",
-    "icmp_code",
-    "vlan",
-    "fragment",
-    "packets",
-    "bytes",
-    "dropped_packets",
-    "dropped_bytes",
-    "packets_per_second",
-    "bits_per_second",
-    "tcp_flags",
-    "first_seen",
-    "last_seen",
-    "ended",
-)
 TCP_FLAG_LETTERS: Final = (
     (0x02, "S"),
     (0x10, "A"),
@@ -58,75 +34,109 @@ TCP_FLAG_LETTERS: Final = (
     (0x40, "E"),
     (0x80, "W"),
 )
-_NUMBERS: Final = (
-    "protocol",
-    "flags",
-    "vlan",
-    "ifindex",
-    "src_port",
-    "dst_port",
-    "tcp_flags",
-    "packets",
-    "bytes",
-    "dropped_packets",
-    "dropped_bytes",
-    "packet_rate",
-    "byte_rate",
-)
-WITH_PORTS: Final = (TCP, UDP, SCTP)
+"""By bit of byte 13 of the TCP header, tcpdump's letters, SYN first."""
 
-
-def describe(part: Part, rows: Rows, clock: WallClock, names: Mapping[int, str]) -> Iterator[dict[str, Any]]:
-    """Yield the flows in ``rows`` as JSON objects with the keys of FIELDS."""
-    flows = part.flows
-    icmp_number = ICMP if flows.family == "ipv4" else ICMPV6
-    # Whole columns at once: to take numbers from numpy one by one takes three times as long.
-    numbers = (getattr(flows, name)[rows].tolist() for name in _NUMBERS)
-    addresses = (_addresses(flows, name, rows) for name in ("src_addr", "dst_addr"))
-    times = (clock.texts(getattr(flows, name)[rows]) for name in ("first_seen", "last_seen"))
-    for flow in zip(*numbers, *addresses, *times, strict=True):
-        protocol, flags, vlan, ifindex, src_port, dst_port, tcp, *counts, src_addr, dst_addr, first, last = flow
-        packets, octets, dropped_packets, dropped_octets, packet_rate, octet_rate = counts
-        fragment = bool(flags & FLOW_FRAGMENT)
-        ports = protocol in WITH_PORTS
-        icmp = protocol == icmp_number and not fragment
-        yield {
-            "interface": names.get(ifindex, UNASSIGNED_INTERFACE),
-            "direction": "ingress",
-            "protocol": PROTOCOL_NAMES.get(protocol) or str(protocol),
-            "src_addr": src_addr,
-            "src_port": src_port if ports else None,
-            "dst_addr": dst_addr,
-            "dst_port": dst_port if ports else None,
-            "icmp_type": src_port if icmp else None,
-            "icmp_code": dst_port if icmp else None,
-            "vlan": vlan & 0xFFF if vlan & VLAN_PRESENT else None,
-            "fragment": fragment,
-            "packets": packets,
-            "bytes": octets,
-            "dropped_packets": dropped_packets,
-            "dropped_bytes": dropped_octets,
-            "packets_per_second": round(packet_rate, 3),
-            "bits_per_second": round(8 * octet_rate, 3),
-            "tcp_flags": tcp_flags(tcp),
-            "first_seen": first,
-            "last_seen": last,
-            "ended": part.ended,
-        }
+_PROTOCOLS: Final = tuple(PROTOCOL_NAMES.get(number) or str(number) for number in range(256))
 
 
 @cache
 def tcp_flags(flags: int) -> str:
-    """Return the letters of the flags that are set, SYN first."""
+    """Return the letters of the flags that are set."""
     return "".join(letter for bit, letter in TCP_FLAG_LETTERS if flags & bit)
 
 
-def address(flows: FlowColumns, column: str, row: int) -> str:
-    """Return an address as text."""
-    return _addresses(flows, column, np.array([row]))[0]
+class Shown(NamedTuple):
+    """Rows of a snapshot's part, and what their indexes and ticks mean."""
+
+    part: Part
+    rows: Rows
+    clock: WallClock
+    names: Mapping[int, str]
+    """Interface name by ifindex."""
+
+    def column(self, name: str) -> Any:  # noqa: ANN401 - an array of whichever dtype the column has
+        """Return the rows of a column."""
+        return getattr(self.part.flows, name)[self.rows]
+
+    # The methods below return a field's values, a list as long as the rows. They take whole columns at once: to take
+    # numbers from numpy one by one takes three times as long.
+
+    def numbers(self, column: str) -> list[int]:
+        """Return integers as they are."""
+        values: list[int] = self.column(column).tolist()
+        return values
+
+    def rates(self, column: str, factor: int = 1) -> list[float]:
+        """Return rates, ``factor`` times as high, to three decimals."""
+        return [round(factor * rate, 3) for rate in self.column(column).tolist()]
+
+    def times(self, column: str) -> list[str]:
+        """Return jiffies as RFC 3339 has a time."""
+        return self.clock.texts(self.column(column))
+
+    def addresses(self, column: str) -> list[str]:
+        """Return addresses as text."""
+        family, size = (socket.AF_INET, 4) if self.part.flows.family == "ipv4" else (socket.AF_INET6, 16)
+        packed = self.column(column).tobytes()
+        return [socket.inet_ntop(family, packed[start : start + size]) for start in range(0, len(packed), size)]
+
+    def ports(self, column: str) -> list[int | None]:
+        """Return ports; None where the protocol has none."""
+        return _where(np.isin(self.column("protocol"), WITH_PORTS), self.numbers(column))
+
+    def icmp(self, column: str) -> list[int | None]:
+        """Return what ICMP has in place of a port; None for other protocols, and where a fragment does not show it."""
+        number = ICMP if self.part.flows.family == "ipv4" else ICMPV6
+        known = (self.column("protocol") == number) & ((self.column("flags") & FLOW_FRAGMENT) == 0)
+        return _where(known, self.numbers(column))
+
+    def flags(self, bit: int) -> list[bool]:
+        """Return whether ``bit`` of the key's flags is set."""
+        values: list[bool] = ((self.column("flags") & bit) != 0).tolist()
+        return values
 
 
-def _addresses(flows: FlowColumns, column: str, rows: Rows) -> list[str]:
-    family, size = (socket.AF_INET, 4) if flows.family == "ipv4" else (socket.AF_INET6, 16)
-    packed = getattr(flows, column)[rows].tobytes()
-    return [socket.inet_ntop(family, packed[place : place + size]) for place in range(0, len(packed), size)]
+class Field(NamedTuple):
+    """One field: how its values are written, and the column that flows are sorted by where it orders them."""
+
+    values: Callable[[Shown], Iterable[Any]]
+    sorts_by: str | None = None
+
+
+FIELDS: Final[Mapping[str, Field]] = {
+    "interface": Field(
+        lambda flows: [flows.names.get(index, UNASSIGNED_INTERFACE) for index in flows.numbers("ifindex")]
+    ),
+    "direction": Field(lambda flows: [DIRECTIONS[egress] for egress in flows.flags(FLOW_EGRESS)]),
+    "protocol": Field(lambda flows: [_PROTOCOLS[number] for number in flows.numbers("protocol")]),
+    "src_addr": Field(lambda flows: flows.addresses("src_addr")),
+    "src_port": Field(lambda flows: flows.ports("src_port")),
+    "dst_addr": Field(lambda flows: flows.addresses("dst_addr")),
+    "dst_port": Field(lambda flows: flows.ports("dst_port")),
+    "icmp_type": Field(lambda flows: flows.icmp("src_port")),
+    "icmp_code": Field(lambda flows: flows.icmp("dst_port")),
+    "vlan": Field(lambda flows: _where(flows.column("vlan") != 0, (flows.column("vlan") & VLAN_ID).tolist())),
+    "fragment": Field(lambda flows: flows.flags(FLOW_FRAGMENT)),
+    "packets": Field(lambda flows: flows.numbers("packets"), "packets"),
+    "bytes": Field(lambda flows: flows.numbers("bytes"), "bytes"),
+    "dropped_packets": Field(lambda flows: flows.numbers("dropped_packets"), "dropped_packets"),
+    "dropped_bytes": Field(lambda flows: flows.numbers("dropped_bytes"), "dropped_bytes"),
+    "packets_per_second": Field(lambda flows: flows.rates("packet_rate"), "packet_rate"),
+    "bits_per_second": Field(lambda flows: flows.rates("byte_rate", 8), "byte_rate"),
+    "tcp_flags": Field(lambda flows: map(tcp_flags, flows.numbers("tcp_flags"))),
+    "first_seen": Field(lambda flows: flows.times("first_seen"), "first_seen"),
+    "last_seen": Field(lambda flows: flows.times("last_seen"), "last_seen"),
+    "ended": Field(lambda flows: [flows.part.ended] * len(flows.rows)),
+}
+"""The fields of a flow of /v1/flows, in their order."""
+
+
+def describe(flows: Shown, *fields: str) -> Iterator[dict[str, Any]]:
+    """Yield each flow as a JSON object with the keys ``fields``; with all of FIELDS if none is named."""
+    names = fields or tuple(FIELDS)
+    for values in zip(*(FIELDS[name].values(flows) for name in names), strict=True):
+        yield dict(zip(names, values, strict=True))
+
+
+def _where(known: Mask, values: list[int]) -> list[int | None]:
+    return [value if is_known else None for is_known, value in zip(known.tolist(), values, strict=True)]

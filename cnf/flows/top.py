@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from heapq import nlargest
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from cnf.abi import MALFORMED, NON_IP, PROTOCOL_LABELS, SCTP, TCP, UDP, UNASSIGNED_INTERFACE, protocol_label
+from cnf.abi import MALFORMED, NON_IP, PROTOCOL_LABELS, protocol_label
+from cnf.arrays import Rows
 from cnf.counts import Count
-from cnf.flows.columns import largest
-from cnf.flows.snapshot import Snapshot
-from cnf.flows.text import address
+from cnf.flows.columns import FlowColumns, identity, largest
+from cnf.flows.snapshot import Part, Snapshot
+from cnf.flows.text import Shown, describe
 
 OTHER: Final = "other"
 
@@ -27,11 +29,22 @@ class FlowLabels(NamedTuple):
     dst_port: str
 
 
+LABELS: Final = {
+    "interface": "interface",
+    "src": "src_addr",
+    "dst": "dst_addr",
+    "src_port": "src_port",
+    "dst_port": "dst_port",
+}
+"""By label, the field of /v1/flows that it shows. ``protocol`` is that of ``cnf_received_*``, for sums to compare."""
+
+
 class _Flow(NamedTuple):
-    """One of the largest flows, with its key and first packet's time: together they tell it from one made anew."""
+    """One of the largest flows."""
 
     labels: FlowLabels
     life: tuple[bytes, int]
+    """Identity and first packet's time: together they tell the flow from one that was made anew."""
     now: Count
 
 
@@ -104,21 +117,17 @@ class FlowSeries:
         return rest
 
 
-def _largest(snapshot: Snapshot, count: int) -> Iterator[_Flow]:
-    candidates = [
-        (int(flows.bytes[row]), flows, row) for flows in snapshot.flows.values() for row in largest(flows.bytes, count)
-    ]
-    candidates.sort(key=lambda candidate: candidate[0], reverse=True)
-    for octets, flows, row in candidates[:count]:
-        protocol = int(flows.protocol[row])
-        ports = protocol in (TCP, UDP, SCTP)
-        labels = FlowLabels(
-            interface=snapshot.names.get(int(flows.ifindex[row]), UNASSIGNED_INTERFACE),
-            protocol=protocol_label(flows.family, protocol),
-            src=address(flows, "src_addr", row),
-            dst=address(flows, "dst_addr", row),
-            src_port=str(flows.src_port[row]) if ports else "",
-            dst_port=str(flows.dst_port[row]) if ports else "",
-        )
-        life = flows.keys(row[None]).tobytes(), int(flows.first_seen[row])
-        yield _Flow(labels, life, Count(int(flows.packets[row]), octets))
+def _largest(snapshot: Snapshot, count: int) -> list[_Flow]:
+    found: list[_Flow] = []
+    for flows in snapshot.flows.values():
+        found += _flows(snapshot, flows, largest(flows.bytes, count))
+    return nlargest(count, found, key=lambda flow: flow.now.bytes)
+
+
+def _flows(snapshot: Snapshot, flows: FlowColumns, rows: Rows) -> Iterator[_Flow]:
+    shown = Shown(Part(flows, None), rows, snapshot.clock, snapshot.names)
+    for row, fields in zip(rows, describe(shown, *LABELS.values()), strict=True):
+        texts = {label: "" if fields[name] is None else str(fields[name]) for label, name in LABELS.items()}
+        labels = FlowLabels(protocol=protocol_label(flows.family, int(flows.protocol[row])), **texts)
+        life = identity(flows, row), int(flows.first_seen[row])
+        yield _Flow(labels, life, Count(int(flows.packets[row]), int(flows.bytes[row])))

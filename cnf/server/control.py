@@ -114,7 +114,7 @@ class Control:
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }
-        return self._listing.answer(form, selection.flows(), FIELDS, "flows", rest)
+        return self._listing.answer(form, selection.flows(), tuple(FIELDS), "flows", rest)
 
     def _status(self, request: Request) -> Answer:
         parameters(request)

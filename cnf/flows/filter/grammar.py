@@ -33,11 +33,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from cnf.abi import ICMP, ICMPV6
+from cnf.abi import ICMP, ICMPV6, WITH_PORTS
 from cnf.errors import UsageError
 from cnf.flows.filter.predicates import (
     EITHER_END,
-    WITH_PORTS,
     Chain,
     Direction,
     Filter,

@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cnf.abi import FLOW_FRAGMENT, SCTP, TCP, UDP, VLAN_PRESENT, Family
+from cnf.abi import FLOW_FRAGMENT, VLAN_PRESENT, WITH_PORTS, Family
 from cnf.arrays import Mask
 
 Words = npt.NDArray[np.unsignedinteger]
@@ -21,7 +21,6 @@ Direction = Literal["src", "dst", "src or dst", "src and dst"]
 Operator = Literal["and", "or"]
 EITHER_END: Final = "src or dst"
 
-WITH_PORTS: Final = (TCP, UDP, SCTP)
 FEW: Final = 16  # values up to here are found fastest by numpy's "sort", which then compares with them one by one
 FAMILY: Final[Mapping[int, Family]] = {4: "ipv4", 6: "ipv6"}
 

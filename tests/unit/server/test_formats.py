@@ -37,7 +37,7 @@ def test_csv_has_a_header_and_empty_fields_for_null() -> None:
     """A spreadsheet reads back what the JSON answer says."""
     names = {1: 'q"x,\\y'}
     drained = snapshot(replace(V4, protocol=ICMP, src_port=8, dst_port=0), names=names)
-    text = "".join(to_csv(select(drained, "", "bytes", None).flows(), FIELDS))
+    text = "".join(to_csv(select(drained, "", "bytes", None).flows(), list(FIELDS)))
     (row,) = csv.DictReader(text.splitlines())
     (flow,) = shown(drained)
 
@@ -52,4 +52,4 @@ def test_csv_has_a_header_and_empty_fields_for_null() -> None:
 
 def test_csv_of_no_flows_is_its_header() -> None:
     """A script finds the columns even when nothing matches."""
-    assert "".join(to_csv(iter([]), FIELDS)) == ",".join(FIELDS) + "\n"
+    assert "".join(to_csv(iter([]), list(FIELDS))) == ",".join(FIELDS) + "\n"
