@@ -6,20 +6,16 @@ import argparse
 import difflib
 import math
 import re
-from typing import Final
+from typing import Final, get_type_hints
+
+from cnf.cli.api.replies import Flow, Timestamp
 
 SORT_FIELDS: Final = (
-    "bytes",
-    "packets",
-    "bits_per_second",
+    *(name for name, kind in get_type_hints(Flow).items() if kind in (int, float, Timestamp)),
     "bps",
-    "packets_per_second",
     "pps",
-    "dropped_packets",
-    "dropped_bytes",
-    "first_seen",
-    "last_seen",
 )
+"""What flows can be sorted by: every field that is a number or a time, and two short names of rates."""
 SHORTEST_WATCH: Final = 0.1
 """Seconds: faster redraws show nothing new and only load the daemon."""
 

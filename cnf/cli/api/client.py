@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlencode
 
+from cnf.cli.api.check import check
 from cnf.cli.api.event_replies import KINDS, Event, Events
 from cnf.cli.api.limit_replies import Change, Explanation, Limits, Source, Sources
-from cnf.cli.api.replies import Flow, Flows, Refusal, Reloaded, Status, check
+from cnf.cli.api.replies import Flow, Flows, Refusal, Reloaded, Status
 from cnf.errors import CnfError, ConfigError, KernelError, PrivilegeError, UnavailableError, UsageError
 
 TIMEOUT: Final = 10.0

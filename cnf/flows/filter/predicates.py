@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from cnf.abi import FLOW_FRAGMENT, VLAN_PRESENT, WITH_PORTS, Family
 from cnf.arrays import Mask
+from cnf.flows.columns import FlowColumns
 
 Words = npt.NDArray[np.unsignedinteger]
 Names = Mapping[int, str]
@@ -25,34 +26,10 @@ FEW: Final = 16  # values up to here are found fastest by numpy's "sort", which 
 FAMILY: Final[Mapping[int, Family]] = {4: "ipv4", 6: "ipv6"}
 
 
-class Columns(Protocol):
-    """What a filter reads of ``flows.FlowColumns``, which stands below this module."""
-
-    @property
-    def family(self) -> Family: ...
-    @property
-    def src_addr(self) -> Words: ...
-    @property
-    def dst_addr(self) -> Words: ...
-    @property
-    def src_port(self) -> npt.NDArray[np.uint16]: ...
-    @property
-    def dst_port(self) -> npt.NDArray[np.uint16]: ...
-    @property
-    def ifindex(self) -> npt.NDArray[np.uint32]: ...
-    @property
-    def vlan(self) -> npt.NDArray[np.uint16]: ...
-    @property
-    def protocol(self) -> npt.NDArray[np.uint8]: ...
-    @property
-    def flags(self) -> npt.NDArray[np.uint8]: ...
-    def __len__(self) -> int: ...
-
-
 class Filter(Protocol):
     """Select flows: an expression, or a part of one."""
 
-    def mask(self, flows: Columns, names: Names, /) -> Mask:
+    def mask(self, flows: FlowColumns, names: Names, /) -> Mask:
         """Return a new array, True for each flow that matches; ``names`` are the interfaces' by ifindex."""
 
 
@@ -63,7 +40,7 @@ class Chain:
     first: Filter
     rest: tuple[tuple[Operator, Filter], ...]
 
-    def mask(self, flows: Columns, names: Names, /) -> Mask:
+    def mask(self, flows: FlowColumns, names: Names, /) -> Mask:
         result = self.first.mask(flows, names)
         for operator, operand in self.rest:
             if operator == "and":
@@ -80,7 +57,7 @@ class Not:
 
     operand: Filter
 
-    def mask(self, flows: Columns, names: Names, /) -> Mask:
+    def mask(self, flows: FlowColumns, names: Names, /) -> Mask:
         return ~self.operand.mask(flows, names)
 
 
@@ -91,7 +68,7 @@ class IpProtocol:
     family: Family | None = None
     number: int | None = None
 
-    def mask(self, flows: Columns, _names: Names, /) -> Mask:
+    def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
         if self.family not in (None, flows.family):
             return np.zeros(len(flows), np.bool_)
         if self.number is None:
@@ -110,7 +87,7 @@ class InNetwork:
     def family(self) -> Family:
         return FAMILY[self.network.version]
 
-    def mask(self, flows: Columns, _names: Names, /) -> Mask:
+    def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
         if flows.family != self.family:
             return np.zeros(len(flows), np.bool_)
         return _toward(self.direction, self._contains, flows.src_addr, flows.dst_addr)
@@ -134,7 +111,7 @@ class HasPort:
     high: int
     direction: Direction
 
-    def mask(self, flows: Columns, _names: Names, /) -> Mask:
+    def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
         result = _toward(self.direction, self._contains, flows.src_port, flows.dst_port)
         result &= np.isin(flows.protocol, np.array(WITH_PORTS, flows.protocol.dtype), kind="sort")
         result &= (flows.flags & FLOW_FRAGMENT) == 0
@@ -150,7 +127,7 @@ class OnInterface:
 
     pattern: str
 
-    def mask(self, flows: Columns, names: Names, /) -> Mask:
+    def mask(self, flows: FlowColumns, names: Names, /) -> Mask:
         matching = [index for index, name in names.items() if fnmatch.fnmatchcase(name, self.pattern)]
         wanted = np.array(matching, flows.ifindex.dtype)
         return np.isin(flows.ifindex, wanted, kind="sort" if wanted.size <= FEW else None)
@@ -162,7 +139,7 @@ class InVlan:
 
     number: int | None
 
-    def mask(self, flows: Columns, _names: Names, /) -> Mask:
+    def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
         if self.number is None:
             return np.not_equal(flows.vlan, 0)
         return np.equal(flows.vlan, VLAN_PRESENT | self.number)
@@ -172,7 +149,7 @@ class InVlan:
 class IsFragment:
     """Match later fragments."""
 
-    def mask(self, flows: Columns, _names: Names, /) -> Mask:
+    def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
         return (flows.flags & FLOW_FRAGMENT).astype(np.bool_)
 
 

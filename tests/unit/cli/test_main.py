@@ -15,6 +15,8 @@ from cnf.cli import main
 from tests.unit.cli.stand_in import Answer, StandIn
 from tests.unit.cli.terminal import PATIENCE
 
+ARGUMENTS: Final = ("cnf.cli.api", "cnf.cli.api.replies", "cnf.cli.arguments")
+"""A flow's fields are those that flows can be sorted by."""
 LIMITS: Final = ("cnf.cli.limits", "cnf.cli.limits.arguments")
 """Its arguments are many, and so have a module."""
 SLOW = {"attrs", "http", "numpy"}
@@ -30,8 +32,8 @@ CNFCTL = [sys.executable, "-m", "cnf.cli"]
         (["flows", "--top", "0"], "a number from 1 on is expected, not '0'"),
         (["flows", "--top", "²"], "a number from 1 on is expected, not '²'"),
         (["flows", "--top", "9" * 5000], "a number from 1 on is expected"),
-        (["flows", "--sort", "byte"], "unknown field 'byte', did you mean bytes? Fields: bytes, packets, "),
-        (["flows", "--sort", "zzz"], "unknown field 'zzz'; Fields: bytes, packets, "),
+        (["flows", "--sort", "byte"], "unknown field 'byte', did you mean bytes? Fields: packets, bytes, "),
+        (["flows", "--sort", "zzz"], "unknown field 'zzz'; Fields: packets, bytes, "),
         (["flows", "--watch", "0"], "seconds are expected, 0.1 or more, not '0'"),
         (["flows", "--watch", "nan"], "seconds are expected, 0.1 or more, not 'nan'"),
         (["flows", "-o", "yaml"], "invalid choice: 'yaml'"),
@@ -85,14 +87,14 @@ def test_help_loads_little(command: list[str]) -> None:
     assert found.stdout.startswith("usage: ")
     loaded = set(found.stderr.split())
     assert not loaded & SLOW
-    assert {name for name in loaded if name.startswith("cnf.cli.")} == {"cnf.cli.arguments", *LIMITS}
+    assert {name for name in loaded if name.startswith("cnf.cli.")} == {*ARGUMENTS, *LIMITS}
 
 
 def test_only_arguments_at_first() -> None:
     """Importing the command line imports no command, nor anything that is slow to import."""
     code = f"import sys, cnf.cli; print(*sorted(m for m in sys.modules if m.startswith('cnf') or m in {SLOW}))"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert found.stdout.split() == ["cnf", "cnf.cli", "cnf.cli.arguments", *LIMITS, "cnf.errors"]
+    assert found.stdout.split() == ["cnf", "cnf.cli", *ARGUMENTS, *LIMITS, "cnf.errors"]
 
 
 def ending(daemon: StandIn, shell: str) -> subprocess.CompletedProcess[str]:
