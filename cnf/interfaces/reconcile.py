@@ -12,6 +12,7 @@ from cnf.abi import UNASSIGNED_INTERFACE
 from cnf.config import Interface
 from cnf.datapath.counters import InterfaceCounters
 from cnf.errors import AttachError, CnfError
+from cnf.interfaces.matching import match, unreadable
 from cnf.interfaces.stacking import Stacks, leave_out
 from cnf.interfaces.totals import Tallies
 from cnf.kernel.links import Link, Links, Mode
@@ -91,7 +92,8 @@ class Interfaces:
             self._log.info("link notifications lost, everything read afresh", times=self._lost)
         moved = self._links.take_moved()
         present = {link.index: link for link in self._links.read()}
-        requests = {index: request for index, link in present.items() if (request := self._request(link))}
+        matches = match(present.values(), self.wanted)
+        requests = matches.requests
         for index in [index for index in self._owned if index not in requests]:
             self._let_go(index, gone=index not in present, moved=index in moved)
         if self.seating:
@@ -105,8 +107,7 @@ class Interfaces:
         states = [self._judge(index, kept[index], requests[index], stacks) for index in requests]
         states += [
             InterfaceState(request.name, request.mode, "missing", error="no such interface in this network namespace")
-            for request in self.wanted
-            if not any(link.is_meant_by(request.name) for link in present.values())
+            for request in matches.missing
         ]
         self._publish(tuple(states))
         self.tallies.forget()
@@ -145,19 +146,11 @@ class Interfaces:
         """The names of the interfaces, by ifindex; replaced whole, so that a snapshot keeps its own."""
         return self.tallies.names
 
-    def _request(self, link: Link) -> Interface | None:
-        """Return the entry that wants ``link``."""
-        for request in self.wanted:
-            if link.is_meant_by(request.name):
-                return request
-        return None
-
     def _keep(self, link: Link, request: Interface) -> InterfaceState:
         state = InterfaceState(link.name, request.mode, "refused", ifindex=link.index)
         try:
-            if not link.is_ethernet:
-                message = f"interface {link.shown}: its frames have no Ethernet header (ARP type {link.hardware})"
-                raise AttachError(message)
+            if why := unreadable(link):
+                raise AttachError(f"interface {link.shown}: {why}")
             mode = self._attach(link, request)
         except CnfError as error:
             denied = self._denied.get(link.index)
@@ -202,14 +195,14 @@ class Interfaces:
         wanted = self._denied[link.index].before if self._is_denied(link, request.mode) else request.mode
         return self._put_on(link, wanted)
 
-    def _put_on(self, link: Link, mode: Literal["auto", "native", "generic"]) -> Mode:
+    def _put_on(self, link: Link, mode: Mode | Literal["auto"]) -> Mode:
         attached = self._attacher.attach(link, mode)
         if attached.refused:
             self._log.warning("native xdp refused, generic in use", interface=link.name, refused=attached.refused)
         self._log.info("xdp attached", interface=link.name, mode=attached.mode, prog_id=self._attacher.program_id)
         return attached.mode
 
-    def _have_mode(self, link: Link, mode: Mode, wanted: Literal["auto", "native", "generic"]) -> Mode:
+    def _have_mode(self, link: Link, mode: Mode, wanted: Mode | Literal["auto"]) -> Mode:
         """Move the program to the mode that is wanted by now; if the kernel refuses, once, and back."""
         if self._is_denied(link, wanted):
             return mode

@@ -13,7 +13,7 @@ from cnf.kernel import libbpf
 from cnf.kernel.pins import BPFFS
 
 if TYPE_CHECKING:
-    from cnf.kernel.links import Link
+    from cnf.kernel.links import Link, Program
 
 # lib/libxdp of xdp-tools: xdp-dispatcher.c.in, and the path of libxdp.c for pins
 DISPATCHER: Final = "xdp_dispatcher"
@@ -23,11 +23,18 @@ PINS: Final = BPFFS / "xdp"
 KEYWORDS: Final = {"native": "xdpdrv", "generic": "xdpgeneric", "offloaded": "xdpoffload"}
 
 
-def describe(link: Link, mode: str, program_id: int) -> tuple[str, str]:
-    """Return what is known of a program, found on ``link`` in ``mode``, and how to learn more and to take it off."""
-    name = _name(program_id)
-    dispatcher = name == DISPATCHER if name is not None else _has_pin(link.index, program_id)
-    look = f"see whose it is: bpftool prog show id {program_id}"
+def left_alone(link: Link, program: Program) -> tuple[str, str]:
+    """Return the words for somebody else's program on ``link``, and how to learn more and to take it off."""
+    known, remedy = _describe(link, program)
+    return f"program {program.id} ({known}) is on it and is left alone", remedy
+
+
+def _describe(link: Link, program: Program) -> tuple[str, str]:
+    """Return what is known of the program, and the remedy."""
+    mode, number = program
+    name = _name(number)
+    dispatcher = name == DISPATCHER if name is not None else _has_pin(link.index, number)
+    look = f"see whose it is: bpftool prog show id {number}"
     take_off = f"take it off: ip link set dev {shlex.quote(link.shown)} {KEYWORDS[mode]} off"
     if dispatcher:
         look, take_off = "see what it runs: xdp-loader status", f"take it off: xdp-loader unload {link.shown} --all"

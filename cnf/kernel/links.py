@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-Mode = Literal["native", "generic"]
+Mode = Literal["native", "generic", "offloaded"]
+"""Who runs a program: the driver, the network stack, or the NIC itself."""
 
 # linux/rtnetlink.h, linux/if_arp.h, linux/if_link.h
 RTMGRP_LINK: Final = 1
@@ -36,7 +37,7 @@ MESSAGE: Final = struct.Struct("=IHHII4xi8x")
 """struct nlmsghdr and struct ifinfomsg: length, type, flags, sequence, sender, ifindex."""
 ATTRIBUTE: Final = struct.Struct("=HH")
 # pyroute2's words for IFLA_XDP_ATTACHED
-ATTACHED_AS: Final[dict[str, Mode]] = {"xdp": "native", "xdpgeneric": "generic"}
+ATTACHED_AS: Final[dict[str, Mode]] = {"xdp": "native", "xdpgeneric": "generic", "xdpoffload": "offloaded"}
 
 
 class Program(NamedTuple):
@@ -61,7 +62,6 @@ class Link:
     lower: int | None = None
     """ifindex of what it stands on or is paired with, if that is in this namespace."""
     program: Program | None = None
-    """What is on it, unless it is run by the NIC itself."""
     altnames: tuple[str, ...] = ()
     """Names that it has besides."""
     ring: tuple[int, ...] = ()

@@ -10,11 +10,11 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pyroute2 import IPRoute, NetlinkError
-from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST, genlmsg, nlmsg
+from pyroute2 import NetlinkError
+from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.generic import GenericNetlinkSocket
 
-from cnf.kernel.links import ATTACHED_AS, Link, Links
+from cnf.kernel.links import Link, Links
 
 # linux/ethtool.h, linux/sockios.h
 SIOCETHTOOL: Final = 0x8946
@@ -40,8 +40,6 @@ class Nic:
     driver: str | None = None
     peer: Nic | None = None
     """The interface that it is paired with, without that one's peer, if it is in this network namespace."""
-    program: tuple[str, int] | None = None
-    """Mode and id of the XDP program that is there already."""
     native: bool | None = None
     """Whether its driver takes native XDP; kernels before 6.3 do not tell."""
     rx_vlan: bool | None = None
@@ -54,29 +52,21 @@ class Nic:
 
 def nics() -> tuple[Nic, ...]:
     """Return every interface of this network namespace."""
-    with Links() as links, IPRoute() as netlink, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        present = {link.index: link for link in links.read()}
+    with Links() as links, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         native = _native()
-        found = {
-            message["index"]: _nic(message, present[message["index"]], native, any_socket)
-            for message in netlink.get_links()
-            if message["index"] in present
-        }
+        found = {link.index: _nic(link, native, any_socket) for link in links.read()}
     return tuple(
         replace(nic, peer=found.get(nic.link.lower or 0)) if nic.link.kind in PAIRED else nic for nic in found.values()
     )
 
 
-def _nic(message: nlmsg, link: Link, native: dict[int, bool], any_socket: socket.socket) -> Nic:
+def _nic(link: Link, native: dict[int, bool], any_socket: socket.socket) -> Nic:
     driver = _ethtool(any_socket, link.name, ETHTOOL_GDRVINFO)
     offloads = _ethtool(any_socket, link.name, ETHTOOL_GFLAGS)
     flags = int.from_bytes(offloads[4:8], sys.byteorder) if offloads else None
-    xdp = message.get_attr("IFLA_XDP")
-    program_id = xdp.get_attr("IFLA_XDP_PROG_ID") if xdp else None
     return Nic(
         link=link,
         driver=driver[DRIVER_NAME].split(b"\0")[0].decode(errors="backslashreplace") if driver else None,
-        program=(ATTACHED_AS.get(xdp.get_attr("IFLA_XDP_ATTACHED"), "offloaded"), program_id) if program_id else None,
         native=native.get(link.index),
         rx_vlan=None if flags is None else bool(flags & ETH_FLAG_RXVLAN),
         tx_vlan=None if flags is None else bool(flags & ETH_FLAG_TXVLAN),

@@ -19,14 +19,20 @@ if TYPE_CHECKING:
 
     from cnf.kernel.links import Link
 
-MODES: Final[tuple[Mode, ...]] = ("native", "generic")
+AUTO: Final[tuple[Mode, ...]] = ("native", "generic")
+"""The modes that ``auto`` tries, in this order."""
 
 # linux/if_link.h
 XDP_FLAGS_UPDATE_IF_NOEXIST: Final = 1
 XDP_FLAGS_REPLACE: Final = 16
-MODE_FLAGS: Final[dict[Mode, int]] = {"generic": 2, "native": 4}
+MODE_FLAGS: Final[dict[Mode, int]] = {"generic": 2, "native": 4, "offloaded": 8}
 # The hook is taken: another mode would not help, and would put two programs on one interface if it did.
 OCCUPIED: Final = (errno.EBUSY, errno.EEXIST)
+TAKEN_ABOVE: Final = (
+    "the bond, bridge or VLAN device above it has a program",
+    "leave one of the two out of the interfaces",
+)
+"""Why the kernel takes none below, and the remedy."""
 
 
 class Attached(NamedTuple):
@@ -62,7 +68,7 @@ class Attacher:
         """Close the netlink socket; the program stays where it is."""
         self._netlink.close()
 
-    def attach(self, link: Link, mode: Literal["auto", "native", "generic"]) -> Attached:
+    def attach(self, link: Link, mode: Mode | Literal["auto"]) -> Attached:
         """Attach to ``link``; ``auto`` tries native, then generic.
 
         Raises:
@@ -71,7 +77,7 @@ class Attacher:
 
         """
         refusals = []
-        for candidate in MODES if mode == "auto" else (mode,):
+        for candidate in AUTO if mode == "auto" else (mode,):
             try:
                 self._set(link.index, self._fd, MODE_FLAGS[candidate] | XDP_FLAGS_UPDATE_IF_NOEXIST)
             except NetlinkError as error:
@@ -185,11 +191,9 @@ class Attacher:
 
 def _occupied(link: Link, there: Program | None, error: NetlinkError) -> AttachError:
     if there is not None:
-        known, remedy = foreign.describe(link, there.mode, there.id)
-        what = f"program {there.id} ({known}) is on it and is left alone"
+        what, remedy = foreign.left_alone(link, there)
     elif error.code == errno.EEXIST:  # netdev_for_each_upper_dev_rcu() in dev_xdp_attach() of net/core/dev.c
-        what = "the bond, bridge or VLAN device above it has a program"
-        remedy = "leave one of the two out of the interfaces"
+        what, remedy = TAKEN_ABOVE
     else:
         what, remedy = "another program is on it", "see whose it is: bpftool net"
     return AttachError(f"interface {link.shown}: {what}: {_words(error)} ({remedy})")

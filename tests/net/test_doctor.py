@@ -341,6 +341,16 @@ def test_a_program_that_a_killed_daemon_left(wired: Node) -> None:
     daemon.start().attached("n0")
 
 
+def test_a_foreign_program_above(wired: Node) -> None:
+    """The kernel takes no program on a port while its bridge has one; the doctor says so before cnfd finds out."""
+    wired.inside.ip("link", "add", "br0", "type", "bridge")
+    wired.inside.ip("link", "set", "n0", "master", "br0")
+    daemon = wired.daemon("n0")
+    with foreign_program() as foreign:
+        foreign.attach(wired.inside, "br0", "generic")
+        assert same_cause(daemon)[0] == "interface n0"
+
+
 def test_a_foreign_program(wired: Node) -> None:
     """A foreign program is named by both with its id, and stays."""
     daemon = wired.daemon("n0")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from cnf import config
 from cnf.abi import DROP_REASONS, PROTOCOL_LABELS, UNPARSED_REASONS
 from cnf.cli.doctor.report import Finding
+from cnf.interfaces.matching import match, unreadable
 from cnf.interfaces.stacking import Stacks, leave_out, listed
 from cnf.kernel import foreign
 from cnf.kernel.links import Link
 from cnf.kernel.nics import Nic
+from cnf.kernel.xdp import TAKEN_ABOVE
 
 TX_TAGS: Final = "txvlan off tx-vlan-stag-hw-insert off"
 SERIES: Final = 2 * len(PROTOCOL_LABELS) + len(UNPARSED_REASONS) + 2 * len(DROP_REASONS)
@@ -22,30 +24,39 @@ VETH_RESERVE: Final = 590
 """What native XDP on veth keeps of a page beside the payload (veth_xdp_set() of drivers/net/veth.c)."""
 
 
+class _Reason(NamedTuple):
+    """Why something will not be, and the remedy, if there is one."""
+
+    why: str
+    remedy: str | None = None
+
+
 def judge_interfaces(nics: Iterable[Nic], settings: config.Settings, ours: Collection[int] | None) -> Iterator[Finding]:
     """Say what cnfd would make of the interfaces.
 
     ``ours`` are the ids of the programs that are cnfd's; None: this user cannot tell.
     """
     known = {nic.link.index: nic for nic in nics}
-    stacks = Stacks(nic.link for nic in known.values())
-    chosen = {index: request for index, nic in known.items() if (request := _request(nic, settings.interfaces))}
-    refusals = {
-        index: refusal for index, request in chosen.items() if (refusal := _refusal(known[index], request, ours))
-    }
+    links = [nic.link for nic in known.values()]
+    stacks = Stacks(links)
+    chosen, missing = match(links, settings.interfaces)
+    no_native = {index: why for index in chosen if (why := _not_native(known[index], _crowding(index, links, chosen)))}
+    below_programs = {each for link in links if link.program for each in stacks.below(link.index)}
+    refusals: dict[int, _Reason] = {}
+    for index, request in chosen.items():
+        refusal = _refusal(known[index], ours, taken_above=index in below_programs)
+        if refusal is None and request.mode == "native" and index in no_native:
+            refusal = _native_refused(no_native[index])
+        if refusal:
+            refusals[index] = refusal
     served = chosen.keys() - refusals.keys()
-    missing = [
-        request.name
-        for request in settings.interfaces
-        if not any(nic.link.is_meant_by(request.name) for nic in known.values())
-    ]
     # cnfd ends when every interface refuses it; else it serves the others, or waits for those that are missing.
     ends = len(refusals) == len(chosen) and not missing
     for index, request in chosen.items():
         nic = known[index]
         name = f"interface {nic.link.shown}"
         if index not in refusals:
-            yield _expected(name, nic, request, ours)
+            yield _expected(name, nic, request, no_native.get(index), ours)
         elif ends:
             yield Finding(name, "problem", *refusals[index], os.EX_OSERR)
         else:
@@ -53,64 +64,81 @@ def judge_interfaces(nics: Iterable[Nic], settings: config.Settings, ours: Colle
         repetition = stacks.repetition(index, served) if index in served else None
         if repetition:
             yield Finding(name, "warning", repetition, leave_out(nic.link.shown, request.name))
-        if nic.lro:
-            seen = "large receive offload joins packets, and some drivers refuse XDP with it"
-            yield Finding(name, "warning", seen, f"ethtool -K {shlex.quote(nic.link.shown)} lro off")
+        yield from _joining(name, nic)
     if settings.flows.vlan:
         yield from _hidden_tags([known[index] for index in chosen], known, stacks)
-    for name in missing:
-        seen = "no such interface in this network namespace; cnfd waits for it"
-        yield Finding(f"interface {name}", "warning", seen, "see the names: ip link")
+    yield from map(_missing, missing)
     yield from _room(len(served), settings)
 
 
-def _request(nic: Nic, wanted: Iterable[config.Interface]) -> config.Interface | None:
-    """Return the entry of the configuration that means ``nic``, as cnfd does."""
-    return next((request for request in wanted if nic.link.is_meant_by(request.name)), None)
+def _refusal(nic: Nic, ours: Collection[int] | None, *, taken_above: bool) -> _Reason | None:
+    """Return why the program will not get onto ``nic`` in any mode; None if it will.
 
-
-def _refusal(nic: Nic, request: config.Interface, ours: Collection[int] | None) -> tuple[str, str | None] | None:
-    """Return why the program will not get onto ``nic``, and the remedy; None if it will."""
-    if not nic.link.is_ethernet:
-        return f"its frames have no Ethernet header (ARP type {nic.link.hardware})", None
-    if nic.program and ours is not None and nic.program[1] not in ours:
-        mode, number = nic.program
-        known, remedy = foreign.describe(nic.link, mode, number)
-        return f"program {number} ({known}) is on it and is left alone", remedy
-    why = _not_native(nic)
-    if why and request.mode == "native":
-        return f"the kernel will refuse native XDP: {why[0]}", why[1] or "mode auto or generic works on any interface"
+    ``taken_above`` tells that an interface which stands on it has a program.
+    """
+    if why := unreadable(nic.link):
+        return _Reason(why)
+    program = nic.link.program
+    if program is None:
+        return _Reason(*TAKEN_ABOVE) if taken_above else None
+    if ours is not None and program.id not in ours:
+        return _Reason(*foreign.left_alone(nic.link, program))
     return None
 
 
-def _not_native(nic: Nic) -> tuple[str, str | None] | None:
-    """Return why native XDP is not to be had on ``nic`` as far as is known, and the remedy; None if it may be."""
+def _not_native(nic: Nic, crowding: Collection[Link]) -> _Reason | None:
+    """Return why native XDP is not to be had on ``nic`` as far as is known; None if it may be."""
     if nic.native is False:
-        return "its driver has none", None
+        return _Reason("its driver has none")
+    if nic.link.kind == "bond" and crowding:  # bond_xdp_set() of drivers/net/bonding/bond_main.c
+        return _Reason(f"a member has a program of its own: {listed(crowding)}", "name the bond, or its members")
     most = os.sysconf("SC_PAGE_SIZE") - VETH_RESERVE
     mtu = nic.peer.link.mtu if nic.peer else nic.link.mtu
     if nic.driver == "veth" and mtu > most:
         where = "its other end" if nic.peer else "this end, and so probably its other end,"
-        return f"{where} has MTU {mtu}", f"give both ends of the veth pair MTU {most} or less, or use mode generic"
+        remedy = f"give both ends of the veth pair MTU {most} or less, or use mode generic"
+        return _Reason(f"{where} has MTU {mtu}", remedy)
     return None
 
 
-def _expected(name: str, nic: Nic, request: config.Interface, ours: Collection[int] | None) -> Finding:
+def _crowding(index: int, links: Iterable[Link], chosen: Collection[int]) -> list[Link]:
+    """Return the members of ``index`` that have a program of their own, or will have one."""
+    return [link for link in links if link.master == index and (link.index in chosen or link.program)]
+
+
+def _native_refused(reason: _Reason) -> _Reason:
+    remedy = reason.remedy or "mode auto or generic works on any interface"
+    return _Reason(f"the kernel will refuse native XDP: {reason.why}", remedy)
+
+
+def _expected(
+    name: str, nic: Nic, request: config.Interface, no_native: _Reason | None, ours: Collection[int] | None
+) -> Finding:
     """Say in which mode the program will be on ``nic``."""
     about = f"{nic.driver or 'no driver'}, MTU {nic.link.mtu}"
-    if nic.program:
-        mode, number = nic.program
+    if nic.link.program:
+        mode, number = nic.link.program
         if ours is None:
             seen = f"{about}: program {number} ({mode}) is on it, and whether it is cnfd's, this user cannot tell"
             return Finding(name, "unknown", seen, "run the doctor as root")
         return Finding(name, "ok", f"{about}: cnfd's program {number} ({mode}) is on it")
     if request.mode == "generic":
         return Finding(name, "ok", f"{about}: generic XDP, as configured")
-    why = _not_native(nic)
-    if why is None:
+    if no_native is None:
         return Finding(name, "ok", f"{about}: native XDP" + ("" if nic.native else ", if its driver has it"))
-    reason, remedy = why
-    return Finding(name, "warning" if remedy else "ok", f"{about}: generic XDP, no native: {reason}", remedy)
+    why, remedy = no_native
+    return Finding(name, "warning" if remedy else "ok", f"{about}: generic XDP, no native: {why}", remedy)
+
+
+def _joining(name: str, nic: Nic) -> Iterator[Finding]:
+    if nic.lro:
+        seen = "large receive offload joins packets, and some drivers refuse XDP with it"
+        yield Finding(name, "warning", seen, f"ethtool -K {shlex.quote(nic.link.shown)} lro off")
+
+
+def _missing(request: config.Interface) -> Finding:
+    seen = "no such interface in this network namespace; cnfd waits for it"
+    return Finding(f"interface {request.name}", "warning", seen, "see the names: ip link")
 
 
 def _hidden_tags(chosen: Iterable[Nic], known: Mapping[int, Nic], stacks: Stacks) -> Iterator[Finding]:

@@ -1,0 +1,37 @@
+"""Which interfaces the configuration means, and which of them the program cannot read.
+
+The daemon acts by it, and ``cnfctl doctor`` says by it what the daemon will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
+
+from cnf.config import Interface
+from cnf.kernel.links import Link
+
+
+class Matches(NamedTuple):
+    """What the configuration's entries mean here."""
+
+    requests: Mapping[int, Interface]
+    """By ifindex, the first entry that means the interface."""
+    missing: Sequence[Interface]
+    """Entries that mean no interface."""
+
+
+def match(links: Collection[Link], wanted: Collection[Interface]) -> Matches:
+    """Find the entries of ``wanted`` that mean ``links``, all the interfaces that there are."""
+    requests = {
+        link.index: request
+        for link in links
+        if (request := next((each for each in wanted if link.is_meant_by(each.name)), None))
+    }
+    missing = [request for request in wanted if not any(link.is_meant_by(request.name) for link in links)]
+    return Matches(requests, missing)
+
+
+def unreadable(link: Link) -> str | None:
+    """Return why the program cannot read the frames of ``link``; None if it can."""
+    return None if link.is_ethernet else f"its frames have no Ethernet header (ARP type {link.hardware})"
