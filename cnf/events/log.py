@@ -17,7 +17,7 @@ import numpy as np
 from cnf.abi import EVENT_KINDS, FAMILIES, UNASSIGNED_INTERFACE
 from cnf.arrays import Records
 from cnf.clock import WallClock
-from cnf.flows.evicted import evicted_flows
+from cnf.flows.finished import evicted_flows
 from cnf.flows.snapshot import Part
 from cnf.flows.text import Shown, describe
 from cnf.limiter.in_force import Dropper

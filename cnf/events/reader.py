@@ -14,7 +14,7 @@ from structlog.typing import FilteringBoundLogger
 from cnf.abi import EVENT_KINDS
 from cnf.datapath.build import Datapath
 from cnf.events.log import Batch, Context, EventLog
-from cnf.flows.evicted import Ended
+from cnf.flows.finished import FinishedFlows
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.ring import Ring
 
@@ -33,7 +33,7 @@ class EventReader:
 
         """
         self.log = EventLog()
-        self.ended = Ended(datapath.blueprint.max_entries)
+        self.ended = FinishedFlows(datapath.blueprint.max_entries)
         self._context = context
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._ring = Ring(datapath.maps["events"])

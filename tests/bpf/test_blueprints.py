@@ -11,7 +11,7 @@ import pytest
 from cnf.abi import EVENT_KINDS
 from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
-from cnf.flows.evicted import evicted_flows
+from cnf.flows.finished import evicted_flows
 from cnf.kernel.ring import Ring
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import Datapath

@@ -21,7 +21,7 @@ from cnf.counts import count_of
 from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint
 from cnf.datapath.cache import FlowSettings
-from cnf.flows.evicted import evicted_flows
+from cnf.flows.finished import evicted_flows
 from cnf.flows.flow_cache import CacheTable
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.ring import Ring

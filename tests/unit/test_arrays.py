@@ -10,7 +10,7 @@ import pytest
 
 from cnf.arrays import LINE, allot
 from cnf.flows.columns import FlowColumns
-from cnf.flows.evicted import Ended
+from cnf.flows.finished import FinishedFlows
 from cnf.flows.matching import Index
 from tests.unit.events.test_log import evicted
 from tests.unit.samples import CLOCK, Flow
@@ -22,7 +22,7 @@ LITTLE = 1 << 14
 
 def ended_flows() -> object:
     """Return many flows that have ended."""
-    ended = Ended(MANY)
+    ended = FinishedFlows(MANY)
     ended.add(np.repeat(evicted([Flow()]), MANY))
     return ended.shown(CLOCK, 60.0)["ipv4"]
 

@@ -22,7 +22,7 @@ FLOW_EVICTED: Final = EVENT_KINDS.index("flow_evicted")
 _FLOW_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
 
 
-class Ended:
+class FinishedFlows:
     """Keep the latest flows of each family; one thread adds, another one shows."""
 
     def __init__(self, most: int) -> None:

@@ -1,10 +1,10 @@
-"""Ended flows are shown while they would have lived, the newest of them, and what was shown is not changed."""
+"""FinishedFlows flows are shown while they would have lived, the newest of them, and what was shown is not changed."""
 
 from __future__ import annotations
 
 from cnf.abi import Family
 from cnf.clock import WallClock
-from cnf.flows.evicted import Ended
+from cnf.flows.finished import FinishedFlows
 from tests.unit.events.test_log import evicted, generations
 from tests.unit.samples import CLOCK, JIFFIES, NOW, TICK_NS, Flow
 
@@ -17,14 +17,14 @@ def numbered(*numbers: int, last_seen: int = JIFFIES) -> list[Flow]:
     return [Flow(src_port=number, last_seen=last_seen) for number in numbers]
 
 
-def ports(ended: Ended, idle: float = 60.0, clock: WallClock = CLOCK, family: Family = "ipv4") -> list[int]:
+def ports(ended: FinishedFlows, idle: float = 60.0, clock: WallClock = CLOCK, family: Family = "ipv4") -> list[int]:
     """Return the source ports of the flows that are shown, in order."""
     return list(map(int, ended.shown(clock, idle)[family].src_port))
 
 
 def test_flows_are_shown_by_family_as_they_ended() -> None:
     """Each stands in its own family, the latest last; other events are no flows."""
-    ended = Ended(10)
+    ended = FinishedFlows(10)
     ended.add(evicted([*numbered(1), V6, *numbered(2)]))
     ended.add(generations(5))
     assert ports(ended) == [1, 2]
@@ -35,7 +35,7 @@ def test_flows_are_shown_by_family_as_they_ended() -> None:
 
 def test_the_newest_are_kept_of_each_family() -> None:
     """More than there is room for make the oldest go, whether they came at once or one by one; a family no other's."""
-    ended = Ended(3)
+    ended = FinishedFlows(3)
     ended.add(evicted([V6, *numbered(*range(100))]))
     assert ports(ended) == [97, 98, 99]
     for number in range(100, 120):
@@ -45,7 +45,7 @@ def test_the_newest_are_kept_of_each_family() -> None:
 
 def test_a_family_takes_no_room_from_the_other() -> None:
     """However many flows of one family end while nobody asks, the newest of the other are shown."""
-    ended = Ended(3)
+    ended = FinishedFlows(3)
     ended.add(evicted(numbered(*range(5))))
     ended.add(evicted([V6] * 50))
     ended.add(evicted(numbered(5)))
@@ -55,7 +55,7 @@ def test_a_family_takes_no_room_from_the_other() -> None:
 
 def test_what_waits_is_bounded() -> None:
     """While nobody asks, no more waits than can be shown."""
-    ended = Ended(3)
+    ended = FinishedFlows(3)
     for number in range(1000):
         ended.add(evicted(numbered(number)))
     assert sum(map(len, ended._added["ipv4"])) <= 3  # noqa: SLF001 - nothing else shows it
@@ -64,7 +64,7 @@ def test_what_waits_is_bounded() -> None:
 
 def test_idle_flows_are_forgotten() -> None:
     """A flow is shown for as long as it would have lived without a further packet."""
-    ended = Ended(10)
+    ended = FinishedFlows(10)
     ended.add(evicted([*numbered(1, last_seen=JIFFIES - 3 * SECOND), *numbered(2, last_seen=JIFFIES - 2 * SECOND)]))
     assert ports(ended, idle=3.0) == [1, 2]
     later = WallClock(NOW.__class__(JIFFIES + 1, NOW.monotonic + TICK_NS, NOW.boottime, NOW.realtime), TICK_NS)
@@ -74,7 +74,7 @@ def test_idle_flows_are_forgotten() -> None:
 
 def test_what_was_shown_is_not_written_again() -> None:
     """Whoever still reads an earlier answer is not disturbed by a later one."""
-    ended = Ended(3)
+    ended = FinishedFlows(3)
     ended.add(evicted(numbered(1, 2, 3)))
     before = ended.shown(CLOCK, 60.0)["ipv4"]
     ended.add(evicted(numbered(4, 5)))
