@@ -333,8 +333,8 @@ class Daemon:
             if self._limiter:
                 self._limiter.drain(snapshot.clock)
             if self._events:
-                evicted = self._events.ended.shown(snapshot.clock, self._settings.flows.idle_timeout)
-                snapshot = replace(snapshot, evicted=evicted)
+                finished = self._events.finished.shown(snapshot.clock, self._settings.flows.idle_timeout)
+                snapshot = replace(snapshot, finished=finished)
         except CnfError as error:
             self._instruments.drain_errors.inc()
             self._state.drain_errors += 1

@@ -18,7 +18,6 @@ from cnf.abi import EVENT_KINDS, FAMILIES, UNASSIGNED_INTERFACE
 from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.flows.finished import evicted_flows
-from cnf.flows.snapshot import Part
 from cnf.flows.text import Shown, describe
 from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
@@ -63,8 +62,8 @@ class Batch:
         drops = self.records[self.records["kind"] == FIRST_DROP]
         indexes = set(drops["key"][:, 3].tolist())
         for family in FAMILIES:
-            flows, _rows = evicted_flows(self.records, family)
-            indexes.update(flows.ifindex.tolist())
+            part, _rows = evicted_flows(self.records, family)
+            indexes.update(part.flows.ifindex.tolist())
         names = {index: self.context.names[index] for index in indexes & self.context.names.keys()}
         dropper = self.context.dropper
         if dropper is not None:
@@ -84,8 +83,8 @@ class Batch:
     def _flows(self, records: Records) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the flows that were evicted, by row."""
         for family in FAMILIES:
-            flows, rows = evicted_flows(records, family)
-            shown = Shown(Part(flows, "evicted"), np.arange(len(flows)), self.context.clock, self.context.names)
+            part, rows = evicted_flows(records, family)
+            shown = Shown(part, np.arange(len(rows)), self.context.clock, self.context.names)
             yield from zip(rows.tolist(), describe(shown), strict=True)
 
     def _details(self, record: Records) -> dict[str, Any]:

@@ -33,7 +33,7 @@ class EventReader:
 
         """
         self.log = EventLog()
-        self.ended = FinishedFlows(datapath.blueprint.max_entries)
+        self.finished = FinishedFlows(datapath.blueprint.max_entries)
         self._context = context
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._ring = Ring(datapath.maps["events"])
@@ -82,4 +82,4 @@ class EventReader:
             return
         stretch = self._ring.read()
         self.log.append(Batch(stretch.first + 1, stretch.events, context))
-        self.ended.add(stretch.events)
+        self.finished.add(stretch.events)

@@ -11,6 +11,9 @@ import numpy.typing as npt
 from cnf.abi import FLOW4_KEY, FLOW6_KEY, Family
 from cnf.arrays import Mask, Rows, allot
 
+KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
+"""The kernel's record of a key, by family."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FlowColumns:
@@ -83,14 +86,13 @@ class FlowColumns:
 
     def keys(self, rows: Rows) -> npt.NDArray[Any]:
         """Return the rows' keys as the kernel's records."""
-        keys = np.zeros(len(rows), _KEYS[self.family])
+        keys = np.zeros(len(rows), KEYS[self.family])
         for name in _KEY_COLUMNS:
             keys[name] = getattr(self, name)[rows]
         return keys
 
 
 _HINTS: Final = {name: hint for name, hint in get_type_hints(FlowColumns).items() if name != "family"}
-_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
 _KEY_COLUMNS: Final = [name for name in _HINTS if name in (FLOW4_KEY.names or ())]
 
 
@@ -100,7 +102,7 @@ def _dtypes(key: np.dtype[Any]) -> list[Any]:
     return list((dtypes | {name: key[name] for name in ("src_addr", "dst_addr")}).values())
 
 
-_DTYPES: Final = {family: _dtypes(key) for family, key in _KEYS.items()}
+_DTYPES: Final = {family: _dtypes(key) for family, key in KEYS.items()}
 
 
 def identity(flows: FlowColumns, row: np.integer) -> bytes:

@@ -1,25 +1,22 @@
-"""Flows that were let go before they were idle, and are shown until they would have expired. Pure.
+"""Flows that a table has evicted, shown until they would have expired. Pure.
 
-The kernel's tables have forgotten them, and the ledger has them as evicted: no sum counts them here.
+The table has forgotten them, and the ledger has them as evicted: no sum counts them here.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from cnf.abi import EVENT, EVENT_KINDS, FAMILIES, FLOW4_KEY, FLOW6_KEY, Family
+from cnf.abi import EVENT, EVENT_KINDS, FAMILIES, Family
 from cnf.arrays import Records, Rows
 from cnf.clock import WallClock
-from cnf.flows.columns import FlowColumns
+from cnf.flows.columns import KEYS, FlowColumns
+from cnf.flows.snapshot import Part
 
 FLOW_EVICTED: Final = EVENT_KINDS.index("flow_evicted")
-
-_FLOW_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
 
 
 class FinishedFlows:
@@ -46,22 +43,22 @@ class FinishedFlows:
                 while surplus >= len(added[0]):
                     surplus -= len(added.pop(0))
 
-    def shown(self, clock: WallClock, idle: float) -> Mapping[Family, FlowColumns]:
-        """Return the flows that had a packet within ``idle`` seconds, the latest to end last."""
+    def shown(self, clock: WallClock, idle: float) -> tuple[Part, ...]:
+        """Return the flows that had a packet within ``idle`` seconds, a part a family, the latest to finish last."""
         with self._lock:
             added, self._added = self._added, {family: [] for family in FAMILIES}
         oldest = clock.ticks(idle)
         for family, flows in self._flows.items():
-            new, _rows = evicted_flows(np.concatenate([np.empty(0, EVENT), *added[family]]), family)
+            new = evicted_flows(np.concatenate([np.empty(0, EVENT), *added[family]]), family)[0].flows
             last_seen = np.concatenate((flows.last_seen, new.last_seen))
             rows = np.flatnonzero(clock.age_ticks(last_seen) <= oldest)[-self._most :]
             if len(new) or len(rows) < len(flows):
                 self._flows[family] = _joined(flows, new, rows)
-        return dict(self._flows)
+        return tuple(Part(flows, "evicted") for flows in self._flows.values())
 
 
 def _joined(flows: FlowColumns, new: FlowColumns, rows: Rows) -> FlowColumns:
-    """Return ``rows`` of both, ``new`` behind ``flows``, as new memory: what was shown before is not written again."""
+    """Return ``rows`` of both, ``new`` behind ``flows``, as a copy: columns that were shown are not written again."""
     joined = FlowColumns.empty(flows.family, len(rows))
     parts = (each.arrays().values() for each in (joined, flows, new))
     for column, old, more in zip(*parts, strict=True):
@@ -69,12 +66,12 @@ def _joined(flows: FlowColumns, new: FlowColumns, rows: Rows) -> FlowColumns:
     return joined
 
 
-def evicted_flows(records: Records, family: Family) -> tuple[FlowColumns, npt.NDArray[np.intp]]:
-    """Return the flows of a family that EVENT records tell of, and the rows that they stand in."""
+def evicted_flows(records: Records, family: Family) -> tuple[Part, Rows]:
+    """Return the flows of a family that EVENT records tell of, and the rows of these records."""
     of_family = records["family"] == FAMILIES.index(family)
     rows = np.flatnonzero(of_family & (records["kind"] == FLOW_EVICTED))
-    key = _FLOW_KEYS[family]
+    key = KEYS[family]
     keys = np.ascontiguousarray(records["key"][rows]).view(np.uint8)[:, : key.itemsize]
     flows = FlowColumns.empty(family, len(rows))
     flows.fill(0, np.ascontiguousarray(keys).view(key)[:, 0], records["value"][rows])
-    return flows, rows
+    return Part(flows, "evicted"), rows

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from cnf.abi import FLOW4_KEY, FLOW6_KEY, FLOW_VALUE, Family
+from cnf.abi import FLOW_VALUE, Family
 from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.config import Flows
 from cnf.counts import Count, count_of, total
 from cnf.datapath.counters import TableCounters
-from cnf.flows.columns import FlowColumns
+from cnf.flows.columns import KEYS, FlowColumns
 from cnf.flows.expiry import has_expired
 from cnf.flows.matching import Index, identities, set_rates
 from cnf.flows.snapshot import TableDrain, TableState
 from cnf.kernel.maps import FlowMap
-
-KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
 
 SLACK: Final = 4096
 """Rows beyond a table's capacity: while flows come and go, a walk can meet more than it holds at any one time."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy.typing as npt
 
@@ -31,12 +31,16 @@ class TableState:
     """Packets that found no place, by cause."""
 
 
+Finish = Literal["evicted"]
+"""How a flow has finished that is not in its table any more."""
+
+
 class Part(NamedTuple):
-    """Flows of one family that are alike in this, too."""
+    """Flows of one family that live, or have finished alike."""
 
     flows: FlowColumns
-    ended: str | None
-    """How they have ended: "evicted"; None if they live."""
+    finish: Finish | None
+    """None if they live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +70,9 @@ class Snapshot:
     ledger: Ledger
     names: Mapping[int, str]
     """Interface name by ifindex, of departed interfaces too."""
-    evicted: Mapping[Family, FlowColumns] = field(default_factory=dict)
-    """Flows that were let go early and are still to be shown; no sum here counts them."""
+    finished: tuple[Part, ...] = ()
+    """Flows that are in no table any more, but still shown; no sum here counts them."""
 
     def parts(self) -> tuple[Part, ...]:
-        """Return all flows that there are to show."""
-        live = (Part(flows, None) for flows in self.flows.values())
-        return (*live, *(Part(flows, "evicted") for flows in self.evicted.values()))
+        """Return all flows that are shown."""
+        return (*(Part(flows, None) for flows in self.flows.values()), *self.finished)

@@ -126,7 +126,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "tcp_flags": Field(lambda flows: map(tcp_flags, flows.numbers("tcp_flags"))),
     "first_seen": Field(lambda flows: flows.times("first_seen"), "first_seen"),
     "last_seen": Field(lambda flows: flows.times("last_seen"), "last_seen"),
-    "ended": Field(lambda flows: [flows.part.ended] * len(flows.rows)),
+    "ended": Field(lambda flows: [flows.part.finish] * len(flows.rows)),
 }
 """The fields of a flow of /v1/flows, in their order."""
 

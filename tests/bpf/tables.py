@@ -12,8 +12,8 @@ from cnf.abi import DROPS, FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_S
 from cnf.arrays import Records
 from cnf.datapath import build
 from cnf.datapath.cache import Cache, FlowSettings, Memory, Secrets, set_of
+from cnf.flows.columns import KEYS
 from cnf.flows.flow_cache import SETS
-from cnf.flows.flow_hash import KEYS
 from cnf.kernel.maps import FlowMap
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_cache import SETS as SOURCE_SETS

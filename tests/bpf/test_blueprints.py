@@ -107,6 +107,6 @@ def _check_telling(datapath: Datapath) -> None:
         datapath.run(frame(IPv4(), UDP(src_port=port), pad_to=BYTES))
 
     with closing(Ring(datapath.loaded.maps["events"])) as ring:
-        flows, _rows = evicted_flows(ring.read().events, "ipv4")
+        (flows, _finish), _rows = evicted_flows(ring.read().events, "ipv4")
     assert len(flows) == datapath.table_counters.read("ipv4").evicted_entries > 0
     assert len({*flows.src_port.tolist()} | {key.src_port for key in datapath.flows()}) == len(ports)

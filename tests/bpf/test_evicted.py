@@ -70,7 +70,7 @@ def test_each_evicted_flow_is_told_with_all_that_it_counted(datapath: Datapath, 
 
     stretch = ring.read()
     ring.close()
-    flows, rows = evicted_flows(stretch.events, family)
+    (flows, _finish), rows = evicted_flows(stretch.events, family)
     found = Counter(dict(zip(flows.src_port.tolist(), flows.packets.tolist(), strict=True)))
     assert len(rows) == len(stretch.events) == len(found)
     assert (flows.bytes == flows.packets * np.uint64(SIZE)).all()
@@ -158,7 +158,7 @@ def test_on_every_cpu_at_once_events_are_what_was_booked(datapath: Datapath) -> 
     missing = lost.sum(EVENT_KINDS.index("flow_evicted")).packets
     told = 0
     for family in families:
-        flows, _rows = evicted_flows(events, family)
+        (flows, _finish), _rows = evicted_flows(events, family)
         sums = datapath.table_counters.read(family)
         assert len(flows) > TABLE
         assert missing or sums.evicted == count_of(flows.packets, flows.bytes)

@@ -24,7 +24,7 @@ def ended_flows() -> object:
     """Return many flows that have ended."""
     ended = FinishedFlows(MANY)
     ended.add(np.repeat(evicted([Flow()]), MANY))
-    return ended.shown(CLOCK, 60.0)["ipv4"]
+    return ended.shown(CLOCK, 60.0)
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])

@@ -14,7 +14,7 @@ from cnf.counts import Count
 from cnf.errors import UsageError
 from cnf.flows.columns import FlowColumns
 from cnf.flows.query import CHUNK, SORT_COLUMNS, select
-from cnf.flows.snapshot import Snapshot
+from cnf.flows.snapshot import Part, Snapshot
 from tests.unit.samples import Flow, columns, snapshot
 
 SORTED_BY = {
@@ -59,7 +59,9 @@ def test_fields_to_sort_by() -> None:
 
 def test_evicted_flows_say_so() -> None:
     """A flow that a table has let go is listed beside those that live, and its column is added up with theirs."""
-    drained = replace(snapshot(replace(V4, bytes=10)), evicted={"ipv4": columns([replace(V4, bytes=7)], "ipv4")})
+    drained = replace(
+        snapshot(replace(V4, bytes=10)), finished=(Part(columns([replace(V4, bytes=7)], "ipv4"), "evicted"),)
+    )
     chosen = select(drained, "", "bytes", 2)
 
     assert [(flow["bytes"], flow["ended"]) for flow in chosen.flows()] == [(10, None), (7, "evicted")]
