@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cnf.config import Settings
 from cnf.errors import ConfigError, Problem
+from cnf.kernel.links import Links
 from cnf.readers import is_altname, shown
 
 
@@ -19,8 +20,6 @@ def checked(settings: Settings, source: str) -> Settings:
     long = {path: name for path, name in names.items() if is_altname(name)}
     if not long:
         return settings
-    from cnf.kernel.links import Links  # noqa: PLC0415 - with pyroute2, which few have to wait for this early
-
     with Links() as links:
         present = links.read()
     problems = [

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
-import struct
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from pyroute2 import IPRoute, NetlinkError
-from pyroute2.netlink import nlmsg
-
 from cnf.errors import KernelError
+from cnf.kernel import rtnetlink
 from cnf.kernel.refusal import reported
+from cnf.kernel.rtnetlink import Message, attributes, number
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,18 +20,28 @@ if TYPE_CHECKING:
 Mode = Literal["native", "generic", "offloaded"]
 """Who runs a program: the driver, the network stack, or the NIC itself."""
 
-# linux/rtnetlink.h, linux/if_arp.h, linux/if_link.h
+# linux/rtnetlink.h, linux/if_arp.h
 RTMGRP_LINK: Final = 1
-RTM_DELLINK: Final = 17
 ARPHRD_ETHER: Final = 1
 ARPHRD_LOOPBACK: Final = 772
+# linux/if_link.h
+IFLA_IFNAME: Final = 3
+IFLA_MTU: Final = 4
+IFLA_LINK: Final = 5
+IFLA_MASTER: Final = 10
+IFLA_LINKINFO: Final = 18
+IFLA_INFO_KIND: Final = 1
+IFLA_INFO_DATA: Final = 2
+IFLA_LINK_NETNSID: Final = 37
+IFLA_XDP: Final = 43
+IFLA_XDP_ATTACHED: Final = 2
+IFLA_XDP_PROG_ID: Final = 4
 IFLA_NEW_NETNSID: Final = 45
+IFLA_PROP_LIST: Final = 52
+IFLA_ALT_IFNAME: Final = 53
 HSR_SLAVES: Final = (1, 2)
-MESSAGE: Final = struct.Struct("=IHHII4xi8x")
-"""struct nlmsghdr and struct ifinfomsg: length, type, flags, sequence, sender, ifindex."""
-ATTRIBUTE: Final = struct.Struct("=HH")
-# pyroute2's words for IFLA_XDP_ATTACHED
-ATTACHED_AS: Final[dict[str, Mode]] = {"xdp": "native", "xdpgeneric": "generic", "xdpoffload": "offloaded"}
+ATTACHED_AS: Final[dict[int, Mode]] = {1: "native", 2: "generic", 3: "offloaded"}
+"""By XDP_ATTACHED_DRV, XDP_ATTACHED_SKB and XDP_ATTACHED_HW."""
 
 
 class Program(NamedTuple):
@@ -97,11 +101,9 @@ class Links:
     def __init__(self) -> None:
         """Subscribe to changes from now on. Raises KernelError."""
         kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
-        with reported("subscribing to the interfaces' changes"), ExitStack() as undo:
-            self._netlink = undo.enter_context(IPRoute(ext_ack=True))
-            self._events = undo.enter_context(socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE))
+        with reported("subscribing to the interfaces' changes"):
+            self._events = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
             self._events.bind((0, RTMGRP_LINK))
-            undo.pop_all()
         self._moved: set[int] = set()
         self.lost = 0
         """How often notifications came faster than they were read, so that the kernel threw some away."""
@@ -113,9 +115,8 @@ class Links:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close both sockets."""
+        """Close the socket."""
         self._events.close()
-        self._netlink.close()
 
     def fileno(self) -> int:
         """Return the descriptor that is readable after a change."""
@@ -142,63 +143,51 @@ class Links:
 
     def read(self) -> tuple[Link, ...]:
         """Return every interface of the namespace. Raises KernelError."""
-        try:
-            with reported("listing the interfaces"):
-                messages = self._netlink.get_links()
-        except NetlinkError as error:
-            raise KernelError(f"listing the interfaces failed: {os.strerror(error.code)}") from error
-        return tuple(map(_link, messages))
+        with reported("listing the interfaces"):
+            return tuple(map(_link, rtnetlink.ask()))
 
 
-def program_on(message: nlmsg) -> Program | None:
+def program_of(message: Message) -> Program | None:
     """Return the program that ``message`` about an interface shows."""
-    xdp = message.get_attr("IFLA_XDP")
-    mode = ATTACHED_AS.get(xdp.get_attr("IFLA_XDP_ATTACHED") or "") if xdp else None
-    return Program(mode, int(xdp.get_attr("IFLA_XDP_PROG_ID"))) if mode else None
+    xdp = dict(attributes(message.attributes.get(IFLA_XDP, b"")))
+    mode = ATTACHED_AS.get(number(xdp.get(IFLA_XDP_ATTACHED)))
+    return Program(mode, number(xdp.get(IFLA_XDP_PROG_ID))) if mode else None
 
 
-def _link(message: nlmsg) -> Link:
-    info, names = message.get_attr("IFLA_LINKINFO"), message.get_attr("IFLA_PROP_LIST")
+def _link(message: Message) -> Link:
+    """Return the interface that ``message`` is about."""
+    said = message.attributes
+    info = dict(attributes(said.get(IFLA_LINKINFO, b"")))
+    kind = _text(info.get(IFLA_INFO_KIND, b""))
+    slaves = dict(attributes(info.get(IFLA_INFO_DATA, b""))) if kind == "hsr" else {}
     # An index of another namespace (IFLA_LINK_NETNSID is there) may be that of a stranger here.
-    here = message.get_attr("IFLA_LINK_NETNSID") is None
+    here = IFLA_LINK_NETNSID not in said
     return Link(
-        index=int(message["index"]),
-        name=_decode(message.get_attr("IFLA_IFNAME")),
-        hardware=int(message["ifi_type"]),
-        mtu=int(message.get_attr("IFLA_MTU") or 0),
-        kind=(info.get_attr("IFLA_INFO_KIND") if info else None) or "",
-        master=message.get_attr("IFLA_MASTER") or None,
-        lower=(message.get_attr("IFLA_LINK") or None) if here else None,
-        program=program_on(message),
-        ring=_ring(info.get_attr("IFLA_INFO_DATA")) if info and info.get_attr("IFLA_INFO_KIND") == "hsr" else (),
-        altnames=tuple(map(_decode, names.get_attrs("IFLA_ALT_IFNAME"))) if names else (),
+        index=message.ifindex,
+        name=_text(said[IFLA_IFNAME]),
+        hardware=message.hardware,
+        mtu=number(said.get(IFLA_MTU)),
+        kind=kind,
+        master=number(said.get(IFLA_MASTER)) or None,
+        lower=(number(said.get(IFLA_LINK)) or None) if here else None,
+        program=program_of(message),
+        ring=tuple(number(slaves[slave]) for slave in HSR_SLAVES if slaves.get(slave)),
+        altnames=tuple(
+            _text(name)
+            for kind_of_name, name in attributes(said.get(IFLA_PROP_LIST, b""))
+            if kind_of_name == IFLA_ALT_IFNAME
+        ),
     )
 
 
-def _decode(name: str | bytes) -> str:
-    # pyroute2 hands over the bytes when they are not UTF-8
-    return name.decode(errors="backslashreplace") if isinstance(name, bytes) else name
+def _text(content: bytes) -> str:
+    return content.split(b"\0")[0].decode(errors="backslashreplace")
 
 
-def _ring(data: str) -> tuple[int, ...]:
-    """Return IFLA_HSR_SLAVE1 and IFLA_HSR_SLAVE2 of what pyroute2, which does not know them, hands over in hex."""
-    attributes = dict(_attributes(bytes.fromhex(data.replace(":", "")), 0))
-    slaves = (attributes.get(number, b"") for number in HSR_SLAVES)
-    return tuple(int.from_bytes(slave, sys.byteorder) for slave in slaves if slave)
-
-
-def _moved(data: bytes) -> Iterator[int]:
-    """Yield the interface that a notification says has left for another namespace; few do, so little is parsed."""
-    length, kind, *_, ifindex = MESSAGE.unpack_from(data)
-    if kind != RTM_DELLINK:
-        return
-    if any(attribute == IFLA_NEW_NETNSID for attribute, _ in _attributes(data[:length], MESSAGE.size)):
-        yield ifindex
-
-
-def _attributes(data: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the attributes (struct nlattr) from ``at`` on: type and content."""
-    while at + ATTRIBUTE.size <= len(data):
-        size, attribute = ATTRIBUTE.unpack_from(data, at)
-        yield attribute, data[at + ATTRIBUTE.size : at + size]
-        at += max(size + 3 & ~3, ATTRIBUTE.size)
+def _moved(data: bytes) -> set[int]:
+    """Return the interfaces that notifications say have left for another namespace."""
+    return {
+        message.ifindex
+        for message in rtnetlink.messages(data, rtnetlink.RTM_DELLINK)
+        if IFLA_NEW_NETNSID in message.attributes
+    }

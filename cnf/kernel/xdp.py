@@ -6,11 +6,12 @@ import errno
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from pyroute2 import IPRoute, NetlinkError
+from pyroute2 import NetlinkError
 
 from cnf.errors import AttachError
-from cnf.kernel import foreign
-from cnf.kernel.links import Mode, Program, program_on
+from cnf.kernel import foreign, rtnetlink
+from cnf.kernel.changing import Changer
+from cnf.kernel.links import Mode, Program, program_of
 from cnf.kernel.refusal import reported
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Attacher:
         self._replaced: dict[int, int] = {}
         """Ids of programs that ours has replaced, by ifindex."""
         with reported("opening a netlink socket"):
-            self._netlink = IPRoute(ext_ack=True)
+            self._changer = Changer()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -66,7 +67,7 @@ class Attacher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the netlink socket; the program stays where it is."""
-        self._netlink.close()
+        self._changer.__exit__(kind, error, trace)
 
     def attach(self, link: Link, mode: Mode | Literal["auto"]) -> Attached:
         """Attach to ``link``; ``auto`` tries native, then generic.
@@ -152,24 +153,20 @@ class Attacher:
 
         """
         try:
-            # A socket of its own: pyroute2 keeps the acknowledgement behind the answer for as long as the socket lives.
-            asking = reported(f"ifindex {ifindex}: asking for its program", AttachError)
-            with asking, IPRoute(ext_ack=True) as netlink:
-                (message,) = netlink.get_links(ifindex)
-        except NetlinkError as error:
-            if error.code == errno.ENODEV:
-                return None
-            raise AttachError(f"ifindex {ifindex}: asking for its program failed: {_words(error)}") from error
+            (message,) = rtnetlink.ask(ifindex)
         except OSError as error:
-            raise AttachError(f"ifindex {ifindex}: asking for its program failed: {error.strerror}") from error
-        return program_on(message)
+            if error.errno == errno.ENODEV:
+                return None
+            words = error.strerror or error
+            raise AttachError(f"ifindex {ifindex}: asking for its program failed: {words}") from error
+        return program_of(message)
 
     def _set(self, ifindex: int, fd: int, flags: int, expected: int | None = None) -> None:
         attributes = [("IFLA_XDP_FD", fd), ("IFLA_XDP_FLAGS", flags)]
         if expected is not None:
             attributes.append(("IFLA_XDP_EXPECTED_FD", expected))
         with reported(f"ifindex {ifindex}: changing its program", AttachError):
-            self._netlink.link("set", index=ifindex, xdp={"attrs": attributes})
+            self._changer.change(ifindex, attributes)
 
     def _take_over(self, link: Link, error: NetlinkError) -> Attached:
         """Replace a program of ours in one step, in the mode that it is in; refuse any other."""
