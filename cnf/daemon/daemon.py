@@ -206,9 +206,11 @@ class Daemon:
             return
         from cnf.limiter.limiter import Limiter  # noqa: PLC0415 - half a megabyte that others need not have
 
-        limiter = Limiter(self._datapath, limits, ssh_clients.clients(), self._memory, self._interfaces.tallies.seats())
+        sessions = ssh_clients.sessions()  # once: one that ended between two looks would not be known as a session's
+        clients = ssh_clients.clients(sessions)
+        limiter = Limiter(self._datapath, limits, clients, self._memory, self._interfaces.tallies.seats())
         stack.callback(limiter.close)
-        limiter.look_at(ssh_clients.sessions())
+        limiter.look_at(sessions)
         self._limiter = self._state.limiter = self._interfaces.seating = limiter
 
     def _event_reader(self, stack: contextlib.ExitStack) -> EventReader | None:
@@ -363,9 +365,10 @@ class Daemon:
                 self._load(), self._settings, self._log, limiter=self._limiter is not None
             )
             if self._limiter:  # the one part that can still be refused, so the first
-                self._limiter.reload(settings.limits or NO_LIMITS, ssh_clients.clients())
+                sessions = ssh_clients.sessions()  # once, as at the start
+                self._limiter.reload(settings.limits or NO_LIMITS, ssh_clients.clients(sessions))
                 # At once: a protection that is not known to be a session's would outlive it over a restart.
-                self._limiter.look_at(ssh_clients.sessions())
+                self._limiter.look_at(sessions)
         except CnfError as error:
             self._instruments.reload_successful.set(0)
             self._log.error("reload refused, the settings stay as they were", error=str(error))

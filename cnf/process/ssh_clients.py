@@ -22,10 +22,13 @@ LEFT: Final = "closing"
 """State of a session whose user has logged out while a process of it runs on."""
 
 
-def clients() -> tuple[Network, ...]:
-    """Return the addresses that this process, or a session that systemd-logind knows of, comes from."""
+def clients(known: Iterable[Network] | None) -> tuple[Network, ...]:
+    """Return the addresses that this process, or a session that systemd-logind knows of, comes from.
+
+    ``known`` is what ``sessions()`` has returned.
+    """
     here = _addresses([os.environ.get("SSH_CONNECTION", "").partition(" ")[0]])
-    return tuple(dict.fromkeys((*here, *(sessions() or ()))))
+    return tuple(dict.fromkeys((*here, *(known or ()))))
 
 
 def sessions() -> tuple[Network, ...] | None:

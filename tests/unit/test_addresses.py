@@ -77,5 +77,5 @@ def test_clients_over_ssh_are_known_by_their_ipv4_address(monkeypatch: pytest.Mo
     """Of a process that was started over SSH, and of a command."""
     monkeypatch.setenv("SSH_CONNECTION", "::ffff:192.0.2.1 1 ::ffff:192.0.2.2 22")
     monkeypatch.setattr(ssh_clients, "LIBRARY", "no-such-library.so")
-    assert ssh_clients.clients() == (ip_network("192.0.2.1/32"),)
-    assert ip_address("192.0.2.1") in ssh_clients.clients()[0]
+    assert ssh_clients.clients(None) == (ip_network("192.0.2.1/32"),)
+    assert ip_address("192.0.2.1") in ssh_clients.clients(None)[0]

@@ -31,7 +31,15 @@ def test_the_client_of_the_connection_that_started_this(
     """It is the first word of SSH_CONNECTION, as a packet from there has it."""
     monkeypatch.setenv("SSH_CONNECTION", connection)
 
-    assert ssh_clients.clients() == (ip_network(client),)
+    assert ssh_clients.clients(None) == (ip_network(client),)
+
+
+def test_who_is_logged_in_is_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions are clients as well, each once."""
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.7 50000 192.0.2.1 22")
+    here, there = ip_network("192.0.2.7/32"), ip_network("192.0.2.8/32")
+
+    assert ssh_clients.clients((there, here)) == (here, there)
 
 
 @pytest.mark.parametrize("connection", ["", "UNKNOWN 65535 UNKNOWN 65535", "rubbish", "192.0.2.300 1 2 3"])
@@ -39,7 +47,7 @@ def test_what_is_no_address_protects_nobody(monkeypatch: pytest.MonkeyPatch, con
     """Rubbish in the environment is no error: it is another program's."""
     monkeypatch.setenv("SSH_CONNECTION", connection)
 
-    assert ssh_clients.clients() == ()
+    assert ssh_clients.clients(()) == ()
 
 
 def test_without_logind_nobody_knows_who_is_logged_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -54,4 +62,4 @@ def test_logind_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether there are sessions or none, the library's answer is taken without harm."""
     monkeypatch.undo()
 
-    assert isinstance(ssh_clients.clients(), tuple)
+    assert isinstance(ssh_clients.sessions(), tuple | None)
