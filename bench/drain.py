@@ -77,11 +77,12 @@ def _read_cache(table: Filled) -> Callable[[], int]:
 
 def _drain(kind: Table, table: Filled) -> Callable[[], int]:
     datapath = table.datapath
-    flows = TABLES[kind]("ipv4", datapath.maps, TableCounters(datapath.maps), datapath.blueprint.max_entries)
+    counters, capacity = TableCounters(datapath.maps), datapath.blueprint.max_entries
+    flows = TABLES[kind]("ipv4", datapath.maps, counters, capacity, table.settings.flows)
 
     def drain() -> int:
         jiffies, monotonic = datapath.read_clock()
         clock = WallClock(Reading(jiffies, monotonic, 0, 0), tick_ns())
-        return flows.drain(clock, table.settings.flows, None).state.entries
+        return flows.drain(clock, None).state.entries
 
     return drain

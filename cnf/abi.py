@@ -16,7 +16,8 @@ VLAN_PRESENT: Final = 0x1000
 VLAN_ID: Final = VLAN_PRESENT - 1
 FLOW_FRAGMENT: Final = 1
 FLOW_EGRESS: Final = 2
-DIRECTIONS: Final = ("ingress", "egress")
+Direction = Literal["ingress", "egress"]
+DIRECTIONS: Final[tuple[Direction, ...]] = ("ingress", "egress")
 """Of a flow: whether FLOW_EGRESS is set among its key's flags."""
 
 PROTOCOL_LABELS: Final = ("tcp", "udp", "icmp", "icmpv6", "sctp", "gre", "esp", "other", "non_ip", "malformed")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import numpy.typing as npt
 
-from cnf.abi import FAMILIES
-from cnf.clock import Clock, Reading, tick_ns
+from cnf.abi import FAMILIES, Family
+from cnf.clock import Clock, Reading, WallClock, tick_ns
 from cnf.config import Flows
 from cnf.counts import count_of, total
 from cnf.datapath.blueprint import Table
@@ -19,9 +19,39 @@ from cnf.datapath.daemon_memory import Document
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.flow_hash import HashTable
 from cnf.flows.ledger import settle
-from cnf.flows.snapshot import Snapshot
+from cnf.flows.snapshot import Snapshot, TableDrain
 
-TABLES: Final[dict[Table, type[CacheTable | HashTable]]] = {"cache": CacheTable, "lru_hash": HashTable}
+
+class FlowTable(Protocol):
+    """One family's flow table, whatever it is made of."""
+
+    family: Family
+
+    def apply(self, settings: Flows) -> None:
+        """Have flows expire as ``settings`` say, from now on."""
+
+    def memory(self) -> list[int]:
+        """Return what the next daemon has to know."""
+
+    def remember(self, document: list[int]) -> None:
+        """Go on from what ``memory()`` returned."""
+
+    def drain(self, clock: WallClock, seconds: float | None) -> TableDrain:
+        """Read the table; ``seconds`` have passed since the previous drain, if there was one.
+
+        Raises:
+            MapError: the kernel refused; nothing is lost, the next drain reads it again.
+
+        """
+
+    def settle(self) -> None:
+        """Take the latest drain for the previous one, now that all tables have been read."""
+
+
+TABLES: Final[dict[Table, Callable[[Family, Mapping[str, int], TableCounters, int, Flows], FlowTable]]] = {
+    "cache": CacheTable,
+    "lru_hash": HashTable,
+}
 
 
 class Received(Protocol):
@@ -44,17 +74,16 @@ class Tracker:
         blueprint = datapath.blueprint
         make, counters = TABLES[blueprint.table], TableCounters(datapath.maps)
         self._tables = [
-            make(family, datapath.maps, counters, blueprint.max_entries) for family in FAMILIES[: 1 + blueprint.ipv6]
+            make(family, datapath.maps, counters, blueprint.max_entries, settings)
+            for family in FAMILIES[: 1 + blueprint.ipv6]
         ]
         self._clock = Clock(self._read_clocks(), tick_ns())
         self._drained_at: int | None = None
-        self.apply(settings)
 
     def apply(self, settings: Flows) -> None:
         """Have flows expire as ``settings`` say, from now on."""
-        self._settings = settings
         for table in self._tables:
-            table.apply(settings, tick_ns())
+            table.apply(settings)
 
     def memory(self) -> Document:
         """Return what the next daemon has to know, by family."""
@@ -79,7 +108,7 @@ class Tracker:
             seconds = max((clock.now.monotonic - self._drained_at) / 1e9, 1e-3)
         # Before the flows: what comes meanwhile makes the ledger's difference negative, and what is missing, positive.
         received, departed = self._received.all_totals()
-        drains = {table.family: table.drain(clock, self._settings, seconds) for table in self._tables}
+        drains = {table.family: table.drain(clock, seconds) for table in self._tables}
         # Only once all tables have been read: rates are over the time between two drains that both succeeded.
         self._drained_at = clock.now.monotonic
         for table in self._tables:

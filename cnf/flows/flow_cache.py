@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cnf.abi import FLOW4_SET, FLOW6_SET, FLOW_DROPS, SLOT_DROPS, Family
 from cnf.arrays import allot
-from cnf.clock import WallClock, in_ticks
+from cnf.clock import WallClock, in_ticks, tick_ns
 from cnf.config import Flows
 from cnf.counts import Count, count_of, total
 from cnf.datapath.cache import Block, Cache, FlowSettings, Memory
@@ -30,18 +30,21 @@ class CacheTable:
     from when the program would start it anew.
     """
 
-    def __init__(self, family: Family, maps: Mapping[str, int], counters: TableCounters, capacity: int) -> None:
+    def __init__(
+        self, family: Family, maps: Mapping[str, int], counters: TableCounters, capacity: int, settings: Flows
+    ) -> None:
         """Take a datapath's maps, descriptors by name; the table is made for ``capacity`` flows."""
         self.family = family
         flows, drops = f"flows{family[-1]}", f"flow_drops{family[-1]}"
         self._cache = Cache(Memory(flows, maps[flows], SETS[family]))
         self._drops = Memory(drops, maps[drops], FLOW_DROPS) if drops in maps else None
-        self._settings = FlowSettings(maps)
+        self._program_settings = FlowSettings(maps)
         self._counters = counters
         self._capacity = capacity
         self._expired_flows = 0
         self._last: tuple[FlowColumns, Places] | None = None
         self._next: tuple[FlowColumns, Places] | None = None
+        self.apply(settings)
 
     def memory(self) -> list[int]:
         """Return what the next daemon has to know."""
@@ -51,11 +54,13 @@ class CacheTable:
         """Go on from what ``memory()`` returned."""
         (self._expired_flows,) = document
 
-    def apply(self, settings: Flows, tick_ns: int) -> None:
+    def apply(self, settings: Flows) -> None:
         """Tell the program when a flow has expired."""
-        self._settings.write(in_ticks(settings.idle_timeout, tick_ns), in_ticks(settings.ended_timeout, tick_ns))
+        self._settings = settings
+        ticks = (in_ticks(seconds, tick_ns()) for seconds in (settings.idle_timeout, settings.ended_timeout))
+        self._program_settings.write(*ticks)
 
-    def drain(self, clock: WallClock, settings: Flows, seconds: float | None) -> TableDrain:
+    def drain(self, clock: WallClock, seconds: float | None) -> TableDrain:
         """Read the table; ``seconds`` have passed since the drain before, if there was one.
 
         Raises:
@@ -64,7 +69,7 @@ class CacheTable:
         """
         self._cache.age(clock.now.jiffies, lambda block: self._cache.records(block.words)["last_seen"])
         booked = self._counters.read(self.family).expired_entries
-        flows, places, expired, expired_flows = self._walk(clock, settings)
+        flows, places, expired, expired_flows = self._walk(clock)
         # Counters after flows: what makes room meanwhile may count twice until the next drain, but is never missing.
         counters = self._counters.read(self.family)
         if seconds is not None and self._last:
@@ -90,14 +95,14 @@ class CacheTable:
         """Take the latest drain for the one before, now that all tables have been read."""
         self._last = self._next
 
-    def _walk(self, clock: WallClock, settings: Flows) -> tuple[FlowColumns, Places, Count, int]:
+    def _walk(self, clock: WallClock) -> tuple[FlowColumns, Places, Count, int]:
         """Return the flows that go on and their places; and what those that have expired had counted, and how many."""
         flows = FlowColumns.empty(self.family, self._cache.size)
         (places,) = allot(len(flows), np.uint32)
         count, expired, expired_flows = 0, Count(), 0
         for block in self._cache.blocks():
             slots = self._cache.records(block.words)
-            gone = has_expired(slots["last_seen"], slots["tcp_flags"], clock, settings)
+            gone = has_expired(slots["last_seen"], slots["tcp_flags"], clock, self._settings)
             if gone.any():
                 expired = expired.plus(count_of(slots["packets"][gone], slots["bytes"][gone]))
                 expired_flows += int(np.count_nonzero(gone))

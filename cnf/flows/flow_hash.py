@@ -26,13 +26,16 @@ SLACK: Final = 4096
 class HashTable:
     """One family's flows, and what has to be known of them from drain to drain."""
 
-    def __init__(self, family: Family, maps: Mapping[str, int], counters: TableCounters, capacity: int) -> None:
+    def __init__(
+        self, family: Family, maps: Mapping[str, int], counters: TableCounters, capacity: int, settings: Flows
+    ) -> None:
         """Take a datapath's maps, descriptors by name; the table holds ``capacity`` flows."""
         self.family = family
         name = f"flows{family[-1]}"
         self._map = FlowMap(name, maps[name], KEYS[family], FLOW_VALUE)
         self._counters = counters
         self._capacity = capacity
+        self._settings = settings
         self._expired = Count()
         self._expired_flows = 0
         self._evicted_flows = 0
@@ -48,10 +51,11 @@ class HashTable:
         packets, octets, self._expired_flows, self._evicted_flows = document
         self._expired = Count(packets, octets)
 
-    def apply(self, settings: Flows, tick_ns: int) -> None:
-        """Do nothing: when a flow has expired is for the drain to know."""
+    def apply(self, settings: Flows) -> None:
+        """Delete flows that have expired by ``settings``, from the next drain on."""
+        self._settings = settings
 
-    def drain(self, clock: WallClock, settings: Flows, seconds: float | None) -> TableDrain:
+    def drain(self, clock: WallClock, seconds: float | None) -> TableDrain:
         """Read the table and delete what has expired; ``seconds`` have passed since the drain before, if there was one.
 
         Raises:
@@ -65,7 +69,7 @@ class HashTable:
         keep[index.duplicates(flows)] = False
         present = int(np.count_nonzero(keep))
         self._evicted_flows = max(self._evicted_flows, counters.inserted - self._expired_flows - present)
-        gone = keep & has_expired(flows.last_seen, flows.tcp_flags, clock, settings)
+        gone = keep & has_expired(flows.last_seen, flows.tcp_flags, clock, self._settings)
         if gone.any():
             self._expire(flows.keys(np.flatnonzero(gone)))
             keep &= ~gone

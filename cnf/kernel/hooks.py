@@ -5,13 +5,15 @@ How a program is put on a hook and taken off it is in a file of its own: xdp.py.
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
+
+from cnf.abi import Direction
 
 
 class Hook(NamedTuple):
     """A place in the way of a packet where the kernel runs a program."""
 
-    direction: Literal["ingress"]
+    direction: Direction
     """Which packets of an interface pass it."""
     entry: str
     """The function of bpf/flow.c that is run there; the loaded program has its name."""

@@ -34,13 +34,7 @@ class CacheSources:
         self._family: Family = family
         self._counters = counters
         self._capacity = capacity
-
-    def memory(self) -> list[int]:
-        """Return what the next daemon has to know: nothing, the program counts all."""
-        return []
-
-    def remember(self, document: list[int]) -> None:
-        """Go on from what ``memory()`` returned."""
+        self.handover: list[int] = []  # the program itself counts what goes
 
     def get(self, key: Records) -> Records | None:
         """Return the source under ``key``: LIMIT_SOURCE, shape (); None if there is none."""

@@ -25,16 +25,8 @@ class HashSources:
         self._family: Family = family
         self._counters = counters
         self._capacity = capacity
-        self._deleted = 0
-        self._evicted = 0
-
-    def memory(self) -> list[int]:
-        """Return what the next daemon has to know: how many were deleted and evicted."""
-        return [self._deleted, self._evicted]
-
-    def remember(self, document: list[int]) -> None:
-        """Go on from what ``memory()`` returned."""
-        self._deleted, self._evicted = document
+        self.handover = [0, 0]
+        """How many sources were deleted, and evicted."""
 
     def get(self, key: Records) -> Records | None:
         """Return the source under ``key``: LIMIT_SOURCE, shape (); None if there is none."""
@@ -49,15 +41,16 @@ class HashSources:
         """
         counters = self._counters.read_sources(self._family)
         keys, values = self._walk()
-        self._evicted = max(self._evicted, counters.inserted - self._deleted - len(keys))
-        over = idle(values, clock, rule_of)
-        self._deleted += self._forget(keys[over], values[over])
-        chosen = ~over & has_bucket(keys, values)
+        deleted, evicted = self.handover
+        evicted = max(evicted, counters.inserted - deleted - len(keys))
+        forgotten = idle(values, clock, rule_of)
+        self.handover = [deleted + self._forget(keys[forgotten], values[forgotten]), evicted]
+        chosen = ~forgotten & has_bucket(keys, values)
         table = SourceTable(
-            entries=int(np.count_nonzero(~over)),
+            entries=int(np.count_nonzero(~forgotten)),
             capacity=self._capacity,
             made_for=self._capacity,
-            evicted=self._evicted,
+            evicted=evicted,
             insert_errors=sum(count.packets for count in counters.errors.values()),
         )
         return SourceDrain(keys[chosen], values[chosen], table)

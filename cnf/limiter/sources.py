@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -21,13 +21,35 @@ from cnf.errors import UsageError
 from cnf.flows.columns import largest
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_cache import CacheSources
-from cnf.limiter.source_expiry import RULE_BITS, BucketRule, RuleOf, SourceTable
+from cnf.limiter.source_expiry import RULE_BITS, BucketRule, RuleOf, SourceDrain, SourceTable
 from cnf.limiter.source_hash import HashSources
 from cnf.limits.ruleset import FAMILIES_BY_VERSION, Listed
 from cnf.limits.table import Network
 from cnf.limits.token_bucket import Level, tokens
 
-TABLES: Final[dict[Table, type[CacheSources | HashSources]]] = {"cache": CacheSources, "lru_hash": HashSources}
+
+class LiveSources(Protocol):
+    """One family's sources as they stand in the kernel, whatever their table is made of."""
+
+    handover: list[int]
+    """What only user space has counted: the next daemon goes on from there."""
+
+    def get(self, key: Records) -> Records | None:
+        """Return the source under ``key``: LIMIT_SOURCE, shape (); None if there is none."""
+
+    def drain(self, clock: WallClock, rule_of: RuleOf) -> SourceDrain:
+        """Read the table; sources that are idle are left out.
+
+        Raises:
+            MapError: the kernel refused.
+
+        """
+
+
+TABLES: Final[dict[Table, Callable[[Family, Mapping[str, int], TableCounters, int], LiveSources]]] = {
+    "cache": CacheSources,
+    "lru_hash": HashSources,
+}
 SORT_COLUMNS: Final = {
     "over": "over_packets",
     "dropped": "dropped_packets",
@@ -118,12 +140,12 @@ class SourceReader:
 
     def memory(self) -> Document:
         """Return what the next daemon has to know: what the tables say, by family, and up to when."""
-        return {"before": self._before} | {family: table.memory() for family, table in self._tables.items()}
+        return {"before": self._before} | {family: table.handover for family, table in self._tables.items()}
 
     def remember(self, document: Document) -> None:
         """Go on from what ``memory()`` returned."""
         for family in self._tables.keys() & document.keys():
-            self._tables[family].remember(document[family])
+            self._tables[family].handover = document[family]
         self._before = document.get("before", 0)
 
     def get(self, key: Records) -> Records | None:
