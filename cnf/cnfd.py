@@ -108,9 +108,9 @@ def _run(settings: config.Settings, source: str, load: Callable[[], config.Setti
         except pins.UnreadableError as error:
             import structlog  # noqa: PLC0415 - as below
 
-            event = "what the daemon before knew cannot be taken over, all starts anew"
-            structlog.get_logger().error(event, error=str(error))
-            map_pins.clear()
+            effect = "limits start with full buckets" if error.maps else "flows, counters and limits start anew"
+            structlog.get_logger().error("handover discarded", error=str(error), effect=effect)
+            map_pins.clear(error.maps)
             _build_and_run(blueprint, settings, source, load, signals, map_pins)
 
 

@@ -108,8 +108,8 @@ class Daemon:
             self._interfaces = Interfaces(self._settings.interfaces, attacher, self._links, counters, self._log)
             self._tracker = Tracker(self._datapath, self._interfaces.tallies, self._settings.flows)
             self._series = FlowSeries()
-            map_pins.stay = self._datapath.kept
-            self._remember()
+            map_pins.stay = bool(self._datapath.kept)
+            self._take_over()
             self._events = self._event_reader(stack)
             self._state = State(
                 self._settings, self._source, self._build_info(), self._interfaces.tallies.totals, events=self._events
@@ -120,18 +120,19 @@ class Daemon:
 
             systemd.notify(STATUS="attaching the program")
             with self._trial(map_pins, program_fd, program_id):
-                # Before the first packet; but where the rules of the daemon before hold, only when no interface can
+                # Before the first packet; but where the rules of the previous daemon hold, only when no interface can
                 # make the start fail any more. Until then, an interface that is new has those that name none.
-                if not self._datapath.kept:
+                rules_hold = self._datapath.kept.issuperset(self._datapath.blueprint.limiter_maps)
+                if not rules_hold:
                     self._limit(stack)
                 self._attach()
-                if self._datapath.kept:
+                if rules_hold:
                     self._limit(stack)
             map_pins.stay = True
             stack.callback(self._leave, map_pins)
             self._interfaces.clean_up()
             to_replace.close()  # no interface has one any more, and the kernel frees them
-            self._give_up(map_pins, str(program_id))
+            self._discard_others(map_pins, str(program_id))
             self._drop_capabilities()  # before there are other threads: each has its own
             self._drain()
             if self._events:
@@ -211,6 +212,7 @@ class Daemon:
         limiter = Limiter(self._datapath, limits, clients, self._memory, self._interfaces.tallies.seats())
         stack.callback(limiter.close)
         limiter.look_at(sessions)
+        self._handover.take(sources=limiter)
         self._limiter = self._state.limiter = self._interfaces.seating = limiter
 
     def _event_reader(self, stack: contextlib.ExitStack) -> EventReader | None:
@@ -226,24 +228,23 @@ class Daemon:
             return None
         return Context(snapshot.clock, snapshot.names, self._limiter.in_force.dropper if self._limiter else None)
 
-    def _remember(self) -> None:
-        """Go on from where the daemon before has left the maps, if it has."""
-        self._handover = Handover(
-            self._memory, self._log, tracker=self._tracker, interfaces=self._interfaces.tallies, series=self._series
-        )
-        if self._datapath.given_up:
-            self._log.warning("flows and counters of the daemon before given up", reasons=self._datapath.given_up)
+    def _take_over(self) -> None:
+        """Go on from where the previous daemon has left the maps, if it has."""
+        if self._datapath.discarded:
+            self._log.warning("flows and counters of the previous daemon discarded", reasons=self._datapath.discarded)
+        self._handover = Handover(self._memory, self._log, kept=bool(self._datapath.kept))
+        self._handover.take(tracker=self._tracker, interfaces=self._interfaces.tallies, series=self._series)
         if self._datapath.kept:
-            self._handover.take()
+            self._log.info("going on with the flows and counters of the previous daemon")
 
-    def _give_up(self, map_pins: pins.MapPins, program: str) -> None:
-        """Remove the pins of the daemon before that are not ours by now."""
+    def _discard_others(self, map_pins: pins.MapPins, program: str) -> None:
+        """Remove the pins of the previous daemon that are not ours by now."""
         if map_pins.folder is None:
             return
         removed = pins.unpin(map_pins.folder, program, map_pins.path.name if map_pins.path else "")
         if any(not name.isdecimal() for name in removed):
             self._log.warning(
-                "flows and counters of the daemon before given up",
+                "flows and counters of the previous daemon discarded",
                 reasons=["their maps were made by another version, or for another configuration or namespace"],
             )
 
@@ -288,7 +289,7 @@ class Daemon:
             if map_pins.folder:
                 pins.unpin_program(map_pins.folder, program_id)
             if self._datapath.kept:
-                self._note()
+                self._handover.note()
             raise
 
     def _pin(self, map_pins: pins.MapPins, program_fd: int, program_id: int) -> bool:
@@ -345,7 +346,7 @@ class Daemon:
             return
         self._instruments.drain_duration.observe(snapshot.duration)
         self._series.update(snapshot, self._settings.metrics.top_flows)
-        self._note()  # first: nobody sees a count that the next daemon would not know of
+        self._handover.note()  # first: nobody sees a count that the next daemon would not know of
         self._state.publish(snapshot, self._series.values)
         self._log.debug(
             "drained",
@@ -353,10 +354,6 @@ class Daemon:
             seconds=round(snapshot.duration, 4),
             late=round(late, 4),
         )
-
-    def _note(self) -> None:
-        """Write down what the next daemon has to know."""
-        self._handover.note(**({"sources": self._limiter.memory()} if self._limiter else {}))
 
     def _reload(self) -> Reloaded:
         systemd.notify_reloading()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -25,6 +26,7 @@ CLOCK: Final = "cnf_clock"
 PROGRAMS: Final = (XDP.entry, CLOCK)
 SECRETS: Final = "cache_secrets"
 CACHE_MAPS: Final = (SECRETS, "flow_settings")
+LIMITER_PREFIX: Final = "limit_"
 LIMITER_MAPS: Final = (
     "limit_generation",
     "limit_settings",
@@ -34,6 +36,8 @@ LIMITER_MAPS: Final = (
     "limit_shared",
     "limit_counters",
 )
+LAYOUT_SOURCES: Final = ("abi.h", "cache.h", "counters.h")
+"""What says how the maps' structs are laid out, in which set and slot a key is found, and where an interface."""
 RING_BYTES: Final = 256 << 10
 """Of the ring of events: 2,047 of them."""
 EVICTED_RING_BYTES: Final = 16 << 20
@@ -82,6 +86,11 @@ class Blueprint:
         return (*names, "table_counters", "interfaces", "interfaces_direct", "interface_counters", "daemon_memory")
 
     @property
+    def limiter_maps(self) -> tuple[str, ...]:
+        """Return the names of those that belong to the limiter alone: they can be made anew while the others stay."""
+        return tuple(name for name in self.maps if name.startswith(LIMITER_PREFIX))
+
+    @property
     def ring_bytes(self) -> int:
         """Return the size of the ring of events; 0 where there is nothing to tell."""
         if self.evicted_records:
@@ -108,9 +117,14 @@ class Blueprint:
 
     @property
     def layout(self) -> str:
-        """Return a name for how the maps are laid out: a hash of abi.h and of the definitions."""
-        abi = self.source.with_name("abi.h").read_bytes()
-        return hashlib.sha256(abi + json.dumps(self.defines, sort_keys=True).encode()).hexdigest()[:16]
+        """Return a name for how the maps are laid out: a hash of the definitions, and of LAYOUT_SOURCES as code."""
+        sources = [_code(self.source.with_name(name).read_text(encoding="utf-8")) for name in LAYOUT_SOURCES]
+        return hashlib.sha256(json.dumps([self.defines, *sources], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _code(source: str) -> str:
+    """Return a source without its comments, and with one space for any."""
+    return " ".join(re.sub(r"/\*.*?\*/", " ", source, flags=re.DOTALL).split())
 
 
 def plan(settings: Settings) -> Blueprint:

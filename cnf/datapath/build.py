@@ -49,9 +49,9 @@ class Datapath:
     maps: dict[str, int]
     programs: dict[str, int]
     program_id: int
-    kept: bool
-    """The maps are those of the daemon before, with all that they hold."""
-    given_up: tuple[str, ...]
+    kept: frozenset[str]
+    """Names of the maps that are the previous daemon's, with what they hold: all, all but the limiter's, or none."""
+    discarded: tuple[str, ...]
     """Why maps that were there were not kept."""
 
     def read_clock(self) -> tuple[int, int]:
@@ -86,6 +86,7 @@ class Build:
             "source": str(blueprint.source),
             "defines": blueprint.defines | {"CNF_PERFMON": int(not capabilities.missing(capabilities.SPEED))},
             "maps": blueprint.maps,
+            "limiter_maps": blueprint.limiter_maps,
             "programs": dict.fromkeys(blueprint.programs, XDP.program_type),
             "pins": str(pins) if pins else None,
         }
@@ -149,8 +150,8 @@ class Build:
         return Datapath(
             blueprint=self._blueprint,
             bcc_version=answer["bcc_version"],
-            kept=answer["kept"],
-            given_up=tuple(answer["given_up"]),
+            kept=frozenset(answer["kept"]),
+            discarded=tuple(answer["discarded"]),
             maps=by_name,
             programs=dict(zip(programs, fds[len(maps) :], strict=True)),
             program_id=program_id,

@@ -1,10 +1,10 @@
 """The child that compiles and loads: BCC and LLVM live in this process only, and end with it.
 
 Run as ``python -m cnf.datapath.compile REQUEST`` by cnf.datapath.build, with a SOCK_SEQPACKET socket as standard
-input. REQUEST is JSON: ``source`` (path of flow.c), ``defines``, ``maps`` (their names), ``programs`` (their types, by
-name), and ``pins`` (a folder of bpffs, or null). The answer is one message on the socket: ``{"bcc_version": ...,
-"kept": ..., "given_up": ...}`` with the descriptors of the maps, then of the programs, in the order asked for; or
-``{"error": KIND, "message": ...}``. What clang and the verifier say goes to standard error.
+input. REQUEST is JSON: ``source`` (path of flow.c), ``defines``, ``maps`` and ``limiter_maps`` (their names),
+``programs`` (their types, by name), and ``pins`` (a folder of bpffs, or null). The answer is one message on the socket:
+``{"bcc_version": ..., "kept": ..., "discarded": ...}`` with the descriptors of the maps, then of the programs, in the
+order asked for; or ``{"error": KIND, "message": ...}``. What clang and the verifier say goes to standard error.
 
 This is the only module that imports bcc.
 """
@@ -16,7 +16,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def build(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     except Exception as error:  # noqa: BLE001 - BCC raises bare Exception
         return {"error": "compile", "message": str(error)}, []
     maps = {name: module[name.encode()].map_fd for name in request["maps"]}
-    kept, given_up = _keep(Path(request["pins"]), maps) if request["pins"] else (False, [])
+    kept, discarded = _keep(Path(request["pins"]), maps, request["limiter_maps"]) if request["pins"] else ([], [])
     descriptors = [*maps.values()]
     for name, program_type in request["programs"].items():
         try:
@@ -75,18 +75,20 @@ def build(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         except Exception as error:  # noqa: BLE001 - BCC raises bare Exception
             return {"error": "load", "message": str(error)}, []
     version = str(getattr(bcc, "__version__", "unknown"))
-    return {"bcc_version": version, "kept": kept, "given_up": given_up}, descriptors
+    return {"bcc_version": version, "kept": kept, "discarded": discarded}, descriptors
 
 
-def _keep(pins: Path, maps: Mapping[str, int]) -> tuple[bool, list[str]]:
-    """Put the maps that are pinned in place of BCC's, or pin BCC's; return whether they were kept, else why not.
+def _keep(pins: Path, maps: Mapping[str, int], limiter_maps: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Put the maps that are pinned in place of BCC's, or pin BCC's; return which were kept, and why not all.
 
+    They are kept as a whole, or not at all; but where none of ``limiter_maps`` is pinned, these are made anew.
     A pinned map takes over the descriptor's number, by which the program that is loaded next finds its map. BCC itself
     would open pinned maps by their ids, for which it takes CAP_SYS_ADMIN.
     """
     there = {pin.name: _open(pin) for pin in pins.iterdir()}
     try:
-        missing = [f"{name} is missing" for name in maps if name not in there]
+        anew = set(limiter_maps) if there.keys().isdisjoint(limiter_maps) else set()
+        missing = [f"{name} is missing" for name in maps if name not in there and name not in anew]
         others = [f"{name} is none of this version's maps" for name, fd in there.items() if name not in maps or fd < 0]
         unlike = [
             f"{name} is not as this version has it"
@@ -97,12 +99,14 @@ def _keep(pins: Path, maps: Mapping[str, int]) -> tuple[bool, list[str]]:
         if not reasons:
             for name, fd in there.items():
                 os.dup2(fd, maps[name])
-            return True, []
+            for name in anew:
+                libbpf.pin(maps[name], pins / name)
+            return [*there], []
         for name in there:
             remove(pins / name)
         for name, fd in maps.items():
             libbpf.pin(fd, pins / name)
-        return False, reasons if there else []
+        return [], reasons if there else []
     finally:
         for fd in there.values():
             if fd >= 0:

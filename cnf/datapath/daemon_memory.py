@@ -1,7 +1,8 @@
-"""The daemon's memory: what the next daemon has to know, in a map that outlives this one with the other maps.
+"""The handover: what the next daemon has to know, in a map that outlives this daemon with the other maps.
 
-It is made of named parts, each a JSON value. Page 0 holds a header: number, length and CRC-32 of the whole, whose pages
-are those of bank ``number & 1``; so a writing that is cut off leaves the whole before.
+It is made of named parts, each a JSON value with a version and a CRC-32 of its own, so that one that cannot be read
+takes no other with it. Page 0 holds a header: number, length, count of parts, and a CRC-32 of these and of the parts'
+headers. The parts stand in bank ``number & 1`` of the pages; so a writing that is cut off leaves the whole before.
 """
 
 from __future__ import annotations
@@ -10,30 +11,45 @@ import json
 import struct
 import threading
 import zlib
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from cnf.abi import MEMORY_PAGE
+from cnf.arrays import Records
 from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array
 from cnf.kernel.pins import UnreadableError
 from cnf.kernel.refusal import reported
 
+VERSIONS: Final = {"tracker": 1, "interfaces": 1, "series": 1, "sources": 1, "limiter": 1}
+"""Of each part: whoever changes what a part says raises its number, so that no daemon misreads another's."""
 PAGE: Final = MEMORY_PAGE.itemsize
-_HEADER: Final = struct.Struct("<QQI")
-_PART: Final = struct.Struct("<32sQ")
+_HEADER: Final = struct.Struct("<QII")
+_CHECKSUM: Final = struct.Struct("<I")
+_PART: Final = struct.Struct("<32sIII")
 
 Document = dict[str, Any]
 
 
+class _Packed(NamedTuple):
+    version: int
+    checksum: int
+    content: bytes
+
+
 class FullError(MapError):
-    """There is no room for what is to be remembered."""
+    """There is no room for what is to be handed over."""
+
+
+class PartError(ValueError):
+    """A part cannot be read: it is damaged, or of another version."""
 
 
 class Memory:
-    """Remember parts, whatever becomes of this process; may be used from any thread."""
+    """Hand parts over, whatever becomes of this process; may be used from any thread."""
 
     def __init__(self, fd: int) -> None:
         """Take the map, with what it holds.
@@ -46,19 +62,32 @@ class Memory:
         with reported("asking about map daemon_memory"):
             self._bank: int = (libbpf.map_info(fd).max_entries - 1) // 2
         self._lock = threading.Lock()
-        self._number, length, checksum = _HEADER.unpack_from(self._pages.read(0).tobytes())
+        page = self._pages.read(0).tobytes()
+        header, (checksum,) = page[: _HEADER.size], _CHECKSUM.unpack_from(page, _HEADER.size)
+        self._number, length, count = _HEADER.unpack(header)
         if length > self._bank * PAGE:
             raise UnreadableError(f"daemon_memory: {length} bytes do not fit it")
         whole = self._read(length)
-        if zlib.crc32(whole) != checksum:
-            raise UnreadableError("daemon_memory: its content and its checksum differ")
-        self._parts = dict(_split(whole))
+        directory = whole[: count * _PART.size]
+        if any(page) and zlib.crc32(header + directory) != checksum:
+            raise UnreadableError("daemon_memory: its header and its checksum differ")
+        self._parts = _split(directory, whole[len(directory) :])
 
     def part(self, name: str) -> Document | None:
-        """Return a part; None if it was never written."""
+        """Return a part; None if it was never written.
+
+        Raises:
+            PartError: it is damaged, or of another version.
+
+        """
         if name not in self._parts:
             return None
-        document: Document = json.loads(zlib.decompress(self._parts[name]))
+        version, checksum, content = self._parts[name]
+        if version != VERSIONS[name]:
+            raise PartError(f"it is of version {version}, and this cnfd reads {VERSIONS[name]}")
+        if zlib.crc32(content) != checksum:
+            raise PartError("its content and its checksum differ")
+        document: Document = json.loads(zlib.decompress(content))
         return document
 
     def put(self, **parts: Document) -> None:
@@ -69,44 +98,62 @@ class Memory:
             FullError: there is not so much room; what was there stays.
 
         """
-        packed = {name: _packed(part) for name, part in parts.items()}
+        packed = {name: _packed(name, part) for name, part in parts.items()}
         with self._lock:
             renewed = self._parts | packed
-            self._write(b"".join(_PART.pack(name.encode(), len(part)) + part for name, part in renewed.items()))
+            self._write(renewed)
             self._parts = renewed
 
-    def holds(self, part: Document) -> bool:
-        """Tell whether there would be room for ``part`` if there was nothing else."""
-        return -(-(_PART.size + len(_packed(part))) // PAGE) <= self._bank
+    def has_room(self, **parts: Document) -> bool:
+        """Tell whether ``put()`` would find room for ``parts``."""
+        with self._lock:
+            renewed = self._parts | {name: _packed(name, part) for name, part in parts.items()}
+        return _pages_of(_joined(renewed)) <= self._bank
 
     def _read(self, length: int) -> bytes:
         first = 1 + (self._number & 1) * self._bank
         return b"".join(self._pages.read(first + page).tobytes() for page in range(-(-length // PAGE)))[:length]
 
-    def _write(self, whole: bytes) -> None:
-        count = -(-len(whole) // PAGE)
+    def _write(self, parts: Mapping[str, _Packed]) -> None:
+        whole = _joined(parts)
+        count = _pages_of(whole)
         if count > self._bank:
-            message = f"the daemon's memory takes {count} pages of {PAGE} bytes, and there are {self._bank}"
+            message = f"the handover takes {count} pages of {PAGE} bytes, and there are {self._bank}"
             raise FullError(message, errno=0)
         number = self._number + 1
-        pages = np.zeros(count, MEMORY_PAGE)
-        pages.view(np.uint8).reshape(-1)[: len(whole)] = np.frombuffer(whole, np.uint8)
-        self._pages.write_many(1 + (number & 1) * self._bank + np.arange(count), pages)
-        header = np.zeros((), MEMORY_PAGE)
-        header["bytes"][: _HEADER.size] = np.frombuffer(_HEADER.pack(number, len(whole), zlib.crc32(whole)), np.uint8)
-        self._pages.write(0, header)
+        self._pages.write_many(1 + (number & 1) * self._bank + np.arange(count), _as_pages(whole, count))
+        header = _HEADER.pack(number, len(whole), len(parts))
+        checksum = zlib.crc32(header + whole[: len(parts) * _PART.size])
+        self._pages.write(0, _as_pages(header + _CHECKSUM.pack(checksum), 1)[0])
         self._number = number
 
 
-def _packed(part: Document) -> bytes:
-    return zlib.compress(json.dumps(part, separators=(",", ":")).encode(), 1)
+def _packed(name: str, part: Document) -> _Packed:
+    content = zlib.compress(json.dumps(part, separators=(",", ":")).encode(), 1)
+    return _Packed(VERSIONS[name], zlib.crc32(content), content)
 
 
-def _split(whole: bytes) -> list[tuple[str, bytes]]:
-    parts, place = [], 0
-    while place < len(whole):
-        name, length = _PART.unpack_from(whole, place)
-        place += _PART.size
-        parts.append((name.rstrip(b"\0").decode(), whole[place : place + length]))
+def _joined(parts: Mapping[str, _Packed]) -> bytes:
+    """Return the headers of all parts, then their contents."""
+    headers = [_PART.pack(name.encode(), *part[:2], len(part.content)) for name, part in parts.items()]
+    return b"".join((*headers, *(part.content for part in parts.values())))
+
+
+def _split(directory: bytes, contents: bytes) -> dict[str, _Packed]:
+    """Return the parts that this version knows."""
+    parts, place = {}, 0
+    for name, version, checksum, length in _PART.iter_unpack(directory):
+        parts[name.rstrip(b"\0").decode()] = _Packed(version, checksum, contents[place : place + length])
         place += length
-    return parts
+    return {name: part for name, part in parts.items() if name in VERSIONS}
+
+
+def _pages_of(whole: bytes) -> int:
+    return -(-len(whole) // PAGE)
+
+
+def _as_pages(content: bytes, count: int) -> Records:
+    """Return ``content``, and zeros behind it, as MEMORY_PAGE, shape (count,)."""
+    pages = np.zeros(count, MEMORY_PAGE)
+    pages.view(np.uint8).reshape(-1)[: len(content)] = np.frombuffer(content, np.uint8)
+    return pages

@@ -60,6 +60,9 @@ class Received(Protocol):
     names: dict[int, str]
     """By ifindex, of departed interfaces too; replaced whole, so that a snapshot keeps its own."""
 
+    incomplete: bool
+    """Whether what departed interfaces had received is not known in full."""
+
     def all_totals(self) -> tuple[Mapping[str, npt.NDArray[Any]], npt.NDArray[Any]]:
         """Return INTERFACE_COUNTERS, shape (), by interface name, and the sum of those whose names are forgotten."""
 
@@ -89,10 +92,13 @@ class Tracker:
         """Return what the next daemon has to know, by family."""
         return {table.family: table.memory() for table in self._tables}
 
-    def remember(self, document: Document) -> None:
+    def remember(self, document: Document | None) -> None:
         """Go on from what ``memory()`` returned."""
-        for table in self._tables if document else ():
-            table.remember(document[table.family])
+        if not document:
+            return
+        parts = {table.family: list(map(int, document[table.family])) for table in self._tables}
+        for table in self._tables:
+            table.remember(parts[table.family])
 
     def drain(self) -> Snapshot:
         """Read everything once.
@@ -127,7 +133,7 @@ class Tracker:
             flows={family: drain.flows for family, drain in drains.items()},
             tables={family: drain.state for family, drain in drains.items()},
             received=received,
-            ledger=ledger,
+            ledger=ledger.completed() if self._received.incomplete else ledger,
             names=self._received.names,
         )
 

@@ -24,6 +24,12 @@ class Ledger:
         """Return what was received less what stands somewhere: 0 at rest, below 0 by what came during the drain."""
         return self.received.minus(total(self.states.values()))
 
+    def completed(self) -> Ledger:
+        """Return it where not all is known that was received: what stands in some state was received in any case."""
+        states = total(self.states.values())
+        received = Count(max(self.received.packets, states.packets), max(self.received.bytes, states.bytes))
+        return Ledger(received, self.states)
+
 
 def settle(
     interfaces: Iterable[npt.NDArray[Any]], live: Count, expired: Count, insert_error: Count, evicted: Count | None

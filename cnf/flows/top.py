@@ -72,14 +72,15 @@ class FlowSeries:
             "drained_at": self._drained_at,
         }
 
-    def remember(self, document: dict[str, Any]) -> None:
+    def remember(self, document: dict[str, Any] | None) -> None:
         """Go on from what ``memory()`` returned."""
         if not document:
             return
-        self.values = {FlowLabels(*row[:-2]): Count(*row[-2:]) for row in document["values"]}
-        self._seen = {(bytes.fromhex(key), first): Count(*count) for key, first, *count in document["seen"]}
-        self._credited = {(name, label): Count(*count) for name, label, *count in document["credited"]}
-        self._drained_at = document["drained_at"]
+        values = {FlowLabels(*row[:-2]): Count(*row[-2:]) for row in document["values"]}
+        seen = {(bytes.fromhex(key), first): Count(*count) for key, first, *count in document["seen"]}
+        credited = {(name, label): Count(*count) for name, label, *count in document["credited"]}
+        self._drained_at = int(document["drained_at"])
+        self.values, self._seen, self._credited = values, seen, credited
 
     def update(self, snapshot: Snapshot, count: int) -> None:
         """Take in the next drain, with the ``count`` largest flows by bytes; ``values`` is made anew."""

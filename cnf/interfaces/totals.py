@@ -35,6 +35,8 @@ class Tallies:
     def __init__(self, counters: InterfaceCounters, now: Callable[[], float] = time.monotonic) -> None:
         """Take the counters, with the slots that a daemon before has given; ``now`` tells seconds."""
         self.names: dict[int, str] = {}
+        self.incomplete = False
+        """Whether what departed interfaces had counted is not known in full: a previous daemon's sums were lost."""
         self._counters = counters
         self._now = now
         self._seated: dict[int, str] = {}
@@ -55,20 +57,25 @@ class Tallies:
             "renamed": [[index, counters.tobytes().hex()] for index, counters in self._renamed.items()],
             "retired": [[name, counters.tobytes().hex()] for name, counters in self._retired.items()],
             "departed": self._departed.tobytes().hex(),
+            "incomplete": self.incomplete,
         }
 
-    def remember(self, document: Document) -> None:
+    def remember(self, document: Document | None) -> None:
         """Go on from what ``memory()`` returned, with the slots that the maps have already."""
         self.names = dict.fromkeys(self._counters.assigned(), UNASSIGNED_INTERFACE)
-        self.names |= dict(document.get("names", ()))
+        self.incomplete = document is None
+        if not document:
+            return
         # Of an interface that has come anew since this was written, the slot may hold less than it says.
         held = self._counters.read()
-        renamed = {index: _unpacked(counters) for index, counters in document.get("renamed", ()) if index in held}
-        self._renamed = {index: counters for index, counters in renamed.items() if _is_within(counters, held[index])}
-        self._retired = {name: _unpacked(counters) for name, counters in document.get("retired", ())}
-        self._retired_at = dict.fromkeys(self._retired, self._now())
-        if "departed" in document:
-            self._departed = _unpacked(document["departed"])
+        renamed = {index: _unpacked(counters) for index, counters in document["renamed"] if index in held}
+        renamed = {index: counters for index, counters in renamed.items() if _is_within(counters, held[index])}
+        retired = {name: _unpacked(counters) for name, counters in document["retired"]}
+        names, departed = dict(document["names"]), _unpacked(document["departed"])
+        self.incomplete = bool(document["incomplete"])
+        self.names |= names
+        self._renamed, self._retired, self._departed = renamed, retired, departed
+        self._retired_at = dict.fromkeys(retired, self._now())
 
     def seats(self) -> dict[int, str]:
         """Return the interfaces that have a counter slot, by slot."""

@@ -28,7 +28,12 @@ _MAPS: Final = "maps-"
 
 
 class UnreadableError(Exception):
-    """Tell the daemon that the maps were kept, but what it has to know of them cannot be taken over."""
+    """The maps were kept, but what a daemon has to know of them cannot be taken over."""
+
+    def __init__(self, words: str, maps: str = "") -> None:
+        """Have those maps made anew whose names begin with ``maps``."""
+        super().__init__(words)
+        self.maps = maps
 
 
 def folder() -> Path:
@@ -49,12 +54,12 @@ class MapPins:
     stay: bool = False
     """Whether they stay when the start has come to nothing: those that were there before it, and work."""
 
-    def clear(self) -> None:
-        """Let go what is pinned there, for a new set."""
+    def clear(self, maps: str) -> None:
+        """Unpin the maps whose names begin with ``maps``, so that they are made anew."""
         if self.path:
-            self.stay = False
-            for entry in self.path.iterdir():
+            for entry in self.path.glob(f"{maps}*"):
                 remove(entry)
+            self.stay = any(self.path.iterdir())
 
 
 @contextmanager

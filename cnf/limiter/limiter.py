@@ -17,6 +17,7 @@ from cnf.abi import VERDICTS
 from cnf.arrays import Records
 from cnf.clock import WallClock, tick_ns
 from cnf.counts import Count
+from cnf.datapath.blueprint import LIMITER_PREFIX
 from cnf.datapath.build import Datapath
 from cnf.datapath.daemon_memory import Document, FullError, Memory
 from cnf.errors import CnfError, ConfigError
@@ -249,9 +250,10 @@ class Limiter:
             nothing = Known(no_rules(self._room.rules))
             _, ruleset, bank = self._work_out(file, run_time, nothing)
             alone = nothing.followed_by(bank.numbering, ruleset.groups, {}, ())
-            if not self._memory.holds(to_json(1, nothing, alone)):
+            if not self._memory.has_room(limiter=to_json(1, nothing, alone)):
                 raise
-            raise UnreadableError(f"there is no room for other rules beside those in force: {error}") from error
+            words = f"there is no room for other rules beside those in force: {error}"
+            raise UnreadableError(words, LIMITER_PREFIX) from error
 
     def _work_out(self, file: Limits, run_time: RunTime, before: Known) -> tuple[Effective, RuleSet, Bank]:
         effective = apply(file, run_time.overrides)
@@ -277,17 +279,15 @@ class Limiter:
         return InForce(run_time, effective, ruleset, known, buckets, modes, self._maps.generation)
 
     def _remembered(self) -> Known:
-        """Return what the daemon before knew."""
-        document = self._memory.part("limiter")
-        if document is None:
-            if self._maps.generation != NO_RULE_SET:
-                raise UnreadableError("nothing says what the rules in the kernel are")
+        """Return what the previous daemon knew."""
+        if self._maps.generation == NO_RULE_SET:
             return Known(no_rules(self._room.rules))
         try:
-            self._reader.remember(self._memory.part("sources") or {})
-            return from_json(document, self._maps.generation, self._room.rules)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UnreadableError(f"the limiter's part: {error!r}") from error
+            if document := self._memory.part("limiter"):
+                return from_json(document, self._maps.generation, self._room.rules)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UnreadableError(f"part limiter: {error}", LIMITER_PREFIX) from error
+        raise UnreadableError("nothing says what the rules in the kernel are")
 
     # What the packets say.
 
@@ -304,6 +304,10 @@ class Limiter:
     def memory(self) -> Document:
         """Return what the next daemon has to know of the sources."""
         return self._reader.memory()
+
+    def remember(self, document: Document | None) -> None:
+        """Go on from what ``memory()`` returned."""
+        self._reader.remember(document)
 
     def bucket_rule(self, number: int) -> BucketRule | None:
         """Return what a rule's number stands for; None for one that is not in force any more."""

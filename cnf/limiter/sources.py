@@ -142,11 +142,16 @@ class SourceReader:
         """Return what the next daemon has to know: what the tables say, by family, and up to when."""
         return {"before": self._before} | {family: table.handover for family, table in self._tables.items()}
 
-    def remember(self, document: Document) -> None:
+    def remember(self, document: Document | None) -> None:
         """Go on from what ``memory()`` returned."""
-        for family in self._tables.keys() & document.keys():
-            self._tables[family].handover = document[family]
-        self._before = document.get("before", 0)
+        if not document:
+            return
+        before, parts = int(document["before"]), {family: list(map(int, document[family])) for family in self._tables}
+        if any(len(parts[family]) != len(table.handover) for family, table in self._tables.items()):
+            raise ValueError(f"other numbers than expected: {parts}")
+        for family, table in self._tables.items():
+            table.handover = parts[family]
+        self._before = before
 
     def get(self, key: Records) -> Records | None:
         """Return the live source under ``key``, LIMIT4_KEY or LIMIT6_KEY: LIMIT_SOURCE, shape (); None if none."""

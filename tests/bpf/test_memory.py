@@ -13,7 +13,7 @@ import pytest
 from cnf.abi import MEMORY_PAGE
 from cnf.arrays import Records
 from cnf.datapath import daemon_memory
-from cnf.datapath.daemon_memory import PAGE, Memory
+from cnf.datapath.daemon_memory import PAGE, Memory, PartError
 from cnf.errors import MapError
 from cnf.kernel.maps import Array
 from cnf.kernel.pins import UnreadableError
@@ -56,22 +56,22 @@ def test_parts_are_there_for_the_next(fd: int) -> None:
 
     other.put(limiter={})
     last = Memory(fd)
-    assert (last.part("tracker"), last.part("limiter"), last.part("nothing")) == ({"a": 2}, {}, None)
+    assert (last.part("tracker"), last.part("limiter"), last.part("sources")) == ({"a": 2}, {}, None)
 
 
 def test_it_can_be_full_to_the_last_page(fd: int) -> None:
     """What just fits is kept, in both banks; what does not is refused with its size, and what was there stays."""
     full, too_much = {"noise": _noise(BANK * PAGE * 5 // 4)}, {"noise": _noise(2 * BANK * PAGE)}
     for _bank in (0, 1):
-        Memory(fd).put(full=full)
-        assert Memory(fd).part("full") == full
+        Memory(fd).put(series=full)
+        assert Memory(fd).part("series") == full
 
     kept = Memory(fd)
     with pytest.raises(MapError, match=f"there are {BANK}"):
-        kept.put(full=too_much)
-    assert kept.part("full") == Memory(fd).part("full") == full
-    kept.put(full={})
-    assert Memory(fd).part("full") == {}
+        kept.put(series=too_much)
+    assert kept.part("series") == Memory(fd).part("series") == full
+    kept.put(series={})
+    assert Memory(fd).part("series") == {}
 
 
 @pytest.mark.parametrize("writes", range(4))
@@ -80,14 +80,14 @@ def test_a_writing_that_is_cut_off_leaves_the_whole_before(
 ) -> None:
     """Wherever a writing ends early, what was there before it is found, until the header has been written."""
     before, after = {"noise": _noise(3 * PAGE)}, {"noise": _noise(3 * PAGE, seed=2)}
-    Memory(fd).put(part=before)
+    Memory(fd).put(tracker=before)
     cut = _CutOff(writes)
     monkeypatch.setattr(daemon_memory, "Array", cut.array)
     with pytest.raises(InterruptedError):
-        Memory(fd).put(part=after)
+        Memory(fd).put(tracker=after)
     monkeypatch.undo()
 
-    assert Memory(fd).part("part") == before
+    assert Memory(fd).part("tracker") == before
 
 
 @pytest.mark.parametrize(
@@ -95,28 +95,47 @@ def test_a_writing_that_is_cut_off_leaves_the_whole_before(
     [
         pytest.param(0, id="number"),
         pytest.param(8, id="length"),
-        pytest.param(14, id="length too long"),
+        pytest.param(11, id="length too long"),
+        pytest.param(12, id="count"),
         pytest.param(16, id="checksum"),
     ],
 )
 def test_a_header_that_nobody_wrote_is_seen(fd: int, pages: Array, place: int) -> None:
     """A flipped bit anywhere in the header makes the memory unreadable; it is not taken for a blank one."""
-    Memory(fd).put(part={"noise": _noise(PAGE)})
+    Memory(fd).put(tracker={"noise": _noise(PAGE)})
     _flip(pages, 0, place)
 
     with pytest.raises(UnreadableError, match="daemon_memory"):
         Memory(fd)
 
 
-def test_a_page_that_nobody_wrote_is_seen(fd: int, pages: Array) -> None:
-    """A flipped bit in a page of the bank in use makes the memory unreadable; the other bank does not matter."""
-    Memory(fd).put(part={"noise": _noise(PAGE)})
-    _flip(pages, 1, 0)
-    assert Memory(fd).part("part") == {"noise": _noise(PAGE)}
-    _flip(pages, 1 + BANK, 99)
+def test_a_part_that_nobody_wrote_is_seen(fd: int, pages: Array) -> None:
+    """A flipped bit in a part makes that part unreadable, and no other; the bank that is not in use does not matter."""
+    Memory(fd).put(tracker={"a": 1}, series={"noise": _noise(2 * PAGE)})
+    _flip(pages, 1, 200)
+    assert Memory(fd).part("series") == {"noise": _noise(2 * PAGE)}
+    _flip(pages, 2 + BANK, 99)
 
-    with pytest.raises(UnreadableError, match="checksum"):
-        Memory(fd)
+    damaged = Memory(fd)
+    assert damaged.part("tracker") == {"a": 1}
+    with pytest.raises(PartError, match="checksum"):
+        damaged.part("series")
+    damaged.put(series={})
+    assert Memory(fd).part("series") == {}
+
+
+def test_a_part_of_another_version_is_not_misread(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a daemon of another version has written is refused with both versions; its other parts are read."""
+    with monkeypatch.context() as newer:
+        newer.setattr(daemon_memory, "VERSIONS", daemon_memory.VERSIONS | {"series": 2, "later": 1})
+        Memory(fd).put(tracker={"a": 1}, series={"b": 2}, later={"c": 3})
+
+    memory = Memory(fd)
+    assert memory.part("tracker") == {"a": 1}
+    with pytest.raises(PartError, match=r"version 2, and this cnfd reads 1"):
+        memory.part("series")
+    memory.put(series={"b": 1})
+    assert Memory(fd).part("series") == {"b": 1}
 
 
 class _CutOff:

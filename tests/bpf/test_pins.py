@@ -1,4 +1,4 @@
-"""Maps that are pinned are taken as they are if all of them fit, and else none of them is."""
+"""Maps that are pinned are taken as they are if all of them fit, else none is; the limiter's own may be missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from cnf.datapath.blueprint import Blueprint, Table
+from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
 from cnf.datapath.build import Build, Datapath
 from cnf.kernel import libbpf, pins
 
@@ -50,10 +50,10 @@ def test_maps_are_found_again(folder: Path, table: Table) -> None:
     """The next program has the maps of the one before, with what they hold."""
     with built(folder, table) as first:
         ids = map_ids(first)
-        assert (first.kept, first.given_up) == (False, ())
+        assert (first.kept, first.discarded) == (frozenset(), ())
 
     with built(folder, table) as second:
-        assert (second.kept, second.given_up) == (True, ())
+        assert (second.kept, second.discarded) == (frozenset(blueprint(table).maps), ())
         assert map_ids(second) == ids
 
 
@@ -128,12 +128,30 @@ def test_maps_that_do_not_fit_are_given_up(
     change(folder, SHAPES[table])
 
     with built(folder, table) as second:
-        assert (second.kept, second.given_up) == (False, (reason,))
+        assert (second.kept, second.discarded) == (frozenset(), (reason,))
         assert map_ids(second).isdisjoint(ids)
         new = map_ids(second)
     assert {path.name for path in folder.iterdir()} == {*blueprint(table).maps}
     with built(folder, table) as third:
-        assert (third.kept, map_ids(third)) == (True, new)
+        assert (third.kept, map_ids(third)) == (frozenset(blueprint(table).maps), new)
+
+
+def test_the_limiters_maps_are_made_anew_alone(folder: Path, table: Table) -> None:
+    """Where none of the limiter's own maps is pinned, they are new, and all others go on; one alone is a mistake."""
+    limited = blueprint(table, LimiterSize(64, 32, 64))
+    with built(folder, limited) as first:
+        ids = {name: libbpf.map_info(fd).id for name, fd in first.maps.items()}
+    for name in limited.limiter_maps:
+        (folder / name).unlink()
+
+    with built(folder, limited) as second:
+        assert (second.kept, second.discarded) == (frozenset(limited.maps) - {*limited.limiter_maps}, ())
+        assert {name for name, fd in second.maps.items() if libbpf.map_info(fd).id == ids[name]} == second.kept
+    assert {path.name for path in folder.iterdir()} == {*limited.maps}
+
+    (folder / limited.limiter_maps[0]).unlink()
+    with built(folder, limited) as third:
+        assert (third.kept, third.discarded) == (frozenset(), (f"{limited.limiter_maps[0]} is missing",))
 
 
 def test_a_map_just_like_ours_is_taken(folder: Path, table: Table) -> None:
@@ -143,7 +161,7 @@ def test_a_map_just_like_ours_is_taken(folder: Path, table: Table) -> None:
     replace(folder / "flows4", make(SHAPES[table]))
 
     with built(folder, table) as second:
-        assert (second.kept, second.given_up) == (True, ())
+        assert (second.kept, second.discarded) == (frozenset(blueprint(table).maps), ())
 
 
 def test_the_layout_is_that_of_the_maps() -> None:
@@ -156,15 +174,15 @@ def test_the_layout_is_that_of_the_maps() -> None:
     assert Blueprint(64).layout in layouts
 
 
-def blueprint(table: Table) -> Blueprint:
+def blueprint(table: Table, limiter: LimiterSize | None = None) -> Blueprint:
     """Return a small one."""
-    return Blueprint(ENTRIES, table, ipv6=False, vlan=False)
+    return Blueprint(ENTRIES, table, ipv6=False, vlan=False, limiter=limiter)
 
 
 @contextmanager
-def built(folder: Path | None, table: Table) -> Iterator[Datapath]:
-    """Build for the length of the block."""
-    with closing(Build(blueprint(table), folder).finish()) as datapath:
+def built(folder: Path | None, what: Table | Blueprint) -> Iterator[Datapath]:
+    """Build for the length of the block; a table means the small blueprint with it."""
+    with closing(Build(what if isinstance(what, Blueprint) else blueprint(what), folder).finish()) as datapath:
         yield datapath
 
 

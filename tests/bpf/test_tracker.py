@@ -39,6 +39,7 @@ class Loopback:
     def __init__(self, datapath: Datapath) -> None:
         """Show what ``datapath`` counts."""
         self.names = {LOOPBACK: "lo"}
+        self.incomplete = False
         self.departed = np.zeros((), INTERFACE_COUNTERS)
         self._datapath = datapath
 

@@ -44,9 +44,9 @@ TICKS: Final = 0.02
 IP_MODES: Final = {"native": 1, "generic": 2}
 """What ip(8) shows for the mode of a program."""
 WITHOUT_BPFFS: Final = 'mount -t tmpfs -o ro tmpfs /sys/fs/bpf; exec "$@"'
-GOING_ON: Final = "going on with the flows and counters of the daemon before"
-GIVEN_UP: Final = "flows and counters of the daemon before given up"
-UNREADABLE: Final = "what the daemon before knew cannot be taken over, all starts anew"
+GOING_ON: Final = "going on with the flows and counters of the previous daemon"
+DISCARDED: Final = "flows and counters of the previous daemon discarded"
+UNREADABLE: Final = "handover discarded"
 
 
 @pytest.fixture(autouse=True)
@@ -308,7 +308,7 @@ def test_another_layout_starts_anew(node: Node, folder: Path, before: Tables, af
     daemon.configure([{"name": "n0"}], **after)
     daemon.start()
 
-    (warning,) = daemon.events(GIVEN_UP)
+    (warning,) = daemon.events(DISCARDED)
     assert "another configuration" in warning["reasons"][0]
     assert not daemon.events("xdp detached")
     assert not daemon.events("left-behind program detached")
@@ -333,7 +333,7 @@ def test_what_a_namespace_that_is_gone_has_left(node: Node, folder: Path) -> Non
 
     daemon = node.daemon("n0").start()
 
-    assert len(daemon.events(GIVEN_UP)) == 1
+    assert len(daemon.events(DISCARDED)) == 1
     assert not daemon.events(GOING_ON)
     assert _pinned(folder)["maps"].isdisjoint(left)
     assert _pinned(folder)["programs"] == {node.inside.programs()["n0"]}
@@ -349,13 +349,8 @@ def _blank(folder: Path) -> None:
         Array("daemon_memory", fd, MEMORY_PAGE).write(0, np.zeros((), MEMORY_PAGE))
 
 
-def _senseless(folder: Path) -> None:
-    with _opened(folder, "daemon_memory") as fd:
-        Memory(fd).put(tracker={"ipv4": "many"})
-
-
-@pytest.mark.parametrize("damage", [_rubbish, _blank, _senseless])
-def test_a_memory_that_cannot_be_read(node: Node, folder: Path, damage: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("damage", [_rubbish, _blank])
+def test_a_handover_that_cannot_be_read(node: Node, folder: Path, damage: Callable[[Path], None]) -> None:
     """What nobody can make sense of is an error in the log; then flows, counts and limits start anew, and are right."""
     wire = node.wire("n0")
     daemon = node.daemon("n0", limits=RATION, flows=QUICK).start()
@@ -373,6 +368,63 @@ def test_a_memory_that_cannot_be_read(node: Node, folder: Path, damage: Callable
     ledger = daemon.settle(15)["ledger"]["packets"]
     assert (ledger["received"], ledger["dropped"], ledger["difference"]) == (15, 5, 0)
     assert verdicts(daemon.limits(), "few") == (10, 5, 0)
+    daemon.stop()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("table", ["cache", "lru_hash"])
+@pytest.mark.parametrize("part", ["tracker", "interfaces", "series", "sources"])
+def test_a_part_that_cannot_be_read(node: Node, folder: Path, part: str, table: str) -> None:
+    """A part that makes no sense is named in the log; maps, flows and tokens go on, and the ledger adds up."""
+    wire = node.wire("n0")
+    gone = node.wire("n1")
+    daemon = node.daemon("n*", limits=RATION, flows=QUICK | {"table": table}).start()
+    gone.send([packet(OTHERS[0])] * 4)
+    wire.send([packet(LIMITED)] * 12)
+    daemon.settle(16)
+    node.inside.ip("link", "delete", "n1")
+    daemon.wait_for_event("interface gone")
+    daemon.settle(16)
+    maps = _pinned(folder)["maps"]
+    _kill(daemon)
+    with _opened(folder, "daemon_memory") as fd:
+        Memory(fd).put(**{part: {"ipv4": "many"}})
+
+    daemon.start()
+
+    (event,) = daemon.events("part of the handover discarded")
+    assert (event["level"], event["part"]) == ("error", part)
+    assert _pinned(folder)["maps"] == maps
+    wire.send([packet(LIMITED)] * 3)
+    ledger = daemon.settle(19)["ledger"]["packets"]
+    assert (ledger["received"], ledger["dropped"], ledger["difference"]) == (19, 5, 0)
+    assert verdicts(daemon.limits(), "few") == (10, 5, 0)
+
+
+def test_rules_that_cannot_be_read(node: Node, folder: Path) -> None:
+    """Where the rules in the kernel cannot be told, limits start anew with full buckets; flows and counters go on."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n0", limits=RATION, flows=QUICK).start()
+    wire.send([packet(LIMITED)] * 12)
+    daemon.settle(12)
+    first_seen, maps = _first_seen(daemon), _pinned(folder)["maps"]
+    _kill(daemon)
+    with _opened(folder, "daemon_memory") as fd:
+        Memory(fd).put(limiter={"before": "many"})
+
+    daemon.start()
+
+    (event,) = daemon.events(UNREADABLE)
+    assert "part limiter" in event["error"]
+    assert event["effect"] == "limits start with full buckets"
+    now = _pinned(folder)["maps"]
+    assert now != maps
+    assert now & maps
+    wire.send([packet(LIMITED)] * 15)
+    ledger = daemon.settle(27)["ledger"]["packets"]
+    assert (ledger["received"], ledger["dropped"], ledger["difference"]) == (27, 7, 0)
+    assert verdicts(daemon.limits(), "few") == (10, 5, 0)
+    assert _first_seen(daemon) == pytest.approx(first_seen, abs=TICKS)
     daemon.stop()
     assert not folder.exists()
 

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from cnf.datapath.blueprint import EVICTED_RING_BYTES, LIMITER_MAPS, RING_BYTES, Blueprint, LimiterSize
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cnf.datapath.blueprint import (
+    EVICTED_RING_BYTES,
+    LAYOUT_SOURCES,
+    LIMITER_MAPS,
+    RING_BYTES,
+    SOURCE,
+    Blueprint,
+    LimiterSize,
+)
 
 
 def test_a_blueprint_names_only_what_is_compiled_in() -> None:
@@ -87,3 +101,18 @@ def test_a_limiter_has_maps_of_the_sizes_asked_for() -> None:
             "CNF_MAX_PREFIXES": 50,
         }.items()
     )
+
+
+@pytest.mark.parametrize("name", LAYOUT_SOURCES)
+def test_the_layout_changes_with_what_says_where_a_key_is_found(name: str, tmp_path: Path) -> None:
+    """Maps of another hash, or another struct, are not kept; comments and spaces make no difference."""
+    for each in LAYOUT_SOURCES:
+        shutil.copy(SOURCE.with_name(each), tmp_path)
+    blueprint = replace(Blueprint(10), source=tmp_path / "flow.c")
+    assert blueprint.layout == Blueprint(10).layout
+
+    source = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(f"/* another\n * comment */\n\n{source}")
+    assert blueprint.layout == Blueprint(10).layout
+    (tmp_path / name).write_text(f"{source}\n#define ANOTHER 1\n")
+    assert blueprint.layout != Blueprint(10).layout

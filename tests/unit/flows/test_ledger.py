@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.counts import Count, total
-from cnf.flows.ledger import settle
+from cnf.flows.ledger import Ledger, settle
 from tests.unit.samples import interface_counters
 
 NOTHING = Count()
@@ -38,6 +38,13 @@ def test_the_states_are_those_of_the_contract() -> None:
     """Every state is there even with nothing in it, in the order in which they are shown."""
     states = settle([], NOTHING, NOTHING, NOTHING, evicted=None).states
     assert tuple(states) == ("live", "expired", "evicted", "non_ip", "malformed", "dropped", "insert_error")
+
+
+def test_what_interfaces_had_received_that_nobody_knows_of() -> None:
+    """Where their sums were lost, all that stands somewhere was received; more than that is as it is."""
+    states = {"live": Count(60, 5000), "expired": Count(10, 1000)}
+    assert Ledger(Count(50, 7000), states).completed() == Ledger(Count(70, 7000), states)
+    assert Ledger(Count(71, 7000), states).completed().difference == Count(1, 1000)
 
 
 def test_what_was_evicted_is_the_rest_once_flows_have_been_evicted() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import cast
 
 import numpy as np
+import pytest
 import structlog
 
 from cnf.abi import INTERFACE_COUNTERS
@@ -340,6 +341,20 @@ def test_a_daemon_goes_on_with_names_that_were_swapped() -> None:
     next_one.have(nic(2, "wan"), nic(3, "eth1"))
     next_one.counters.receive(2, 1)
     assert next_one.packets == {"eth0": 5, "lan": 7, "wan": 1, "eth1": 0}
+
+
+def test_sums_that_cannot_be_read() -> None:
+    """Where a daemon finds no sense in the sums of departed interfaces, these are incomplete from then on."""
+    left = Node("*").interfaces.tallies.memory()
+    node = Node("*")
+    with pytest.raises(ValueError, match="hex"):
+        node.interfaces.tallies.remember(left | {"departed": "many"})
+    assert not node.interfaces.tallies.incomplete
+    node.interfaces.tallies.remember(None)
+
+    next_one = Node("*")
+    next_one.interfaces.tallies.remember(node.interfaces.tallies.memory())
+    assert next_one.interfaces.tallies.incomplete
 
 
 def test_an_interface_that_came_after_the_last_writing() -> None:
