@@ -59,6 +59,8 @@ class Received(Protocol):
 
     names: dict[int, str]
     """By ifindex, of departed interfaces too; replaced whole, so that a snapshot keeps its own."""
+    altnames: Mapping[int, tuple[str, ...]]
+    """By ifindex, of interfaces that are there; replaced whole, too."""
 
     incomplete: bool
     """Whether what departed interfaces had received is not known in full."""
@@ -135,6 +137,7 @@ class Tracker:
             received=received,
             ledger=ledger.completed() if self._received.incomplete else ledger,
             names=self._received.names,
+            altnames=self._received.altnames,
         )
 
     def _read_clocks(self) -> Reading:

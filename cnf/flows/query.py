@@ -66,12 +66,12 @@ def select(snapshot: Snapshot, expression: str, sort: str, count: int | None) ->
     """
     if sort not in SORT_COLUMNS:
         raise UsageError(f"flows cannot be sorted by {sort!r}: expected one of {', '.join(SORT_COLUMNS)}")
-    matches, column = compile_filter(expression), SORT_COLUMNS[sort]
+    matches, column, names = compile_filter(expression), SORT_COLUMNS[sort], snapshot.all_names()
     parts, rows, keys = [], [], []
     matched, totals = 0, Count()
     for number, part in enumerate(snapshot.parts()):
         flows = part.flows
-        mask = matches.mask(flows, snapshot.names) if expression.strip() else None
+        mask = matches.mask(flows, names) if expression.strip() else None
         matched += len(flows) if mask is None else int(np.count_nonzero(mask))
         totals = totals.plus(Count(*(_sum(column, mask) for column in (flows.packets, flows.bytes))))
         chosen = largest(getattr(flows, column), count, mask).astype(np.uint32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy.typing as npt
@@ -70,8 +70,14 @@ class Snapshot:
     ledger: Ledger
     names: Mapping[int, str]
     """Interface name by ifindex, of departed interfaces too."""
+    altnames: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Names that interfaces have besides, by ifindex."""
     finished: tuple[Part, ...] = ()
     """Flows that are in no table any more, but still shown; no sum here counts them."""
+
+    def all_names(self) -> dict[int, tuple[str, ...]]:
+        """Return each interface's name and altnames, by ifindex."""
+        return {index: (name, *self.altnames.get(index, ())) for index, name in self.names.items()}
 
     def parts(self) -> tuple[Part, ...]:
         """Return all flows that are shown."""

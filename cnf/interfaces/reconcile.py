@@ -96,6 +96,7 @@ class Interfaces:
         requests = matches.requests
         for index in [index for index in self._owned if index not in requests]:
             self._let_go(index, gone=index not in present, moved=index in moved)
+        self.tallies.altnames = {index: present[index].altnames for index in requests}
         if self.seating:
             self.seating.expect({present[index].name: present[index].altnames for index in requests})
         stacks = Stacks(present.values())

@@ -37,6 +37,8 @@ class Tallies:
         self.names: dict[int, str] = {}
         self.incomplete = False
         """Whether what departed interfaces had counted is not known in full: a previous daemon's sums were lost."""
+        self.altnames: Mapping[int, tuple[str, ...]] = {}
+        """By ifindex, those of interfaces that are there; replaced whole."""
         self._counters = counters
         self._now = now
         self._seated: dict[int, str] = {}

@@ -40,6 +40,7 @@ class Loopback:
         """Show what ``datapath`` counts."""
         self.names = {LOOPBACK: "lo"}
         self.incomplete = False
+        self.altnames: Mapping[int, tuple[str, ...]] = {}
         self.departed = np.zeros((), INTERFACE_COUNTERS)
         self._datapath = datapath
 

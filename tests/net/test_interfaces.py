@@ -90,6 +90,9 @@ def test_an_altname_means_its_interface(node: Node) -> None:
     wire.send([PACKET] * 3)
     daemon.settle(3)
     assert daemon.scrape().by("interface", "cnf_received_packets_total") == {"n0": 3}
+    (flow,) = daemon.flows("--filter", "iface a-name-of-more-than-15-bytes")
+    assert (flow["interface"], flow["packets"]) == ("n0", 3)
+    assert daemon.flows("--filter", "iface other") == []
 
 
 def test_a_long_name_that_no_interface_has_is_refused(node: Node) -> None:

@@ -12,7 +12,7 @@
     direction  = "src" | "dst" | "src or dst" | "src and dst"
     values     = VALUE | "not" values | "(" values {("and" | "or") values} ")"
 
-PROTOCOL is ``ip``, ``ip6``, ``icmp6`` or a name of ``records.PROTOCOL_NAMES``. ``&&``, ``||`` and ``!`` are ``and``,
+PROTOCOL is ``ip``, ``ip6``, ``icmp6`` or a name of ``abi.PROTOCOL_NAMES``. ``&&``, ``||`` and ``!`` are ``and``,
 ``or`` and ``not``.
 
 The rules are those of pcap-filter(7). ``not`` binds tightest; ``and`` and ``or`` have EQUAL precedence and associate to
@@ -20,8 +20,8 @@ the left: ``tcp or udp and port 53`` is ``(tcp or udp) and port 53``. ``port 80 
 to repeat, a bare address or prefix is a host or net. ``net 10`` is 10.0.0.0/8, but ``net 10.0.0.0`` is one address.
 
 It differs where flows differ from packets. ``port`` knows TCP, UDP and SCTP, and no later fragments; a service name is
-its number under each of them. ``vlan`` is the outer tag. ``iface`` takes shell patterns, and is not repeated: any word,
-a misspelt keyword too, would be an interface's name. Host names are not looked up.
+its number under each of them. ``vlan`` is the outer tag. ``iface`` takes a name, an altname or a pattern of names, and
+is not repeated: any word, a misspelt keyword too, would be an interface's name. Host names are not looked up.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ from cnf.arrays import Mask
 from cnf.flows.columns import FlowColumns
 
 Words = npt.NDArray[np.unsignedinteger]
-Names = Mapping[int, str]
+Names = Mapping[int, tuple[str, ...]]
+"""By ifindex, an interface's name and then its altnames."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Direction = Literal["src", "dst", "src or dst", "src and dst"]
 Operator = Literal["and", "or"]
@@ -30,7 +31,7 @@ class Filter(Protocol):
     """Select flows: an expression, or a part of one."""
 
     def mask(self, flows: FlowColumns, names: Names, /) -> Mask:
-        """Return a new array, True for each flow that matches; ``names`` are the interfaces' by ifindex."""
+        """Return a new array, True for each flow that matches; ``names`` are the interfaces'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +124,17 @@ class HasPort:
 
 @dataclass(frozen=True, slots=True)
 class OnInterface:
-    """Match an interface's name, or a shell pattern."""
+    """Match an interface by its name, one of its altnames, or a shell pattern of its name."""
 
     pattern: str
 
     def mask(self, flows: FlowColumns, names: Names, /) -> Mask:
-        matching = [index for index, name in names.items() if fnmatch.fnmatchcase(name, self.pattern)]
-        wanted = np.array(matching, flows.ifindex.dtype)
+        wanted = np.array([index for index, known in names.items() if self._means(*known)], flows.ifindex.dtype)
         return np.isin(flows.ifindex, wanted, kind="sort" if wanted.size <= FEW else None)
+
+    def _means(self, name: str, *altnames: str) -> bool:
+        # As in the configuration (Link.is_meant_by); nobody has a name that is a pattern.
+        return self.pattern in altnames or fnmatch.fnmatchcase(name, self.pattern)
 
 
 @dataclass(frozen=True, slots=True)

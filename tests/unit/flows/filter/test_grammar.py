@@ -19,7 +19,7 @@ from cnf.errors import UsageError
 from cnf.flows.columns import FlowColumns
 from cnf.flows.filter.grammar import MAX_LENGTH, compile_filter
 
-INTERFACES: Final = {1: "eth0", 2: "eth1", 7: 'q"x\\y'}
+INTERFACES: Final = {1: ("eth0",), 2: ("eth1", "lan-port-of-rack-7", "enp2s0"), 7: ('q"x\\y',)}
 
 
 @dataclass(frozen=True)
@@ -163,6 +163,9 @@ CASES: Final = {
     "iface eth0": "web reply ping ssh6 dns6 ping6 mapped",
     "iface eth[!0]": "dns piece sctp6",
     'iface q"*\\y': "gre odd6",
+    "iface lan-port-of-rack-7": "dns piece sctp6",
+    "iface (enp2s0 and eth1)": "dns piece sctp6",
+    "iface enp2*": "",  # patterns are of the name that is shown
     "iface eth9": "",
     "iface (eth1 or q*)": "dns piece gre sctp6 odd6",
     "vlan": "dns piece ssh6",
