@@ -1,13 +1,14 @@
-"""The hooks of the kernel that our program hangs on. Light to import: what is built is known before pyroute2 is loaded.
+"""The hooks of the kernel that our program hangs on. Light to import: what to build is known before numpy is loaded.
 
 How a program is put on a hook and taken off it is in a file of its own: xdp.py.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cnf.abi import Direction
+if TYPE_CHECKING:
+    from cnf.abi import Direction  # which loads numpy
 
 
 class Hook(NamedTuple):
