@@ -14,6 +14,7 @@ from bench.table import FLOWS, Filled
 from cnf.flows.query import select
 from cnf.flows.snapshot import Snapshot
 from cnf.flows.top import FlowSeries
+from cnf.server.live import Live
 from cnf.server.metrics import Guard, Instruments
 from cnf.server.state import State
 
@@ -29,12 +30,10 @@ def measure(table: Filled, rounds: int) -> Section:
         series = FlowSeries()
         snapshot = table.tracker.drain()
         series.update(snapshot, table.settings.metrics.top_flows)
-        state = State(
-            table.settings, "bench", {"bcc_version": table.datapath.bcc_version}, table.interfaces.tallies.totals
-        )
+        state = State(table.settings, "bench", {"bcc_version": table.datapath.bcc_version})
         state.interfaces, state.snapshot, state.series = table.interfaces.states, snapshot, series.values
         registry = CollectorRegistry()
-        registry.register(Guard(state, table.settings.metrics.max_series, structlog.get_logger()))
+        registry.register(Guard(state, Live(table.interfaces.tallies.totals), structlog.get_logger()))
         Instruments(registry)
         section.add("scrape at rest", "ms", _scrapes(registry, rounds))
         enough = threading.Event()

@@ -9,7 +9,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -50,12 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"cnfd {__version__}")
     try:
         arguments = parser.parse_args(argv)
-        source, load = _loader(arguments.config, arguments.interface)
-        settings = load()
+        configuration = _configuration(arguments.config, arguments.interface)
         if arguments.check_config:
-            print(f"configuration {source} is valid")  # noqa: T201 - what was asked for
+            print(f"configuration {configuration.source} is valid")  # noqa: T201 - what was asked for
             return 0
-        _run(settings, source, load)
+        _run(configuration)
     except CnfError as error:
         return _fail(str(error), error.exit_status)
     except OSError as error:  # of a call that nobody expects to fail; the next start may be luckier
@@ -75,8 +74,8 @@ def _fail(line: str, exit_status: int) -> int:
     return exit_status
 
 
-def _loader(path: Path | None, interfaces: Sequence[str]) -> tuple[str, Callable[[], config.Settings]]:
-    """Return where the settings come from, and how to read them (again)."""
+def _configuration(path: Path | None, interfaces: Sequence[str]) -> config.Configuration:
+    """Read the configuration that the arguments ask for."""
     source = "command line" if path is None else f"{path} and command line"
     if not interfaces:
         source = str(path or DEFAULT_CONFIG)
@@ -91,44 +90,40 @@ def _loader(path: Path | None, interfaces: Sequence[str]) -> tuple[str, Callable
             settings = attrs.evolve(config.load(path), interfaces=chosen.interfaces)
         return altnames.checked(settings, source)
 
-    return source, load
+    return config.Configuration(load(), source, load)
 
 
-def _run(settings: config.Settings, source: str, load: Callable[[], config.Settings]) -> None:
+def _run(configuration: config.Configuration) -> None:
     # numpy's linear algebra starts a thread a CPU at import, each with memory of its own; nothing here uses it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    blueprint = plan(settings)
+    blueprint = plan(configuration.settings)
     with (
         Signals() as signals,
         lock.take(pins.folder()) as trouble,
         pins.map_pins(blueprint.layout, trouble) as map_pins,
     ):
         try:
-            _build_and_run(blueprint, settings, source, load, signals, map_pins)
+            _build_and_run(blueprint, configuration, map_pins, signals)
         except pins.UnreadableError as error:
             import structlog  # noqa: PLC0415 - as below
 
             effect = "limits start with full buckets" if error.maps else "flows, counters and limits start anew"
             structlog.get_logger().error("handover discarded", error=str(error), effect=effect)
             map_pins.clear(error.maps)
-            _build_and_run(blueprint, settings, source, load, signals, map_pins)
+            _build_and_run(blueprint, configuration, map_pins, signals)
 
 
-def _build_and_run(  # noqa: PLR0913, PLR0917 - all that a start has come to know
-    blueprint: Blueprint,
-    settings: config.Settings,
-    source: str,
-    load: Callable[[], config.Settings],
-    signals: Signals,
-    map_pins: pins.MapPins,
+def _build_and_run(
+    blueprint: Blueprint, configuration: config.Configuration, map_pins: pins.MapPins, signals: Signals
 ) -> None:
+    settings = configuration.settings
     systemd.notify(STATUS="compiling the program")
     build = Build(blueprint, map_pins.path)
     try:
         # Loaded while the child compiles: most of the start-up time.
         import structlog  # noqa: PLC0415 - as said above
 
-        from cnf.daemon.daemon import Daemon  # noqa: PLC0415
+        from cnf.daemon import daemon  # noqa: PLC0415
         from cnf.process import log  # noqa: PLC0415
 
         log.configure(settings.log.level, settings.log.format, sys.stderr)
@@ -145,13 +140,13 @@ def _build_and_run(  # noqa: PLR0913, PLR0917 - all that a start has come to kno
     finally:
         build.cancel()
     try:
-        Daemon(settings, source, load, datapath, signals).run(map_pins)
+        daemon.run(configuration, datapath, map_pins, signals)
     finally:
         datapath.close()
 
 
 def _take_back(map_pins: pins.MapPins) -> None:
-    """Take off what the daemon before has left for this one: a stop leaves nothing, however early it comes."""
+    """Take off what the previous daemon has left for this one: a stop leaves nothing, however early it comes."""
     import structlog  # noqa: PLC0415 - as above
 
     from cnf.kernel.leavings import take_back  # noqa: PLC0415 - loads pyroute2

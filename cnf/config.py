@@ -12,7 +12,7 @@ import ipaddress
 import platform
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -183,6 +183,17 @@ class Settings:
     control: Annotated[Control, table(Control), "how cnfctl reaches the daemon"] = field(factory=Control)
     log: Annotated[Log, table(Log), "the log on stderr"] = field(factory=Log)
     limits: Annotated[Limits | None, LIMITS, "token buckets; without this table, none are compiled in"] = None
+
+
+@frozen
+class Configuration:
+    """Settings, and where they come from."""
+
+    settings: Settings
+    source: str
+    """The file, or what stands for it, in words."""
+    load: Callable[[], Settings]
+    """Read them again. Raises ConfigError, UnavailableError or PrivilegeError."""
 
 
 def load(path: Path) -> Settings:

@@ -1,13 +1,26 @@
-"""Settings that a reload cannot change: maps, sockets and the log's form are made once, at the start."""
+"""A reload: the settings are read again, and put in effect but for those that are fixed at the start."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import attrs
+import structlog
 from structlog.typing import FilteringBoundLogger
 
-from cnf.config import Settings
+from cnf.config import Configuration, Settings
+from cnf.daemon.watch import Watch
+from cnf.errors import CnfError
+from cnf.flows.drain import Tracker
+from cnf.interfaces.reconcile import Interfaces
+from cnf.limits.table import Limits
+from cnf.process import log as process_log
+from cnf.process import ssh_clients, systemd
+from cnf.server.live import Live
+from cnf.server.metrics import Instruments
+from cnf.server.reloads import Reloaded
+from cnf.server.state import State
 
 FIXED_AT_START: Final = (
     ("flows", ("max_entries", "ipv6", "vlan", "table", "evicted_records")),
@@ -16,6 +29,61 @@ FIXED_AT_START: Final = (
     ("log", ("format",)),
     ("limits", ("max_sources", "max_rules", "state_file")),
 )
+"""Maps, sockets and the log's form are made once."""
+NO_LIMITS: Final = Limits(mode="off")
+"""What a file without the table means to a daemon that was started with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Put settings in effect while the daemon runs; by the main thread."""
+
+    configuration: Configuration
+    state: State
+    live: Live
+    tracker: Tracker
+    interfaces: Interfaces
+    watch: Watch
+    instruments: Instruments
+    _log: FilteringBoundLogger = field(default_factory=structlog.get_logger)
+
+    def run(self) -> Reloaded:
+        """Read the settings again, and have them in effect.
+
+        Raises:
+            CnfError: they are refused; all stays as it was.
+
+        """
+        systemd.notify_reloading()
+        try:
+            limiter = self.live.limiter
+            settings, restart_only = keep_fixed(
+                self.configuration.load(), self.state.settings, self._log, limiter=limiter is not None
+            )
+            if limiter:  # the one part that can still be refused, so the first
+                sessions = ssh_clients.sessions()  # once, as at the start
+                limiter.reload(settings.limits or NO_LIMITS, ssh_clients.clients(sessions))
+                # At once: a protection that is not known to be a session's would outlive it over a restart.
+                limiter.look_at(sessions)
+        except CnfError as error:
+            self.instruments.reload_successful.set(0)
+            self._log.error("reload refused, the settings stay as they were", error=str(error))
+            raise
+        else:
+            self._apply(settings)
+            self.instruments.reload_successful.set(1)
+            self.instruments.reload_time.set_to_current_time()
+            return Reloaded(self.configuration.source, restart_only)
+        finally:
+            systemd.notify(READY=1, STATUS=self.state.summary())
+
+    def _apply(self, settings: Settings) -> None:
+        self.state.settings = settings
+        process_log.set_level(settings.log.level)
+        self.tracker.apply(settings.flows)
+        self.interfaces.wanted = settings.interfaces
+        self.watch.look()
+        self._log.info("reloaded", source=self.configuration.source)
 
 
 def keep_fixed(

@@ -36,7 +36,7 @@ LIMITER_MAPS: Final = (
     "limit_shared",
     "limit_counters",
 )
-LAYOUT_SOURCES: Final = ("abi.h", "cache.h", "counters.h")
+LAYOUT_SOURCES: Final = ("abi.h", "cache.h", "cache_find.h", "counters.h")
 """What says how the maps' structs are laid out, in which set and slot a key is found, and where an interface."""
 RING_BYTES: Final = 256 << 10
 """Of the ring of events: 2,047 of them."""

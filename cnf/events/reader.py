@@ -25,8 +25,8 @@ PAUSE: Final = 0.05
 class EventReader:
     """Read events from the ring of a datapath until closed."""
 
-    def __init__(self, datapath: Datapath, context: Callable[[], Context | None]) -> None:
-        """Go on where the daemon before has stopped; ``context``, None as long as there is none, is asked by a thread.
+    def __init__(self, datapath: Datapath) -> None:
+        """Go on where the previous daemon has stopped.
 
         Raises:
             MapError: the kernel refused.
@@ -34,26 +34,26 @@ class EventReader:
         """
         self.log = EventLog()
         self.finished = FinishedFlows(datapath.blueprint.max_entries)
-        self._context = context
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._ring = Ring(datapath.maps["events"])
         self._lost = CounterArray("events_lost", datapath.maps["events_lost"])
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
-        self._thread = threading.Thread(target=self._run, name="events", daemon=True)
+        self._thread: threading.Thread | None = None
 
     @property
     def ring_id(self) -> int:
         """The number of the ring: in another one, events are numbered anew."""
         return self._ring.id
 
-    def start(self) -> None:
-        """Begin to read."""
+    def start(self, context: Callable[[], Context | None]) -> None:
+        """Begin to read, by a thread that asks for the ``context`` of what it reads; None: there is none yet."""
+        self._thread = threading.Thread(target=self._run, args=(context,), name="events", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop reading; what has not been read waits for the next daemon."""
         os.eventfd_write(self._stop, 1)
-        if self._thread.ident is not None:
+        if self._thread:
             self._thread.join()
         os.close(self._stop)
         self._ring.close()
@@ -62,7 +62,7 @@ class EventReader:
         """Return how many events found the ring full, by kind. Raises MapError."""
         return {kind: self._lost.sum(place).packets for place, kind in enumerate(EVENT_KINDS)}
 
-    def _run(self) -> None:
+    def _run(self, context: Callable[[], Context | None]) -> None:
         ring, stop = select.poll(), select.poll()
         for poll in (ring, stop):
             poll.register(self._stop, select.POLLIN)
@@ -70,14 +70,13 @@ class EventReader:
         while True:
             ring.poll()
             try:
-                self._read()
+                self._read(context())
             except Exception as error:  # noqa: BLE001 - whatever it is, later events must be read
                 self._log.error("events not read", error=repr(error))
             if stop.poll(PAUSE * 1000):
                 return
 
-    def _read(self) -> None:
-        context = self._context()
+    def _read(self, context: Context | None) -> None:
         if context is None:
             return
         stretch = self._ring.read()

@@ -17,6 +17,7 @@ from cnf.flows.ledger import Ledger
 from cnf.flows.query import select
 from cnf.flows.text import FIELDS
 from cnf.server.http import Bounds
+from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply
 from cnf.server.params import Listing, count, number, output, parameters
 from cnf.server.reloads import Reloaded
@@ -47,26 +48,27 @@ class Control:
     def __init__(
         self,
         state: State,
+        live: Live,
         group: int | None,
-        limits: Paths | None,
         reload: Callable[[], Reloaded],
         log: FilteringBoundLogger,
     ) -> None:
         """Answer root, the daemon's own user and members of ``group`` (a gid).
 
-        ``limits`` answer at LIMIT_PATHS; None where there is no limiter. ``reload`` has the settings read again.
+        ``reload`` has the settings read again.
         """
         self._state = state
+        self._live = live
         self._group = group
         self._reload = reload
         self._log = log
-        self._listing = Listing(state.draining)
+        self._listing = Listing(live.draining)
         self._paths: Paths = {
             "/v1/flows": {"GET": self._flows},
             "/v1/status": {"GET": self._status},
             "/v1/events": {"GET": self._events},
             "/v1/reload": {"POST": self._reloaded},
-            **(limits or {path: {"GET": self._no_limits, "POST": self._no_limits} for path in LIMIT_PATHS}),
+            **self._limit_paths(),
         }
 
     def answer(self, request: Request) -> Answer:
@@ -118,10 +120,10 @@ class Control:
 
     def _status(self, request: Request) -> Answer:
         parameters(request)
-        return reply(status(self._state))
+        return reply(status(self._state, self._live))
 
     def _events(self, request: Request) -> Answer:
-        asked, reader = parameters(request, "after", "top"), self._state.events
+        asked, reader = parameters(request, "after", "top"), self._live.events
         if reader is None:
             problem = "nothing has events (add a table [limits], or flows.evicted_records = true, and restart)"
             raise ConfigError(self._state.config_source, [Problem("limits", problem)])
@@ -140,15 +142,23 @@ class Control:
         parameters(request)
         return reply(asdict(self._reload()))
 
+    def _limit_paths(self) -> Paths:
+        """Return the handlers of LIMIT_PATHS."""
+        if self._live.limiter is None:
+            return {path: {"GET": self._no_limits, "POST": self._no_limits} for path in LIMIT_PATHS}
+        from cnf.server.limits_control import LimitControl  # noqa: PLC0415 - with the limiter, that others need not have
+
+        return LimitControl(self._state, self._live, self._live.limiter).handlers
+
     def _no_limits(self, request: Request) -> Answer:  # noqa: ARG002 - a handler as the others are
         problem = Problem("limits", "there is no such table, so that nothing can be limited (add one, and restart)")
         raise ConfigError(self._state.config_source, [problem])
 
 
-def status(state: State) -> dict[str, Any]:
+def status(state: State, live: Live) -> dict[str, Any]:
     """Return the state of everything as one JSON object."""
     snapshot = state.snapshot
-    totals = state.totals()
+    totals = live.totals()
     return {
         "daemon": {
             **state.build_info,
@@ -177,7 +187,7 @@ def status(state: State) -> dict[str, Any]:
             "errors": state.drain_errors,
             "last_error": state.last_error,
         },
-        "limiter": state.limiter.summary() if state.limiter else None,
+        "limiter": live.limiter.summary() if live.limiter else None,
         "rates": {"packets_per_second": round(state.rates[0], 3), "bits_per_second": round(8 * state.rates[1], 3)},
     }
 

@@ -9,6 +9,7 @@ from cnf.errors import UsageError
 from cnf.limiter.limiter import Limiter
 from cnf.limiter.sources import FIELDS
 from cnf.server import limits_json
+from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, reply
 from cnf.server.params import Listing, count, output, parameters
 from cnf.server.state import State
@@ -17,11 +18,12 @@ from cnf.server.state import State
 class LimitControl:
     """The handlers of LIMIT_PATHS."""
 
-    def __init__(self, state: State, limiter: Limiter) -> None:
+    def __init__(self, state: State, live: Live, limiter: Limiter) -> None:
         """Answer for ``limiter``."""
         self._state = state
+        self._live = live
         self._limiter = limiter
-        self._listing = Listing(state.draining)
+        self._listing = Listing(live.draining)
 
     @property
     def handlers(self) -> Paths:
@@ -64,4 +66,4 @@ class LimitControl:
         return reply(limits_json.explanation(self._limiter, self._state.drained(), *words) | self._denied())
 
     def _denied(self) -> dict[str, Any]:
-        return {"denied": limits_json.denied(self._limiter, self._state.totals())}
+        return {"denied": limits_json.denied(self._limiter, self._live.totals())}

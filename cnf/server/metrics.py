@@ -14,12 +14,13 @@ from structlog.typing import FilteringBoundLogger
 from cnf.abi import DROP_REASONS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
 from cnf.flows.top import FlowLabels
 from cnf.process.log import lost_lines, suppressed_lines
+from cnf.server.live import Live
 from cnf.server.state import State
 
 DRAIN_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-def received(state: State) -> Iterator[Metric]:
+def received(_state: State, live: Live) -> Iterator[Metric]:
     """Yield what the program has seen, live."""
     packets = CounterMetricFamily(
         "cnf_received_packets", "Packets that the program saw.", labels=("interface", "protocol")
@@ -34,7 +35,7 @@ def received(state: State) -> Iterator[Metric]:
         "cnf_dropped_packets", "Packets that the program dropped.", labels=("interface", "reason")
     )
     dropped_octets = CounterMetricFamily("cnf_dropped_bytes", "Bytes of these packets.", labels=("interface", "reason"))
-    for name, counters in state.totals().items():
+    for name, counters in live.totals().items():
         for index, protocol in enumerate(PROTOCOL_LABELS):
             packets.add_metric((name, protocol), int(counters["packets"][index]))
             octets.add_metric((name, protocol), int(counters["bytes"][index]))
@@ -46,7 +47,7 @@ def received(state: State) -> Iterator[Metric]:
     yield from (packets, octets, unparsed, dropped, dropped_octets)
 
 
-def interfaces(state: State) -> Iterator[Metric]:
+def interfaces(state: State, _live: Live) -> Iterator[Metric]:
     """Yield which interfaces carry the program, and what became of the others."""
     attached = GaugeMetricFamily(
         "cnf_interface_attached",
@@ -68,7 +69,7 @@ def interfaces(state: State) -> Iterator[Metric]:
     )
 
 
-def flow_tables(state: State) -> Iterator[Metric]:
+def flow_tables(state: State, _live: Live) -> Iterator[Metric]:
     """Yield the fill of the flow tables and what came and went, as of the latest drain."""
     tables = state.snapshot.tables if state.snapshot else {}
 
@@ -100,7 +101,7 @@ def flow_tables(state: State) -> Iterator[Metric]:
     yield errors
 
 
-def ledger(state: State) -> Iterator[Metric]:
+def ledger(state: State, _live: Live) -> Iterator[Metric]:
     """Yield where every received packet stands, as of the latest drain."""
     packets = GaugeMetricFamily("cnf_ledger_packets", "Received packets by where they stand.", labels=("state",))
     octets = GaugeMetricFamily("cnf_ledger_bytes", "Received bytes by where they stand.", labels=("state",))
@@ -110,7 +111,7 @@ def ledger(state: State) -> Iterator[Metric]:
     yield from (packets, octets)
 
 
-def top_flows(state: State) -> Iterator[Metric]:
+def top_flows(state: State, _live: Live) -> Iterator[Metric]:
     """Yield the largest flows, and by interface and protocol the rest, as src="other"."""
     note = "of a flow since it came among the largest; src=other: of all other flows."
     packets = CounterMetricFamily("cnf_flow_packets", f"Packets {note}", labels=FlowLabels._fields)
@@ -121,20 +122,20 @@ def top_flows(state: State) -> Iterator[Metric]:
     yield from (packets, octets)
 
 
-def limiter(state: State) -> Iterator[Metric]:
+def limiter(_state: State, live: Live) -> Iterator[Metric]:
     """Yield what the rules have counted, live, and the fill of the tables of sources, as of the latest drain."""
-    if state.limiter is None:
+    if live.limiter is None:
         return
     packets = CounterMetricFamily(
         "cnf_limit_packets", "Packets that a rule is about; would_limit: passed, in shadow.", labels=("rule", "verdict")
     )
     octets = CounterMetricFamily("cnf_limit_bytes", "Bytes of these packets.", labels=("rule", "verdict"))
-    for rule, counts in state.limiter.counts().items():
+    for rule, counts in live.limiter.counts().items():
         for verdict, count in zip(VERDICTS, counts, strict=True):
             packets.add_metric((rule, verdict), count.packets)
             octets.add_metric((rule, verdict), count.bytes)
     yield from (packets, octets)
-    by_family = state.limiter.sources.tables if state.limiter.sources else {}
+    by_family = live.limiter.sources.tables if live.limiter.sources else {}
     entries = GaugeMetricFamily("cnf_limiter_sources", "Sources in each family's table.", labels=("family",))
     capacity = GaugeMetricFamily("cnf_limiter_capacity", "Sources that there are places for.", labels=("family",))
     for family, table in by_family.items():
@@ -153,22 +154,22 @@ def limiter(state: State) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "cnf_limiter_protected",
         "Addresses that pass whatever the rules say, until confirmed or logged out.",
-        len(state.limiter.in_force.protected),
+        len(live.limiter.in_force.protected),
     )
-    yield GaugeMetricFamily("cnf_limiter_generation", "Rule sets put in force.", state.limiter.in_force.generation)
+    yield GaugeMetricFamily("cnf_limiter_generation", "Rule sets put in force.", live.limiter.in_force.generation)
 
 
-def events(state: State) -> Iterator[Metric]:
+def events(_state: State, live: Live) -> Iterator[Metric]:
     """Yield what the ring of events had no room for, live."""
-    if state.events is None:
+    if live.events is None:
         return
     lost = CounterMetricFamily("cnf_events_lost", "Events that found the ring buffer full.", labels=("kind",))
-    for kind, count in state.events.lost().items():
+    for kind, count in live.events.lost().items():
         lost.add_metric((kind,), count)
     yield lost
 
 
-def daemon(state: State) -> Iterator[Metric]:
+def daemon(state: State, _live: Live) -> Iterator[Metric]:
     """Yield what describes the daemon itself."""
     yield GaugeMetricFamily("cnf_drain_age_seconds", "Time since the latest drain.", state.drain_age())
     info = GaugeMetricFamily("cnf_build_info", "1, with what runs here as labels.", labels=tuple(state.build_info))
@@ -187,10 +188,10 @@ COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, limiter,
 class Guard(Collector):
     """Run the collectors: one that fails is a metric and a log line, and takes no other with it."""
 
-    def __init__(self, state: State, max_series: int, log: FilteringBoundLogger) -> None:
-        """Bound a scrape to ``max_series`` samples."""
-        self.max_series = max_series
+    def __init__(self, state: State, live: Live, log: FilteringBoundLogger) -> None:
+        """Bound a scrape to as many samples as the settings in ``state`` say."""
         self._state = state
+        self._live = live
         self._log = log
         self._lock = threading.Lock()
         self._suppressed = {collector.__name__: 0 for collector in COLLECTORS}
@@ -198,11 +199,11 @@ class Guard(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield every family of every collector, then how the collectors fared."""
         success = GaugeMetricFamily("cnf_collector_success", "1 if the collector did not fail.", labels=("collector",))
-        left = self.max_series
+        left = self._state.settings.metrics.max_series
         for collector in COLLECTORS:
             name = collector.__name__
             try:
-                families = list(collector(self._state))
+                families = list(collector(self._state, self._live))
             except Exception as error:  # noqa: BLE001 - whatever it is, the other families must reach Prometheus
                 self._log.error("collector failed", collector=name, error=repr(error))
                 success.add_metric((name,), 0)

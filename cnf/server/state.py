@@ -1,28 +1,20 @@
-"""What the daemon's parts show each other: written by the main thread, read by scrapes and cnfctl calls.
+"""What the main thread publishes, for scrapes and cnfctl calls; what they ask of parts of the daemon is in live.py.
 
 Attributes are replaced whole and never changed in place, so that readers need no lock.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import numpy.typing as npt
 
 from cnf.config import Settings
 from cnf.counts import Count
 from cnf.errors import UnavailableError
-from cnf.events.reader import EventReader
 from cnf.flows.snapshot import Snapshot
 from cnf.flows.top import FlowLabels
 from cnf.interfaces.reconcile import InterfaceState
-
-if TYPE_CHECKING:
-    from cnf.limiter.limiter import Limiter
 
 
 @dataclass(slots=True)
@@ -33,14 +25,6 @@ class State:
     config_source: str
     build_info: Mapping[str, str]
     """version, bcc_version, kernel, python."""
-    totals: Callable[[], Mapping[str, npt.NDArray[Any]]]
-    """Read the live counters: INTERFACE_COUNTERS, shape (), by interface name."""
-    limiter: Limiter | None = None
-    """None if the configuration had no limits at the start."""
-    events: EventReader | None = None
-    """None if there is nothing to tell."""
-    draining: threading.Lock = field(default_factory=threading.Lock)
-    """Held while a drain is on; large answers wait for its end, piece by piece."""
     started: float = field(default_factory=time.time)
     started_monotonic: float = field(default_factory=time.monotonic)
     interfaces: tuple[InterfaceState, ...] = ()

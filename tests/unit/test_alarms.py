@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cnf.server.metrics import Guard, Instruments
-from tests.unit.server.test_metrics import state_of
+from tests.unit.server.test_metrics import daemon
 
 ROOT: Final = Path(__file__).parents[2]
 PROMTOOL: Final = Path(sys.executable).with_name("promtool")
@@ -136,7 +136,7 @@ def test_every_alarm_is_about_metrics_that_there_are() -> None:
     """A name that no scrape has would never go off."""
     registry = CollectorRegistry()
     Instruments(registry)
-    registry.register(Guard(state_of(), 10_000, None))  # type: ignore[arg-type] # nothing fails, nothing is logged
+    registry.register(Guard(*daemon(), None))  # type: ignore[arg-type] # nothing fails, nothing is logged
     families = text_string_to_metric_families(generate_latest(registry).decode())
     names = {sample.name for family in families for sample in family.samples}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, cast
 
 from structlog.testing import CapturedCall, CapturingLogger
-from structlog.typing import FilteringBoundLogger
 
 from cnf.daemon.handover import Handover
 from cnf.datapath.daemon_memory import Memory, PartError
@@ -49,7 +48,7 @@ class Counter:
 def handover(kernel_map: Map, *, kept: bool = True) -> tuple[Handover, list[CapturedCall]]:
     """Return a daemon's handover by way of ``kernel_map``, and what it logs."""
     log = CapturingLogger()
-    made = Handover(cast("Memory", kernel_map), cast("FilteringBoundLogger", log), kept=kept)
+    made = Handover(cast("Memory", kernel_map), log, kept=kept)
     return made, log.calls
 
 

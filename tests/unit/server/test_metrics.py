@@ -6,7 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
+import attrs
 import pytest
 import structlog
 from hypothesis import given
@@ -24,11 +26,12 @@ from cnf.flows.top import FlowLabels
 from cnf.interfaces.reconcile import InterfaceState
 from cnf.limiter.source_expiry import SourceTable
 from cnf.server import metrics
+from cnf.server.live import Live
 from cnf.server.metrics import COLLECTORS, Guard, Instruments
 from cnf.server.state import State
 from tests.unit.samples import Flow, interface_counters, snapshot
 
-Collect = Callable[[State], Iterator[Metric]]
+Collect = Callable[[State, Live], Iterator[Metric]]
 
 UNLIMITED = 1_000_000
 AWKWARD = ['q"x\\y', "back\\slash", "new\nline", "é\u2192\U0001f980", "", " ", "{}=,#", "\\n"]
@@ -55,21 +58,32 @@ class Events:
         return {"first_drop": 5, "rule_generation": 0, "flow_evicted": 123}
 
 
-def state_of(counters: Mapping[str, Records] | None = None, **attributes: object) -> State:
-    """Return the state of a daemon that has counted ``counters`` and drained once; or with other ``attributes``."""
+Shown = tuple[State, Live]
+
+
+def daemon(counters: Mapping[str, Records] | None = None, **attributes: object) -> Shown:
+    """Return what a daemon shows that has counted ``counters`` and drained once; or with other ``attributes``."""
     counted = {"eth0": PLENTY} if counters is None else counters
+    live: dict[str, Any] = {"totals": lambda: counted, "limiter": Limits(), "events": Events()}
+    live |= {name: attributes.pop(name) for name in (*live,) if name in attributes}
     state = State(
         settings=config.for_interfaces(["eth0"]),
         config_source="command line",
         build_info={"version": "1.2.3", "kernel": "6.1.0"},
-        totals=lambda: counted,
         interfaces=(InterfaceState("eth0", "auto", "attached", ifindex=1, mode="generic", program_id=9),),
         snapshot=snapshot(Flow(packets=7, bytes=700), Flow(src="2001:db8::1", dst="2001:db8::2"), received=counted),
         series={FlowLabels("eth0", "tcp", "192.0.2.1", "198.51.100.2", "40000", "443"): Count(7, 700)},
     )
-    for name, value in ({"limiter": Limits(), "events": Events()} | attributes).items():
+    for name, value in attributes.items():
         setattr(state, name, value)
-    return state
+    return state, Live(**live)
+
+
+def bounded(shown: Shown, max_series: int) -> Guard:
+    """Return what bounds a scrape to so many series."""
+    state, live = shown
+    state.settings = attrs.evolve(state.settings, metrics=config.Metrics(max_series=max_series))
+    return Guard(state, live, structlog.get_logger())
 
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
@@ -89,9 +103,9 @@ def scrape(guard: Guard) -> Samples:
     return samples
 
 
-def scraped(state: State, max_series: int = UNLIMITED) -> Samples:
+def scraped(shown: Shown, max_series: int = UNLIMITED) -> Samples:
     """Scrape once."""
-    return scrape(Guard(state, max_series, structlog.get_logger()))
+    return scrape(bounded(shown, max_series))
 
 
 def values(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
@@ -101,7 +115,7 @@ def values(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
 
 def test_every_metric_of_the_contract_is_there() -> None:
     """Names and labels are those that dashboards rely on."""
-    samples = scraped(state_of())
+    samples = scraped(daemon())
     labels = {name: {label for key in found for label, _ in key} for name, found in samples.items()}
 
     assert labels == {
@@ -144,7 +158,7 @@ def test_every_metric_of_the_contract_is_there() -> None:
 
 def test_received_packets_and_bytes_stand_by_interface_and_protocol() -> None:
     """Each label has its own count, those of 0 too, and malformed packets have their reasons."""
-    samples = scraped(state_of())
+    samples = scraped(daemon())
 
     assert values(samples, "cnf_received_packets_total") == {
         ("eth0", "tcp"): 7,
@@ -169,7 +183,7 @@ def test_flow_tables_are_told_by_family() -> None:
             "ipv6": TableState(10, 100, 50, 10, 0, 0, {"no_memory": 0, "busy": 3, "raced": 0, "other": 0}),
         },
     )
-    samples = scraped(state_of(snapshot=drained))
+    samples = scraped(daemon(snapshot=drained))
     names = ("flows_created_total", "flows_expired_total", "flows_evicted_total")
 
     assert values(samples, "cnf_flow_table_entries") == {("ipv4",): 50, ("ipv6",): 10}
@@ -187,7 +201,7 @@ def test_flow_tables_are_told_by_family() -> None:
 def test_the_ledger_adds_up_to_what_was_received() -> None:
     """The sum over the states is that over the received counters."""
     live = Flow(packets=9, bytes=900)
-    samples = scraped(state_of(snapshot=snapshot(live, received={"eth0": PLENTY})))
+    samples = scraped(daemon(snapshot=snapshot(live, received={"eth0": PLENTY})))
 
     for unit in ("packets", "bytes"):
         assert sum(values(samples, f"cnf_ledger_{unit}").values()) == sum(
@@ -203,7 +217,7 @@ def test_an_interface_is_attached_or_not() -> None:
         InterfaceState("ens*", "auto", "missing"),
     )
 
-    samples = scraped(state_of(interfaces=states))
+    samples = scraped(daemon(interfaces=states))
 
     assert values(samples, "cnf_interface_attached") == {
         ("eth0", "native"): 1,
@@ -219,7 +233,7 @@ def test_an_interface_is_attached_or_not() -> None:
 
 def test_rules_and_sources_are_counted() -> None:
     """Each rule has its verdicts, and the tables of both families are summed."""
-    samples = scraped(state_of())
+    samples = scraped(daemon())
 
     assert values(samples, "cnf_limit_packets_total") == {
         ("default", "passed"): 3,
@@ -241,7 +255,7 @@ def test_what_describes_the_daemon_is_as_it_is(monkeypatch: pytest.MonkeyPatch) 
     """The age of the drain, what was lost and left out, and the rule sets, are each the figure of just that."""
     monkeypatch.setattr(metrics, "lost_lines", lambda: 11)
     monkeypatch.setattr(metrics, "suppressed_lines", lambda: 13)
-    samples = scraped(state_of(drained_at=time.monotonic() - 1000, lost_notifications=7))
+    samples = scraped(daemon(drained_at=time.monotonic() - 1000, lost_notifications=7))
 
     names = ("link_notifications_lost_total", "log_lines_lost_total", "log_lines_suppressed_total")
     assert [values(samples, f"cnf_{name}") for name in (*names, "limiter_generation")] == [
@@ -259,7 +273,7 @@ def test_drops_are_counted_by_their_reason() -> None:
     """What a bucket dropped, what the list deny, and what could not be read, are told apart."""
     counters = interface_counters({"udp": 9}, {"udp": 900})
     counters["dropped_packets"], counters["dropped_bytes"] = (3, 1, 2), (300, 100, 200)
-    samples = scraped(state_of({"eth0": counters}))
+    samples = scraped(daemon({"eth0": counters}))
 
     reasons = {"limited": 3, "denied": 1, "unreadable": 2}
     assert values(samples, "cnf_dropped_packets_total") == {("eth0", name): count for name, count in reasons.items()}
@@ -268,12 +282,12 @@ def test_drops_are_counted_by_their_reason() -> None:
 
 def test_without_limits_there_are_no_metrics_of_them() -> None:
     """A daemon that was started without limits says nothing of rules."""
-    assert not any(name.startswith("cnf_limit") for name in scraped(state_of(limiter=None)))
+    assert not any(name.startswith("cnf_limit") for name in scraped(daemon(limiter=None)))
 
 
 def test_a_scrape_before_the_first_drain_is_valid() -> None:
     """What is not known yet is left out or 0; every collector succeeds."""
-    samples = scraped(state_of(snapshot=None, series={}, interfaces=()))
+    samples = scraped(daemon(snapshot=None, series={}, interfaces=()))
 
     assert set(values(samples, "cnf_collector_success").values()) == {1}
     assert values(samples, "cnf_flow_table_entries") == {}
@@ -283,18 +297,18 @@ def test_a_scrape_before_the_first_drain_is_valid() -> None:
 def test_a_collector_that_fails_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch, broken: Collect) -> None:
     """The others' families are all there; the failure is a metric and a log line."""
 
-    def failing(state: State) -> Iterator[Metric]:
-        yield next(iter(broken(state)))
+    def failing(state: State, live: Live) -> Iterator[Metric]:
+        yield next(iter(broken(state, live)))
         message = "no such luck"
         raise RuntimeError(message)
 
     failing.__name__ = broken.__name__
-    whole = scraped(state_of())
+    whole = scraped(daemon())
     monkeypatch.setattr(metrics, "COLLECTORS", tuple(failing if each is broken else each for each in COLLECTORS))
     with capture_logs() as logs:
-        samples = scraped(state_of())
+        samples = scraped(daemon())
 
-    families = {f"{family.name}{'_total' * (family.type == 'counter')}" for family in broken(state_of())}
+    families = {f"{family.name}{'_total' * (family.type == 'counter')}" for family in broken(*daemon())}
     assert samples.keys() == whole.keys() - families
     assert values(samples, "cnf_collector_success") == {
         (collector.__name__,): float(collector is not broken) for collector in COLLECTORS
@@ -310,7 +324,7 @@ def test_counters_that_cannot_be_read_fail_alone() -> None:
         message = "map interface_counters"
         raise PermissionError(message)
 
-    samples = scraped(state_of(totals=refused))
+    samples = scraped(daemon(totals=refused))
 
     assert values(samples, "cnf_collector_success")[("received",)] == 0
     assert values(samples, "cnf_ledger_packets")[("live",)] == 8
@@ -319,7 +333,7 @@ def test_counters_that_cannot_be_read_fail_alone() -> None:
 @given(left=st.integers(1, 120))
 def test_a_scrape_has_no_more_series_than_it_may(left: int) -> None:
     """What is left out is the end of the list, and is counted under its collector."""
-    whole, cut = scraped(state_of()), scraped(state_of(), left)
+    whole, cut = scraped(daemon()), scraped(daemon(), left)
     guards_own = {"cnf_collector_success", "cnf_series_suppressed_total"}
     suppressed = values(cut, "cnf_series_suppressed_total")
     kept = sum(len(found) for name, found in cut.items() if name not in guards_own)
@@ -334,10 +348,11 @@ def test_a_scrape_has_no_more_series_than_it_may(left: int) -> None:
 
 def test_suppressed_series_are_a_counter() -> None:
     """Each scrape adds what it left out; a limit that is raised takes effect at the next."""
-    guard = Guard(state_of(), 10, structlog.get_logger())
+    shown = daemon()
+    guard = bounded(shown, 10)
     once = sum(values(scrape(guard), "cnf_series_suppressed_total").values())
     twice = sum(values(scrape(guard), "cnf_series_suppressed_total").values())
-    guard.max_series = UNLIMITED
+    shown[0].settings = attrs.evolve(shown[0].settings, metrics=config.Metrics(max_series=UNLIMITED))
     thrice = sum(values(scrape(guard), "cnf_series_suppressed_total").values())
 
     assert once > 0
@@ -349,7 +364,7 @@ def test_a_label_may_hold_any_character(name: str) -> None:
     """Quotes, backslashes, line breaks and what is not ASCII come out of Prometheus's parser as they went in."""
     series = {FlowLabels(name, "tcp", name, name, "1", "2"): Count(1, 2)}
     states = (InterfaceState(name, "auto", "attached", mode="native"),)
-    samples = scraped(state_of({name: PLENTY}, series=series, interfaces=states, build_info={"kernel": name}))
+    samples = scraped(daemon({name: PLENTY}, series=series, interfaces=states, build_info={"kernel": name}))
 
     assert values(samples, "cnf_received_packets_total")[name, "tcp"] == 7
     assert values(samples, "cnf_flow_bytes_total") == {(name, "2", name, "tcp", name, "1"): 2}
@@ -361,7 +376,7 @@ def test_the_largest_counts_are_shown_as_near_as_prometheus_can() -> None:
     """Samples are 64-bit floating point; a counter of 2^63 does not break the scrape."""
     counters = interface_counters({"tcp": 2**63}, {"tcp": 2**64 - 1})
 
-    assert values(scraped(state_of({"eth0": counters})), "cnf_received_packets_total")["eth0", "tcp"] == 2**63
+    assert values(scraped(daemon({"eth0": counters})), "cnf_received_packets_total")["eth0", "tcp"] == 2**63
 
 
 def test_drains_are_counted_and_timed_as_they_happen() -> None:

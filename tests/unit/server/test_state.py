@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def state(clock: SimpleNamespace) -> State:
     """Return the state of a daemon that has just started."""
     return State(
-        config.for_interfaces(["eth0"]), "command line", {}, dict, started_monotonic=clock.now,
+        config.for_interfaces(["eth0"]), "command line", {}, started_monotonic=clock.now,
         interfaces=(InterfaceState("eth0", "auto", "attached"),),
     )  # fmt: skip
 

@@ -1,0 +1,28 @@
+"""The daemon's parts that answers ask as they stand at that moment, beside what State shows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cnf.arrays import Records
+from cnf.events.reader import EventReader
+
+if TYPE_CHECKING:
+    from cnf.limiter.limiter import Limiter
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Parts that any thread may ask."""
+
+    totals: Callable[[], Mapping[str, Records]]
+    """Read the counters: INTERFACE_COUNTERS, shape (), by interface name."""
+    limiter: Limiter | None = None
+    """None if the configuration had no limits at the start."""
+    events: EventReader | None = None
+    """None if there is nothing to tell."""
+    draining: threading.Lock = field(default_factory=threading.Lock)
+    """Held while a drain is on; large answers wait for its end, piece by piece."""
