@@ -83,6 +83,6 @@ def _drain(kind: Table, table: Filled) -> Callable[[], int]:
     def drain() -> int:
         jiffies, monotonic = datapath.read_clock()
         clock = WallClock(Reading(jiffies, monotonic, 0, 0), tick_ns())
-        return flows.drain(clock, None).state.entries
+        return flows.drain(clock).state.entries
 
     return drain

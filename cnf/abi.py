@@ -1,4 +1,4 @@
-"""The C structs of ``cnf/bpf/abi.h`` as numpy dtypes, and what a flow is to the rest of the program.
+"""The C structs and enums of ``cnf/bpf/abi.h`` as numpy dtypes and names.
 
 Pure: knows no kernel. ``tests/unit/test_abi.py`` compares every size and offset with the header.
 """
@@ -28,16 +28,16 @@ INSERT_ERRORS: Final = ("no_memory", "busy", "raced", "other")
 DROP_REASONS: Final = ("limited", "denied", "unreadable")
 _PROTOCOLS: Final = ("tcp", "udp", "icmp", "icmpv6", "other")
 FRAGMENTS: Final = {f"{protocol}_fragment": protocol for protocol in _PROTOCOLS}
-"""Fragments behind the first, which have no ports, and what they are of."""
+"""Later fragments, which have no ports, and the protocol of each."""
 TRAFFIC: Final = ("tcp", "tcp_syn", "udp", "icmp", "icmpv6", "other", *FRAGMENTS)
-"""What rules tell apart."""
+"""The kinds of packets that rules tell apart."""
 VERDICTS: Final = ("passed", "limited", "would_limit")
 EVENT_KINDS: Final = ("first_drop", "rule_generation", "flow_evicted")
 LIMIT_GROUPS: Final = 32
 ENFORCE: Final = 0x800000
-"""Bit beside a rule's number in a policy or decision."""
+"""Bit beside a rule's number in a policy or decision: mode enforce."""
 UNASSIGNED_INTERFACE: Final = "unassigned"
-"""Name for packets of an interface that was given no slot."""
+"""Name that packets of an interface without a slot are counted under."""
 
 ICMP: Final = 1
 TCP: Final = 6
@@ -65,11 +65,11 @@ _LABELS: Final = {
 
 
 def protocol_label(family: Family, protocol: int) -> str:
-    """Return the label that ``protocol_label()`` of parse.h counts a protocol under."""
+    """Return the label that a protocol is counted under, as ``protocol_label()`` of parse.h."""
     return _LABELS[family].get(protocol, "other")
 
 
-# Ports stand in network byte order in the kernel's key, hence ">u2".
+# Ports are in network byte order in the kernel's key, hence ">u2".
 _FLOW_TAIL: Final[list[Any]] = [
     ("src_port", ">u2"),
     ("dst_port", ">u2"),
@@ -103,17 +103,17 @@ FLOW6_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW6_KEY), ("zero", "<u8")
 FLOW4_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW4_SLOT, (WAYS,))])
 FLOW6_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW6_SLOT, (WAYS,))])
 SLOT_DROPS: Final = 0x100
-"""Bit of a slot's ``tcp_flags``: its element of FLOW_DROPS holds something."""
+"""Bit of a slot's ``tcp_flags``: its element of FLOW_DROPS is not 0."""
 FLOW_DROPS: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
 FLOW_SETTINGS: Final = np.dtype([("idle", "<u8"), ("ended", "<u8")])
 INTERFACE: Final = np.dtype([("ifindex", "<u4"), ("slot", "<u4"), ("counted_as", "<u4"), ("zero", "<u4")])
 COUNTER: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
 OUTCOMES: Final = len(PROTOCOL_LABELS) - 1 + len(UNPARSED_REASONS)
-"""Counters of received packets: the protocol labels, but in place of malformed its reasons."""
+"""Counters of received packets: by protocol label, and those of ``malformed`` by reason."""
 SLOT_COUNTERS: Final = OUTCOMES + len(DROP_REASONS)
-"""Counters of an interface: those of received packets, then those of dropped ones."""
+"""Counters of an interface: of received packets, then of dropped ones."""
 TABLE_COUNTERS: Final = len(INSERT_ERRORS) + 5
-"""Counters of a table: the insert errors, entries inserted, and what expired and was evicted, each with entries."""
+"""Counters of a table: insert errors, inserted entries, and the counts and entries that expired and were evicted."""
 
 INTERFACE_COUNTERS: Final = np.dtype(
     [
@@ -124,7 +124,7 @@ INTERFACE_COUNTERS: Final = np.dtype(
         ("dropped_bytes", "<u8", (len(DROP_REASONS),)),
     ]
 )
-"""What an interface has counted, as user space puts it together from its counters."""
+"""The counts of an interface, as user space puts them together from its counters."""
 
 LIMIT4_PREFIX: Final = np.dtype([("length", "<u4"), ("bank", "<u4"), ("addr", "<u4")])
 LIMIT6_PREFIX: Final = np.dtype([("length", "<u4"), ("bank", "<u4"), ("addr", "<u4", (4,))])
@@ -167,7 +167,7 @@ LIMIT6_SLOT: Final = np.dtype([*_SLOT_SOURCE, ("key", LIMIT6_KEY)])
 LIMIT4_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", LIMIT4_SLOT, (WAYS,))])
 LIMIT6_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", LIMIT6_SLOT, (WAYS,))])
 DROPS: Final = ("dropped_packets", "dropped_bytes", "last_drop")
-"""Fields that LIMIT_SOURCE and LIMIT_OVER have in common."""
+"""Fields that both LIMIT_SOURCE and LIMIT_OVER have."""
 LIMIT_OVER: Final = np.dtype([("bytes", "<u8"), ("last", "<u8"), *((name, "<u8") for name in DROPS)])
 
 EVENT: Final = np.dtype(

@@ -1,1 +1,1 @@
-"""Flows: read from the kernel's tables once a drain, expired, summed, kept as a snapshot, and asked for."""
+"""Flows: read from the kernel's tables at each drain, expired, summed, kept as a snapshot, and selected."""

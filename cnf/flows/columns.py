@@ -78,7 +78,7 @@ class FlowColumns:
         return larger
 
     def fill(self, start: int, keys: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
-        """Write records of the kernel's dtypes into the rows from ``start``, as far as there are columns for them."""
+        """Write the kernel's records into the rows from ``start``; fields without a column are left out."""
         rows = slice(start, start + len(keys))
         for records in (keys, values):
             for name in _HINTS.keys() & set(records.dtype.names or ()):

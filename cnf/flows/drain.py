@@ -1,4 +1,4 @@
-"""The drain: read the counters and the flow tables, and leave a snapshot."""
+"""The drain: read the counters and the flow tables, and return a snapshot."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from cnf.datapath.counters import TableCounters
 from cnf.datapath.daemon_memory import Document
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.flow_hash import HashTable
-from cnf.flows.ledger import settle
+from cnf.flows.ledger import draw_up
+from cnf.flows.matching import Rates
 from cnf.flows.snapshot import Snapshot, TableDrain
 
 
@@ -28,24 +29,21 @@ class FlowTable(Protocol):
     family: Family
 
     def apply(self, settings: Flows) -> None:
-        """Have flows expire as ``settings`` say, from now on."""
+        """Let flows expire as ``settings`` say, from now on."""
 
     def memory(self) -> list[int]:
-        """Return what the next daemon has to know."""
+        """Return what the next daemon must know."""
 
     def remember(self, document: list[int]) -> None:
         """Go on from what ``memory()`` returned."""
 
-    def drain(self, clock: WallClock, seconds: float | None) -> TableDrain:
-        """Read the table; ``seconds`` have passed since the previous drain, if there was one.
+    def drain(self, clock: WallClock) -> TableDrain:
+        """Read the table.
 
         Raises:
             MapError: the kernel refused; nothing is lost, the next drain reads it again.
 
         """
-
-    def settle(self) -> None:
-        """Take the latest drain for the previous one, now that all tables have been read."""
 
 
 TABLES: Final[dict[Table, Callable[[Family, Mapping[str, int], TableCounters, int, Flows], FlowTable]]] = {
@@ -58,10 +56,9 @@ class Received(Protocol):
     """What the interfaces have received."""
 
     names: dict[int, str]
-    """By ifindex, of departed interfaces too; replaced whole, so that a snapshot keeps its own."""
+    """By ifindex, also of departed interfaces; replaced whole, so that a snapshot keeps its own."""
     altnames: Mapping[int, tuple[str, ...]]
-    """By ifindex, of interfaces that are there; replaced whole, too."""
-
+    """By ifindex, of present interfaces only; replaced whole."""
     incomplete: bool
     """Whether what departed interfaces had received is not known in full."""
 
@@ -70,10 +67,10 @@ class Received(Protocol):
 
 
 class Tracker:
-    """Drain the flow tables of a datapath; counters in the kernel are cumulative and never reset."""
+    """Drain the flow tables of a datapath. What the kernel counts is never reset."""
 
     def __init__(self, datapath: Datapath, received: Received, settings: Flows) -> None:
-        """Take the first reading of the clocks, and let the program have the settings."""
+        """Take the first reading of the clocks, and give the program the settings."""
         self._datapath = datapath
         self._received = received
         blueprint = datapath.blueprint
@@ -83,15 +80,15 @@ class Tracker:
             for family in FAMILIES[: 1 + blueprint.ipv6]
         ]
         self._clock = Clock(self._read_clocks(), tick_ns())
-        self._drained_at: int | None = None
+        self._rates = {table.family: Rates() for table in self._tables}
 
     def apply(self, settings: Flows) -> None:
-        """Have flows expire as ``settings`` say, from now on."""
+        """Let flows expire as ``settings`` say, from now on."""
         for table in self._tables:
             table.apply(settings)
 
     def memory(self) -> Document:
-        """Return what the next daemon has to know, by family."""
+        """Return what the next daemon must know, by family."""
         return {table.family: table.memory() for table in self._tables}
 
     def remember(self, document: Document | None) -> None:
@@ -111,18 +108,14 @@ class Tracker:
         """
         started = time.monotonic()
         clock = self._clock.observe(self._read_clocks())
-        seconds = None
-        if self._drained_at is not None:
-            seconds = max((clock.now.monotonic - self._drained_at) / 1e9, 1e-3)
-        # Before the flows: what comes meanwhile makes the ledger's difference negative, and what is missing, positive.
+        # Before the flows: packets that come meanwhile make the ledger's difference negative, lost ones positive.
         received, departed = self._received.all_totals()
-        drains = {table.family: table.drain(clock, seconds) for table in self._tables}
+        drains = {table.family: table.drain(clock) for table in self._tables}
         # Only once all tables have been read: rates are over the time between two drains that both succeeded.
-        self._drained_at = clock.now.monotonic
-        for table in self._tables:
-            table.settle()
+        for family, drain in drains.items():
+            self._rates[family].update(drain.flows, drain.order, clock.now.monotonic)
         evicted = [drain.evicted for drain in drains.values()]
-        ledger = settle(
+        ledger = draw_up(
             (*received.values(), departed),
             live=total(count_of(drain.flows.packets, drain.flows.bytes) for drain in drains.values()),
             expired=total(drain.expired for drain in drains.values()),

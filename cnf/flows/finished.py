@@ -20,7 +20,7 @@ FLOW_EVICTED: Final = EVENT_KINDS.index("flow_evicted")
 
 
 class FinishedFlows:
-    """Keep the latest flows of each family; one thread adds, another one shows."""
+    """Keep the latest finished flows of each family. One thread adds, another one shows."""
 
     def __init__(self, most: int) -> None:
         """Keep ``most`` flows of a family."""

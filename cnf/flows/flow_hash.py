@@ -1,4 +1,4 @@
-"""A flow table in an LRU hash of the kernel: what has expired is deleted from here, and evictions are worked out."""
+"""A flow table in an LRU hash of the kernel. User space deletes what has expired, and works out what was evicted."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from cnf.counts import Count, count_of, total
 from cnf.datapath.counters import TableCounters
 from cnf.flows.columns import KEYS, FlowColumns
 from cnf.flows.expiry import has_expired
-from cnf.flows.matching import Index, identities, set_rates
+from cnf.flows.matching import ByIdentity, identities
 from cnf.flows.snapshot import TableDrain, TableState
 from cnf.kernel.maps import FlowMap
 
 SLACK: Final = 4096
-"""Rows beyond a table's capacity: while flows come and go, a walk can meet more than it holds at any one time."""
+"""Rows beyond a table's capacity: while flows come and go, a walk may meet more flows than fit in at once."""
 
 
 class HashTable:
-    """One family's flows, and what has to be known of them from drain to drain."""
+    """One family's flows, and what those that are gone had counted."""
 
     def __init__(
         self, family: Family, maps: Mapping[str, int], counters: TableCounters, capacity: int, settings: Flows
@@ -39,11 +39,9 @@ class HashTable:
         self._expired = Count()
         self._expired_flows = 0
         self._evicted_flows = 0
-        self._last: tuple[FlowColumns, Index] | None = None
-        self._next: tuple[FlowColumns, Index] | None = None
 
     def memory(self) -> list[int]:
-        """Return what the next daemon has to know: what was taken out of the table."""
+        """Return what the next daemon must know: the counts of flows that were deleted, and how many were evicted."""
         return [*self._expired, self._expired_flows, self._evicted_flows]
 
     def remember(self, document: list[int]) -> None:
@@ -52,21 +50,21 @@ class HashTable:
         self._expired = Count(packets, octets)
 
     def apply(self, settings: Flows) -> None:
-        """Delete flows that have expired by ``settings``, from the next drain on."""
+        """Delete the flows that have expired by ``settings``, from the next drain on."""
         self._settings = settings
 
-    def drain(self, clock: WallClock, seconds: float | None) -> TableDrain:
-        """Read the table and delete what has expired; ``seconds`` have passed since the drain before, if there was one.
+    def drain(self, clock: WallClock) -> TableDrain:
+        """Read the table, and delete the flows that have expired.
 
         Raises:
             MapError: the kernel refused; nothing is lost, the next drain reads it again.
 
         """
-        # Counters before flows: what comes meanwhile can hide an eviction until the next drain, but never feign one.
+        # Counters before flows: flows that come meanwhile may hide an eviction until the next drain, but not feign one.
         counters = self._counters.read(self.family)
-        flows, index = self._walk()
+        flows, order = self._walk()
         keep = np.ones(len(flows), bool)
-        keep[index.duplicates(flows)] = False
+        keep[order.duplicates(flows)] = False
         present = int(np.count_nonzero(keep))
         self._evicted_flows = max(self._evicted_flows, counters.inserted - self._expired_flows - present)
         gone = keep & has_expired(flows.last_seen, flows.tcp_flags, clock, self._settings)
@@ -75,11 +73,7 @@ class HashTable:
             keep &= ~gone
         if not keep.all():
             flows = flows.compress(keep)
-            index.compress(keep)
-        if seconds is not None and self._last:
-            before, index_before = self._last
-            set_rates(flows, before, index.matches(index_before), seconds)
-        self._next = flows, index
+            order.compress(keep)
         state = TableState(
             entries=len(flows),
             capacity=self._capacity,
@@ -90,14 +84,10 @@ class HashTable:
             insert_errors={cause: count.packets for cause, count in counters.errors.items()},
         )
         evicted = None if self._evicted_flows else Count()
-        return TableDrain(flows, state, self._expired, evicted, total(counters.errors.values()))
+        return TableDrain(flows, order, state, self._expired, evicted, total(counters.errors.values()))
 
-    def settle(self) -> None:
-        """Take the latest drain for the one before, now that all tables have been read."""
-        self._last = self._next
-
-    def _walk(self) -> tuple[FlowColumns, Index]:
-        """Read the whole table into new columns, and order them by identity."""
+    def _walk(self) -> tuple[FlowColumns, ByIdentity]:
+        """Read the whole table into new columns, and order these by identity."""
         flows = FlowColumns.empty(self.family, self._capacity + SLACK)
         identity = np.empty(len(flows), np.uint64)
         count = 0
@@ -107,7 +97,7 @@ class HashTable:
             flows.fill(count, keys, values)
             identity[count : count + len(keys)] = identities(keys)
             count += len(keys)
-        return flows.head(count), Index(identity[:count])
+        return flows.head(count), ByIdentity(identity[:count])
 
     def _expire(self, keys: Records) -> None:
         taken, error = self._map.take(keys)

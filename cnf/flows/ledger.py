@@ -1,4 +1,4 @@
-"""The ledger: every packet that the program saw stands in exactly one state, and the states add up. Pure."""
+"""The ledger: every packet that the program saw is in exactly one state, and the states add up. Pure."""
 
 from __future__ import annotations
 
@@ -14,33 +14,32 @@ from cnf.counts import Count, count_of, total
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What was received, and where it stands."""
+    """What was received, and in which state it is."""
 
     received: Count
     states: Mapping[str, Count]
 
     @property
     def difference(self) -> Count:
-        """Return what was received less what stands somewhere: 0 at rest, below 0 by what came during the drain."""
+        """Return what was received less the sum of the states: 0 at rest, below 0 by what came during the drain."""
         return self.received.minus(total(self.states.values()))
 
     def completed(self) -> Ledger:
-        """Return it where not all is known that was received: what stands in some state was received in any case."""
+        """Return a ledger that has received at least the sum of its states, where the counts of some are not known."""
         states = total(self.states.values())
         received = Count(max(self.received.packets, states.packets), max(self.received.bytes, states.bytes))
         return Ledger(received, self.states)
 
 
-def settle(
+def draw_up(
     interfaces: Iterable[npt.NDArray[Any]], live: Count, expired: Count, insert_error: Count, evicted: Count | None
 ) -> Ledger:
     """Draw up the ledger from the counters of all ``interfaces`` and the sums of the flow tables.
 
     ``interfaces`` are records of INTERFACE_COUNTERS, shape ().
 
-    An LRU hash tells nobody what it evicts: ``evicted`` is None. What reached the tables then, and neither is there nor
-    was read when it was deleted, has been evicted. Only if flows have been, which their number tells: without evictions
-    a packet that went astray shows as a difference instead of being explained away.
+    ``evicted`` is None where an LRU hash has evicted flows, of which it tells nobody: then what was received and stands
+    in no other state counts as evicted. Without evictions, a packet that was lost shows as a difference.
     """
     sums = {label: Count() for label in ("received", "non_ip", "malformed", "dropped")}
     for counters in interfaces:

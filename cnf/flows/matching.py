@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from cnf.arrays import Mask, Rows, allot
+from cnf.arrays import Mask, Records, Rows, allot
 from cnf.flows.columns import FlowColumns
 
 BLOCK: Final = 1 << 16
-"""Rows that are worked on at a time, where what is needed on the way would otherwise be as large as the columns."""
+"""Rows worked on at a time, so that intermediate arrays stay small."""
+SHORTEST: Final = 1e-3
+"""Seconds that two drains are taken to be apart at least."""
 
-# Odd multipliers, drawn at start: nobody outside can make two keys' identities meet.
+# Odd multipliers, drawn at start: nobody outside can choose two keys of one identity.
 _MULTIPLIERS: Final = tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(7))
 
 
-def identities(keys: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+def identities(keys: Records) -> npt.NDArray[np.uint64]:
     """Return a 64-bit hash of each key: products with secret odd numbers, summed and mixed."""
     words = keys.view(np.uint64).reshape(len(keys), keys.itemsize // 8)
     total = np.zeros(len(keys), np.uint64)
@@ -32,17 +34,24 @@ def identities(keys: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     return total
 
 
-class Match(NamedTuple):
-    """Flows, and where those of another drain stand that may be the same; arrays of the same length."""
+class Candidates(NamedTuple):
+    """Flows, and for each the flow of the previous drain that may be the same; arrays of one length."""
 
     rows: npt.NDArray[np.integer]
     rows_before: npt.NDArray[np.integer]
+    """Meaningless where nothing was found."""
     found: Mask
-    """Where it is not set, there is none."""
 
 
-class Index:
-    """Flows in the order of their identities, to find those of another drain among them."""
+class Order(Protocol):
+    """An order of a table's flows, in which those of another drain are found."""
+
+    def candidates(self, before: Any, /) -> Iterator[Candidates]:  # noqa: ANN401 - an order of the same kind
+        """Find every flow among those of the previous drain."""
+
+
+class ByIdentity:
+    """Flows in the order of their identities."""
 
     def __init__(self, identity: npt.NDArray[np.uint64]) -> None:
         """Sort the identities, shape (N,), of the rows of a FlowColumns."""
@@ -60,49 +69,66 @@ class Index:
         self.order, self.identities = self.order[:count], self.identities[:count]
 
     def duplicates(self, flows: FlowColumns) -> Rows:
-        """Return rows whose key stands in another row too: all but one of each key."""
+        """Return the rows whose key another row has, too: all but one of each key."""
         again = np.flatnonzero(self.identities[1:] == self.identities[:-1])
         earlier, later = self.order[again].astype(np.intp), self.order[again + 1].astype(np.intp)
         rows: Rows = earlier[flows.keys(earlier) == flows.keys(later)]
         return rows
 
-    def matches(self, before: Index) -> Iterator[Match]:
-        """Find every flow among those ``before``."""
+    def candidates(self, before: Self, /) -> Iterator[Candidates]:
+        """Find every flow among those of the previous drain, by its identity."""
         for start in range(0, len(self.order), BLOCK):
             rows, identity = (column[start : start + BLOCK] for column in (self.order, self.identities))
             where = np.searchsorted(before.identities, identity)
             where[where == len(before.order)] = 0
-            yield Match(rows, before.order[where], before.identities[where] == identity)
+            yield Candidates(rows, before.order[where], before.identities[where] == identity)
 
 
-class Places:
-    """Flows in the order of their places in a table that moves none."""
+class BySlot:
+    """Flows in the order of their slots, in a table that moves none."""
 
-    def __init__(self, places: npt.NDArray[np.uint32]) -> None:
-        """Take the places, ascending, of the rows of a FlowColumns."""
-        self.places = places
+    def __init__(self, slots: npt.NDArray[np.uint32]) -> None:
+        """Take the slots, ascending, of the rows of a FlowColumns."""
+        self.slots = slots
 
-    def matches(self, before: Places) -> Iterator[Match]:
-        """Find what stood ``before`` in the place of every flow: the same flow, if it was first seen at the same time.
+    def candidates(self, before: Self, /) -> Iterator[Candidates]:
+        """Find which flow was in each slot at the previous drain.
 
-        A drain within the very tick in which a flow comes and makes room again could take the next for the same.
+        It is the same flow if its first packet came at the same time. Of two flows that come into one slot within the
+        tick of a drain, the second is taken for the first.
         """
-        for start in range(0, len(self.places), BLOCK):
-            places = self.places[start : start + BLOCK]
-            first, end = places[0], int(places[-1]) + 1
-            low, high = np.searchsorted(before.places, np.array((first, end), before.places.dtype))
+        for start in range(0, len(self.slots), BLOCK):
+            slots = self.slots[start : start + BLOCK]
+            first, end = slots[0], int(slots[-1]) + 1
+            low, high = np.searchsorted(before.slots, np.array((first, end), before.slots.dtype))
             row_of = np.full(end - int(first), -1, np.int32)
-            row_of[before.places[low:high] - first] = np.arange(low, high)
-            rows_before = row_of[places - first]
-            yield Match(np.arange(start, start + len(places)), rows_before, rows_before >= 0)
+            row_of[before.slots[low:high] - first] = np.arange(low, high)
+            rows_before = row_of[slots - first]
+            yield Candidates(np.arange(start, start + len(slots)), rows_before, rows_before >= 0)
 
 
-def set_rates(flows: FlowColumns, before: FlowColumns, matches: Iterable[Match], seconds: float) -> None:
+class Rates:
+    """Work out the rates of a table's flows, from drain to drain."""
+
+    def __init__(self) -> None:
+        """Start with no drain; the rates of the first one are 0."""
+        self._previous: tuple[FlowColumns, Order, int] | None = None
+
+    def update(self, flows: FlowColumns, order: Order, now: int) -> None:
+        """Fill in the rates of ``flows``, read at the monotonic time ``now``, in ns."""
+        if self._previous:
+            before, order_before, then = self._previous
+            seconds = max((now - then) / 1e9, SHORTEST)
+            set_rates(flows, before, order.candidates(order_before), seconds)
+        self._previous = flows, order, now
+
+
+def set_rates(flows: FlowColumns, before: FlowColumns, candidates: Iterable[Candidates], seconds: float) -> None:
     """Fill in the rates of ``flows`` from the counts that the same flows had ``seconds`` before.
 
-    A flow that was not there counts in whole; so does one that has been made anew: its first packet came later.
+    A new flow counts in whole. So does one that was made anew: its first packet came later.
     """
-    for rows, rows_before, found in matches if len(before) else _no_matches(flows):
+    for rows, rows_before, found in candidates if len(before) else _none(flows):
         same = found.copy()
         same[found] = flows.first_seen[rows[found]] == before.first_seen[rows_before[found]]
         for now, then, rate in (
@@ -116,6 +142,6 @@ def set_rates(flows: FlowColumns, before: FlowColumns, matches: Iterable[Match],
             rate[rows] = increase / seconds
 
 
-def _no_matches(flows: FlowColumns) -> Iterator[Match]:
+def _none(flows: FlowColumns) -> Iterator[Candidates]:
     rows = np.arange(len(flows))
-    yield Match(rows, rows, np.zeros(len(flows), np.bool_))
+    yield Candidates(rows, rows, np.zeros(len(flows), np.bool_))

@@ -1,4 +1,4 @@
-"""Answer "which flows": filter, sort and take the largest over both families, and show them."""
+"""Which flows: those that match a filter, the largest first, of both families."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SORT_COLUMNS: Final = {name: field.sorts_by for name, field in FIELDS.items() if
     "bps": "byte_rate",
     "pps": "packet_rate",
 }
-"""By each name that flows can be sorted by, the column."""
+"""The column by each name that flows can be sorted by."""
 CHUNK: Final = 1000
-"""Flows written at a time: small, so that a large answer takes turns with everything else."""
+"""Flows described at a time, so that a large answer needs little memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What one drain leaves behind: immutable, and read by scrapes and cnfctl calls while the next drain runs."""
+"""The result of one drain. It is immutable: scrapes and cnfctl calls read it while the next drain runs."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from cnf.clock import WallClock
 from cnf.counts import Count
 from cnf.flows.columns import FlowColumns
 from cnf.flows.ledger import Ledger
+from cnf.flows.matching import Order
 
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """One flow table: its fill, and flows that came and went since the start."""
+    """One flow table: its fill, and the flows that came and went since the start."""
 
     entries: int
     capacity: int
-    """Flows that there are places for."""
+    """Flows that have room."""
     made_for: int
-    """Flows that were asked for; a cache has twice as many places, and up to here lets few go early."""
+    """``flows.max_entries``. A cache has room for twice as many, and up to this number evicts few."""
     created: int
     expired: int
     evicted: int
     insert_errors: Mapping[str, int]
-    """Packets that found no place, by cause."""
+    """Packets whose flow could not be inserted, by cause."""
 
 
 Finish = Literal["evicted"]
-"""How a flow has finished that is not in its table any more."""
+"""Why a flow is not in its table any more."""
 
 
 class Part(NamedTuple):
-    """Flows of one family that live, or have finished alike."""
+    """Flows of one family that all live, or have all finished in one way."""
 
     flows: FlowColumns
     finish: Finish | None
-    """None if they live."""
+    """None while they live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,13 @@ class TableDrain:
     """What one reading of a flow table has found."""
 
     flows: FlowColumns
+    order: Order
+    """Of the flows, to find them again at the next drain."""
     state: TableState
     expired: Count
-    """What flows that have expired had counted, since the start."""
+    """The counts of flows that have expired since the start."""
     evicted: Count | None
-    """The same of those that made room early; None where nobody knows, but there were some."""
+    """The counts of evicted flows; None where there are some, but nobody knows their counts."""
     insert_error: Count
 
 
@@ -69,11 +72,11 @@ class Snapshot:
     """INTERFACE_COUNTERS, shape (), by interface name; read before the flows."""
     ledger: Ledger
     names: Mapping[int, str]
-    """Interface name by ifindex, of departed interfaces too."""
+    """Interface name by ifindex, also of departed interfaces."""
     altnames: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    """Names that interfaces have besides, by ifindex."""
+    """By ifindex, further names of interfaces."""
     finished: tuple[Part, ...] = ()
-    """Flows that are in no table any more, but still shown; no sum here counts them."""
+    """Flows that are in no table any more but still shown; no sum here counts them."""
 
     def all_names(self) -> dict[int, tuple[str, ...]]:
         """Return each interface's name and altnames, by ifindex."""

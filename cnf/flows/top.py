@@ -1,4 +1,4 @@
-"""The largest flows as counters that never go down, and whose increases miss nothing. Pure."""
+"""The largest flows as Prometheus counters: they never go down, and their increases miss no packet. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OTHER: Final = "other"
 
 
 class FlowLabels(NamedTuple):
-    """The labels of one series; flows that differ in nothing shown here (VLAN, ICMP type) share it."""
+    """The labels of one series. Flows that differ in other fields only (VLAN, ICMP type) share a series."""
 
     interface: str
     protocol: str
@@ -49,11 +49,12 @@ class _Flow(NamedTuple):
 
 
 class FlowSeries:
-    """Give the largest flows a series each, from drain to drain, and sum the rest by interface and protocol.
+    """Give each of the largest flows a series, and sum the rest by interface and protocol.
 
-    A flow's series counts from when the flow came among the largest: for one that was there from its first drain on,
-    all it has. What it counted before stays in the rest. A flow that leaves takes its series with it. So no series ever
-    goes down, and their increases add up to those of ``cnf_received_*``.
+    A flow's series counts from the drain at which the flow came among the largest; what the flow had counted before
+    stays in the rest. If that was its first drain, the series has all its counts. When a flow is not among the largest
+    any more, its series ends. So no series ever goes down, and the increases of all add up to those of
+    ``cnf_received_*``.
     """
 
     def __init__(self) -> None:
@@ -64,7 +65,7 @@ class FlowSeries:
         self._drained_at = 0
 
     def memory(self) -> dict[str, Any]:
-        """Return what the next daemon has to know."""
+        """Return what the next daemon must know."""
         return {
             "values": [[*labels, *count] for labels, count in self.values.items()],
             "seen": [[key.hex(), first_seen, *count] for (key, first_seen), count in self._seen.items()],
@@ -87,7 +88,7 @@ class FlowSeries:
         values: dict[FlowLabels, Count] = {}
         seen: dict[tuple[bytes, int], Count] = {}
         for labels, life, now in _largest(snapshot, count):
-            # By flow and not by series: of the flows that share one, each comes among the largest in its own time.
+            # By flow and not by series: flows that share a series come among the largest at different drains.
             _key, first_seen = life
             before = self._seen.get(life, Count() if first_seen > self._drained_at else now)
             increase = now.minus(before)
@@ -96,10 +97,10 @@ class FlowSeries:
             where = labels.interface, labels.protocol
             self._credited[where] = self._credited.get(where, Count()).plus(increase)
         self._seen = seen
-        # What is told of no more counts from 0 if it comes back.
+        # An interface that is shown no more counts from 0 if it comes back.
         self._credited = {where: count for where, count in self._credited.items() if where[0] in snapshot.received}
         self._drained_at = snapshot.clock.now.jiffies
-        # The rest first: of too many series, the smallest flows are left out.
+        # The rest comes first: where there are too many series, the smallest flows are left out.
         self.values = self._rest(snapshot) | values
 
     def _rest(self, snapshot: Snapshot) -> dict[FlowLabels, Count]:
@@ -112,7 +113,7 @@ class FlowSeries:
                 label = PROTOCOL_LABELS[index]
                 now = received.minus(self._credited.get((name, label), Count()))
                 labels = FlowLabels(name, label, OTHER, OTHER, "", "")
-                # The flows are read after the counters, so that under traffic the rest can seem to shrink.
+                # Flows are read after the counters, so that under traffic the rest may seem to shrink.
                 before = self.values.get(labels, Count())
                 rest[labels] = Count(max(now.packets, before.packets), max(now.bytes, before.bytes))
         return rest

@@ -228,7 +228,7 @@ def test_slots_unused_for_so_long_that_stamps_wrap_go_first(
     slots.tick(away)
     slots.send(int(old[0]))  # a new flow in its old slot, which is nobody's to take
     table = CacheTable(family, clocked.loaded.maps, clocked.table_counters, FLOWS, NONE_IS_OVER)
-    table.drain(WallClock(Reading(clocked.jiffies, clocked.now, clocked.now, 0), clocked.tick_ns), None)
+    table.drain(WallClock(Reading(clocked.jiffies, clocked.now, clocked.now, 0), clocked.tick_ns))
     for packets, number in enumerate(new.tolist()[1:], start=2):
         slots.tick(1)
         slots.send(number, packets)

@@ -56,7 +56,7 @@ def live_flows(datapath: Datapath, family: Family) -> Counter[int]:
     """Return the packets of the flows that are in the table, by source port."""
     maps = datapath.loaded.maps
     clock = WallClock(Reading(*datapath.loaded.read_clock(), 0, 0), tick_ns())
-    flows = CacheTable(family, maps, datapath.table_counters, TABLE, NEVER_OVER).drain(clock, None).flows
+    flows = CacheTable(family, maps, datapath.table_counters, TABLE, NEVER_OVER).drain(clock).flows
     return Counter(dict(zip(flows.src_port.tolist(), flows.packets.tolist(), strict=True)))
 
 

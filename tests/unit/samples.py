@@ -26,7 +26,7 @@ from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
 from cnf.counts import Count
 from cnf.flows.columns import FlowColumns
-from cnf.flows.ledger import settle
+from cnf.flows.ledger import draw_up
 from cnf.flows.snapshot import Snapshot, TableState
 
 TICK_NS: Final = 4_000_000
@@ -117,6 +117,6 @@ def snapshot(
             for family, table in tables.items()
         },
         received=received,
-        ledger=settle(received.values(), live, Count(), Count(), evicted=Count()),
+        ledger=draw_up(received.values(), live, Count(), Count(), evicted=Count()),
         names=names,
     )

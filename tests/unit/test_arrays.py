@@ -11,7 +11,7 @@ import pytest
 from cnf.arrays import LINE, allot
 from cnf.flows.columns import FlowColumns
 from cnf.flows.finished import FinishedFlows
-from cnf.flows.matching import Index
+from cnf.flows.matching import ByIdentity
 from tests.unit.events.test_log import evicted
 from tests.unit.samples import CLOCK, Flow
 
@@ -46,7 +46,7 @@ def test_arrays_are_as_asked_for(count: int) -> None:
     [
         lambda: FlowColumns.empty("ipv4", MANY),
         lambda: FlowColumns.empty("ipv6", MANY),
-        lambda: Index(np.arange(MANY, dtype=np.uint64)),
+        lambda: ByIdentity(np.arange(MANY, dtype=np.uint64)),
         ended_flows,
     ],
     ids=["ipv4", "ipv6", "index", "ended"],

@@ -1,1 +1,1 @@
-"""The filter expressions of ``cnfctl flows``: grammar, values, and predicates over columns. Pure."""
+"""The filter expressions of ``cnfctl flows``: grammar, values, and predicates on columns. Pure."""

@@ -1,4 +1,4 @@
-"""The filter expression of ``cnfctl flows``: what a tcpdump user would type, as masks over the columns of flows.
+"""The filter expression of ``cnfctl flows``: what a tcpdump user would type, compiled to a mask of flows.
 
 ::
 
@@ -19,8 +19,8 @@ The rules are those of pcap-filter(7). ``not`` binds tightest; ``and`` and ``or`
 the left: ``tcp or udp and port 53`` is ``(tcp or udp) and port 53``. ``port 80 or 443`` repeats ``port``; with nothing
 to repeat, a bare address or prefix is a host or net. ``net 10`` is 10.0.0.0/8, but ``net 10.0.0.0`` is one address.
 
-It differs where flows differ from packets. ``port`` knows TCP, UDP and SCTP, and no later fragments; a service name is
-its number under each of them. ``vlan`` is the outer tag. ``iface`` takes a name, an altname or a pattern of names, and
+It differs where flows differ from packets. ``port`` matches TCP, UDP and SCTP, and no later fragments; a service name
+is its number under each of them. ``vlan`` is the outer tag. ``iface`` takes a name, an altname or a pattern of names, and
 is not repeated: any word, a misspelt keyword too, would be an interface's name. Host names are not looked up.
 """
 
@@ -57,8 +57,10 @@ MAX_DEPTH: Final = 50
 def compile_filter(expression: str) -> Filter:
     """Compile ``expression``; a blank one matches every flow.
 
-    Raises ``UsageError`` with the word at fault, its position (characters counted from 1), what was expected there and
-    the nearest thing that would have been understood.
+    Raises:
+        UsageError: it names the wrong word, its position (characters counted from 1), what was expected there, and the
+            nearest expression that is valid.
+
     """
     if len(expression) > MAX_LENGTH:
         message = f"filter: {len(expression)} characters, more than {MAX_LENGTH}"
@@ -70,7 +72,7 @@ _PROTOCOLS: Final = {
     "ip": IpProtocol("ipv4"),
     "ip6": IpProtocol("ipv6"),
     **{name: IpProtocol(number=number) for name, number in PROTOCOL_NUMBERS.items()},
-    # As in pcap-filter(7), each belongs to its IP version; "proto icmp" is the number under both.
+    # As in pcap-filter(7), each is of its IP version only; "proto icmp" is the number under both versions.
     "icmp": IpProtocol("ipv4", ICMP),
     "icmp6": IpProtocol("ipv6", ICMPV6),
     "icmpv6": IpProtocol("ipv6", ICMPV6),
@@ -102,14 +104,14 @@ class _Qualifiers(NamedTuple):
 
 
 def _tokens(expression: str) -> list[_Token]:
-    # "!" begins an operator only where a word begins, so that "iface [!e]*" stays one word.
+    # "!" is an operator only where a word begins, so that "iface [!e]*" is one word.
     matches = re.finditer(r"[()!]|&&|\|\||[&|]|[^\s()&|!][^\s()&|]*", expression)
     words = [_Token(match.group(), match.start() + 1) for match in matches]
     return [*words, _Token("", len(expression) + 1)]
 
 
 class _Parser:
-    """Recursive descent over the grammar of the module's docstring, one method a rule."""
+    """A recursive-descent parser of the grammar in the module's docstring, one method for each rule."""
 
     def __init__(self, expression: str) -> None:
         self._tokens = deque(_tokens(expression))

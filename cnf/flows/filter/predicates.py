@@ -1,4 +1,4 @@
-"""The parts of a filter expression: each turns the columns of flows into a mask. Pure numpy."""
+"""The parts of a filter expression: each makes a mask of the columns of flows. Pure numpy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Direction = Literal["src", "dst", "src or dst", "src and dst"]
 Operator = Literal["and", "or"]
 EITHER_END: Final = "src or dst"
 
-FEW: Final = 16  # values up to here are found fastest by numpy's "sort", which then compares with them one by one
+FEW: Final = 16  # up to so many values, numpy's kind "sort" is fastest: it compares with one after the other
 FAMILY: Final[Mapping[int, Family]] = {4: "ipv4", 6: "ipv6"}
 
 
@@ -36,7 +36,7 @@ class Filter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Join masks from left to right. Flat, so that only parentheses and negations nest."""
+    """Join masks from left to right. It is flat, so that only parentheses and negations nest."""
 
     first: Filter
     rest: tuple[tuple[Operator, Filter], ...]
@@ -94,7 +94,7 @@ class InNetwork:
         return _toward(self.direction, self._contains, flows.src_addr, flows.dst_addr)
 
     def _contains(self, addresses: Words) -> Mask:
-        # Bytes in network order on both sides, so the words compare whatever the byte order of the machine.
+        # Bytes are in network order on both sides, so words compare in any byte order of the machine.
         netmask = np.frombuffer(self.network.netmask.packed, addresses.dtype)
         network = np.frombuffer(self.network.network_address.packed, addresses.dtype)
         result = np.ones(len(addresses), np.bool_)

@@ -1,4 +1,4 @@
-"""The values of a filter expression: addresses, ports, numbers, names. A reader returns None for any other word."""
+"""The values of a filter expression: addresses, ports, numbers, names. Readers return None for what they cannot read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROTOCOL_NUMBERS: Final = {name: number for number, name in PROTOCOL_NAMES.items
 
 
 def _number(word: str, largest: int) -> int | None:
-    """Read a number; int() refuses thousands of digits, so those that have more than ``largest`` are not tried."""
+    """Read a number up to ``largest``. Longer words are not tried: int() refuses thousands of digits."""
     digits = word.lstrip("0") or "0"
     fits = word.isascii() and word.isdigit() and len(digits) <= len(str(largest))
     return int(digits) if fits and int(digits) <= largest else None
@@ -87,7 +87,7 @@ def _read_vlan(word: str, _direction: Direction) -> Filter | None:
 
 
 class Kind(NamedTuple):
-    """What the values after a keyword are; ``near`` are words that are often missing, or misspelt, before or in one."""
+    """The values that follow a keyword; ``near`` are the words that people often forget or misspell there."""
 
     expected: str
     read: Callable[[str, Direction], Filter | None]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.counts import Count, total
-from cnf.flows.ledger import Ledger, settle
+from cnf.flows.ledger import Ledger, draw_up
 from tests.unit.samples import interface_counters
 
 NOTHING = Count()
@@ -17,7 +17,7 @@ def test_every_packet_stands_in_one_state() -> None:
     """Flows, non-IP and malformed packets and insert errors, over all interfaces, make up what was received."""
     eth0 = interface_counters({"tcp": 10, "udp": 5, "non_ip": 2}, {"tcp": 1000, "udp": 500, "non_ip": 84})
     eth1 = interface_counters({"other": 1, "non_ip": 1, "malformed": 4}, {"other": 60, "non_ip": 42, "malformed": 80})
-    ledger = settle(
+    ledger = draw_up(
         [eth0, eth1], live=Count(11, 1100), expired=Count(3, 300), insert_error=Count(2, 160), evicted=Count()
     )
 
@@ -36,7 +36,7 @@ def test_every_packet_stands_in_one_state() -> None:
 
 def test_the_states_are_those_of_the_contract() -> None:
     """Every state is there even with nothing in it, in the order in which they are shown."""
-    states = settle([], NOTHING, NOTHING, NOTHING, evicted=None).states
+    states = draw_up([], NOTHING, NOTHING, NOTHING, evicted=None).states
     assert tuple(states) == ("live", "expired", "evicted", "non_ip", "malformed", "dropped", "insert_error")
 
 
@@ -50,7 +50,7 @@ def test_what_interfaces_had_received_that_nobody_knows_of() -> None:
 def test_what_was_evicted_is_the_rest_once_flows_have_been_evicted() -> None:
     """Packets of evicted flows are those that reached the tables and stand nowhere else."""
     received = interface_counters({"tcp": 100}, {"tcp": 9000})
-    ledger = settle([received], live=Count(60, 5000), expired=Count(10, 1000), insert_error=NOTHING, evicted=None)
+    ledger = draw_up([received], live=Count(60, 5000), expired=Count(10, 1000), insert_error=NOTHING, evicted=None)
 
     assert ledger.states["evicted"] == Count(30, 3000)
     assert ledger.difference == NOTHING
@@ -59,7 +59,7 @@ def test_what_was_evicted_is_the_rest_once_flows_have_been_evicted() -> None:
 def test_what_a_cache_says_was_evicted_is_not_worked_out() -> None:
     """Where the program has counted what was evicted, a packet that went astray shows beside it."""
     received = interface_counters({"tcp": 100}, {"tcp": 9000})
-    ledger = settle([received], live=Count(60, 5000), expired=NOTHING, insert_error=NOTHING, evicted=Count(39, 3900))
+    ledger = draw_up([received], live=Count(60, 5000), expired=NOTHING, insert_error=NOTHING, evicted=Count(39, 3900))
 
     assert ledger.states["evicted"] == Count(39, 3900)
     assert ledger.difference == Count(1, 100)
@@ -68,7 +68,7 @@ def test_what_a_cache_says_was_evicted_is_not_worked_out() -> None:
 def test_a_packet_that_went_astray_shows_while_no_flow_was_evicted() -> None:
     """Without evictions, a packet that stands nowhere is a difference."""
     received = interface_counters({"tcp": 100}, {"tcp": 9000})
-    ledger = settle([received], live=Count(99, 8900), expired=NOTHING, insert_error=NOTHING, evicted=Count())
+    ledger = draw_up([received], live=Count(99, 8900), expired=NOTHING, insert_error=NOTHING, evicted=Count())
 
     assert ledger.states["evicted"] == NOTHING
     assert ledger.difference == Count(1, 100)
@@ -78,7 +78,7 @@ def test_a_packet_that_went_astray_shows_while_no_flow_was_evicted() -> None:
 def test_what_came_during_the_drain_makes_the_difference_negative(evicted: Count | None) -> None:
     """Flows are read after the counters: what they have more is a difference below 0, not a negative eviction."""
     received = interface_counters({"tcp": 10}, {"tcp": 900})
-    ledger = settle([received], live=Count(12, 1000), expired=NOTHING, insert_error=NOTHING, evicted=evicted)
+    ledger = draw_up([received], live=Count(12, 1000), expired=NOTHING, insert_error=NOTHING, evicted=evicted)
 
     assert ledger.states["evicted"] == NOTHING
     assert ledger.difference == Count(-2, -100)
@@ -88,7 +88,7 @@ def test_sums_beyond_32_bits_and_53_bits_are_exact() -> None:
     """Counters are added as 64-bit integers, never as floating point."""
     received = [interface_counters({"tcp": 2**53, "udp": 1}, {"tcp": 2**62, "udp": 1}) for _ in range(2)]
 
-    assert settle(received, NOTHING, NOTHING, NOTHING, evicted=Count()).received == Count(2**54 + 2, 2**63 + 2)
+    assert draw_up(received, NOTHING, NOTHING, NOTHING, evicted=Count()).received == Count(2**54 + 2, 2**63 + 2)
 
 
 @given(st.lists(st.builds(Count, st.integers(0, 2**64), st.integers(0, 2**64))))

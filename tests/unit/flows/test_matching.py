@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cnf.abi import FAMILIES, TCP, UDP, Family
 from cnf.arrays import Mask
 from cnf.flows.columns import FlowColumns
-from cnf.flows.matching import Index, Places, identities, set_rates
+from cnf.flows.matching import ByIdentity, BySlot, identities, set_rates
 from tests.unit.samples import JIFFIES, Flow, columns, records
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
@@ -44,10 +44,10 @@ def key(flow: Flow) -> Flow:
     return replace(flow, packets=0, bytes=0, first_seen=0, last_seen=0, tcp_flags=0)
 
 
-def indexed(flows: Sequence[Flow], family: Family) -> tuple[FlowColumns, Index]:
+def indexed(flows: Sequence[Flow], family: Family) -> tuple[FlowColumns, ByIdentity]:
     """Return columns and their index."""
     table = columns(flows, family)
-    return table, Index(identities(table.keys(np.arange(len(table)))))
+    return table, ByIdentity(identities(table.keys(np.arange(len(table)))))
 
 
 # --- Identities and the index ---
@@ -97,7 +97,7 @@ def test_flows_whose_identities_meet_are_no_duplicates(family: Family) -> None:
     one, two = (Flow(src=ADDRESSES[family][0], dst=ADDRESSES[family][1], src_port=port) for port in (1, 2))
     for met, duplicates in (([one, two], 0), ([one, one], 1)):
         table = columns(met, family)
-        assert len(Index(np.zeros(len(met), np.uint64)).duplicates(table)) == duplicates
+        assert len(ByIdentity(np.zeros(len(met), np.uint64)).duplicates(table)) == duplicates
 
 
 @given(st.data())
@@ -139,7 +139,7 @@ def test_rates_are_what_each_flow_counted_since_the_last_drain(data: st.DataObje
     increase += [(flow.packets, flow.bytes) for flow in new]
     flows, index = indexed(now + new, family)
     table_before, index_before = indexed(before, family)
-    set_rates(flows, table_before, index.matches(index_before), seconds)
+    set_rates(flows, table_before, index.candidates(index_before), seconds)
 
     assert flows.packet_rate.tolist() == pytest.approx([packets / seconds for packets, _ in increase], rel=1e-6)
     assert flows.byte_rate.tolist() == pytest.approx([octets / seconds for _, octets in increase], rel=1e-6)
@@ -161,7 +161,7 @@ def test_a_rate_is_of_the_flow_that_stood_in_the_same_place(data: st.DataObject,
         packets - (known.get(place, 0) if first == JIFFIES else 0)
         for place, packets, first in zip(now, flows.packets.tolist(), flows.first_seen.tolist(), strict=True)
     ]
-    matches = Places(np.array(now, np.uint32)).matches(Places(np.array(before, np.uint32)))
+    matches = BySlot(np.array(now, np.uint32)).candidates(BySlot(np.array(before, np.uint32)))
     set_rates(flows, table_before, matches, seconds)
 
     assert (flows.packet_rate * seconds).tolist() == pytest.approx(expected, rel=1e-6)
