@@ -1,1 +1,1 @@
-"""Events that the program reports as they happen: read from the ring, and kept for clients."""
+"""Events that the program reports as they happen: read from the ring buffer, and kept for clients."""

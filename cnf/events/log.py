@@ -1,7 +1,7 @@
-"""Events that the program has told of: kept, numbered, until newer ones take their place. Pure.
+"""The latest events that the program has reported, numbered. Pure.
 
-They stay the records that they came as, with what was known of names and times then, and become JSON objects when
-somebody asks: of a flood of them, only those are written out that are read.
+They are kept as the records that the program wrote, with the names and times of that moment. They become JSON objects
+only when a client asks, so that a flood of events costs little.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
 
 KEPT: Final = 10_000
-"""Events that are remembered."""
+"""Events."""
 
 FIRST_DROP, RULE_GENERATION = map(EVENT_KINDS.index, ("first_drop", "rule_generation"))
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the events of one reading mean."""
+    """What tells the meaning of the events of one reading."""
 
     clock: WallClock
     names: Mapping[int, str]
     """Interface name by ifindex."""
     dropper: Callable[[int, Address], Dropper] | None
-    """From a rule's number and an address of the source; None where there is no limiter."""
+    """Who dropped, by the rule's number and an address of the source; None without a limiter."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,11 +54,11 @@ class Batch:
         return self.first + len(self.records)
 
     def since(self, number: int) -> Batch:
-        """Return those from ``number`` on, as a copy that does not hold the others in memory."""
+        """Return the events from ``number`` on, as a copy, so that the memory of the others is free."""
         return replace(self, first=number, records=self.records[number - self.first :].copy())
 
-    def settled(self) -> Batch:
-        """Return the same with answers in place of the rule set and all names of its time, which it lets go."""
+    def resolved(self) -> Batch:
+        """Return the same events with their own rules and names only, so that the memory of all others is free."""
         drops = self.records[self.records["kind"] == FIRST_DROP]
         indexes = set(drops["key"][:, 3].tolist())
         for family in FAMILIES:
@@ -81,7 +81,7 @@ class Batch:
             yield head | (flows[row] if row in flows else self._details(record))
 
     def _flows(self, records: Records) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the flows that were evicted, by row."""
+        """Yield the evicted flows, each with its row."""
         for family in FAMILIES:
             part, rows = evicted_flows(records, family)
             shown = Shown(part, np.arange(len(rows)), self.context.clock, self.context.names)
@@ -103,36 +103,37 @@ class Batch:
 
 
 class EventLog:
-    """The latest events: one thread appends, any may read."""
+    """The latest events. One thread appends; any thread may read."""
 
     def __init__(self, most: int = KEPT) -> None:
-        """Remember ``most`` events."""
+        """Keep ``most`` events."""
         self._most = most
         self._batches: tuple[Batch, ...] = ()  # replaced whole
-        self._settled = 0  # the number up to which events are
+        self._resolved = 0
+        """The number of the last event that is resolved."""
 
     def append(self, batch: Batch) -> None:
-        """Take in events that came after those that are here."""
+        """Add events that came after those that are here."""
         if not len(batch.records):
             return
         oldest = batch.end - self._most
-        kept = [*(each for each in self._known(batch.context) if each.end > oldest), batch]
+        kept = [*(each for each in self._before(batch.context) if each.end > oldest), batch]
         if kept[0].first < oldest:
             kept[0] = kept[0].since(oldest)
         self._batches = tuple(kept)
 
-    def _known(self, context: Context) -> tuple[Batch, ...]:
-        """Return the events that are here; where ``context`` has other rules or names, they let go of theirs."""
+    def _before(self, context: Context) -> tuple[Batch, ...]:
+        """Return the events that are here, resolved if ``context`` has other rules or names than theirs."""
         batches = self._batches
         if not batches or (
             batches[-1].context.dropper == context.dropper and batches[-1].context.names is context.names
         ):
             return batches
-        settled, self._settled = self._settled, self.last
-        return tuple(each if each.end <= settled + 1 else each.settled() for each in batches)
+        resolved, self._resolved = self._resolved, self.last
+        return tuple(each if each.end <= resolved + 1 else each.resolved() for each in batches)
 
     def after(self, number: int, count: int) -> list[dict[str, Any]]:
-        """Return the first ``count`` events that come after ``number``, as JSON objects."""
+        """Return the first ``count`` events after the one numbered ``number``, as JSON objects."""
         found: list[dict[str, Any]] = []
         batches = self._batches
         for batch in batches[bisect_left(batches, number + 1, key=_last) :]:
@@ -154,7 +155,7 @@ def _last(batch: Batch) -> int:
 
 
 def _asked(drop: Records) -> tuple[int, Address]:
-    """Return the number of the rule of a first drop, and the address."""
+    """Return the rule's number and the source's address of a first drop."""
     packed, number = drop["key"][:2].tobytes(), int(drop["key"][2])
     if FAMILIES[drop["family"]] == "ipv4":
         return number, ipaddress.IPv4Address(packed[:4])

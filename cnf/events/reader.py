@@ -1,4 +1,4 @@
-"""The reader of events: a thread that empties the ring, so that no drain, however long, holds it up."""
+"""The thread that reads events from the ring buffer, so that a long drain does not hold them up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cnf.kernel.maps import CounterArray
 from cnf.kernel.ring import Ring
 
 PAUSE: Final = 0.05
-"""Seconds from one reading to the next: in a flood, what has come meanwhile is read at once, and wakes nobody."""
+"""Seconds between two readings: in a flood, the events of that time are read together, and wake the thread once."""
 
 
 class EventReader:
@@ -42,7 +42,7 @@ class EventReader:
 
     @property
     def ring_id(self) -> int:
-        """The number of the ring: in another one, events are numbered anew."""
+        """The ring's number: in another ring, events are numbered from 1 again."""
         return self._ring.id
 
     def start(self, context: Callable[[], Context | None]) -> None:
@@ -51,7 +51,7 @@ class EventReader:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop reading; what has not been read waits for the next daemon."""
+        """Stop reading; events that were not read wait for the next daemon."""
         os.eventfd_write(self._stop, 1)
         if self._thread:
             self._thread.join()

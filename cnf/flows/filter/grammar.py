@@ -20,8 +20,9 @@ the left: ``tcp or udp and port 53`` is ``(tcp or udp) and port 53``. ``port 80 
 to repeat, a bare address or prefix is a host or net. ``net 10`` is 10.0.0.0/8, but ``net 10.0.0.0`` is one address.
 
 It differs where flows differ from packets. ``port`` matches TCP, UDP and SCTP, and no later fragments; a service name
-is its number under each of them. ``vlan`` is the outer tag. ``iface`` takes a name, an altname or a pattern of names, and
-is not repeated: any word, a misspelt keyword too, would be an interface's name. Host names are not looked up.
+is its number under each of them. ``vlan`` is the outer tag. ``iface`` takes a name, an altname or a shell pattern of
+names. It is not repeated, for any word, a misspelt keyword too, might be an interface's name. Host names are not looked
+up.
 """
 
 from __future__ import annotations

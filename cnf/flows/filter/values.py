@@ -1,4 +1,4 @@
-"""The values of a filter expression: addresses, ports, numbers, names. Readers return None for what they cannot read."""
+"""The values of a filter expression: addresses, ports, numbers, names. A reader returns None for any other word."""
 
 from __future__ import annotations
 
