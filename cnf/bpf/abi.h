@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the program and user space share. cnf/abi.py mirrors every struct and enum of this file, and a test
+ * What the program and user space share. cnf/abi.mirrors every struct and enum of this file, and a test
  * compares sizes and offsets. All padding is explicit and zero: keys are hashed and compared as bytes.
  */
 #ifndef CNF_ABI_H
@@ -15,8 +15,8 @@ enum cnf_flow_flags {
 
 /*
  * What a packet is counted as. The first are the label `protocol` of cnf_received_*, in the order of
- * abi.py PROTOCOL_LABELS; the rest, from CNF_TRUNCATED on, together are its label `malformed`, and each is a label
- * `reason` of cnf_unparsed_packets_total, in the order of UNPARSED_REASONS of abi.py.
+ * abi.PROTOCOL_LABELS; the rest, from CNF_TRUNCATED on, together are its label `malformed`, and each is a label
+ * `reason` of cnf_unparsed_packets_total, in the order of abi.UNPARSED_REASONS.
  */
 enum cnf_outcome {
 	CNF_TCP,
@@ -35,7 +35,7 @@ enum cnf_outcome {
 	CNF_OUTCOMES,
 };
 
-/* Label `reason` of cnf_dropped_*; in the order of DROP_REASONS of abi.py. */
+/* Label `reason` of cnf_dropped_*; in the order of abi.DROP_REASONS. */
 enum cnf_drop {
 	CNF_DROP_LIMITED, /* over its token bucket */
 	CNF_DROP_DENIED,  /* from a prefix of limits.deny */
@@ -46,7 +46,7 @@ enum cnf_drop {
 
 /*
  * What a table counts. The first four are the label `reason` of cnf_flow_insert_errors_total, in the order of
- * abi.py INSERT_ERRORS; the last four only a cache knows.
+ * abi.INSERT_ERRORS; the last four only a cache knows.
  */
 enum cnf_table_counter {
 	CNF_INSERT_NO_MEMORY, /* -ENOMEM: no element to be had, not even by eviction */
@@ -179,7 +179,7 @@ enum cnf_table { CNF_TABLE_IPV4, CNF_TABLE_IPV6, CNF_TABLE_SOURCES4, CNF_TABLE_S
  * that what stays the same keeps its tokens.
  */
 
-/* What rules tell apart; in the order of TRAFFIC of abi.py. A fragment is one behind the first, which has no ports.
+/* What rules tell apart; in the order of abi.TRAFFIC. A fragment is one behind the first, which has no ports.
  */
 enum cnf_traffic {
 	CNF_TRAFFIC_TCP,
@@ -322,7 +322,7 @@ struct limit_over { /* the element of a slot that has over_packets; like limit_s
 };
 
 /* What the program tells the daemon as it happens. Label `kind` of cnf_events_lost_total; the order is that of
- * abi.py EVENT_KINDS. */
+ * abi.EVENT_KINDS. */
 enum cnf_event {
 	CNF_EVENT_FIRST_DROP,      /* of a source, or of all that share a bucket */
 	CNF_EVENT_RULE_GENERATION, /* a packet has seen a rule set for the first time */

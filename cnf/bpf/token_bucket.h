@@ -19,52 +19,69 @@ static __always_inline int decision_differs(__u64 before, __u64 decision)
 	return ((before ^ decision) & (DECISION_RULE(~0ULL) & ~CNF_ENFORCE)) != 0;
 }
 
+/* One limit of a bucket, packets or bytes, as a packet finds it. */
+struct bucket_meter {
+	__u64 *word; /* the theoretical arrival time */
+	__u64 seen;  /* as it was read */
+	__u64 now;
+	__u64 cost; /* of the packet; 0 = no such limit */
+	__u64 burst;
+	__u64 most;  /* how far the word can be ahead of now */
+	__u64 ahead; /* how far it is */
+};
+
 /*
- * Return the arrival time read as `seen`, but at least `now`. `full` says that the word was unused for so long that it
- * may have wrapped. A word that is ahead of now by more than `most` is in the units of another rule: a CPU that still
- * had the previous rules has written it after this rule's bucket began. Both mean a full bucket.
+ * Return how far a word, read as `seen`, is ahead of now. A word that is ahead by more than `most`, or behind, says
+ * that the bucket is full. Too far ahead is a word in the units of another rule: a CPU that still had the previous
+ * rules has written it after this rule's bucket began.
  */
-static __always_inline __u64 bucket_base(__u64 seen, __u64 now, __u64 most, int full)
+static __always_inline __u64 bucket_ahead(__u64 seen, __u64 now, __u64 most)
 {
-	return full || seen - now > most ? now : seen;
+	__u64 ahead = seen - now;
+
+	return ahead > most ? 0 : ahead;
 }
 
-/* Return how far a word may be ahead of now: by the burst, and a second for CPUs that have read an earlier time. */
-static __always_inline __u64 bucket_most(struct limit_rule *rule, __u64 rate, __u64 burst)
+/* Read the limit of `cost`, `rate` and `burst`, as in struct limit_rule. */
+static __always_inline void bucket_read(struct bucket_meter *meter, __u64 clock, __u64 fine, __u64 rate, __u64 burst,
+					int full)
 {
-	return burst + (rate << (rule->fine ? 30 : 8)); /* 2^30 ns, 256 jiffies; below 2^63 */
+	meter->now = clock * rate;
+	meter->burst = burst;
+	/* A second more than the burst, for CPUs that have read an earlier time: 2^30 ns, or 256 jiffies. */
+	meter->most = burst + (rate << (fine ? 30 : 8));
+	meter->ahead = full ? 0 : bucket_ahead(meter->seen, meter->now, meter->most);
 }
 
-static __always_inline int bucket_holds(__u64 seen, __u64 now, __u64 cost, __u64 burst, __u64 most, int full)
+static __always_inline int bucket_holds(struct bucket_meter *meter)
 {
-	return bucket_base(seen, now, most, full) - now + cost <= burst;
+	return meter->ahead + meter->cost <= meter->burst;
 }
 
 /*
- * Try to debit a word, last read as `seen`, by `cost`. Return whether the bucket held that much. If the bucket has
+ * Try to debit a bucket that held the cost when its word was read; return whether it still does. If the bucket has
  * become another rule's meanwhile, the packet passes and the bucket stays as it is: a time in this rule's units would
  * give tokens to the other.
  */
-static __always_inline int bucket_debit(struct limit_source *source, __u64 decision, __u64 *word, __u64 seen, __u64 now,
-					__u64 cost, __u64 burst, __u64 most, int full)
+static __always_inline int bucket_debit(struct limit_source *source, __u64 decision, struct bucket_meter *meter)
 {
-	__u64 base, was;
+	__u64 was;
 
 #pragma unroll
 	for (int attempt = 0; attempt < BUCKET_TRIES; attempt++) {
-		if (!bucket_holds(seen, now, cost, burst, most, full))
-			return 0;
-		base = bucket_base(seen, now, most, full);
-		was = __sync_val_compare_and_swap(word, seen, base + cost);
-		if (was == seen || decision_differs(READ_ONCE(source->decision), decision))
+		was = __sync_val_compare_and_swap(meter->word, meter->seen, meter->now + meter->ahead + meter->cost);
+		if (was == meter->seen || decision_differs(READ_ONCE(source->decision), decision))
 			return 1;
-		seen = was; /* as another CPU has left it: in use */
-		full = 0;
+		meter->seen = was;
+		meter->ahead = bucket_ahead(was, meter->now, meter->most);
+		if (!bucket_holds(meter))
+			return 0;
 	}
-	was = __sync_fetch_and_add(word, cost);
-	if (bucket_holds(was, now, cost, burst, most, 0))
+	was = __sync_fetch_and_add(meter->word, meter->cost);
+	meter->ahead = bucket_ahead(was, meter->now, meter->most);
+	if (bucket_holds(meter))
 		return 1;
-	__sync_fetch_and_add(word, -cost);
+	__sync_fetch_and_add(meter->word, -meter->cost);
 	return 0;
 }
 
@@ -74,33 +91,35 @@ static __always_inline int bucket_admit(struct limit_source *source, __u64 decis
 {
 	struct limit_bucket *bucket = &source->bucket;
 	__u64 clock = rule->fine ? bpf_ktime_get_ns() : jiffies;
-	__u64 packet_now = clock * rule->packet_rate, byte_now = clock * rule->byte_rate;
-	__u64 packet_cost = rule->packet_cost, byte_cost = bytes * rule->byte_cost;
-	__u64 packet_most = bucket_most(rule, rule->packet_rate, rule->packet_burst);
-	__u64 byte_most = bucket_most(rule, rule->byte_rate, rule->byte_burst);
 	/* The words before the time of their last use, which is written before a word is: so a word that is seen
 	 * debited is never taken for unused. */
-	__u64 packet_seen = READ_ONCE(bucket->packet_time);
-	__u64 byte_seen = READ_ONCE(bucket->byte_time);
+	struct bucket_meter packets = {
+		.word = &bucket->packet_time, .seen = READ_ONCE(bucket->packet_time), .cost = rule->packet_cost};
+	struct bucket_meter octets = {
+		.word = &bucket->byte_time, .seen = READ_ONCE(bucket->byte_time), .cost = rule->byte_cost * bytes};
 	__u64 last_used = READ_ONCE(bucket->last_used);
 	/* Signed: another CPU may have written a later jiffy than this one read. */
 	int full = (__s64)(jiffies - last_used) > (__s64)rule->full_after;
 
 	/* Both are looked at before anything is written: a refused packet leaves the bucket as it is, and last_used
 	 * too, so that words of another rule's units heal by full_after. */
-	if (packet_cost && !bucket_holds(packet_seen, packet_now, packet_cost, rule->packet_burst, packet_most, full))
-		return 0;
-	if (byte_cost && !bucket_holds(byte_seen, byte_now, byte_cost, rule->byte_burst, byte_most, full))
-		return 0;
+	if (packets.cost) {
+		bucket_read(&packets, clock, rule->fine, rule->packet_rate, rule->packet_burst, full);
+		if (!bucket_holds(&packets))
+			return 0;
+	}
+	if (octets.cost) {
+		bucket_read(&octets, clock, rule->fine, rule->byte_rate, rule->byte_burst, full);
+		if (!bucket_holds(&octets))
+			return 0;
+	}
 	if (last_used != jiffies)
 		WRITE_ONCE(bucket->last_used, jiffies);
-	if (packet_cost && !bucket_debit(source, decision, &bucket->packet_time, packet_seen, packet_now, packet_cost,
-					 rule->packet_burst, packet_most, full))
+	if (packets.cost && !bucket_debit(source, decision, &packets))
 		return 0;
-	if (byte_cost && !bucket_debit(source, decision, &bucket->byte_time, byte_seen, byte_now, byte_cost,
-				       rule->byte_burst, byte_most, full)) {
-		if (packet_cost)
-			__sync_fetch_and_add(&bucket->packet_time, -packet_cost);
+	if (octets.cost && !bucket_debit(source, decision, &octets)) {
+		if (packets.cost)
+			__sync_fetch_and_add(packets.word, -packets.cost);
 		return 0;
 	}
 	return 1;
