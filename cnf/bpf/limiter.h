@@ -136,22 +136,50 @@ static __always_inline __u64 generation_now(void)
 }
 
 /*
+ * Debit the bucket that decides on a packet, count the packet, and return whether it passes. `place` is the source's
+ * slot, or unused if the bucket is shared; `decision` then is 0. `rule` is as in limit_policy.
+ */
+static __always_inline enum cnf_limit limit_admit(enum cnf_table table, void *addr, __u32 ifindex,
+						  struct source_place *place, struct limit_source *source, int shared,
+						  __u64 decision, __u32 rule, __u64 bytes, __u64 jiffies)
+{
+	__u32 index = rule_index(rule);
+	struct limit_rule *parameters = limit_rules.lookup(&index);
+	int within;
+
+	if (!parameters)
+		return CNF_LIMIT_PASS; /* never: the index is below the array's size */
+	if (!shared)
+		source_full(place, jiffies + parameters->full_after + 1);
+	within = bucket_admit(source, decision, parameters, bytes, jiffies);
+	if (source_count(table, place, source, shared, within, !!(rule & CNF_ENFORCE), bytes, jiffies))
+		event_first_drop(table, addr, rule & ~CNF_ENFORCE, ifindex, jiffies);
+	limit_count(index, within ? CNF_PASSED : rule & CNF_ENFORCE ? CNF_LIMITED : CNF_WOULD_LIMIT, bytes);
+	return within || !(rule & CNF_ENFORCE) ? CNF_LIMIT_PASS : CNF_LIMIT_DROP;
+}
+
+/* Return the group of a packet in the bank of the generation; NULL never. */
+static __always_inline __u32 *limit_group(__u64 generation, __u32 slot, __u32 traffic)
+{
+	__u32 index = ((generation & 1) * (CNF_MAX_INTERFACES + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic;
+
+	return limit_groups.lookup(&index);
+}
+
+/*
  * Decide on one packet of a generation that is not 0. `addr` is the source's whole address, `key` holds the address
  * that has the bucket. `traffic` is an enum cnf_traffic.
  */
 static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generation, void *addr, void *key, __u32 slot,
 					    __u32 ifindex, __u32 traffic, __u64 bytes)
 {
-	__u32 bank = generation & 1, index, *known_group, group, rule = 0;
+	__u32 bank = generation & 1, index, *known_group = limit_group(generation, slot, traffic), group, rule = 0;
 	__u64 jiffies = bpf_jiffies64(), decision = 0, known;
 	struct limit_source *source = NULL;
-	struct limit_rule *parameters;
 	struct source_place place = {};
 	__u64 zero = unknown_zero(bytes);
-	int within, shared = 0;
+	int shared = 0;
 
-	index = (bank * (CNF_MAX_INTERFACES + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic;
-	known_group = limit_groups.lookup(&index);
 	if (!known_group)
 		return CNF_LIMIT_PASS; /* never: bank, slot and traffic are within the array */
 	group = *known_group;
@@ -206,17 +234,7 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 	if (!source)
 		return CNF_LIMIT_PASS; /* never */
 admit: /* one copy for both kinds of buckets: it is long */
-	index = rule_index(rule);
-	parameters = limit_rules.lookup(&index);
-	if (!parameters)
-		return CNF_LIMIT_PASS; /* never: the index is below the array's size */
-	if (!shared)
-		source_full(&place, jiffies + parameters->full_after + 1);
-	within = bucket_admit(source, shared ? 0 : decision, parameters, bytes, jiffies);
-	if (source_count(table, &place, source, shared, within, !!(rule & CNF_ENFORCE), bytes, jiffies))
-		event_first_drop(table, addr, rule & ~CNF_ENFORCE, ifindex, jiffies);
-	limit_count(index, within ? CNF_PASSED : rule & CNF_ENFORCE ? CNF_LIMITED : CNF_WOULD_LIMIT, bytes);
-	return within || !(rule & CNF_ENFORCE) ? CNF_LIMIT_PASS : CNF_LIMIT_DROP;
+	return limit_admit(table, addr, ifindex, &place, source, shared, shared ? 0 : decision, rule, bytes, jiffies);
 }
 
 /*
