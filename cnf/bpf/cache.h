@@ -42,18 +42,22 @@ static __always_inline __u64 cache_word(const void *key, int index)
 	return word;
 }
 
-/*
- * Hash a key of `words` 64-bit words: a sum of products with secret words, then mixed, since unmixed sums put
- * consecutive keys into few sets. Return 0 if there are no secrets, which does not happen.
- */
-static __always_inline __u64 cache_hash(const void *key, int words)
+/* Return the secrets; NULL does not happen. */
+static __always_inline struct cache_secrets *cache_secrets_read(void)
 {
 	__u32 zero = 0;
-	struct cache_secrets *secrets = cache_secrets.lookup(&zero);
+
+	return cache_secrets.lookup(&zero);
+}
+
+/*
+ * Hash a key of `words` 64-bit words: a sum of products with secret words, then mixed, since unmixed sums put
+ * consecutive keys into few sets.
+ */
+static __always_inline __u64 cache_hash(const struct cache_secrets *secrets, const void *key, int words)
+{
 	__u64 hash = 0;
 
-	if (!secrets)
-		return 0;
 #pragma clang loop unroll(full)
 	for (int index = 0; index < words; index++) {
 		__u64 word = cache_word(key, index);

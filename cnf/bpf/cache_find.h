@@ -70,6 +70,15 @@ static __always_inline void cache_write_key(enum cnf_table table, void *slot, vo
 		WRITE_ONCE(words[index], cache_word(key, index));
 }
 
+/* Look for the key in the place's set, unless another key has the same tag there; return whether it was found. */
+static __always_inline int cache_look_once(enum cnf_table table, void *key, struct cache_place *place)
+{
+	__u64 matches = cache_matches(READ_ONCE(place->head->tags), place->tag);
+
+	place->way = cache_way(matches);
+	return matches && cache_has(table, place, place->way, key);
+}
+
 /* Look for the key in the place's set. */
 static __always_inline void cache_look(enum cnf_table table, void *key, struct cache_place *place)
 {

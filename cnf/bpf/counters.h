@@ -20,28 +20,31 @@ BPF_ARRAY(interfaces_direct, struct interface, CNF_INTERFACE_PLACES);
 BPF_PERCPU_ARRAY(interface_counters, struct counter, (CNF_MAX_INTERFACES + 1) * CNF_INTERFACE_COUNTERS);
 BPF_PERCPU_ARRAY(table_counters, struct counter, CNF_TABLES *CNF_TABLE_COUNTERS);
 
-/* Find the slot of an interface, and what its flows are counted as. */
-static __always_inline void interface_find(__u32 ifindex, __u32 *slot, __u32 *counted_as)
+/* Find the slot of an interface, and what its flows are counted as, in the array; return whether it is there. */
+static __always_inline int interface_find_direct(__u32 ifindex, __u32 *slot, __u32 *counted_as)
 {
 	__u32 index = ifindex & (CNF_INTERFACE_PLACES - 1);
 	struct interface *interface = interfaces_direct.lookup(&index);
+	__u64 word;
 
-	*slot = CNF_MAX_INTERFACES;
-	*counted_as = ifindex;
-	if (interface) {
-		__u64 word = READ_ONCE(*(__u64 *)interface); /* user space writes it whole */
+	if (!interface)
+		return 0; /* never */
+	word = READ_ONCE(*(__u64 *)interface); /* user space writes it whole */
+	*slot = word >> 32;
+	*counted_as = interface->counted_as;
+	return (__u32)word == ifindex;
+}
 
-		if ((__u32)word == ifindex) {
-			*slot = word >> 32;
-			*counted_as = interface->counted_as;
-			return;
-		}
-	}
+/* The same, wherever it is: an interface that has no slot counts in the extra one, as itself. */
+static __always_inline void interface_find(__u32 ifindex, __u32 *slot, __u32 *counted_as)
+{
+	struct interface *interface;
+
+	if (interface_find_direct(ifindex, slot, counted_as))
+		return;
 	interface = interfaces.lookup(&ifindex);
-	if (interface) {
-		*slot = interface->slot;
-		*counted_as = interface->counted_as;
-	}
+	*slot = interface ? interface->slot : CNF_MAX_INTERFACES;
+	*counted_as = interface ? interface->counted_as : ifindex;
 }
 
 /* `what` is an enum cnf_outcome, or CNF_OUTCOMES + an enum cnf_drop. */

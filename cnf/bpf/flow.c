@@ -16,8 +16,15 @@
  *   CNF_RING_BYTES   size of the ring that carries events; 0: no events
  *   CNF_EVICTED_RECORDS 1: of flows that have to make room, too
  */
+#ifndef CNF_SHORT_WAY
+#define CNF_SHORT_WAY 1
+#endif
+
 #include "counters.h"
 #include "daemon_memory.h"
+#if CNF_CACHE && CNF_SHORT_WAY
+#include "established.h"
+#endif
 #include "flow_table.h"
 #include "limiter.h"
 #include "parse.h"
@@ -34,8 +41,8 @@ static __always_inline enum cnf_drop drop_reason(enum cnf_limit verdict)
 	}
 }
 
-/* Count every frame that the interface receives, and pass it unless a limit says otherwise. */
-int cnf_ingress(struct xdp_md *ctx)
+/* Count a frame, and pass it unless a limit says otherwise. */
+static __always_inline int general(struct xdp_md *ctx)
 {
 	__u64 bytes = frame_length(ctx), zero = CNF_LIMITER ? unknown_zero(bytes) : 0;
 	struct cursor cursor = {
@@ -105,6 +112,18 @@ int cnf_ingress(struct xdp_md *ctx)
 		return XDP_PASS;
 	count_packet(slot, CNF_OUTCOMES + drop_reason(verdict), bytes);
 	return XDP_DROP;
+}
+
+/* Deal with every frame that the interface receives. */
+int cnf_ingress(struct xdp_md *ctx)
+{
+#if CNF_CACHE && CNF_SHORT_WAY
+	int verdict = established_packet(ctx);
+
+	if (verdict)
+		return verdict;
+#endif
+	return general(ctx);
 }
 
 /* Write jiffies into the frame: user space runs this by BPF_PROG_TEST_RUN to learn what time the flows' ticks are. */

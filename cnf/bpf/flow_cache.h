@@ -50,12 +50,21 @@ static __always_inline struct cache_head *flow_set(enum cnf_table table, __u32 s
 	return (void *)flows4.lookup(&set);
 }
 
+/* Find the set of a key; return 0 if there is none, which does not happen. */
+static __always_inline int flow_locate(enum cnf_table table, struct cache_secrets *secrets, void *key,
+				       struct cache_place *place)
+{
+	cache_place(place, cache_hash(secrets, key, cache_shape(table).words), FLOW_SETS);
+	place->head = flow_set(table, place->set);
+	return place->head != NULL;
+}
+
 static __always_inline void flow_find(enum cnf_table table, void *key, struct flow_place *place)
 {
-	cache_place(&place->cache, cache_hash(key, cache_shape(table).words), FLOW_SETS);
-	place->cache.head = flow_set(table, place->cache.set);
+	struct cache_secrets *secrets = cache_secrets_read();
+
 	place->cache.found = 0;
-	if (place->cache.head) /* always: the set is below the array's size */
+	if (secrets && flow_locate(table, secrets, key, &place->cache))
 		cache_look(table, key, &place->cache);
 }
 
@@ -63,6 +72,20 @@ static __always_inline void flow_find(enum cnf_table table, void *key, struct fl
 static __always_inline struct flow_value *flow_at(enum cnf_table table, struct cache_place *place)
 {
 	return cache_slot(table, place, place->way);
+}
+
+/* Return whether the flow has had no packet for as long as the settings say. */
+static __always_inline int flow_idle(struct flow_value *flow, __u64 now)
+{
+	/* Signed: another CPU may have written a later jiffy than this one read. */
+	__s64 age = now - READ_ONCE(flow->last_seen);
+	struct flow_settings *settings;
+	__u32 zero = 0;
+
+	if (age <= 0)
+		return 0;
+	settings = flow_settings.lookup(&zero);
+	return !settings || age > (__s64)settings->idle; /* without settings never, and left to the general code */
 }
 
 /* Return whether the flow has expired: it has been idle, or has ended, for as long as the settings say. */
@@ -78,7 +101,9 @@ static __always_inline int flow_expired(struct flow_value *flow, __u64 now)
 	settings = flow_settings.lookup(&zero);
 	if (!settings)
 		return 0; /* never */
-	return (age > (__s64)settings->idle) | (!!(flow->tcp_flags & FLOW_ENDED) & (age > (__s64)settings->ended));
+	if (age > (__s64)settings->idle)
+		return 1;
+	return flow->tcp_flags & FLOW_ENDED && age > (__s64)settings->ended;
 }
 
 /* Return what was dropped of the flow in a slot; NULL where nothing can be. */

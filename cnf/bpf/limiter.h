@@ -302,6 +302,18 @@ static __always_inline int is_mapped(__u64 *addr)
 	return !addr[0] && (__u32)addr[1] == be32(0x0000ffff);
 }
 
+#if CNF_LIMITER
+/* Mask an address to that of its source, which may be a part of one. */
+static __always_inline void source6_key(struct limit6_key *source, __u64 *addr, struct limit_settings *settings)
+{
+	__u64 whole = link_local_mask(addr[0]);
+
+	source->part = 128 & whole;
+	source->addr[0] = addr[0] & (settings->source6_mask[0] | whole);
+	source->addr[1] = addr[1] & (settings->source6_mask[1] | whole);
+}
+#endif
+
 static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot, __u32 ifindex, int outcome,
 					     struct transport *transport, __u64 bytes)
 {
@@ -311,7 +323,6 @@ static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot,
 	__u32 bank = generation & 1;
 	struct limit6_key source = {};
 	struct limit_settings *settings;
-	__u64 whole;
 
 	if (!generation || transport->neighbor_discovery) /* without its neighbours a node is off the link */
 		return CNF_LIMIT_PASS;
@@ -320,10 +331,7 @@ static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot,
 		return CNF_LIMIT_PASS; /* never */
 	if (settings->drop_unreadable && (outcome == CNF_EXT_HEADER_DEPTH || is_mapped(flow->src_addr)))
 		return CNF_LIMIT_UNREADABLE;
-	whole = link_local_mask(flow->src_addr[0]);
-	source.part = 128 & whole;
-	source.addr[0] = flow->src_addr[0] & (settings->source6_mask[0] | whole);
-	source.addr[1] = flow->src_addr[1] & (settings->source6_mask[1] | whole);
+	source6_key(&source, flow->src_addr, settings);
 	return limit(CNF_TABLE_IPV6, generation, flow->src_addr, &source, slot, ifindex, traffic, bytes);
 #else
 	return CNF_LIMIT_PASS;

@@ -63,12 +63,21 @@ static __always_inline struct limit_over *source_over(enum cnf_table table, stru
 	return limit_over4.lookup(&index);
 }
 
+/* Find the set of a key; return 0 if there is none, which does not happen. */
+static __always_inline int source_locate(enum cnf_table table, struct cache_secrets *secrets, void *key,
+					 struct cache_place *place)
+{
+	cache_place(place, cache_hash(secrets, key, cache_shape(source_table(table)).words), SOURCE_SETS);
+	place->head = source_set(table, place->set);
+	return place->head != NULL;
+}
+
 static __always_inline void source_find(enum cnf_table table, void *key, struct source_place *place)
 {
-	cache_place(&place->cache, cache_hash(key, cache_shape(source_table(table)).words), SOURCE_SETS);
-	place->cache.head = source_set(table, place->cache.set);
+	struct cache_secrets *secrets = cache_secrets_read();
+
 	place->cache.found = 0;
-	if (place->cache.head) /* always: the set is below the array's size */
+	if (secrets && source_locate(table, secrets, key, &place->cache))
 		cache_look(source_table(table), key, &place->cache);
 }
 

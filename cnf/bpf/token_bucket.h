@@ -93,13 +93,18 @@ static __always_inline int bucket_admit(struct limit_source *source, __u64 decis
 	__u64 clock = rule->fine ? bpf_ktime_get_ns() : jiffies;
 	/* The words before the time of their last use, which is written before a word is: so a word that is seen
 	 * debited is never taken for unused. */
-	struct bucket_meter packets = {
-		.word = &bucket->packet_time, .seen = READ_ONCE(bucket->packet_time), .cost = rule->packet_cost};
-	struct bucket_meter octets = {
-		.word = &bucket->byte_time, .seen = READ_ONCE(bucket->byte_time), .cost = rule->byte_cost * bytes};
+	__u64 packet_time = READ_ONCE(bucket->packet_time), byte_time = READ_ONCE(bucket->byte_time);
 	__u64 last_used = READ_ONCE(bucket->last_used);
 	/* Signed: another CPU may have written a later jiffy than this one read. */
 	int full = (__s64)(jiffies - last_used) > (__s64)rule->full_after;
+	struct bucket_meter packets, octets; /* the rest of one without a cost is not used */
+
+	packets.word = &bucket->packet_time;
+	packets.seen = packet_time;
+	packets.cost = rule->packet_cost;
+	octets.word = &bucket->byte_time;
+	octets.seen = byte_time;
+	octets.cost = rule->byte_cost * bytes;
 
 	/* Both are looked at before anything is written: a refused packet leaves the bucket as it is, and last_used
 	 * too, so that words of another rule's units heal by full_after. */

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A short way for the packets that are nearly all of them. It takes a packet if
+ *   - it is IPv4 without options or IPv6 without extension headers, no later fragment, and has no VLAN tag;
+ *   - it is UDP, or TCP without SYN, FIN and RST, and no longer than its frame;
+ *   - its interface stands in interfaces_direct;
+ *   - its flow is in the table, is neither ended nor expired, and has shown all TCP flags of the packet;
+ *   - with limits, the rule set in force was announced, and the source's slot holds its decision and its bucket.
+ * All this is read before anything is written. Any other packet is left to the general code in flow.c as it came. What
+ * is then counted and debited is done by the functions of the general code.
+ */
+#ifndef CNF_ESTABLISHED_H
+#define CNF_ESTABLISHED_H
+
+#include "counters.h"
+#include "flow_table.h"
+#include "limiter.h"
+#include "parse.h"
+
+#define TCP_FIN 0x01
+#define TCP_RST 0x04
+
+/* A packet of the kind that this file takes. */
+struct established {
+	__u64 bytes;
+	__u32 ifindex;
+	__u32 slot; /* of its interface */
+	__u32 traffic; /* enum cnf_traffic */
+	int outcome; /* enum cnf_outcome */
+	struct transport transport;
+};
+
+/* Take `length` bytes of TCP or UDP at `header`, of which the first TCP_MIN_LENGTH are in the frame; else return 0. */
+static __always_inline int established_transport(struct established *packet, void *header, __u8 protocol, __u32 length)
+{
+	struct tcp_header *tcp = header;
+	__u32 header_length;
+
+	packet->transport.ports = tcp->ports;
+	packet->transport.protocol = protocol;
+	if (protocol == IPPROTO_UDP) {
+		packet->outcome = CNF_UDP;
+		packet->traffic = CNF_TRAFFIC_UDP;
+		return length >= UDP_LENGTH;
+	}
+	header_length = (tcp->data_offset >> 4) * 4;
+	packet->outcome = CNF_TCP;
+	packet->traffic = CNF_TRAFFIC_TCP;
+	packet->transport.tcp_flags = tcp->flags;
+	return protocol == IPPROTO_TCP && header_length >= TCP_MIN_LENGTH && header_length <= length &&
+	       !(tcp->flags & (TCP_SYN | TCP_FIN | TCP_RST));
+}
+
+/* Find the packet's flow; return 0 if it is not there, or the packet would change more than its counts. */
+static __always_inline int established_flow(enum cnf_table table, struct cache_secrets *secrets, void *key,
+					    __u8 tcp_flags, __u64 jiffies, struct cache_place *place)
+{
+	struct flow_value *flow;
+
+	if (!flow_locate(table, secrets, key, place) || !cache_look_once(table, key, place))
+		return 0;
+	place->found = 1;
+	flow = flow_at(table, place);
+	return (READ_ONCE(flow->tcp_flags) & (tcp_flags | FLOW_ENDED)) == tcp_flags && !flow_idle(flow, jiffies);
+}
+
+#if CNF_LIMITER
+/* Find the source of `group`; return its decision, or 0 if that is not in its slot, or is about the bucket of another.
+ */
+static __always_inline __u64 established_source(enum cnf_table table, struct cache_secrets *secrets, __u64 generation,
+						void *key, __u32 group, struct cache_place *place)
+{
+	__u64 decision;
+
+	key_set_group(table, key, group);
+	if (!source_locate(table, secrets, key, place) || !cache_look_once(source_table(table), key, place))
+		return 0;
+	place->found = 1;
+	decision = READ_ONCE(source_at(table, place)->decision);
+	if (DECISION_GENERATION(decision) != (generation & 0xffffffff) ||
+	    (DECISION_RULE(decision) && DECISION_HOME(decision) != group))
+		return 0;
+	return decision;
+}
+#endif
+
+/* Return 1 and the generation in force, if the latest one was announced. */
+static __always_inline int established_generation(__u64 *generation)
+{
+#if CNF_LIMITER
+	__u32 zero = 0, one = 1, two = 2;
+	__u64 *in_force = limit_generation.lookup(&zero), *latest = limit_generation.lookup(&one);
+	__u64 *announced = limit_generation.lookup(&two);
+
+	if (!in_force || !latest || !announced || READ_ONCE(*latest) != READ_ONCE(*announced))
+		return 0;
+	*generation = READ_ONCE(*in_force);
+#endif
+	return 1;
+}
+
+/* Return the verdict on a packet whose flow is `key`, and whose source, from `addr`, is `source`; 0 leaves it. */
+static __always_inline int established(enum cnf_table table, struct established *packet, void *key, void *addr,
+				       void *source, __u64 generation)
+{
+	struct cache_secrets *secrets = cache_secrets_read();
+	__u64 jiffies = bpf_jiffies64();
+	__u8 tcp_flags = packet->transport.tcp_flags;
+	struct flow_place flow_place = {};
+	struct flow_value *flow;
+
+	if (!secrets || !established_flow(table, secrets, key, tcp_flags, jiffies, &flow_place.cache))
+		return 0;
+#if CNF_LIMITER
+	if (generation) {
+		__u32 *group = limit_group(generation, packet->slot, packet->traffic);
+		struct source_place source_place = {};
+		__u64 decision;
+
+		if (!group)
+			return 0;
+		decision = established_source(table, secrets, generation, source, *group, &source_place.cache);
+		if (!decision)
+			return 0;
+		if (!DECISION_RULE(decision)) {
+			source_full(&source_place, jiffies);
+		} else if (limit_admit(table, addr, packet->ifindex, &source_place,
+				       source_at(table, &source_place.cache), 0, decision, DECISION_RULE(decision),
+				       packet->bytes, jiffies) != CNF_LIMIT_PASS) {
+			account_drop(table, key, &flow_place, packet->bytes);
+			count_packet(packet->slot, packet->outcome, packet->bytes);
+			count_packet(packet->slot, CNF_OUTCOMES + CNF_DROP_LIMITED, packet->bytes);
+			return XDP_DROP;
+		}
+	}
+#endif
+	flow = flow_at(table, &flow_place.cache);
+	flow_add(flow, packet->bytes, tcp_flags, jiffies);
+	cache_stamp(flow_place.cache.head, flow_place.cache.way, jiffies);
+	count_packet(packet->slot, packet->outcome, packet->bytes);
+	return XDP_PASS;
+}
+
+static __always_inline int established_ipv4(struct established *packet, struct ipv4_header *ip, __u32 remaining)
+{
+	__u32 length = be16(ip->total_length);
+	struct flow4_key key ALIGNED_FOR_WORDS = {};
+	struct limit4_key source ALIGNED_FOR_WORDS = {};
+	__u64 generation = 0;
+
+	if (ip->version_length != (4 << 4 | 5) || ip->fragment & be16(0x1fff) || length > remaining ||
+	    length < IPV4_MIN_LENGTH)
+		return 0;
+	if (!established_transport(packet, ip + 1, ip->protocol, length - IPV4_MIN_LENGTH) ||
+	    !interface_find_direct(packet->ifindex, &packet->slot, &packet->ifindex) ||
+	    !established_generation(&generation))
+		return 0;
+	key.src_addr = ip->src_addr;
+	key.dst_addr = ip->dst_addr;
+	source.addr = ip->src_addr;
+	complete_key(&key.src_port, packet->ifindex, 0, &packet->transport);
+	return established(CNF_TABLE_IPV4, packet, &key, &key.src_addr, &source, generation);
+}
+
+#if CNF_IPV6
+static __always_inline int established_ipv6(struct established *packet, struct ipv6_header *ip, __u32 remaining)
+{
+	__u32 length = be16(ip->payload_length);
+	struct flow6_key key ALIGNED_FOR_WORDS = {};
+	struct limit6_key source ALIGNED_FOR_WORDS = {};
+	__u64 generation = 0;
+
+	if (ip->version_class >> 4 != 6 || length + sizeof(*ip) > remaining || !length)
+		return 0;
+	if (!established_transport(packet, ip + 1, ip->next_header, length) ||
+	    !interface_find_direct(packet->ifindex, &packet->slot, &packet->ifindex) ||
+	    !established_generation(&generation))
+		return 0;
+	key.src_addr[0] = ip->src_addr[0];
+	key.src_addr[1] = ip->src_addr[1];
+	key.dst_addr[0] = ip->dst_addr[0];
+	key.dst_addr[1] = ip->dst_addr[1];
+#if CNF_LIMITER
+	if (generation) {
+		__u32 bank = generation & 1;
+		struct limit_settings *settings = limit_settings.lookup(&bank);
+
+		if (!settings || is_mapped(key.src_addr))
+			return 0;
+		source6_key(&source, key.src_addr, settings);
+	}
+#endif
+	complete_key(&key.src_port, packet->ifindex, 0, &packet->transport);
+	return established(CNF_TABLE_IPV6, packet, &key, key.src_addr, &source, generation);
+}
+#endif
+
+/* Return the verdict on a packet of the kind that this file takes, else 0. */
+static __always_inline int established_packet(struct xdp_md *ctx)
+{
+	struct established packet = {.bytes = frame_length(ctx), .ifindex = ctx->ingress_ifindex};
+	struct eth_header *eth = (void *)(long)ctx->data;
+	struct ipv4_header *ipv4 = (void *)(eth + 1);
+	struct ipv6_header *ipv6 = (void *)(eth + 1);
+	void *end = (void *)(long)ctx->data_end;
+
+	if ((void *)(ipv4 + 1) + TCP_MIN_LENGTH > end)
+		return 0;
+	if (eth->type == be16(ETH_P_IP))
+		return established_ipv4(&packet, ipv4, packet.bytes - sizeof(*eth));
+#if CNF_IPV6
+	if (eth->type == be16(ETH_P_IPV6) && (void *)(ipv6 + 1) + TCP_MIN_LENGTH <= end)
+		return established_ipv6(&packet, ipv6, packet.bytes - sizeof(*eth));
+#endif
+	return 0;
+}
+
+#endif
