@@ -16,15 +16,9 @@
  *   CNF_RING_BYTES   size of the ring that carries events; 0: no events
  *   CNF_EVICTED_RECORDS 1: of flows that have to make room, too
  */
-#ifndef CNF_SHORT_WAY
-#define CNF_SHORT_WAY 1
-#endif
-
 #include "counters.h"
 #include "daemon_memory.h"
-#if CNF_CACHE && CNF_SHORT_WAY
 #include "established.h"
-#endif
 #include "flow_table.h"
 #include "limiter.h"
 #include "parse.h"
@@ -117,13 +111,9 @@ static __always_inline int general(struct xdp_md *ctx)
 /* Deal with every frame that the interface receives. */
 int cnf_ingress(struct xdp_md *ctx)
 {
-#if CNF_CACHE && CNF_SHORT_WAY
 	int verdict = established_packet(ctx);
 
-	if (verdict)
-		return verdict;
-#endif
-	return general(ctx);
+	return verdict ? verdict : general(ctx);
 }
 
 /* Write jiffies into the frame: user space runs this by BPF_PROG_TEST_RUN to learn what time the flows' ticks are. */

@@ -11,7 +11,7 @@
 
 #include "cache_find.h"
 
-#define FLOW_ENDED 0x05 /* FIN or RST */
+#define FLOW_ENDED (TCP_FIN | TCP_RST)
 #define FLOW_SETS CACHE_SETS(CNF_MAX_ENTRIES)
 
 struct flow4_set {

@@ -29,7 +29,9 @@
 #define VLAN_ID_MASK 0x0fff
 #define IPV4_MIN_LENGTH 20
 #define TCP_MIN_LENGTH 20
+#define TCP_FIN 0x01
 #define TCP_SYN 0x02
+#define TCP_RST 0x04
 #define TCP_ACK 0x10
 #define UDP_LENGTH 8
 #define SCTP_LENGTH 12

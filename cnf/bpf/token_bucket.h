@@ -97,7 +97,7 @@ static __always_inline int bucket_admit(struct limit_source *source, __u64 decis
 	__u64 last_used = READ_ONCE(bucket->last_used);
 	/* Signed: another CPU may have written a later jiffy than this one read. */
 	int full = (__s64)(jiffies - last_used) > (__s64)rule->full_after;
-	struct bucket_meter packets, octets; /* the rest of one without a cost is not used */
+	struct bucket_meter packets = {}, octets = {};
 
 	packets.word = &bucket->packet_time;
 	packets.seen = packet_time;
