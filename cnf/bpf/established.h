@@ -187,7 +187,7 @@ static __always_inline int established_ipv6(struct established *packet, struct i
 	struct limit6_key source ALIGNED_FOR_WORDS = {};
 	__u64 generation = 0;
 
-	if (ip->version_class >> 4 != 6 || length + sizeof(*ip) > remaining || !length)
+	if (ip->version_class >> 4 != 6 || length + sizeof(*ip) > remaining)
 		return 0;
 	if (!established_transport(packet, ip + 1, end, ip->next_header, length) ||
 	    !interface_find_direct(packet->ifindex, &packet->slot, &packet->ifindex) ||
@@ -202,7 +202,7 @@ static __always_inline int established_ipv6(struct established *packet, struct i
 		__u32 bank = generation & 1;
 		struct limit_settings *settings = limit_settings.lookup(&bank);
 
-		if (!settings || is_mapped(key.src_addr))
+		if (!settings)
 			return 0;
 		source6_key(&source, key.src_addr, settings);
 	}
