@@ -1,0 +1,79 @@
+"""What a packet executes does not grow unnoticed: it is counted, so that no noise hides a few more instructions."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from bench.instructions import count
+from cnf.datapath.installed_bcc import bcc_version
+from cnf.kernel import libbpf
+from tests.bpf.conftest import LOOPBACK, Datapath, only
+from tests.bpf.limited import Limited
+from tests.bpf.packets import UDP, IPv4, IPv6, frame
+
+Figures = dict[str, dict[str, int]]
+
+TOLERANCE: Final = 0.03
+FIGURES: Final[dict[str, Figures]] = {
+    "0.26.0": {
+        "flows": {"ipv4": 242, "ipv6": 302, "ipv4 new": 570, "ipv6 new": 670},
+        "within": {"ipv4": 565, "ipv6": 686, "ipv4 new": 1198, "ipv6 new": 1451},
+        "over": {"ipv4": 573, "ipv6": 696},
+    },
+}
+"""By version of BCC, as Debian 12 and 13 have it: their compilers differ. A change that is meant is written here."""
+LAYERS: Final = {"ipv4": IPv4(), "ipv6": IPv6()}
+LENGTH: Final = 100
+SENT: Final = 100
+LATER: Final = 2
+"""Ticks after the packets before, so that the time of the last one has to be written."""
+
+pytestmark = [
+    only("cache"),
+    pytest.mark.skipif(bcc_version() not in FIGURES, reason=f"there are no figures for BCC {bcc_version()}"),
+]
+
+
+def executed(datapath: Datapath) -> dict[str, int]:
+    """Return the instructions of a packet of a flow that is there, and of a new one, by family."""
+    found = {}
+    for family, layer in LAYERS.items():
+        known, new = (frame(layer, UDP(src_port=port), pad_to=LENGTH) for port in (1, 2))
+        datapath.run(known, SENT)
+        _verdict, clock, _duration = libbpf.run(datapath.loaded.programs["cnf_clock"], bytes(64), 1)
+        now = int.from_bytes(clock[:8], "little") + LATER
+        for packet, name in ((known, family), (new, f"{family} new")):
+            counted = count(datapath.loaded.programs["cnf_ingress"], packet, LOOPBACK, now)
+            assert counted.verdict == datapath.run(packet)
+            found[name] = counted.executed
+    return found
+
+
+def limits(rate: int) -> dict[str, Any]:
+    """Return limits of so many packets a second for everybody."""
+    return {
+        "mode": "enforce",
+        "rules": [{"name": "r", "prefixes": ["0.0.0.0/0", "::/0"], "packets_per_second": rate}],
+    }
+
+
+def test_flows_only(datapath: Datapath) -> None:
+    """Without limits."""
+    hold(executed(datapath), "flows")
+
+
+@pytest.mark.parametrize(("rate", "name"), [(100_000_000, "within"), (1, "over")])
+def test_with_limits(limited: Limited, rate: int, name: str) -> None:
+    """Of sources within their limit, and over it: then there are no new flows."""
+    limited.start(limits(rate))
+    hold(executed(limited), name)
+
+
+def hold(counted: dict[str, int], name: str) -> None:
+    """Compare what was counted with what stands in FIGURES."""
+    figures = FIGURES[bcc_version()][name]
+    assert {key: counted[key] for key in figures} == {
+        key: pytest.approx(figure, rel=TOLERANCE) for key, figure in figures.items()
+    }
