@@ -1,1 +1,1 @@
-"""What clients are answered: the metrics for Prometheus, and the control socket for cnfctl."""
+"""The two HTTP servers: metrics for Prometheus, and the control socket for cnfctl."""

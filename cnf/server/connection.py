@@ -1,4 +1,4 @@
-"""One HTTP connection: h11's rules of the protocol over a stream, within bounds of size and time."""
+"""One HTTP connection: the protocol by h11, over a stream, within bounds of size and time."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from cnf.server.messages import Answer, Request, RequestError, target
 from cnf.server.sockets import Peer
 
 HEAD_BYTES: Final = 64 << 10
-"""The longest request line with its headers: a filter may be long."""
+"""Bytes of a request line with its headers: a filter may be long."""
 BODY_BYTES: Final = 64 << 10
 BLOCK: Final = 64 << 10
-"""Bytes that are handed to the kernel at a time, and the most of an answer that waits for a client to take it."""
+"""Bytes that are given to the kernel at a time: no more of an answer waits in memory for its client."""
 READ: Final = 16 << 10
 LINGER: Final = 2.0
-"""Seconds that a client gets to take in why its request was refused."""
+"""Seconds that a client has to read why its request was refused."""
 
 NextBlock = Callable[[], Awaitable[bytes | None]]
-"""Returns None after the last."""
+"""Returns the next block of a body, None after the last."""
 
 
 class CutOffError(ConnectionError):
-    """Report that a client has taken nothing for too long."""
+    """Report that a client has read nothing for too long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a client is waited for, in seconds."""
+    """How long the server waits for a client, in seconds."""
 
     idle: float = 120.0
     """For the next request."""
     silence: float = 30.0
-    """For the rest of a request, and for a block of an answer to be taken."""
+    """For the rest of a request, and until the client has read a block of an answer."""
 
 
 class Connection:
@@ -50,7 +50,7 @@ class Connection:
     ) -> None:
         """Speak HTTP over ``reader`` and ``writer``."""
         self.waiting_since: float | None = None
-        """Time of the loop since when the client is waited for; None while it waits for us."""
+        """Time of the loop from which on the server waits for the client; None while the client waits."""
         self._reader = reader
         self._writer = writer
         self._patience = patience
@@ -58,14 +58,14 @@ class Connection:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         self._without_body = self._begun = False
         self._deadline = 0.0
-        # Whoever writes a block waits until the kernel has all of it: nothing else piles up here.
+        # A writer waits until the kernel has all of a block, so that no more than one is in memory.
         writer.transport.set_write_buffer_limits(high=0)
 
     async def receive(self) -> Request | None:
-        """Return the next request; None when there is no other.
+        """Return the next request; None if there is none.
 
         Raises:
-            RequestError: what came is no request, too large, or not whole in time.
+            RequestError: it is not HTTP, too large, or not complete in time.
 
         """
         now = asyncio.get_running_loop().time()
@@ -88,13 +88,13 @@ class Connection:
                     case h11.EndOfMessage() if head:
                         self.waiting_since = None
                         return _request(head, body, self._peer)
-                    case _:  # hung up, or nothing came
+                    case _:  # closed, or nothing came
                         return None
         except TimeoutError:
-            message = f"the request was not whole within {self._patience.silence:g} s"
+            message = f"the request was not complete within {self._patience.silence:g} s"
             raise RequestError(HTTPStatus.REQUEST_TIMEOUT, message) from None
         except h11.RemoteProtocolError as error:
-            raise RequestError(HTTPStatus(error.error_status_hint), f"no request of HTTP/1.1: {error}") from None
+            raise RequestError(HTTPStatus(error.error_status_hint), f"not a request of HTTP/1.1: {error}") from None
 
     async def send(self, answer: Answer, next_block: NextBlock, *, last: bool = False) -> None:
         """Send an answer, the ``last`` one if the connection cannot go on; a body in blocks comes from ``next_block``.
@@ -135,7 +135,7 @@ class Connection:
         self._writer.transport.abort()
 
     async def linger(self) -> None:
-        """After the last answer, let a client that is still sending read it: a reset would take it away."""
+        """Let a client that is still sending read the last answer, which a reset would discard."""
         if not self._writer.can_write_eof():
             return
         self._writer.write_eof()
@@ -146,7 +146,7 @@ class Connection:
                     pass
 
     async def _next_event(self) -> h11.Event | None:
-        """Return what h11 makes of what comes; None if no request begins. Raises TimeoutError if one does not go on."""
+        """Return the next event of h11; None if no request begins. Raises TimeoutError if one stays incomplete."""
         while (event := self._h11.next_event()) is h11.NEED_DATA:
             if self._h11.they_are_waiting_for_100_continue:
                 self._writer.write(self._send(h11.InformationalResponse(status_code=100, headers=[])))
@@ -163,7 +163,7 @@ class Connection:
         return event if isinstance(event, h11.Event) else None
 
     def _begin(self) -> None:
-        """From its first byte on, a request has so much time."""
+        """Start the time that a request has to be complete, at its first byte."""
         self._begun = True
         self._deadline = asyncio.get_running_loop().time() + self._patience.silence
 
@@ -177,7 +177,7 @@ class Connection:
             async with asyncio.timeout(self._patience.silence):
                 await self._writer.drain()
         except TimeoutError:
-            raise CutOffError(f"it took nothing for {self._patience.silence:g} s") from None
+            raise CutOffError(f"it has read nothing for {self._patience.silence:g} s") from None
         if self._writer.is_closing():
             raise ConnectionError("closed meanwhile")
         self.waiting_since = None
@@ -185,7 +185,7 @@ class Connection:
 
 def _check_version(version: bytes) -> None:
     if not version.startswith(b"1."):
-        message = f"HTTP/{version.decode()} is not spoken here: expected HTTP/1.1"
+        message = f"HTTP/{version.decode()} is not supported: expected HTTP/1.1"
         raise RequestError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, message)
 
 

@@ -1,4 +1,4 @@
-"""The control socket's answers: HTTP and JSON, for cnfctl and for ``curl --unix-socket``."""
+"""The application of the control socket: HTTP and JSON, for cnfctl and for ``curl --unix-socket``."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ STATUSES: Final = {
     78: HTTPStatus.CONFLICT,
 }
 MANY: Final = 10_000
-"""Flows or sources: who asks for more gets a large answer."""
+"""Flows or sources; an answer with more is a large one."""
 MOST_EVENTS: Final = 1000
-"""In one answer; whoever follows them asks again."""
+"""Events in one answer; a client that wants more asks again."""
 LISTINGS: Final = {"/v1/flows", "/v1/limits/sources"}
 LISTING_PARAMETERS: Final = ("top", "sort", "filter", "format")
 EXIT_STATUSES: Final = {HTTPStatus.SERVICE_UNAVAILABLE: 69, HTTPStatus.INTERNAL_SERVER_ERROR: 70}
@@ -43,7 +43,7 @@ LIMIT_PATHS: Final = ("/v1/limits", "/v1/limits/sources", "/v1/limits/explain")
 class Control:
     """The application of the control socket."""
 
-    BOUNDS: ClassVar = Bounds(large=2, queue=30.0, threads=4)  # who waits in vain is told so before cnfctl gives up
+    BOUNDS: ClassVar = Bounds(large=2, queue=30.0, threads=4)  # a client is refused before cnfctl stops waiting
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Control:
     ) -> None:
         """Answer root, the daemon's own user and members of ``group`` (a gid).
 
-        ``reload`` has the settings read again.
+        ``reload`` reads the settings again.
         """
         self._state = state
         self._live = live
@@ -72,7 +72,7 @@ class Control:
         }
 
     def answer(self, request: Request) -> Answer:
-        """Answer one request; an error is one line of JSON with the exit status that cnfctl ends with."""
+        """Answer one request. An error is one line of JSON with the exit status for cnfctl."""
         try:
             self._admit(request.peer)
             return handler(self._paths, request)(request)
@@ -81,7 +81,7 @@ class Control:
             return reply({"error": str(error), "exit_status": error.exit_status}, status)
 
     def refuse(self, error: RequestError) -> Answer:
-        """Answer the same for what is wrong in HTTP."""
+        """Answer a request that is wrong in HTTP in the same form."""
         document = {"error": str(error), "exit_status": EXIT_STATUSES.get(error.status, UsageError.exit_status)}
         return replace(reply(document, error.status), headers=error.headers)
 
@@ -92,7 +92,7 @@ class Control:
         try:
             top = count(parameters(request, *LISTING_PARAMETERS))
         except UsageError:
-            return False  # what is answered is one line
+            return False  # the answer is one line
         return top is None or top > MANY
 
     def _admit(self, peer: Peer | None) -> None:
@@ -125,7 +125,7 @@ class Control:
     def _events(self, request: Request) -> Answer:
         asked, reader = parameters(request, "after", "top"), self._live.events
         if reader is None:
-            problem = "nothing has events (add a table [limits], or flows.evicted_records = true, and restart)"
+            problem = "no events (add a table [limits], or flows.evicted_records = true, and restart)"
             raise ConfigError(self._state.config_source, [Problem("limits", problem)])
         top, after, last = count(asked), number(asked, "after"), reader.log.last
         most = MOST_EVENTS if top is None else min(top, MOST_EVENTS)
@@ -151,7 +151,7 @@ class Control:
         return LimitControl(self._state, self._live, self._live.limiter).handlers
 
     def _no_limits(self, request: Request) -> Answer:  # noqa: ARG002 - a handler as the others are
-        problem = Problem("limits", "there is no such table, so that nothing can be limited (add one, and restart)")
+        problem = Problem("limits", "no table [limits]: the limiter is not compiled in (add one and restart)")
         raise ConfigError(self._state.config_source, [problem])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def to_json(name: str, objects: Iterator[dict[str, Any]], rest: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one JSON object in pieces: the list ``name`` of objects, then the ``rest``."""
+    """Yield one JSON object in pieces: a list of objects under ``name``, then the ``rest``."""
     yield f"{{{json.dumps(name)}: ["
     between = ""
     for each in objects:
@@ -20,7 +20,7 @@ def to_json(name: str, objects: Iterator[dict[str, Any]], rest: Mapping[str, Any
 
 
 def to_csv(objects: Iterator[dict[str, Any]], fields: Sequence[str]) -> Iterator[str]:
-    """Yield a header line, then a line an object; null is an empty field."""
+    """Yield a header line, then one line for each object; null is an empty field."""
     line = io.StringIO()
     writer = csv.DictWriter(line, fields, lineterminator="\n")
     writer.writeheader()
@@ -33,6 +33,6 @@ def to_csv(objects: Iterator[dict[str, Any]], fields: Sequence[str]) -> Iterator
 
 
 def to_jsonl(objects: Iterator[dict[str, Any]]) -> Iterator[str]:
-    """Yield a JSON object a line."""
+    """Yield each JSON object as a line."""
     for each in objects:
         yield json.dumps(each) + "\n"

@@ -1,7 +1,7 @@
-"""The HTTP servers: a thread that moves bytes for all clients, by asyncio, and a few that run the application.
+"""The HTTP servers: one thread moves bytes for all clients, by asyncio, and a few threads run the application.
 
-A client that is idle, slow, or does not read costs a descriptor and a few kilobytes; it holds up nobody else, and is
-the first to leave when others want its place.
+A client that is idle, slow, or does not read costs a descriptor and a few kilobytes. It does not hold up others, and is
+the first to be disconnected when another client wants its place.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from cnf.server.places import Places
 from cnf.server.sockets import peer_of
 
 RETRY: Final = 0.5
-"""Seconds until the next try to accept a connection, when there is no descriptor or memory for it."""
+"""Seconds until the next attempt to accept a connection, where a descriptor or memory is lacking."""
 CLIENTS_FAULT: Final = {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.EINTR}
-"""What accept(2) says of one connection that came to nothing: the next may be a good one."""
+"""Errors of accept(2) that are about one connection only."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a server gives to all its clients together."""
+    """What all clients of a server may take together."""
 
     connections: int = 256
     large: int = 8
-    """Large answers that are made and sent at a time."""
+    """Large answers that are written at a time."""
     queue: float | None = None
-    """Seconds that a request for one waits for its turn, before it is refused; None: as long as it takes."""
+    """Seconds that a request for a large answer waits for its turn before it is refused; None: without end."""
     grace: float = 0.5
-    """Seconds after which an idle connection makes room for another."""
+    """Seconds after which an idle connection may be closed for another one."""
     stall: float = 1.0
-    """Seconds after which a large answer that nobody takes makes room for another."""
+    """Seconds after which a large answer that its client does not read may be broken off for another one."""
     threads: int = 2
     patience: Patience = field(default_factory=Patience)
 
 
 class Web:
-    """One server, for the length of a block."""
+    """A server that runs for the length of a ``with`` block."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Web:
         bounds: Bounds,
         log: FilteringBoundLogger,
     ) -> None:
-        """Serve ``application`` on listening sockets, which stay the caller's."""
+        """Serve ``application`` on listening sockets, which the caller closes."""
         self._name = name
         self._listeners = listeners
         self._application = application
@@ -82,7 +82,7 @@ class Web:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Hang up on everybody, and end."""
+        """Close all connections, and stop."""
         if self._main is not None:
             with suppress(RuntimeError):  # it has ended by itself
                 self._loop.call_soon_threadsafe(self._main.cancel)
@@ -93,7 +93,7 @@ class Web:
         try:
             with suppress(asyncio.CancelledError):
                 asyncio.run(self._serve_all())
-        except Exception as error:  # noqa: BLE001 - the daemon goes on counting, and says what is missing
+        except Exception as error:  # noqa: BLE001 - the daemon goes on counting
             self._log.error("http server failed", server=self._name, error=repr(error))
         finally:
             self._started.set()
@@ -102,8 +102,8 @@ class Web:
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         bounds = self._bounds
-        self._places = Places(bounds.connections, bounds.grace, self._given_up)
-        self._large = Places(bounds.large, bounds.stall, self._given_up)
+        self._places = Places(bounds.connections, bounds.grace, self._disconnected)
+        self._large = Places(bounds.large, bounds.stall, self._disconnected)
         async with asyncio.TaskGroup() as tasks:
             for listener in self._listeners:
                 listener.settimeout(0)
@@ -111,7 +111,7 @@ class Web:
             self._started.set()
 
     async def _accept(self, listener: socket.socket, tasks: asyncio.TaskGroup) -> None:
-        """Accept as long as there is a place; others wait in the kernel."""
+        """Accept connections while there are places; others wait in the kernel."""
         while True:
             try:
                 client, _ = await self._loop.sock_accept(listener)
@@ -128,15 +128,15 @@ class Web:
             tasks.create_task(self._serve(client))
 
     async def _serve(self, client: socket.socket) -> None:
-        """Answer one client, who has a place."""
+        """Answer one client, which has a place."""
         try:
             with client:
                 await self._talk(client)
         except CutOffError as error:
             self._log.info("client cut off", server=self._name, reason=str(error))
         except OSError:
-            pass  # it has hung up
-        except Exception as error:  # noqa: BLE001 - a defect, of which others must not suffer
+            pass  # the client has closed the connection
+        except Exception as error:  # noqa: BLE001 - a defect must not harm other clients
             self._log.error("connection failed", server=self._name, error=repr(error))
         finally:
             self._places.give_back()
@@ -172,7 +172,7 @@ class Web:
             going_on = connection.go_on()
 
     async def _answer_large(self, connection: Connection, request: Request) -> None:
-        """Answer when there is a place for one more large answer."""
+        """Answer once there is a place for one more large answer."""
         try:
             async with asyncio.timeout(self._bounds.queue):
                 await self._large.wait()
@@ -192,7 +192,7 @@ class Web:
             return await self._in_thread(self._application.answer, request)
         except RequestError as error:
             return self._application.refuse(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a line and the daemon lives
+        except Exception as error:  # noqa: BLE001 - the client gets a line, and the daemon lives
             self._log.error("request failed", server=self._name, path=request.path, error=repr(error))
             message = f"cnfd failed to answer: {error!r} (this is a defect of cnfd)"
             return self._application.refuse(RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, message))
@@ -209,5 +209,5 @@ class Web:
     async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await self._loop.run_in_executor(self._workers, function, *arguments)
 
-    def _given_up(self) -> None:
-        self._log.info("slow client given up, another wants its place", server=self._name)
+    def _disconnected(self) -> None:
+        self._log.info("slow client disconnected, another one wants its place", server=self._name)

@@ -1,4 +1,4 @@
-"""HTTP requests and answers, as the applications see them: nothing here is about connections."""
+"""HTTP requests and answers as the applications see them, without their connections."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request; HEAD is asked as GET, and the server leaves the body out."""
+    """A complete request. HEAD is shown as GET; the server leaves out the body of the answer."""
 
     method: str
     path: str
-    """Without its escapes; bytes that are not UTF-8 are shown with backslashes."""
+    """Decoded; bytes that are not UTF-8 are shown with backslashes."""
     query: str = ""
-    """As it came."""
+    """Not decoded."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """By name in lower case; of several of one name, joined by commas."""
+    """By name in lower case; several of one name are joined by commas."""
     body: bytes = b""
     peer: Peer | None = None
     """Who asks, on a Unix socket."""
@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer; a body that is an iterator is made block by block, as the client takes it."""
+    """An answer. A body that is an iterator is made block by block, as the client reads it."""
 
     status: HTTPStatus
     body: bytes | Iterator[bytes]
@@ -42,10 +42,10 @@ class Answer:
 
 
 class RequestError(Exception):
-    """Refuse a request for what it is in HTTP; the application words the answer."""
+    """Refuse a request with an HTTP status; the application writes the answer."""
 
     def __init__(self, status: HTTPStatus, message: str, headers: Mapping[str, str] | None = None) -> None:
-        """Keep what the answer has to have."""
+        """Take the status, the message and further headers of the answer."""
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
@@ -53,27 +53,27 @@ class RequestError(Exception):
 
 Handler = Callable[[Request], Answer]
 Paths = Mapping[str, Mapping[str, Handler]]
-"""Handlers by path and method; what answers GET answers HEAD."""
+"""Handlers by path and method; a handler of GET answers HEAD, too."""
 
 
 class Application(Protocol):
-    """What a server needs to know of what it serves; each is called in a thread of the server's."""
+    """What a server serves. The server calls these methods in threads of its own."""
 
     def answer(self, request: Request) -> Answer:
-        """Return the answer. Raises RequestError; nothing else, but for a defect."""
+        """Return the answer. Raises RequestError; any other error is a defect."""
         ...
 
     def refuse(self, error: RequestError) -> Answer:
-        """Return the answer to what is refused."""
+        """Return the answer to a request that is refused."""
         ...
 
     def is_large(self, request: Request) -> bool:
-        """Tell whether the answer may be one of those of which only a few are made at a time."""
+        """Tell whether the answer may be large: only a few of these are written at a time."""
         ...
 
 
 def target(method: bytes, raw: bytes) -> tuple[str, str, str]:
-    """Return method, path and query of a request line: HEAD is GET, and a whole URL is the path in it."""
+    """Return method, path and query of a request line. HEAD becomes GET, and a URL its path."""
     text = raw.decode("ascii")
     if text.lower().startswith(("http://", "https://")):
         rest = text.partition("//")[2]
@@ -85,18 +85,18 @@ def target(method: bytes, raw: bytes) -> tuple[str, str, str]:
 
 
 def handler(paths: Paths, request: Request) -> Handler:
-    """Return who answers ``request``.
+    """Return the handler of ``request``.
 
     Raises:
-        RequestError: there is no such path, or it does not answer that method.
+        RequestError: there is no such path, or it does not support the method.
 
     """
     methods = paths.get(request.path)
     if methods is None:
-        raise RequestError(HTTPStatus.NOT_FOUND, f"nothing is at {request.path!r}: there are {', '.join(paths)}")
+        raise RequestError(HTTPStatus.NOT_FOUND, f"no such path {request.path!r}: there are {', '.join(paths)}")
     if request.method not in methods:
         allowed = [method for each in methods for method in (("GET", "HEAD") if each == "GET" else (each,))]
-        message = f"{request.method} is not answered at {request.path}: expected {' or '.join(allowed)}"
+        message = f"{request.method} is not supported at {request.path}: expected {' or '.join(allowed)}"
         raise RequestError(HTTPStatus.METHOD_NOT_ALLOWED, message, {"Allow": ", ".join(allowed)})
     return methods[request.method]
 

@@ -1,4 +1,4 @@
-"""The HTTP side of the metrics: /metrics, /healthz, /readyz and a page that links them."""
+"""The application of the metrics server: /metrics, /healthz, /readyz and a page that links them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cnf.server.messages import TEXT, Answer, Paths, Request, RequestError, enco
 from cnf.server.state import State
 
 SUFFIXES: Final = ("", "_total", "_bucket", "_sum", "_count", "_created")
-"""Of a family's samples."""
+"""Suffixes of the names of a family's samples."""
 PAGE: Final = f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>cnfd</title></head><body>
 <h1>cnfd {__version__}</h1>
@@ -77,14 +77,14 @@ class Exposition:
 
 
 class _Named(Collector):
-    """The samples of some names, as prometheus-client has it in ``name[]``; or all of a family, by its own name."""
+    """The samples with some names (``name[]``, as in prometheus-client), or all samples of a family by its name."""
 
     def __init__(self, registry: CollectorRegistry, names: AbstractSet[str]) -> None:
         self._registry = registry
         self._names = names
 
     def collect(self) -> Iterator[Metric]:
-        """Yield them; raises RequestError if one is of nothing that there is."""
+        """Yield the families. Raises RequestError if a name is unknown."""
         unknown = set(self._names)
         for family in self._registry.collect():
             named = {family.name + suffix for suffix in SUFFIXES} & self._names

@@ -1,4 +1,4 @@
-"""What requests on the control socket have in common: parameters, and answers in pieces."""
+"""The parameters of requests on the control socket, and listings in the format that they ask for."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from cnf.server.messages import JSON, Answer, Request, encode
 KINDS: Final = {"json": JSON, "jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 BLOCK: Final = 64 << 10
 MOST_DIGITS: Final = 40
-"""Of a number: far beyond all that can be counted, and far below what int() refuses."""
+"""Of a number: more than any count has, and fewer than int() refuses."""
 
 MOST: Final = 1 << 32
-"""Of what is asked for: more than any table holds."""
+"""The largest ``top`` that means anything: more than any table holds."""
 
 
 def parameters(request: Request, *known: str) -> dict[str, str]:
@@ -56,10 +56,10 @@ def output(asked: Mapping[str, str]) -> str:
 
 
 class Listing:
-    """Answers with many objects, made block by block; while a drain is on, none is made."""
+    """Answers with many objects, made block by block; no block is made during a drain."""
 
     def __init__(self, draining: threading.Lock) -> None:
-        """Let whoever holds ``draining`` go first."""
+        """Wait for ``draining``, which is held during a drain, before each block."""
         self._draining = draining
 
     def answer(
@@ -79,7 +79,7 @@ class Listing:
         return Answer(HTTPStatus.OK, body, KINDS[form])
 
     def _blocks(self, texts: Iterator[str]) -> Iterator[bytes]:
-        """Join texts to blocks, so that a client is not woken for each."""
+        """Join texts to blocks, so that a client does not wake up for each."""
         block: list[str] = []
         size = 0
         for text in texts:

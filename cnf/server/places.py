@@ -1,4 +1,4 @@
-"""Places of which there are few: who keeps one and is slow makes room when another wants in."""
+"""A limited number of places for clients: the slowest client loses its place when another one wants it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from cnf.server.connection import Connection
 
 
 class Places:
-    """Places for connections, given in the order in which they were asked for."""
+    """Places for connections, given in the order of the requests for them."""
 
-    def __init__(self, count: int, grace: float, given_up: Callable[[], None]) -> None:
-        """Have ``count``; whoever has been waited for longer than ``grace`` seconds may lose its own.
+    def __init__(self, count: int, grace: float, disconnected: Callable[[], None]) -> None:
+        """Begin with ``count`` free places.
 
-        ``given_up`` is called each time.
+        A client that the server has waited for longer than ``grace`` seconds may lose its place; then ``disconnected``
+        is called.
         """
         self._free = asyncio.Semaphore(count)
         self._grace = grace
-        self._given_up = given_up
+        self._disconnected = disconnected
         self._holders: set[Connection] = set()
         self._waiting = 0
         self._relief: asyncio.Task[None] | None = None
 
     async def wait(self) -> None:
-        """Take a place; ``give_back()`` gives it back."""
+        """Wait for a place and take it; ``give_back()`` returns it."""
         self._waiting += 1
         try:
             if self._free.locked() and (self._relief is None or self._relief.done()):
@@ -35,12 +36,12 @@ class Places:
             self._waiting -= 1
 
     def give_back(self) -> None:
-        """Give a place back."""
+        """Return a place."""
         self._free.release()
 
     @contextmanager
     def held(self, connection: Connection) -> Iterator[None]:
-        """Know ``connection`` as the holder of a place, which may have to leave."""
+        """Let ``connection``, which has a place, be disconnected when another one wants its place."""
         self._holders.add(connection)
         try:
             yield
@@ -48,9 +49,11 @@ class Places:
             self._holders.discard(connection)
 
     def relieve(self) -> float:
-        """Have the one leave that has been waited for longest, if that was too long.
+        """Disconnect the client that the server has waited for longest, if that is longer than the grace.
 
-        Return the seconds until there may be another one.
+        Returns:
+            Seconds until the next client may have to leave.
+
         """
         now = asyncio.get_running_loop().time()
         waits = {each: each.waiting_since for each in self._holders if each.waiting_since is not None}
@@ -62,7 +65,7 @@ class Places:
             return left
         self._holders.discard(oldest)
         oldest.abort()
-        self._given_up()
+        self._disconnected()
         return 0
 
     async def _relieve(self) -> None:

@@ -1,4 +1,4 @@
-"""Reloads that others ask for: the main thread does them, and whoever has asked waits for what came of it."""
+"""Reloads that clients ask for: the main thread does them, and the client waits for the outcome."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ PATIENCE: Final = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """A reload that has been done."""
+    """A reload that was done."""
 
     source: str
     """Where the settings came from."""
     restart_only: tuple[str, ...]
-    """Keys that differ from what is in use, and change at a restart only."""
+    """Keys whose new values are used only after a restart."""
 
 
 class Reloads:
     """Reloads by number. ``ask()`` may be called from any thread; all else belongs to the main thread."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
-        """``wake`` has the main thread call ``do()`` soon."""
+        """Take ``wake``, which lets the main thread call ``do()`` soon."""
         self._wake = wake
         self._changed = threading.Condition()
         self._asked = 0
@@ -36,10 +36,10 @@ class Reloads:
         self._closed = False
 
     def ask(self) -> Reloaded:
-        """Have the settings read again, and return what came of it once they are in force.
+        """Let the settings be read again, and return the outcome once they are in force.
 
         Raises:
-            CnfError: they were refused, and those from before stay.
+            CnfError: they were refused, and the previous ones stay.
             UnavailableError: the daemon is busy, or about to end.
 
         """
@@ -49,15 +49,15 @@ class Reloads:
             self._wake()
             self._changed.wait_for(lambda: self._closed or self._done >= number, PATIENCE)
             if self._done < number:
-                why = "cnfd is about to end" if self._closed else f"cnfd is busy for more than {PATIENCE:g} s"
-                raise UnavailableError(f"{why}: the settings are not read again yet (see: journalctl -u cnfd)")
+                why = "cnfd is about to end" if self._closed else f"cnfd has been busy for more than {PATIENCE:g} s"
+                raise UnavailableError(f"{why}: the settings have not been read again yet (see: journalctl -u cnfd)")
             outcome = self._outcome
         if isinstance(outcome, CnfError):
             raise outcome
         return outcome
 
     def do(self, reload: Callable[[], Reloaded]) -> None:
-        """Do one for all that have asked up to now; ``reload`` raises CnfError for settings that it refuses."""
+        """Do one reload for all who have asked until now; ``reload`` raises CnfError for settings that it refuses."""
         with self._changed:
             number = self._asked
         outcome: Reloaded | CnfError
@@ -70,7 +70,7 @@ class Reloads:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """Let nobody wait any longer."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""The sockets that the servers listen on, and who is at the other end of one."""
+"""The sockets that the servers listen on, and the credentials of their peers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from structlog.typing import FilteringBoundLogger
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UnavailableError
 
 BACKLOG: Final = 1024
-"""Connections that wait in the kernel to be accepted."""
+"""Connections that may wait in the kernel to be accepted."""
 RECEIVE_BUFFER: Final = 16 << 10
-"""Bytes that the kernel is asked to keep of what a client sends before it is read; it takes about twice as many."""
+"""Bytes that the kernel is asked to keep for a client until they are read; it allows about twice as many."""
 NOT_HERE: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
-"""What bind(2) and socket(2) say of an address that this machine does not have, or cannot."""
+"""Errors of bind(2) and socket(2) for an address that this machine does not have, or does not support."""
 NO_PLACE: Final = {None, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.EINVAL}
-"""What is said of a path at which there can never be a socket; Python itself, without a number, of one too long."""
+"""Errors for a path at which there can never be a socket; for one too long, Python raises one without a number."""
 IPV6_OFF: Final = 'for IPv4 alone write "0.0.0.0:{port}"'
 
 SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python's socket module does not name it
@@ -50,13 +50,13 @@ def peer_of(connection: socket.socket) -> Peer:
 
 @contextmanager
 def listen_tcp(host: str, port: int, log: FilteringBoundLogger) -> Iterator[Sequence[socket.socket]]:
-    """Have listening TCP sockets, one for each address that ``host`` means, for the length of the block.
+    """Open listening TCP sockets, one for each address of ``host``, for the length of a ``with`` block.
 
-    Addresses of a name that this machine does not have are left out and logged, as long as there is another.
+    Addresses that this machine does not have are left out and logged, if there is another one.
 
     Raises:
-        UnavailableError: no address can be had, or one is taken.
-        PrivilegeError: the port is one of those that not everybody may have.
+        UnavailableError: there is no such address here, or the port is in use.
+        PrivilegeError: the port needs a privilege.
 
     """
     where = f"metrics.listen {f'[{host}]' if ':' in host else host}:{port}"
@@ -121,7 +121,7 @@ def listen_unix(path: Path, group: int | None) -> socket.socket:
 
     Raises:
         UnavailableError: another daemon answers there, or the file system is full, or fails.
-        ConfigError: something that is no socket is there, or no socket can ever be.
+        ConfigError: something else is there, or there can never be a socket.
         PrivilegeError: the file system refuses.
 
     """
@@ -169,9 +169,9 @@ def _clear_stale(path: Path) -> None:
     try:
         mode = path.lstat().st_mode
     except OSError:
-        return  # not there; or not to be looked at, and then bind says why
+        return  # it is not there; or it cannot be looked at, then bind() says why
     if not stat.S_ISSOCK(mode):
-        problem = Problem("control.socket", f"{path} is there and is no socket: move it away, or choose another path")
+        problem = Problem("control.socket", f"{path} exists and is no socket: move it away, or choose another path")
         raise ConfigError("control", [problem])
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:

@@ -29,19 +29,19 @@ class State:
     started_monotonic: float = field(default_factory=time.monotonic)
     interfaces: tuple[InterfaceState, ...] = ()
     lost_notifications: int = 0
-    """How often the kernel threw away notifications about interfaces."""
+    """How often the kernel discarded notifications about interfaces."""
     snapshot: Snapshot | None = None
     drained_at: float | None = None
     """time.monotonic() of the latest drain."""
     series: Mapping[FlowLabels, Count] = field(default_factory=dict)
     drain_errors: int = 0
     last_error: str | None = None
-    """What made the latest drain fail; None since one has succeeded."""
+    """Why the latest drain failed; None if it succeeded."""
     rates: tuple[float, float] = (0.0, 0.0)
     """Packets and bytes received a second, between the latest two drains."""
 
     def publish(self, snapshot: Snapshot, series: Mapping[FlowLabels, Count]) -> None:
-        """Show what a drain has found, and what it has changed in a second."""
+        """Show the result of a drain, and work out the rates since the previous one."""
         now = time.monotonic()
         if self.snapshot is not None and self.drained_at is not None:
             seconds = max(now - self.drained_at, 1e-3)
@@ -63,7 +63,7 @@ class State:
         return time.monotonic() - (self.started_monotonic if self.drained_at is None else self.drained_at)
 
     def not_ready(self) -> str | None:
-        """Return why the daemon is not doing its work: nothing attached, or no fresh drain; None if it is."""
+        """Return why the daemon is not ready: nothing is attached, or no drain is fresh; None if it is ready."""
         if not any(interface.state == "attached" for interface in self.interfaces):
             return "the program is attached to no interface"
         if self.snapshot is None:

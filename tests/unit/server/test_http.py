@@ -291,7 +291,7 @@ def test_a_client_that_never_reads_is_cut_off(path: str) -> None:
     with serving(Bounds(patience=Patience(idle=60, silence=0.2))) as server, server.connect(receive_buffer=1) as deaf:
         deaf.sendall(get(path))
         event, context = server.log.lines.get(timeout=PATIENCE)
-        assert (event, context["reason"]) == ("client cut off", "it took nothing for 0.2 s")
+        assert (event, context["reason"]) == ("client cut off", "it has read nothing for 0.2 s")
         with suppress(ConnectionResetError):
             everything(deaf)
 

@@ -93,7 +93,7 @@ def test_what_is_no_socket_is_left_alone(tmp_path: Path, kind: str) -> None:
         case _:
             os.mkfifo(path)
     before = path.lstat()
-    with pytest.raises(ConfigError, match="is there and is no socket: move it away, or choose another path"):
+    with pytest.raises(ConfigError, match="exists and is no socket: move it away, or choose another path"):
         listen_unix(path, None)
     assert path.lstat() == before
     assert (tmp_path / "target").exists()
