@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
@@ -13,6 +13,7 @@ from cnf.config import Interface
 from cnf.datapath.counters import InterfaceCounters
 from cnf.errors import AttachError, CnfError
 from cnf.interfaces.matching import match, unreadable
+from cnf.interfaces.modes import Modes
 from cnf.interfaces.stacking import Stacks, leave_out
 from cnf.interfaces.totals import Tallies
 from cnf.kernel.links import Link, Links, Mode
@@ -33,15 +34,6 @@ class InterfaceState:
     """Why it is not attached, or not in the mode that was asked for."""
     warning: str | None = None
     """What is wrong although it is attached."""
-
-
-class _Denied(NamedTuple):
-    """A mode that a reload asked for and the kernel refused."""
-
-    wanted: str
-    before: Mode
-    """The mode that the program was in, and stays in."""
-    error: str
 
 
 class Seating(Protocol):
@@ -77,13 +69,12 @@ class Interfaces:
         self._links = links
         self._log = log
         self._owned: dict[int, Link] = {}
-        self._denied: dict[int, _Denied] = {}
-        """By ifindex."""
+        self._modes = Modes(attacher, log)
         self._members: Mapping[int, int] = {}
         """The bond whose packets a member's are, both by ifindex."""
         self._lost = 0
         self._said: set[str | None] = set()
-        """What the look before has said is wrong: it is logged once, and not at every look."""
+        """What the previous look has said is wrong: it is logged once, and not at every look."""
 
     def reconcile(self) -> None:
         """Look at what is there, and attach and detach until it is what the configuration wants."""
@@ -96,6 +87,7 @@ class Interfaces:
         requests = matches.requests
         for index in [index for index in self._owned if index not in requests]:
             self._let_go(index, gone=index not in present, moved=index in moved)
+            self._modes.forget(index)
         self.tallies.altnames = {index: present[index].altnames for index in requests}
         if self.seating:
             self.seating.expect({present[index].name: present[index].altnames for index in requests})
@@ -114,7 +106,7 @@ class Interfaces:
         self.tallies.forget()
 
     def clean_up(self) -> None:
-        """Take what a daemon before has left off the interfaces that are not ours now, and their counters away."""
+        """Take what the previous daemon has left off the interfaces that are not ours now, and free their counters."""
         for link in self._links.read():
             try:
                 if self._attacher.clean(link):
@@ -124,15 +116,15 @@ class Interfaces:
         self.tallies.unseat_others()
 
     def give_back(self) -> None:
-        """Leave every interface as it was before: with the program that ours has replaced there, or with none."""
+        """Leave every interface as it was before the start: with the program that ours has replaced, or with none."""
         for index, link in tuple(self._owned.items()):
             try:
                 there = self._attacher.put_back(link)
             except CnfError as error:
                 there = False
-                self._log.error("the program before is not put back", interface=link.name, error=str(error))
+                self._log.error("previous program not put back", interface=link.name, error=str(error))
             if there:
-                self._log.info("the program before is back", interface=link.name)
+                self._log.info("previous program is back", interface=link.name)
             else:
                 self._let_go(index)
 
@@ -142,11 +134,6 @@ class Interfaces:
             self._let_go(index)
         self.states = ()
 
-    @property
-    def names(self) -> Mapping[int, str]:
-        """The names of the interfaces, by ifindex; replaced whole, so that a snapshot keeps its own."""
-        return self.tallies.names
-
     def _keep(self, link: Link, request: Interface) -> InterfaceState:
         state = InterfaceState(link.name, request.mode, "refused", ifindex=link.index)
         try:
@@ -154,17 +141,13 @@ class Interfaces:
                 raise AttachError(f"interface {link.shown}: {why}")
             mode = self._attach(link, request)
         except CnfError as error:
-            denied = self._denied.get(link.index)
             if link.index in self._owned:
                 self._let_go(link.index)
-            if denied:  # the mode before is refused as well for now, and is the one to be tried again
-                self._denied[link.index] = denied
             if str(error) not in self._said:
                 self._log.error("interface refused", interface=link.name, error=str(error))
             return replace(state, error=str(error))
-        denied = self._denied.get(link.index)
-        words = denied.error if denied else None
-        return replace(state, state="attached", mode=mode, program_id=self._attacher.program_id, error=words)
+        refusal = self._modes.refusal(link.index)
+        return replace(state, state="attached", mode=mode, program_id=self._attacher.program_id, error=refusal)
 
     def _judge(self, index: int, state: InterfaceState, request: Interface, stacks: Stacks) -> InterfaceState:
         """Add to ``state`` what only shows when every interface has been looked at."""
@@ -186,47 +169,17 @@ class Interfaces:
         if link.program is not None and link.program.id == self._attacher.program_id:
             if owned is None:  # back from another namespace
                 self._log.info("xdp is attached", interface=link.name, mode=link.program.mode)
-            return self._have_mode(link, link.program.mode, request.mode)
+            return self._modes.move(link, link.program.mode, request.mode)
         if owned is not None:
             self._log.warning(
                 "program was taken off by somebody else, putting it back",
                 interface=link.name,
                 remedy="to keep it off, take the interface out of the configuration and reload",
             )
-        wanted = self._denied[link.index].before if self._is_denied(link, request.mode) else request.mode
-        return self._put_on(link, wanted)
-
-    def _put_on(self, link: Link, mode: Mode | Literal["auto"]) -> Mode:
-        attached = self._attacher.attach(link, mode)
-        if attached.refused:
-            self._log.warning("native xdp refused, generic in use", interface=link.name, refused=attached.refused)
-        self._log.info("xdp attached", interface=link.name, mode=attached.mode, prog_id=self._attacher.program_id)
-        return attached.mode
-
-    def _have_mode(self, link: Link, mode: Mode, wanted: Mode | Literal["auto"]) -> Mode:
-        """Move the program to the mode that is wanted by now; if the kernel refuses, once, and back."""
-        if self._is_denied(link, wanted):
-            return mode
-        if wanted in ("auto", mode):
-            return mode
-        self._attacher.detach(link)
-        try:
-            return self._put_on(link, wanted)
-        except CnfError as error:
-            self._denied[link.index] = _Denied(wanted, mode, str(error))
-            self._log.error("mode refused, the one before stays", interface=link.name, mode=mode, error=str(error))
-            return self._put_on(link, mode)
-
-    def _is_denied(self, link: Link, wanted: str) -> bool:
-        """Tell whether the kernel has refused this very mode; another one that is wanted by now has its chance."""
-        denied = self._denied.get(link.index)
-        if denied and denied.wanted != wanted:
-            del self._denied[link.index]
-        return link.index in self._denied
+        return self._modes.put_on(link, request.mode)
 
     def _let_go(self, index: int, *, gone: bool = False, moved: bool = False) -> None:
         link = self._owned.pop(index)
-        self._denied.pop(index, None)
         try:
             if moved:
                 self._log.warning(

@@ -532,7 +532,7 @@ def test_a_start_that_fails_leaves_the_limits(node: Node, folder: Path, failing:
             daemon.state_file.parent.mkdir(exist_ok=True)
             daemon.state_file.write_text("{", encoding="utf-8")
             assert daemon.refused()[0] == 78
-            assert daemon.events("the program before is back")
+            assert daemon.events("previous program is back")
             daemon.state_file.unlink()
         foreign.detach(node.inside, "n1")
         assert (_pinned(folder), node.inside.programs()) == left

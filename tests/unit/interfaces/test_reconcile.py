@@ -162,7 +162,7 @@ def test_a_members_packets_are_the_bonds() -> None:
     node.counters.receive(2, 5)
     node.counters.receive(3, 1)
     assert node.packets == {"bond0": 11}
-    assert node.interfaces.names == {9: "bond0"}
+    assert node.interfaces.tallies.names == {9: "bond0"}
 
     node.have(BOND, nic(2, "eth0"), nic(3, "eth1", master=9))
     assert (set(node.counters.slots), node.counters.members) == ({9}, {3: 9})
@@ -288,8 +288,8 @@ def test_the_names_of_departed_interfaces_are_bounded() -> None:
     stays = nic(1, "eth0")
     for index in range(2, REMEMBERED_NAMES + 100):
         node.have(stays, nic(index, f"veth{index}"))
-    assert len(node.interfaces.names) == REMEMBERED_NAMES + 2
-    assert node.interfaces.names[1] == "eth0"
+    assert len(node.interfaces.tallies.names) == REMEMBERED_NAMES + 2
+    assert node.interfaces.tallies.names[1] == "eth0"
 
 
 def test_what_is_added_up_of_series_is_what_was_received() -> None:
