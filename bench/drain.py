@@ -17,7 +17,7 @@ from bench.table import FLOWS, Filled
 from cnf.abi import FLOW4_KEY, FLOW4_SET, FLOW_VALUE
 from cnf.clock import Reading, WallClock, tick_ns
 from cnf.datapath.blueprint import Table
-from cnf.datapath.cache import Cache, Memory
+from cnf.datapath.cache import Cache, MappedArray
 from cnf.datapath.counters import TableCounters
 from cnf.flows.drain import TABLES
 from cnf.kernel.maps import BATCH, FlowMap
@@ -71,7 +71,7 @@ def _loop(table: Filled) -> tuple[str, Callable[[], int]]:
 
 def _read_cache(table: Filled) -> Callable[[], int]:
     """Return what reads the cache as the daemon does, and does nothing with it."""
-    cache = Cache(Memory("flows4", table.datapath.maps["flows4"], FLOW4_SET))
+    cache = Cache(MappedArray("flows4", table.datapath.maps["flows4"], FLOW4_SET))
     return lambda: sum(len(block.places) for block in cache.blocks())
 
 

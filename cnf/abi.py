@@ -174,4 +174,4 @@ EVENT: Final = np.dtype(
     [("kind", "<u4"), ("family", "<u4"), ("jiffies", "<u8"), ("key", "<u8", (6,)), ("value", FLOW_VALUE)]
 )
 
-MEMORY_PAGE: Final = np.dtype([("bytes", "u1", (4096,))])
+HANDOVER_PAGE: Final = np.dtype([("bytes", "u1", (4096,))])

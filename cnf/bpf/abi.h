@@ -341,11 +341,11 @@ struct event {
 	struct flow_value value; /* of a flow */
 };
 
-/* daemon_memory: page 0 says where the document is, see cnf/datapath/daemon_memory.py; two banks share the other
+/* handover: page 0 says where the document is, see cnf/datapath/handover_map.py; two banks share the other
  * pages. With a limiter there are more. */
-#define CNF_MEMORY_PAGES 513
+#define CNF_HANDOVER_PAGES 513
 
-struct memory_page {
+struct handover_page {
 	__u8 bytes[4096];
 };
 

@@ -17,9 +17,9 @@
  *   CNF_EVICTED_RECORDS 1: of flows that have to make room, too
  */
 #include "counters.h"
-#include "daemon_memory.h"
 #include "established.h"
 #include "flow_table.h"
+#include "handover.h"
 #include "limiter.h"
 #include "parse.h"
 

@@ -25,7 +25,7 @@ from cnf.daemon.reload import Reload
 from cnf.daemon.watch import Watch
 from cnf.datapath.build import Datapath
 from cnf.datapath.counters import InterfaceCounters
-from cnf.datapath.daemon_memory import Memory
+from cnf.datapath.handover_map import HandoverMap
 from cnf.errors import AttachError, UnavailableError
 from cnf.events.log import Context
 from cnf.events.reader import EventReader
@@ -102,8 +102,8 @@ class Daemon:
         self._interfaces = Interfaces(settings.interfaces, attacher, links, counters, self._log)
         self._tracker = Tracker(datapath, self._interfaces.tallies, settings.flows)
         self._series = FlowSeries()
-        self._memory = Memory(datapath.maps["daemon_memory"])
-        self._handover = Handover(self._memory, self._log, kept=bool(datapath.kept))
+        self._handover_map = HandoverMap(datapath.maps["handover"])
+        self._handover = Handover(self._handover_map, self._log, kept=bool(datapath.kept))
         self._events = EventReader(datapath) if "events" in datapath.maps else None
         if self._events:
             stack.callback(self._events.close)
@@ -195,7 +195,7 @@ class Daemon:
 
         sessions = ssh_clients.sessions()  # once: one that ended between two looks would not be known as a session's
         clients, seats = ssh_clients.clients(sessions), self._interfaces.tallies.seats()
-        limiter = Limiter(self._datapath, limits, clients, self._memory, seats)
+        limiter = Limiter(self._datapath, limits, clients, self._handover_map, seats)
         self._stack.callback(limiter.close)
         limiter.look_at(sessions)
         self._handover.take(sources=limiter)

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
-from cnf.datapath.daemon_memory import Document, Memory
+from cnf.datapath.handover_map import Document, HandoverMap
 from cnf.errors import MapError
 
 EFFECTS: Final = {
@@ -21,11 +21,11 @@ EFFECTS: Final = {
 class Part(Protocol):
     """What goes on from where the previous daemon has left it."""
 
-    def memory(self) -> Document:
+    def hand_over(self) -> Document:
         """Return what the next daemon has to know."""
 
-    def remember(self, document: Document | None) -> None:
-        """Go on from what ``memory()`` returned: empty where nothing was written, None where it cannot be read.
+    def take_over(self, document: Document | None) -> None:
+        """Go on from what ``hand_over()`` returned: empty where nothing was written, None where it cannot be read.
 
         Whatever it raises, nothing has changed.
         """
@@ -34,9 +34,9 @@ class Part(Protocol):
 class Handover:
     """The parts of a daemon that another one goes on with, by name."""
 
-    def __init__(self, memory: Memory, log: FilteringBoundLogger, *, kept: bool) -> None:
-        """Read from ``memory``, if it was ``kept``, and write there what outlives this daemon."""
-        self._memory = memory
+    def __init__(self, handover_map: HandoverMap, log: FilteringBoundLogger, *, kept: bool) -> None:
+        """Read from ``handover_map``, if it was ``kept``, and write there what outlives this daemon."""
+        self._map = handover_map
         self._log = log
         self._kept = kept
         self._parts: dict[str, Part] = {}
@@ -46,14 +46,14 @@ class Handover:
         self._parts |= parts
         for name, part in parts.items() if self._kept else ():
             try:
-                part.remember(self._memory.part(name) or {})
+                part.take_over(self._map.part(name) or {})
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 self._log.error("part of the handover discarded", part=name, error=str(error), effect=EFFECTS[name])
-                part.remember(None)
+                part.take_over(None)
 
     def note(self) -> None:
         """Write down what the next daemon has to know, in one step."""
         try:
-            self._memory.put(**{name: part.memory() for name, part in self._parts.items()})
+            self._map.put(**{name: part.hand_over() for name, part in self._parts.items()})
         except MapError as error:
             self._log.error("sums not kept for the next daemon", error=str(error))

@@ -66,4 +66,4 @@ class Loop:
         self.watch.look()
         if self.live.limiter:
             self.live.limiter.look_at(ssh_clients.sessions())
-        collect()  # what netlink's messages and reloads have left, before it is in the way of what stays
+        collect()  # the garbage that looks and reloads have left, before what stays is allocated behind it

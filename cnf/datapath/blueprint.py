@@ -83,7 +83,7 @@ class Blueprint:
             names += LIMITER_MAPS
         if self.ring_bytes:
             names += ["events", "events_lost"]
-        return (*names, "table_counters", "interfaces", "interfaces_direct", "interface_counters", "daemon_memory")
+        return (*names, "table_counters", "interfaces", "interfaces_direct", "interface_counters", "handover")
 
     @property
     def limiter_maps(self) -> tuple[str, ...]:

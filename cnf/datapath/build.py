@@ -164,8 +164,8 @@ def load(blueprint: Blueprint) -> Datapath:
 
 
 def _draw_secrets(fd: int) -> None:
-    """Fill the words of ``struct cache_secrets``, unless they have been: kept maps have their keys by them."""
-    with reported(f"drawing the words of map {SECRETS}"):
+    """Draw the secrets that the caches hash with, unless they have been: kept maps hold their keys by them."""
+    with reported(f"drawing the secrets of map {SECRETS}"):
         zero, words = ctypes.c_uint32(), ctypes.create_string_buffer(libbpf.map_info(fd).value_size)
         libbpf.check(libbpf.library().bpf_map_lookup_elem(fd, ctypes.byref(zero), words))
         if not any(words.raw):

@@ -47,7 +47,7 @@ _HALF: Final = (1 << 32) - 1
 _WHOLE: Final = (1 << 64) - 1
 
 
-class Memory:
+class MappedArray:
     """An array map of BPF_F_MMAPABLE, as 64-bit words."""
 
     def __init__(self, name: str, fd: int, value: np.dtype[Any]) -> None:
@@ -99,7 +99,7 @@ class Block(NamedTuple):
 class Cache:
     """A cache's slots; the first word of an empty one is 0."""
 
-    def __init__(self, sets: Memory) -> None:
+    def __init__(self, sets: MappedArray) -> None:
         """Take the array of sets, whose dtype has the fields ``head`` and ``slots``."""
         self._sets = sets
         self._slot = sets.value["slots"].base

@@ -172,10 +172,10 @@ class TableSums:
     errors: dict[str, Count]
     """Packets and bytes that found no place, by cause."""
     expired: Count
-    """What those flows had counted that a cache has let go when they were over."""
+    """What expired flows had counted whose slots a cache has given to others."""
     expired_entries: int
     evicted: Count
-    """And before."""
+    """The same of flows that had not expired."""
     evicted_entries: int
 
 

@@ -27,9 +27,9 @@ from cnf.abi import (
 )
 from cnf.datapath.blueprint import Blueprint
 
-# kernel/bpf/hashtab.c: struct htab_elem and struct bucket
+# kernel/bpf/hashtab.c: struct htab_elem and struct bucket, the head of a chain
 ELEMENT_BYTES: Final = 48
-BUCKET_BYTES: Final = 16
+CHAIN_BYTES: Final = 16
 
 
 def flow_bytes(blueprint: Blueprint) -> int:
@@ -59,8 +59,8 @@ def interface_bytes(blueprint: Blueprint) -> int:
 
 
 def _hash_bytes(entries: int, key: np.dtype[Any], value: np.dtype[Any]) -> int:
-    buckets = BUCKET_BYTES << (entries - 1).bit_length()
-    return entries * (ELEMENT_BYTES + key.itemsize + value.itemsize) + buckets
+    chains = CHAIN_BYTES << (entries - 1).bit_length()
+    return entries * (ELEMENT_BYTES + key.itemsize + value.itemsize) + chains
 
 
 def _cache_bytes(entries: int, set_of_slots: np.dtype[Any], beside: int) -> int:

@@ -15,7 +15,7 @@ from cnf.counts import count_of, total
 from cnf.datapath.blueprint import Table
 from cnf.datapath.build import Datapath
 from cnf.datapath.counters import TableCounters
-from cnf.datapath.daemon_memory import Document
+from cnf.datapath.handover_map import Document
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.flow_hash import HashTable
 from cnf.flows.ledger import draw_up
@@ -31,11 +31,11 @@ class FlowTable(Protocol):
     def apply(self, settings: Flows) -> None:
         """Let flows expire as ``settings`` say, from now on."""
 
-    def memory(self) -> list[int]:
+    def hand_over(self) -> list[int]:
         """Return what the next daemon must know."""
 
-    def remember(self, document: list[int]) -> None:
-        """Go on from what ``memory()`` returned."""
+    def take_over(self, document: list[int]) -> None:
+        """Go on from what ``hand_over()`` returned."""
 
     def drain(self, clock: WallClock) -> TableDrain:
         """Read the table.
@@ -87,17 +87,17 @@ class Tracker:
         for table in self._tables:
             table.apply(settings)
 
-    def memory(self) -> Document:
+    def hand_over(self) -> Document:
         """Return what the next daemon must know, by family."""
-        return {table.family: table.memory() for table in self._tables}
+        return {table.family: table.hand_over() for table in self._tables}
 
-    def remember(self, document: Document | None) -> None:
-        """Go on from what ``memory()`` returned."""
+    def take_over(self, document: Document | None) -> None:
+        """Go on from what ``hand_over()`` returned."""
         if not document:
             return
         parts = {table.family: list(map(int, document[table.family])) for table in self._tables}
         for table in self._tables:
-            table.remember(parts[table.family])
+            table.take_over(parts[table.family])
 
     def drain(self) -> Snapshot:
         """Read everything once.

@@ -12,7 +12,7 @@ from cnf.arrays import allot
 from cnf.clock import WallClock, in_ticks, tick_ns
 from cnf.config import Flows
 from cnf.counts import Count, count_of, total
-from cnf.datapath.cache import Block, Cache, FlowSettings, Memory
+from cnf.datapath.cache import Block, Cache, FlowSettings, MappedArray
 from cnf.datapath.counters import TableCounters
 from cnf.flows.columns import FlowColumns
 from cnf.flows.expiry import has_expired
@@ -35,20 +35,20 @@ class CacheTable:
         """Take a datapath's maps, descriptors by name; the table is made for ``capacity`` flows."""
         self.family = family
         flows, drops = f"flows{family[-1]}", f"flow_drops{family[-1]}"
-        self._cache = Cache(Memory(flows, maps[flows], SETS[family]))
-        self._drops = Memory(drops, maps[drops], FLOW_DROPS) if drops in maps else None
+        self._cache = Cache(MappedArray(flows, maps[flows], SETS[family]))
+        self._drops = MappedArray(drops, maps[drops], FLOW_DROPS) if drops in maps else None
         self._program_settings = FlowSettings(maps)
         self._counters = counters
         self._capacity = capacity
         self._expired_flows = 0
         self.apply(settings)
 
-    def memory(self) -> list[int]:
+    def hand_over(self) -> list[int]:
         """Return what the next daemon must know."""
         return [self._expired_flows]
 
-    def remember(self, document: list[int]) -> None:
-        """Go on from what ``memory()`` returned."""
+    def take_over(self, document: list[int]) -> None:
+        """Go on from what ``hand_over()`` returned."""
         (self._expired_flows,) = document
 
     def apply(self, settings: Flows) -> None:

@@ -40,12 +40,12 @@ class HashTable:
         self._expired_flows = 0
         self._evicted_flows = 0
 
-    def memory(self) -> list[int]:
+    def hand_over(self) -> list[int]:
         """Return what the next daemon must know: the counts of flows that were deleted, and how many were evicted."""
         return [*self._expired, self._expired_flows, self._evicted_flows]
 
-    def remember(self, document: list[int]) -> None:
-        """Go on from what ``memory()`` returned."""
+    def take_over(self, document: list[int]) -> None:
+        """Go on from what ``hand_over()`` returned."""
         packets, octets, self._expired_flows, self._evicted_flows = document
         self._expired = Count(packets, octets)
 

@@ -64,7 +64,7 @@ class FlowSeries:
         self._credited: dict[tuple[str, str], Count] = {}
         self._drained_at = 0
 
-    def memory(self) -> dict[str, Any]:
+    def hand_over(self) -> dict[str, Any]:
         """Return what the next daemon must know."""
         return {
             "values": [[*labels, *count] for labels, count in self.values.items()],
@@ -73,8 +73,8 @@ class FlowSeries:
             "drained_at": self._drained_at,
         }
 
-    def remember(self, document: dict[str, Any] | None) -> None:
-        """Go on from what ``memory()`` returned."""
+    def take_over(self, document: dict[str, Any] | None) -> None:
+        """Go on from what ``hand_over()`` returned."""
         if not document:
             return
         values = {FlowLabels(*row[:-2]): Count(*row[-2:]) for row in document["values"]}

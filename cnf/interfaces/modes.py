@@ -32,7 +32,7 @@ class Modes:
         """By ifindex."""
 
     def put_on(self, link: Link, wanted: config.Mode) -> Mode:
-        """Attach in the mode ``wanted``, or the one before if that was refused; return the mode obtained.
+        """Attach in the mode ``wanted``, or the previous one if that was refused; return the mode obtained.
 
         Raises:
             AttachError: the kernel refused.
@@ -55,7 +55,7 @@ class Modes:
             return self._attach(link, wanted)
         except CnfError as error:
             self._refused[link.index] = _Refused(wanted, mode, str(error))
-            self._log.error("mode refused, the one before stays", interface=link.name, mode=mode, error=str(error))
+            self._log.error("mode refused, the previous one stays", interface=link.name, mode=mode, error=str(error))
             return self._attach(link, mode)
 
     def refusal(self, index: int) -> str | None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from cnf.abi import INTERFACE_COUNTERS, UNASSIGNED_INTERFACE
 from cnf.datapath.counters import UNASSIGNED, InterfaceCounters
-from cnf.datapath.daemon_memory import Document
+from cnf.datapath.handover_map import Document
 
 Counters = npt.NDArray[Any]
 """INTERFACE_COUNTERS, shape ()."""
@@ -33,7 +33,7 @@ class Tallies:
     """
 
     def __init__(self, counters: InterfaceCounters, now: Callable[[], float] = time.monotonic) -> None:
-        """Take the counters, with the slots that a daemon before has given; ``now`` tells seconds."""
+        """Take the counters, with the slots that the previous daemon has given; ``now`` tells seconds."""
         self.names: dict[int, str] = {}
         self.incomplete = False
         """Whether what departed interfaces had counted is not known in full: a previous daemon's sums were lost."""
@@ -52,7 +52,7 @@ class Tallies:
         """What interfaces had counted whose names are forgotten."""
         self._lock = threading.Lock()
 
-    def memory(self) -> Document:
+    def hand_over(self) -> Document:
         """Return what the next daemon has to know: names by ifindex, and the counters that are in no slot."""
         return {
             "names": list(self.names.items()),
@@ -62,8 +62,8 @@ class Tallies:
             "incomplete": self.incomplete,
         }
 
-    def remember(self, document: Document | None) -> None:
-        """Go on from what ``memory()`` returned, with the slots that the maps have already."""
+    def take_over(self, document: Document | None) -> None:
+        """Go on from what ``hand_over()`` returned, with the slots that the maps have already."""
         self.names = dict.fromkeys(self._counters.assigned(), UNASSIGNED_INTERFACE)
         self.incomplete = document is None
         if not document:
@@ -141,7 +141,7 @@ class Tallies:
                 self._retire(self.names[index], own)
 
     def unseat_others(self) -> None:
-        """Free the slots that the daemon before has left and this one has not taken."""
+        """Free the slots that the previous daemon has left and this one has not taken."""
         for index in self._counters.assigned().keys() - self._seated.keys():
             self.unseat(index)
 

@@ -80,7 +80,7 @@ class Changer:
         self._loop.close()
 
     def _look(self, deadline: float) -> None:
-        """Give up the request that is under way if there will be no answer to it; or look again."""
+        """Cancel the request that is under way if there will be no answer to it; or look again."""
         if self._failed() or self._loop.time() > deadline:
             for task in asyncio.all_tasks(self._loop):
                 task.cancel()

@@ -62,7 +62,7 @@ class FlowMap:
             MapError: the kernel refused, other than by EINTR (tried again) or ENOSPC (tried with larger batches).
 
         """
-        cursor = ctypes.c_uint64()  # opaque; a hash table's is a 32-bit bucket number
+        cursor = ctypes.c_uint64()  # opaque; a hash's is the 32-bit number of a chain
         count = ctypes.c_uint32()
         opts = libbpf.BatchOpts(sz=ctypes.sizeof(libbpf.BatchOpts))
         started = False
@@ -78,7 +78,7 @@ class FlowMap:
                 ctypes.byref(count),
                 ctypes.byref(opts),
             )
-            if status == -errno.ENOSPC:  # one bucket holds more than the arrays do
+            if status == -errno.ENOSPC:  # one chain of the hash holds more than the arrays do
                 self._keys = np.empty(2 * len(self._keys), self._keys.dtype)
                 self._values = np.empty(2 * len(self._values), self._values.dtype)
                 continue

@@ -1,4 +1,4 @@
-"""Pins in bpffs, by which the kernel goes on, and a daemon finds again what the one before has left.
+"""Pins in bpffs: they keep program and maps in the kernel after a daemon's end, for the next daemon to find.
 
 There is a folder a network namespace, which a daemon holds (cnf/process/lock.py). In it is a pin for each attached
 program, named by its id: a program attached by netlink outlives its process, but nothing about it tells whose it is,
@@ -52,7 +52,7 @@ class MapPins:
     trouble: OSError | None = None
     """What kept one of them from being there."""
     stay: bool = False
-    """Whether they stay when the start has come to nothing: those that were there before it, and work."""
+    """Whether the maps stay pinned if the start fails: those that were there before it do."""
 
     def clear(self, maps: str) -> None:
         """Unpin the maps whose names begin with ``maps``, so that they are made anew."""

@@ -43,7 +43,7 @@ class Ring:
     """Read the ring; there is one reader at a time. ``fileno()`` is readable while there is something to read."""
 
     def __init__(self, fd: int) -> None:
-        """Map the ring behind ``fd``, which must stay open, and go on where the reader before has stopped.
+        """Map the ring behind ``fd``, which must stay open, and go on where the previous reader has stopped.
 
         Raises:
             MapError: the kernel refused.

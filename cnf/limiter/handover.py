@@ -1,6 +1,6 @@
 """What the next daemon has to know of the rule sets in the kernel, as JSON. Pure.
 
-It is written before a switch, and so holds what the switch adds and gives up: the kernel's generation tells whether it
+It is written before a switch, and says what is so before and after it: the kernel's generation tells whether the switch
 has taken place.
 """
 
@@ -24,9 +24,9 @@ class Known:
     numbering: Numbering
     groups: Mapping[Cell, int] = field(default_factory=dict)
     past: Mapping[str, Sequence[Count]] = field(default_factory=dict)
-    """What rules have counted under numbers that are given up, by name."""
+    """What rules have counted under numbers that are in force no more, by name."""
     fading: Mapping[Parameters, int] = field(default_factory=dict)
-    """Numbers that the latest switch gave up, where packets under way may still be counted: not in ``past`` yet."""
+    """Numbers in force until the latest switch; packets under way may still count there. Not in ``past``."""
 
     def followed_by(
         self,

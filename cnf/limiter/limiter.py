@@ -19,7 +19,7 @@ from cnf.clock import WallClock, tick_ns
 from cnf.counts import Count
 from cnf.datapath.blueprint import LIMITER_PREFIX
 from cnf.datapath.build import Datapath
-from cnf.datapath.daemon_memory import Document, FullError, Memory
+from cnf.datapath.handover_map import Document, FullError, HandoverMap
 from cnf.errors import CnfError, ConfigError
 from cnf.kernel.pins import UnreadableError
 from cnf.limiter.handover import Known, from_json, to_json
@@ -51,18 +51,18 @@ class Limiter:
         datapath: Datapath,
         file: Limits,
         clients: Iterable[Network],
-        memory: Memory,
+        handover: HandoverMap,
         seats: Mapping[int, str],
     ) -> None:
         """Put the limits of ``file``, with what was changed at run time, in force; protect ``clients``.
 
-        They follow the rule set that the daemon before has left in the kernel, if it has: what stays the same keeps its
-        buckets and counts. ``seats`` are the interfaces that it has left, by counter slot: their rules hold at once.
+        They follow the rule set that the previous daemon has left in the kernel: what stays the same keeps its buckets
+        and counts. ``seats`` are the interfaces that it has left, by counter slot: their rules hold at once.
 
         Raises:
             ConfigError: they do not fit the tables, or what is kept cannot be read.
             MapError: the kernel refused.
-            UnreadableError: what the daemon before knew of the rule set cannot be understood, or leaves no room for
+            UnreadableError: what the previous daemon knew of the rule set cannot be understood, or leaves no room for
                 another one beside it.
 
         """
@@ -72,7 +72,7 @@ class Limiter:
         self._room = room(file)
         self._file = file
         self._path = Path(file.state_file)
-        self._memory = memory
+        self._handover = handover
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
@@ -241,7 +241,7 @@ class Limiter:
         self.in_force = self._install(file, run_time, self.in_force.known)
 
     def _begin(self, file: Limits, run_time: RunTime, before: Known) -> InForce:
-        """Install the first set; if only what the daemon before has left is in its way, that is to be given up."""
+        """Install the first set; if only what the previous daemon has left is in its way, that is to be discarded."""
         try:
             return self._install(file, run_time, before)
         except (FullError, ConfigError) as error:
@@ -250,7 +250,7 @@ class Limiter:
             nothing = Known(no_rules(self._room.rules))
             _, ruleset, bank = self._work_out(file, run_time, nothing)
             alone = nothing.followed_by(bank.numbering, ruleset.groups, {}, ())
-            if not self._memory.has_room(limiter=to_json(1, nothing, alone)):
+            if not self._handover.has_room(limiter=to_json(1, nothing, alone)):
                 raise
             words = f"there is no room for other rules beside those in force: {error}"
             raise UnreadableError(words, LIMITER_PREFIX) from error
@@ -272,7 +272,7 @@ class Limiter:
         if pending := run_time.pending:
             names |= {rule.name for rule in apply(file, pending.before).limits.rules}
         known = before.followed_by(bank.numbering, ruleset.groups, past, names)
-        self._memory.put(limiter=to_json(self._maps.generation + 1, before, known))
+        self._handover.put(limiter=to_json(self._maps.generation + 1, before, known))
         self._maps.install(bank, self._slots)
         buckets = {number: bucket for bucket, number in bank.numbering.rules.numbers.items()}
         modes = {rule.name: effective.limits.mode_of(rule) for rule in effective.limits.rules}
@@ -283,7 +283,7 @@ class Limiter:
         if self._maps.generation == NO_RULE_SET:
             return Known(no_rules(self._room.rules))
         try:
-            if document := self._memory.part("limiter"):
+            if document := self._handover.part("limiter"):
                 return from_json(document, self._maps.generation, self._room.rules)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UnreadableError(f"part limiter: {error}", LIMITER_PREFIX) from error
@@ -301,13 +301,13 @@ class Limiter:
         source_bits = self.in_force.effective.limits.ipv6_source_prefix
         self.sources = self._reader.drain(clock, self.bucket_rule, source_bits)
 
-    def memory(self) -> Document:
+    def hand_over(self) -> Document:
         """Return what the next daemon has to know of the sources."""
-        return self._reader.memory()
+        return self._reader.hand_over()
 
-    def remember(self, document: Document | None) -> None:
-        """Go on from what ``memory()`` returned."""
-        self._reader.remember(document)
+    def take_over(self, document: Document | None) -> None:
+        """Go on from what ``hand_over()`` returned."""
+        self._reader.take_over(document)
 
     def bucket_rule(self, number: int) -> BucketRule | None:
         """Return what a rule's number stands for; None for one that is not in force any more."""

@@ -10,7 +10,7 @@ import numpy as np
 from cnf.abi import DROPS, LIMIT4_SET, LIMIT6_SET, LIMIT_OVER, LIMIT_SOURCE, Family
 from cnf.arrays import Records
 from cnf.clock import WallClock
-from cnf.datapath.cache import Block, Cache, Memory, Secrets
+from cnf.datapath.cache import Block, Cache, MappedArray, Secrets
 from cnf.datapath.counters import TableCounters
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_expiry import RuleOf, SourceDrain, SourceTable, has_bucket, idle
@@ -28,8 +28,8 @@ class CacheSources:
     def __init__(self, family: Family, maps: Mapping[str, int], counters: TableCounters, capacity: int) -> None:
         """Take a datapath's maps, descriptors by name; the table is made for ``capacity`` sources."""
         sources, over = f"limit_sources{family[-1]}", f"limit_over{family[-1]}"
-        self._cache = Cache(Memory(sources, maps[sources], SETS[family]))
-        self._over = Memory(over, maps[over], LIMIT_OVER)
+        self._cache = Cache(MappedArray(sources, maps[sources], SETS[family]))
+        self._over = MappedArray(over, maps[over], LIMIT_OVER)
         self._secrets = Secrets(maps)
         self._family: Family = family
         self._counters = counters

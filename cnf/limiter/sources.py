@@ -16,7 +16,7 @@ from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.datapath.blueprint import Table
 from cnf.datapath.counters import TableCounters
-from cnf.datapath.daemon_memory import Document
+from cnf.datapath.handover_map import Document
 from cnf.errors import UsageError
 from cnf.flows.columns import largest
 from cnf.limiter.maps import SOURCE_KEYS
@@ -138,12 +138,12 @@ class SourceReader:
         self._tables = {family: make(family, maps, counters, capacity) for family in FAMILIES}
         self._before = 0
 
-    def memory(self) -> Document:
+    def hand_over(self) -> Document:
         """Return what the next daemon has to know: what the tables say, by family, and up to when."""
         return {"before": self._before} | {family: table.handover for family, table in self._tables.items()}
 
-    def remember(self, document: Document | None) -> None:
-        """Go on from what ``memory()`` returned."""
+    def take_over(self, document: Document | None) -> None:
+        """Go on from what ``hand_over()`` returned."""
         if not document:
             return
         before, parts = int(document["before"]), {family: list(map(int, document[family])) for family in self._tables}

@@ -11,7 +11,7 @@ import numpy as np
 from cnf.abi import DROPS, FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
 from cnf.arrays import Records
 from cnf.datapath import build
-from cnf.datapath.cache import Cache, FlowSettings, Memory, Secrets, set_of
+from cnf.datapath.cache import Cache, FlowSettings, MappedArray, Secrets, set_of
 from cnf.flows.columns import KEYS
 from cnf.flows.flow_cache import SETS
 from cnf.kernel.maps import FlowMap
@@ -38,7 +38,7 @@ class HashEntries(FlowMap):
 class CacheEntries:
     """A table in a cache, read as if it were a hash; what slots keep apart is in a map ``aside``, if that is there."""
 
-    def __init__(self, sets: Memory, aside: Memory | None, fds: Mapping[str, int]) -> None:
+    def __init__(self, sets: MappedArray, aside: MappedArray | None, fds: Mapping[str, int]) -> None:
         """Take both, and a datapath's maps, descriptors by name."""
         self.sets, self.aside = sets, aside
         self.cache = Cache(sets)
@@ -67,8 +67,8 @@ class CacheFlows(CacheEntries):
     def __init__(self, family: Family, maps: Mapping[str, int]) -> None:
         """Take a datapath's maps, descriptors by name."""
         flows, drops = f"flows{family[-1]}", f"flow_drops{family[-1]}"
-        aside = Memory(drops, maps[drops], FLOW_DROPS) if drops in maps else None
-        super().__init__(Memory(flows, maps[flows], SETS[family]), aside, maps)
+        aside = MappedArray(drops, maps[drops], FLOW_DROPS) if drops in maps else None
+        super().__init__(MappedArray(flows, maps[flows], SETS[family]), aside, maps)
 
     def batches(self) -> Iterator[tuple[Records, Records]]:
         """Yield (keys, values) until the table has been walked; each pair is overwritten by the next."""
@@ -91,7 +91,7 @@ class CacheSlots(CacheEntries):
         """Take a datapath's maps, descriptors by name."""
         sources, over = f"limit_sources{family[-1]}", f"limit_over{family[-1]}"
         super().__init__(
-            Memory(sources, maps[sources], SOURCE_SETS[family]), Memory(over, maps[over], LIMIT_OVER), maps
+            MappedArray(sources, maps[sources], SOURCE_SETS[family]), MappedArray(over, maps[over], LIMIT_OVER), maps
         )
 
     def batches(self) -> Iterator[tuple[Records, Records]]:
@@ -129,7 +129,7 @@ def _values(slots: Records, kind: np.dtype[Any]) -> Records:
     return values
 
 
-def _mapped(memory: Memory, fds: Mapping[str, int]) -> Records:
+def _mapped(memory: MappedArray, fds: Mapping[str, int]) -> Records:
     size = memory.size * memory.value.itemsize
     whole = mmap.mmap(fds[memory.name], -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)  # for as long as the array is there
     return np.frombuffer(whole, memory.value, memory.size)

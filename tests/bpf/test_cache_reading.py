@@ -11,7 +11,7 @@ import pytest
 
 from cnf.abi import FAMILIES, WAYS, Family
 from cnf.arrays import Records
-from cnf.datapath.cache import TRIES, Block, Cache, Memory, Secrets, Words
+from cnf.datapath.cache import TRIES, Block, Cache, MappedArray, Secrets, Words
 from cnf.flows.flow_cache import SETS
 from tests.bpf.conftest import only
 from tests.bpf.limited import Clocked
@@ -48,7 +48,7 @@ class Watched(np.ndarray):
         return torn
 
 
-class WatchedMemory(Memory):
+class WatchedArray(MappedArray):
     """A map of which every window is watched."""
 
     happens: Happens
@@ -75,7 +75,7 @@ class Reading:
         for number in self.others:
             self.slots.send(number, 2)
         name = f"flows{family[-1]}"
-        self.memory = WatchedMemory(name, clocked.loaded.maps[name], SETS[family])
+        self.memory = WatchedArray(name, clocked.loaded.maps[name], SETS[family])
         self.memory.happens, self.memory.copies = (lambda _number: None), []
         self.cache = Cache(self.memory)
         self.secrets = Secrets(clocked.loaded.maps).words()
@@ -94,7 +94,7 @@ class Reading:
         key: Records
         (key,) = (
             slot["key"].copy()
-            for block in Cache(Memory(self.memory.name, self._fd, self.memory.value)).blocks()
+            for block in Cache(MappedArray(self.memory.name, self._fd, self.memory.value)).blocks()
             for slot in self.cache.records(block.words)
             if slot["key"]["src_addr"].tobytes()[-4:] == number.to_bytes(4, "big")
         )

@@ -15,7 +15,7 @@ import pytest
 from cnf.abi import COUNTER, VERDICTS
 from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
-from cnf.datapath.daemon_memory import PAGE, FullError, Memory
+from cnf.datapath.handover_map import PAGE, FullError, HandoverMap
 from cnf.errors import ConfigError
 from cnf.kernel.libbpf import possible_cpus
 from cnf.kernel.maps import CounterArray
@@ -54,15 +54,15 @@ def limits_of(folder: Path) -> Limits:
 
 def begin(loaded: build.Datapath, limits: Limits) -> Limiter:
     """Have another daemon put its limits in force."""
-    return Limiter(loaded, limits, (), Memory(loaded.maps["daemon_memory"]), {})
+    return Limiter(loaded, limits, (), HandoverMap(loaded.maps["handover"]), {})
 
 
-def fill(memory: Memory) -> None:
-    """Leave no room in the memory for another set of rules."""
+def fill(handover_map: HandoverMap) -> None:
+    """Leave no room in the handover for another set of rules."""
     noise = "".join(NAMES.choices(string.ascii_letters + string.digits + "+-", k=2 << 20))
     for length in range(len(noise), 0, -PAGE):
         with suppress(FullError):
-            memory.put(series={"noise": noise[:length]})
+            handover_map.put(series={"noise": noise[:length]})
             return
 
 
@@ -71,26 +71,26 @@ def test_rules_that_find_no_room_beside_those_before_have_those_given_up(
     loaded: build.Datapath, tmp_path: Path
 ) -> None:
     """A start with so many other rules says that it cannot go on from those in force, and leaves them as they are."""
-    first, memory = begin(loaded, limits_of(tmp_path)), Memory(loaded.maps["daemon_memory"])
-    fill(memory)
+    first, handover_map = begin(loaded, limits_of(tmp_path)), HandoverMap(loaded.maps["handover"])
+    fill(handover_map)
     with pytest.raises(UnreadableError, match=r"no room for other rules beside those in force: .* pages"):
         begin(loaded, limits_of(tmp_path))
-    assert Memory(loaded.maps["daemon_memory"]).part("limiter") == memory.part("limiter")
+    assert HandoverMap(loaded.maps["handover"]).part("limiter") == handover_map.part("limiter")
     assert first.in_force.generation == 1
 
-    memory.put(series={})
+    handover_map.put(series={})
     assert begin(loaded, limits_of(tmp_path)).in_force.generation == 2
 
 
 @only("cache")
 def test_rules_that_would_fit_nowhere_are_refused(loaded: build.Datapath, tmp_path: Path) -> None:
     """Nothing is given up for them: neither for a file that is wrong, nor where nothing was in force."""
-    memory = Memory(loaded.maps["daemon_memory"])
-    fill(memory)
+    handover_map = HandoverMap(loaded.maps["handover"])
+    fill(handover_map)
     with pytest.raises(FullError):
         begin(loaded, limits_of(tmp_path))
 
-    memory.put(series={})
+    handover_map.put(series={})
     limits = limits_of(tmp_path)
     begin(loaded, limits)
     protocols = [{"protocols": [traffic], "interfaces": [name]} for traffic in get_args(Traffic) for name in MANY]
@@ -101,7 +101,7 @@ def test_rules_that_would_fit_nowhere_are_refused(loaded: build.Datapath, tmp_pa
             loaded,
             read({"rules": apart, "state_file": limits.state_file}),
             (),
-            Memory(loaded.maps["daemon_memory"]),
+            HandoverMap(loaded.maps["handover"]),
             dict(enumerate(MANY)),
         )
 

@@ -216,7 +216,7 @@ def test_the_next_daemon_knows_the_drain_before(limited: Limited) -> None:
     assert drained.before == 0  # nobody drained before: whoever was held back was so since
 
     following = reader(limited)
-    following.remember(first.memory())
+    following.take_over(first.hand_over())
 
     assert drain(limited, following).before == drained.clock.now.jiffies
 

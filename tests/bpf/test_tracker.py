@@ -14,7 +14,7 @@ from cnf.abi import INTERFACE_COUNTERS
 from cnf.arrays import Records
 from cnf.config import Flows
 from cnf.counts import Count
-from cnf.datapath.cache import Memory
+from cnf.datapath.cache import MappedArray
 from cnf.errors import MapError
 from cnf.flows.columns import FlowColumns
 from cnf.flows.drain import TABLES, Tracker
@@ -224,10 +224,10 @@ def wait_a_tick(datapath: Datapath) -> None:
 def test_a_drain_that_fails_loses_nothing(datapath: Datapath, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a drain that the kernel refused half-way, the next one's rates and ledger are those of all that came."""
     follower = tracker(datapath)
-    owner, method = (Memory, "window") if datapath.loaded.blueprint.table == "cache" else (FlowMap, "batches")
+    owner, method = (MappedArray, "window") if datapath.loaded.blueprint.table == "cache" else (FlowMap, "batches")
     whole = getattr(owner, method)
 
-    def refused(table: Memory | FlowMap, *arguments: int) -> object:
+    def refused(table: MappedArray | FlowMap, *arguments: int) -> object:
         if table.name == "flows6":
             message = "reading map flows6: Cannot allocate memory"
             raise MapError(message, errno=errno.ENOMEM)

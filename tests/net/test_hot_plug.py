@@ -283,14 +283,14 @@ def test_a_mode_that_the_kernel_refuses_leaves_the_one_before(node: Node) -> Non
     daemon.configure([{"name": "n0", "mode": "native"}])
     daemon.signal(SIGHUP)
 
-    refused = daemon.wait_for_event("mode refused, the one before stays")
+    refused = daemon.wait_for_event("mode refused, the previous one stays")
     assert "MTU is too large" in refused["error"]
     node.wire("n1")  # something to look at the interfaces for
     daemon.drain()
     shown = daemon.interfaces()["n0"]
     assert (shown["state"], shown["mode"], shown["requested_mode"]) == ("attached", "generic", "native")
     assert "MTU is too large" in shown["error"]
-    assert len(daemon.events("mode refused, the one before stays")) == 1
+    assert len(daemon.events("mode refused, the previous one stays")) == 1
     wire.send([JUMBO] * 3)
     daemon.settle(3)
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from pyroute2 import IPRoute
 
-from cnf.abi import FLOW4_KEY, FLOW_VALUE, MEMORY_PAGE
-from cnf.datapath.daemon_memory import Memory
+from cnf.abi import FLOW4_KEY, FLOW_VALUE, HANDOVER_PAGE
+from cnf.datapath.handover_map import HandoverMap
 from cnf.kernel import libbpf, pins
 from cnf.kernel.maps import Array, FlowMap
 from cnf.limiter.handover import from_json, to_json
@@ -340,13 +340,13 @@ def test_what_a_namespace_that_is_gone_has_left(node: Node, folder: Path) -> Non
 
 
 def _rubbish(folder: Path) -> None:
-    with _opened(folder, "daemon_memory") as fd:
-        Array("daemon_memory", fd, MEMORY_PAGE).write(0, np.full((), 0x5A, np.uint8).repeat(4096).view(MEMORY_PAGE)[0])
+    with _opened(folder, "handover") as fd:
+        Array("handover", fd, HANDOVER_PAGE).write(0, np.full((), 0x5A, np.uint8).repeat(4096).view(HANDOVER_PAGE)[0])
 
 
 def _blank(folder: Path) -> None:
-    with _opened(folder, "daemon_memory") as fd:
-        Array("daemon_memory", fd, MEMORY_PAGE).write(0, np.zeros((), MEMORY_PAGE))
+    with _opened(folder, "handover") as fd:
+        Array("handover", fd, HANDOVER_PAGE).write(0, np.zeros((), HANDOVER_PAGE))
 
 
 @pytest.mark.parametrize("damage", [_rubbish, _blank])
@@ -387,8 +387,8 @@ def test_a_part_that_cannot_be_read(node: Node, folder: Path, part: str, table: 
     daemon.settle(16)
     maps = _pinned(folder)["maps"]
     _kill(daemon)
-    with _opened(folder, "daemon_memory") as fd:
-        Memory(fd).put(**{part: {"ipv4": "many"}})
+    with _opened(folder, "handover") as fd:
+        HandoverMap(fd).put(**{part: {"ipv4": "many"}})
 
     daemon.start()
 
@@ -409,8 +409,8 @@ def test_rules_that_cannot_be_read(node: Node, folder: Path) -> None:
     daemon.settle(12)
     first_seen, maps = _first_seen(daemon), _pinned(folder)["maps"]
     _kill(daemon)
-    with _opened(folder, "daemon_memory") as fd:
-        Memory(fd).put(limiter={"before": "many"})
+    with _opened(folder, "handover") as fd:
+        HandoverMap(fd).put(limiter={"before": "many"})
 
     daemon.start()
 
@@ -439,14 +439,14 @@ def test_killed_before_the_switch_to_other_rules(node: Node, folder: Path, rules
     daemon.settle(12)
     _kill(daemon)
     planned = _parameters(few), _parameters(ration("more", 50, ["10.0.0.0/8"]))
-    with _opened(folder, "daemon_memory") as fd:
-        memory = Memory(fd)
-        document = memory.part("limiter")
+    with _opened(folder, "handover") as fd:
+        handover_map = HandoverMap(fd)
+        document = handover_map.part("limiter")
         assert document
         known = from_json(document, document["generation"], 2048)
         numbers = known.numbering.rules.renewed(planned)
         to_come = known.followed_by(Numbering(numbers, known.numbering.shared), known.groups, known.past, known.past)
-        memory.put(limiter=to_json(document["generation"] + 1, known, to_come))
+        handover_map.put(limiter=to_json(document["generation"] + 1, known, to_come))
 
     daemon.configure([{"name": "n0"}], limits=enforce(few), flows=QUICK)
     daemon.start()

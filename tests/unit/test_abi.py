@@ -121,7 +121,7 @@ DTYPES: Final = {
     "limit6_slot": abi.LIMIT6_SLOT,
     "limit_over": abi.LIMIT_OVER,
     "event": abi.EVENT,
-    "memory_page": abi.MEMORY_PAGE,
+    "handover_page": abi.HANDOVER_PAGE,
 }
 
 

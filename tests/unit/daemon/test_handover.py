@@ -7,7 +7,7 @@ from typing import Any, cast
 from structlog.testing import CapturedCall, CapturingLogger
 
 from cnf.daemon.handover import Handover
-from cnf.datapath.daemon_memory import Memory, PartError
+from cnf.datapath.handover_map import HandoverMap, PartError
 
 
 class Map:
@@ -35,11 +35,11 @@ class Counter:
     count = 0
     taken: dict[str, Any] | None
 
-    def memory(self) -> dict[str, Any]:
+    def hand_over(self) -> dict[str, Any]:
         """Return the count."""
         return {"count": self.count}
 
-    def remember(self, document: dict[str, Any] | None) -> None:
+    def take_over(self, document: dict[str, Any] | None) -> None:
         """Go on from the count."""
         self.taken = document
         self.count = document["count"] + 0 if document else 0
@@ -48,7 +48,7 @@ class Counter:
 def handover(kernel_map: Map, *, kept: bool = True) -> tuple[Handover, list[CapturedCall]]:
     """Return a daemon's handover by way of ``kernel_map``, and what it logs."""
     log = CapturingLogger()
-    made = Handover(cast("Memory", kernel_map), log, kept=kept)
+    made = Handover(cast("HandoverMap", kernel_map), log, kept=kept)
     return made, log.calls
 
 

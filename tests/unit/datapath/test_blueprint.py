@@ -27,7 +27,7 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "interfaces",
         "interfaces_direct",
         "interface_counters",
-        "daemon_memory",
+        "handover",
     )
     assert Blueprint(10, "lru_hash", ipv6=False, vlan=False).defines == {
         "CNF_CACHE": 0,
@@ -49,7 +49,7 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "interfaces",
         "interfaces_direct",
         "interface_counters",
-        "daemon_memory",
+        "handover",
     )
     assert Blueprint(10, "cache").defines == {
         "CNF_CACHE": 1,

@@ -106,7 +106,7 @@ def test_no_more_is_remembered_than_there_are_interfaces() -> None:
         counters = interface_counters({"tcp": 1}, {"tcp": 100})
         drained = snapshot(Flow(packets=1, bytes=100, first_seen=JIFFIES + number), received={f"eth{number}": counters})
         series.update(replace(drained, names={1: f"eth{number}"}), 10)
-    assert len(series.memory()["credited"]) == 1
+    assert len(series.hand_over()["credited"]) == 1
 
 
 def test_no_flow_has_a_series_if_none_is_asked_for() -> None:
@@ -218,16 +218,16 @@ def test_the_next_daemon_goes_on_with_the_series(
                 else:
                     node.receive(*event)
         assert restarted.drain(count) == lasting.drain(count)
-        document = json.loads(json.dumps(restarted.series.memory()))
+        document = json.loads(json.dumps(restarted.series.hand_over()))
         restarted.series = FlowSeries()
-        restarted.series.remember(document)
+        restarted.series.take_over(document)
         assert restarted.series.values == lasting.series.values
 
 
 def test_nothing_written_down_is_a_new_start() -> None:
     """Where the daemon before had no drain, the series begin as ever."""
     node = Node()
-    node.series.remember({})
+    node.series.take_over({})
     node.receive(A, 3, 300)
 
     assert node.drain(10) == {labels(A): Count(3, 300), REST: Count()}

@@ -333,11 +333,11 @@ def test_a_daemon_goes_on_with_names_that_were_swapped() -> None:
     node.counters.receive(2, 5)
     node.have(nic(2, "lan"), nic(3, "eth1"))
     node.counters.receive(2, 7)
-    left = node.interfaces.tallies.memory()
+    left = node.interfaces.tallies.hand_over()
 
     next_one = Node("*")
     next_one.counters.slots = node.counters.slots
-    next_one.interfaces.tallies.remember(left)
+    next_one.interfaces.tallies.take_over(left)
     next_one.have(nic(2, "wan"), nic(3, "eth1"))
     next_one.counters.receive(2, 1)
     assert next_one.packets == {"eth0": 5, "lan": 7, "wan": 1, "eth1": 0}
@@ -345,15 +345,15 @@ def test_a_daemon_goes_on_with_names_that_were_swapped() -> None:
 
 def test_sums_that_cannot_be_read() -> None:
     """Where a daemon finds no sense in the sums of departed interfaces, these are incomplete from then on."""
-    left = Node("*").interfaces.tallies.memory()
+    left = Node("*").interfaces.tallies.hand_over()
     node = Node("*")
     with pytest.raises(ValueError, match="hex"):
-        node.interfaces.tallies.remember(left | {"departed": "many"})
+        node.interfaces.tallies.take_over(left | {"departed": "many"})
     assert not node.interfaces.tallies.incomplete
-    node.interfaces.tallies.remember(None)
+    node.interfaces.tallies.take_over(None)
 
     next_one = Node("*")
-    next_one.interfaces.tallies.remember(node.interfaces.tallies.memory())
+    next_one.interfaces.tallies.take_over(node.interfaces.tallies.hand_over())
     assert next_one.interfaces.tallies.incomplete
 
 
@@ -363,14 +363,14 @@ def test_an_interface_that_came_after_the_last_writing() -> None:
     node.have(nic(2, "eth0"))
     node.counters.receive(2, 5)
     node.have(nic(2, "lan"))
-    left = node.interfaces.tallies.memory()
+    left = node.interfaces.tallies.hand_over()
     node.have()
     node.have(nic(2, "eth0"))
     node.counters.receive(2, 3)
 
     next_one = Node("*")
     next_one.counters.slots = node.counters.slots
-    next_one.interfaces.tallies.remember(left)
+    next_one.interfaces.tallies.take_over(left)
     assert next_one.packets == {"eth0": 5, "lan": 3}
 
 

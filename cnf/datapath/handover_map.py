@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from cnf.abi import MEMORY_PAGE
+from cnf.abi import HANDOVER_PAGE
 from cnf.arrays import Records
 from cnf.errors import MapError
 from cnf.kernel import libbpf
@@ -26,7 +26,7 @@ from cnf.kernel.refusal import reported
 
 VERSIONS: Final = {"tracker": 1, "interfaces": 1, "series": 1, "sources": 1, "limiter": 1}
 """Of each part: whoever changes what a part says raises its number, so that no daemon misreads another's."""
-PAGE: Final = MEMORY_PAGE.itemsize
+PAGE: Final = HANDOVER_PAGE.itemsize
 _HEADER: Final = struct.Struct("<QII")
 _CHECKSUM: Final = struct.Struct("<I")
 _PART: Final = struct.Struct("<32sIII")
@@ -48,7 +48,7 @@ class PartError(ValueError):
     """A part cannot be read: it is damaged, or of another version."""
 
 
-class Memory:
+class HandoverMap:
     """Hand parts over, whatever becomes of this process; may be used from any thread."""
 
     def __init__(self, fd: int) -> None:
@@ -58,19 +58,19 @@ class Memory:
             UnreadableError: nobody has written that.
 
         """
-        self._pages = Array("daemon_memory", fd, MEMORY_PAGE)
-        with reported("asking about map daemon_memory"):
+        self._pages = Array("handover", fd, HANDOVER_PAGE)
+        with reported("asking about map handover"):
             self._bank: int = (libbpf.map_info(fd).max_entries - 1) // 2
         self._lock = threading.Lock()
         page = self._pages.read(0).tobytes()
         header, (checksum,) = page[: _HEADER.size], _CHECKSUM.unpack_from(page, _HEADER.size)
         self._number, length, count = _HEADER.unpack(header)
         if length > self._bank * PAGE:
-            raise UnreadableError(f"daemon_memory: {length} bytes do not fit it")
+            raise UnreadableError(f"handover: {length} bytes do not fit it")
         whole = self._read(length)
         directory = whole[: count * _PART.size]
         if any(page) and zlib.crc32(header + directory) != checksum:
-            raise UnreadableError("daemon_memory: its header and its checksum differ")
+            raise UnreadableError("handover: its header and its checksum differ")
         self._parts = _split(directory, whole[len(directory) :])
 
     def part(self, name: str) -> Document | None:
@@ -153,7 +153,7 @@ def _pages_of(whole: bytes) -> int:
 
 
 def _as_pages(content: bytes, count: int) -> Records:
-    """Return ``content``, and zeros behind it, as MEMORY_PAGE, shape (count,)."""
-    pages = np.zeros(count, MEMORY_PAGE)
+    """Return ``content``, and zeros behind it, as HANDOVER_PAGE, shape (count,)."""
+    pages = np.zeros(count, HANDOVER_PAGE)
     pages.view(np.uint8).reshape(-1)[: len(content)] = np.frombuffer(content, np.uint8)
     return pages

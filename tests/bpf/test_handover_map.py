@@ -1,4 +1,4 @@
-"""The daemon's memory, in a map of the kernel: what was put there whole is there for whoever opens the map next."""
+"""The handover, in a map of the kernel: what was put there whole is there for whoever opens the map next."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final
 import numpy as np
 import pytest
 
-from cnf.abi import MEMORY_PAGE
+from cnf.abi import HANDOVER_PAGE
 from cnf.arrays import Records
-from cnf.datapath import daemon_memory
-from cnf.datapath.daemon_memory import PAGE, Memory, PartError
+from cnf.datapath import handover_map
+from cnf.datapath.handover_map import PAGE, HandoverMap, PartError
 from cnf.errors import MapError
 from cnf.kernel.maps import Array
 from cnf.kernel.pins import UnreadableError
 from tests.bpf.conftest import Datapath
 
-PAGES: Final = 513  # CNF_MEMORY_PAGES of abi.h: without limits
+PAGES: Final = 513  # CNF_HANDOVER_PAGES of abi.h: without limits
 BANK: Final = (PAGES - 1) // 2
 """Pages that one document can have."""
 
@@ -27,7 +27,7 @@ BANK: Final = (PAGES - 1) // 2
 @pytest.fixture
 def pages(loaded: Datapath) -> Iterator[Array]:
     """Give each test a blank map."""
-    pages = Array("daemon_memory", _fd(loaded), MEMORY_PAGE)
+    pages = Array("handover", _fd(loaded), HANDOVER_PAGE)
     _wipe(pages)
     yield pages
     _wipe(pages)
@@ -42,20 +42,20 @@ def fd(loaded: Datapath, pages: Array) -> int:
 
 def test_a_blank_map_holds_nothing(fd: int) -> None:
     """Where nobody has written, no part is there, and that is no error."""
-    assert Memory(fd).part("tracker") is None
+    assert HandoverMap(fd).part("tracker") is None
 
 
 def test_parts_are_there_for_the_next(fd: int) -> None:
     """Parts are put one by one or together, and the latest of each is found by whoever opens the map."""
-    one = Memory(fd)
+    one = HandoverMap(fd)
     one.put(tracker={"a": 1}, series={"long": _noise(3 * PAGE)})
     one.put(tracker={"a": 2})
-    other = Memory(fd)
+    other = HandoverMap(fd)
     assert other.part("tracker") == {"a": 2}
     assert other.part("series") == one.part("series") == {"long": _noise(3 * PAGE)}
 
     other.put(limiter={})
-    last = Memory(fd)
+    last = HandoverMap(fd)
     assert (last.part("tracker"), last.part("limiter"), last.part("sources")) == ({"a": 2}, {}, None)
 
 
@@ -63,15 +63,15 @@ def test_it_can_be_full_to_the_last_page(fd: int) -> None:
     """What just fits is kept, in both banks; what does not is refused with its size, and what was there stays."""
     full, too_much = {"noise": _noise(BANK * PAGE * 5 // 4)}, {"noise": _noise(2 * BANK * PAGE)}
     for _bank in (0, 1):
-        Memory(fd).put(series=full)
-        assert Memory(fd).part("series") == full
+        HandoverMap(fd).put(series=full)
+        assert HandoverMap(fd).part("series") == full
 
-    kept = Memory(fd)
+    kept = HandoverMap(fd)
     with pytest.raises(MapError, match=f"there are {BANK}"):
         kept.put(series=too_much)
-    assert kept.part("series") == Memory(fd).part("series") == full
+    assert kept.part("series") == HandoverMap(fd).part("series") == full
     kept.put(series={})
-    assert Memory(fd).part("series") == {}
+    assert HandoverMap(fd).part("series") == {}
 
 
 @pytest.mark.parametrize("writes", range(4))
@@ -80,14 +80,14 @@ def test_a_writing_that_is_cut_off_leaves_the_whole_before(
 ) -> None:
     """Wherever a writing ends early, what was there before it is found, until the header has been written."""
     before, after = {"noise": _noise(3 * PAGE)}, {"noise": _noise(3 * PAGE, seed=2)}
-    Memory(fd).put(tracker=before)
+    HandoverMap(fd).put(tracker=before)
     cut = _CutOff(writes)
-    monkeypatch.setattr(daemon_memory, "Array", cut.array)
+    monkeypatch.setattr(handover_map, "Array", cut.array)
     with pytest.raises(InterruptedError):
-        Memory(fd).put(tracker=after)
+        HandoverMap(fd).put(tracker=after)
     monkeypatch.undo()
 
-    assert Memory(fd).part("tracker") == before
+    assert HandoverMap(fd).part("tracker") == before
 
 
 @pytest.mark.parametrize(
@@ -101,41 +101,41 @@ def test_a_writing_that_is_cut_off_leaves_the_whole_before(
     ],
 )
 def test_a_header_that_nobody_wrote_is_seen(fd: int, pages: Array, place: int) -> None:
-    """A flipped bit anywhere in the header makes the memory unreadable; it is not taken for a blank one."""
-    Memory(fd).put(tracker={"noise": _noise(PAGE)})
+    """A flipped bit anywhere in the header makes the handover unreadable; it is not taken for a blank one."""
+    HandoverMap(fd).put(tracker={"noise": _noise(PAGE)})
     _flip(pages, 0, place)
 
-    with pytest.raises(UnreadableError, match="daemon_memory"):
-        Memory(fd)
+    with pytest.raises(UnreadableError, match="handover"):
+        HandoverMap(fd)
 
 
 def test_a_part_that_nobody_wrote_is_seen(fd: int, pages: Array) -> None:
     """A flipped bit in a part makes that part unreadable, and no other; the bank that is not in use does not matter."""
-    Memory(fd).put(tracker={"a": 1}, series={"noise": _noise(2 * PAGE)})
+    HandoverMap(fd).put(tracker={"a": 1}, series={"noise": _noise(2 * PAGE)})
     _flip(pages, 1, 200)
-    assert Memory(fd).part("series") == {"noise": _noise(2 * PAGE)}
+    assert HandoverMap(fd).part("series") == {"noise": _noise(2 * PAGE)}
     _flip(pages, 2 + BANK, 99)
 
-    damaged = Memory(fd)
+    damaged = HandoverMap(fd)
     assert damaged.part("tracker") == {"a": 1}
     with pytest.raises(PartError, match="checksum"):
         damaged.part("series")
     damaged.put(series={})
-    assert Memory(fd).part("series") == {}
+    assert HandoverMap(fd).part("series") == {}
 
 
 def test_a_part_of_another_version_is_not_misread(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a daemon of another version has written is refused with both versions; its other parts are read."""
     with monkeypatch.context() as newer:
-        newer.setattr(daemon_memory, "VERSIONS", daemon_memory.VERSIONS | {"series": 2, "later": 1})
-        Memory(fd).put(tracker={"a": 1}, series={"b": 2}, later={"c": 3})
+        newer.setattr(handover_map, "VERSIONS", handover_map.VERSIONS | {"series": 2, "later": 1})
+        HandoverMap(fd).put(tracker={"a": 1}, series={"b": 2}, later={"c": 3})
 
-    memory = Memory(fd)
-    assert memory.part("tracker") == {"a": 1}
+    there = HandoverMap(fd)
+    assert there.part("tracker") == {"a": 1}
     with pytest.raises(PartError, match=r"version 2, and this cnfd reads 1"):
-        memory.part("series")
-    memory.put(series={"b": 1})
-    assert Memory(fd).part("series") == {"b": 1}
+        there.part("series")
+    there.put(series={"b": 1})
+    assert HandoverMap(fd).part("series") == {"b": 1}
 
 
 class _CutOff:
@@ -159,11 +159,11 @@ class _CutOff:
 
 
 def _fd(loaded: Datapath) -> int:
-    return loaded.loaded.maps["daemon_memory"]
+    return loaded.loaded.maps["handover"]
 
 
 def _wipe(pages: Array) -> None:
-    pages.write_many(np.arange(PAGES), np.zeros(PAGES, MEMORY_PAGE))
+    pages.write_many(np.arange(PAGES), np.zeros(PAGES, HANDOVER_PAGE))
 
 
 def _flip(pages: Array, page: int, place: int) -> None:
