@@ -1,4 +1,4 @@
-"""What one daemon hands over to the next through the maps, so that no count starts anew."""
+"""The handover from one daemon to the next through the maps, so that no count starts anew."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ EFFECTS: Final = {
     "series": "the counters of the largest flows start anew",
     "sources": "the counts of evicted sources start anew",
 }
-"""What is lost with each part. Of the limiter's own part, the limiter says so."""
+"""The loss with each part. (The limiter reads its own part, and says so itself.)"""
 
 
 class Part(Protocol):
-    """What goes on from where the previous daemon has left it."""
+    """A part of the daemon that goes on from where the previous daemon has left it."""
 
     def hand_over(self) -> Document:
         """Return what the next daemon has to know."""

@@ -29,7 +29,7 @@ UNHEARD: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What the main thread does again and again."""
+    """The main thread's work."""
 
     state: State
     live: Live

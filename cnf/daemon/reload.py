@@ -31,7 +31,7 @@ FIXED_AT_START: Final = (
 )
 """Maps, sockets and the log's form are made once."""
 NO_LIMITS: Final = Limits(mode="off")
-"""What a file without the table means to a daemon that was started with it."""
+"""The meaning of a file without the table [limits] to a daemon that was started with one."""
 
 
 @dataclass(frozen=True, slots=True)

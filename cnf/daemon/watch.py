@@ -20,7 +20,7 @@ class Watch:
         self._state = state
         self._log = log
         self.listening = True
-        """Whether ``fileno()`` tells of changes; until the next look, nobody waits for what cannot be read."""
+        """Whether ``fileno()`` tells of changes; while it fails, the loop looks by time alone."""
 
     def fileno(self) -> int:
         """Return the descriptor that is readable after a change."""

@@ -1,4 +1,4 @@
-"""What to build: which of the program's parts the configuration and this process's capabilities ask for.
+"""Blueprints: which of the program's parts to build, for a configuration and this process's capabilities.
 
 Light to import: the compiling child is started before numpy, pyroute2 and the rest of the daemon are loaded.
 """
@@ -18,7 +18,7 @@ from cnf.kernel.hooks import XDP
 from cnf.limits.table import room
 
 Table = Literal["cache", "lru_hash"]
-"""What the tables of flows and sources are made of."""
+"""The kind of map that flows and sources are kept in."""
 
 SOURCE: Final = Path(__file__).parent.parent / "bpf" / "flow.c"
 CLOCK: Final = "cnf_clock"
@@ -37,18 +37,18 @@ LIMITER_MAPS: Final = (
     "limit_counters",
 )
 LAYOUT_SOURCES: Final = ("abi.h", "cache.h", "cache_find.h", "counters.h")
-"""What says how the maps' structs are laid out, in which set and slot a key is found, and where an interface."""
+"""Headers that say how the maps' structs are laid out, and where in a map a key or an interface is found."""
 RING_BYTES: Final = 256 << 10
-"""Of the ring of events: 2,047 of them."""
+"""Size of the ring of events: it holds 2,047."""
 EVICTED_RING_BYTES: Final = 16 << 20
-"""The same where evicted flows are events, too: 131,071 of them."""
+"""Size of the ring where evicted flows are events, too: it holds 131,071."""
 PLACES_AN_INTERFACE: Final = 16
-"""Of the array that finds interfaces: of 1,000 with numbers at random, 30 are not found there at first sight."""
+"""Entries an interface of the array that finds interfaces: of 1,000 with random numbers, 30 share an entry."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimiterSize:
-    """What the limiter's tables can hold: sources a family; rules, a power of two; prefixes a family and rule set."""
+    """Capacities of the limiter's tables: sources a family; rules, a power of two; prefixes a family and rule set."""
 
     sources: int
     rules: int
@@ -57,7 +57,7 @@ class LimiterSize:
 
 @dataclass(frozen=True, slots=True)
 class Blueprint:
-    """What to build: the source, and what of it is compiled in."""
+    """The source to build, and what of it is compiled in."""
 
     max_entries: int
     table: Table = "cache"
@@ -87,12 +87,12 @@ class Blueprint:
 
     @property
     def limiter_maps(self) -> tuple[str, ...]:
-        """Return the names of those that belong to the limiter alone: they can be made anew while the others stay."""
+        """Return the names of the limiter's own maps: they can be made anew while the others stay."""
         return tuple(name for name in self.maps if name.startswith(LIMITER_PREFIX))
 
     @property
     def ring_bytes(self) -> int:
-        """Return the size of the ring of events; 0 where there is nothing to tell."""
+        """Return the size of the ring of events; 0 where there are no events."""
         if self.evicted_records:
             return EVICTED_RING_BYTES
         return RING_BYTES if self.limiter else 0
@@ -117,13 +117,13 @@ class Blueprint:
 
     @property
     def layout(self) -> str:
-        """Return a name for how the maps are laid out: a hash of the definitions, and of LAYOUT_SOURCES as code."""
+        """Return a name for the maps' layout: a hash of the definitions, and of the code of LAYOUT_SOURCES."""
         sources = [_code(self.source.with_name(name).read_text(encoding="utf-8")) for name in LAYOUT_SOURCES]
         return hashlib.sha256(json.dumps([self.defines, *sources], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _code(source: str) -> str:
-    """Return a source without its comments, and with one space for any."""
+    """Return a source without comments, and with single spaces."""
     return " ".join(re.sub(r"/\*.*?\*/", " ", source, flags=re.DOTALL).split())
 
 
@@ -143,5 +143,5 @@ def plan(settings: Settings) -> Blueprint:
 
 
 def table_to_be_had(wanted: Table) -> Table:
-    """Return what the tables can be of: without CAP_PERFMON, the verifier follows a cache in too many ways."""
+    """Return the kind of table to build: without CAP_PERFMON the verifier follows a cache on too many paths."""
     return "lru_hash" if capabilities.missing(capabilities.SPEED) else wanted

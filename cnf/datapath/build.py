@@ -1,4 +1,4 @@
-"""The building of a blueprint in a child (``Build``), and the loaded datapath: its maps and programs.
+"""Building in a child process (``Build``), and the loaded datapath: its maps and programs.
 
 Light to import: the child is started before numpy, pyroute2 and the rest of the daemon are loaded.
 """
@@ -52,10 +52,10 @@ class Datapath:
     kept: frozenset[str]
     """Names of the maps that are the previous daemon's, with what they hold: all, all but the limiter's, or none."""
     discarded: tuple[str, ...]
-    """Why maps that were there were not kept."""
+    """The reasons why maps that were pinned are not kept."""
 
     def read_clock(self) -> tuple[int, int]:
-        """Return (jiffies, CLOCK_MONOTONIC in ns), read as one. Raises KernelError."""
+        """Return (jiffies, CLOCK_MONOTONIC in ns) of one moment. Raises KernelError."""
         before = time.monotonic_ns()
         with reported(f"reading the clock by a test run of {CLOCK}"):
             _verdict, frame, _duration = libbpf.run(self.programs[CLOCK], CLOCK_FRAME, 1)
@@ -108,7 +108,7 @@ class Build:
         return self._socket.fileno()
 
     def cancel(self) -> None:
-        """End the child and let everything go; harmless after ``finish()``."""
+        """End the child and close everything; harmless after ``finish()``."""
         self._child.kill()
         self._child.wait()
         self._socket.close()
@@ -159,7 +159,7 @@ class Build:
 
 
 def load(blueprint: Blueprint) -> Datapath:
-    """Build and wait."""
+    """Build a blueprint, and wait for it."""
     return Build(blueprint).finish()
 
 

@@ -87,7 +87,7 @@ class Block(NamedTuple):
     """Slots in use, copied."""
 
     places: Places
-    """Which they are, in ascending order; shape (N,)."""
+    """Their numbers in the cache, ascending; shape (N,)."""
     words: Words
     """Shape (N, words of a slot); overwritten by the next block."""
 
@@ -128,7 +128,7 @@ class Cache:
                     yield Block(places.ravel(), slots).where(used)
 
     def age(self, now: int, last_used: Callable[[Block], npt.NDArray[np.uint64]]) -> None:
-        """Have slots that have been unused for long go first; looks every AGE_EVERY ticks, and else does nothing.
+        """Set the stamps of long unused slots so that these are evicted first; at most once in AGE_EVERY ticks.
 
         ``now`` is in jiffies. ``last_used`` returns those of a block's slots, 0 where only the stamp knows. One that is
         given to another key just then goes first in its place, until that key's next packet.
@@ -174,20 +174,20 @@ class Cache:
 
 
 class Secrets:
-    """What the program hashes keys with."""
+    """The secret words that the program hashes keys with."""
 
     def __init__(self, maps: Mapping[str, int]) -> None:
         """Take a datapath's maps, descriptors by name."""
         self._array = Array("cache_secrets", maps["cache_secrets"], CACHE_SECRETS)
 
     def words(self) -> Words:
-        """Return them, shape (SECRETS,)."""
+        """Return the secret words, shape (SECRETS,)."""
         words: Words = self._array.read(0)["words"][0]
         return words
 
 
 class FlowSettings:
-    """When the program takes a flow for over."""
+    """The times after which the program takes a flow for expired."""
 
     def __init__(self, maps: Mapping[str, int]) -> None:
         """Take a datapath's maps, descriptors by name."""

@@ -25,7 +25,7 @@ from cnf.kernel.pins import remove
 
 INCLUDE_FOLDER = Path(__file__).parent.parent / "bpf" / "include"
 MAP_LINK = "anon_inode:bpf-map"
-"""What the kernel calls a map's descriptor in /proc."""
+"""The target of a map's descriptor in /proc."""
 FLAGS = ("-Wall", "-Wno-unused-function", "-Xclang", "-disable-llvm-passes", "-g0")
 """BCC optimizes by itself: clang's own passes, and debug information, would make it take up to twice as long."""
 INCLUDE = re.compile(r'\s*#include "(?P<name>[^"]+)"')

@@ -27,7 +27,7 @@ from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, CounterArray, FlowMap
 
 UNASSIGNED: Final = 0
-"""Stands as ifindex for packets of an interface without a slot; the kernel gives no interface this number."""
+"""The ifindex under which packets of interfaces without a slot stand; the kernel gives no interface this number."""
 
 _IFINDEX: Final = np.dtype("<u4")
 
@@ -47,13 +47,13 @@ class InterfaceCounters:
         self._places = libbpf.map_info(maps["interfaces_direct"]).max_entries
         self._counters = CounterArray("interface_counters", maps["interface_counters"])
         self.room = libbpf.map_info(maps["interface_counters"]).max_entries // SLOT_COUNTERS - 1
-        """Interfaces that can have a slot; the slot of this number is of all others."""
+        """The number of interfaces that can have a slot; the slot of this number counts for all others."""
         self._slots: dict[int, int] = {}
-        """By ifindex, of all but members."""
+        """Slots by ifindex, of all interfaces but members."""
         self.members: dict[int, int] = {}
         """By ifindex of a member of a bond, the ifindex of the bond that it is counted as."""
         self._at: dict[int, list[int]] = {}
-        """Interfaces whose lowest bits are the same, by these; the first is found by the array."""
+        """Interfaces by their lowest bits; where several share these, the array finds the first."""
         for _ifindexes, values in self._interfaces.batches():
             for ifindex, slot, counted_as, _zero in values.tolist():
                 self._at.setdefault(ifindex % self._places, []).append(ifindex)
@@ -138,7 +138,7 @@ class InterfaceCounters:
         same.append(ifindex)
 
     def _remove(self, ifindex: int) -> None:
-        """Have the program find the interface no longer, and the next of the same lowest bits by the array."""
+        """Remove the interface, so that the array finds the next one with the same lowest bits."""
         place = ifindex % self._places
         others = [each for each in self._at[place] if each != ifindex]
         value = self._interfaces.get(np.array(others[0], _IFINDEX)) if others else None
@@ -165,12 +165,12 @@ class InterfaceCounters:
 
 @dataclass(frozen=True, slots=True)
 class TableSums:
-    """What a table has taken in and refused since the program was loaded."""
+    """Counts of one table since its maps were made."""
 
     inserted: int
-    """Flows, or sources."""
+    """Flows, or sources, that the table has taken in."""
     errors: dict[str, Count]
-    """Packets and bytes that found no place, by cause."""
+    """Packets and bytes whose flow or source the table had no room for, by cause."""
     expired: Count
     """What expired flows had counted whose slots a cache has given to others."""
     expired_entries: int
@@ -191,7 +191,7 @@ class TableCounters:
         return self._read(FAMILIES.index(family))
 
     def read_sources(self, family: Family) -> TableSums:
-        """Return those of its table of sources."""
+        """Return the sums of one family's table of sources."""
         return self._read(len(FAMILIES) + FAMILIES.index(family))
 
     def _read(self, table: int) -> TableSums:

@@ -25,7 +25,7 @@ from cnf.kernel.pins import UnreadableError
 from cnf.kernel.refusal import reported
 
 VERSIONS: Final = {"tracker": 1, "interfaces": 1, "series": 1, "sources": 1, "limiter": 1}
-"""Of each part: whoever changes what a part says raises its number, so that no daemon misreads another's."""
+"""The version of each part. Raise it when you change what the part says: then no daemon misreads another's."""
 PAGE: Final = HANDOVER_PAGE.itemsize
 _HEADER: Final = struct.Struct("<QII")
 _CHECKSUM: Final = struct.Struct("<I")
@@ -41,15 +41,15 @@ class _Packed(NamedTuple):
 
 
 class FullError(MapError):
-    """There is no room for what is to be handed over."""
+    """The handover finds no room in its map."""
 
 
 class PartError(ValueError):
-    """A part cannot be read: it is damaged, or of another version."""
+    """A part that cannot be read: it is damaged, or of another version."""
 
 
 class HandoverMap:
-    """Hand parts over, whatever becomes of this process; may be used from any thread."""
+    """Keep parts for the next daemon, however this one ends; may be used from any thread."""
 
     def __init__(self, fd: int) -> None:
         """Take the map, with what it holds.

@@ -51,7 +51,7 @@ def source_bytes(blueprint: Blueprint, max_sources: int) -> int:
 
 
 def interface_bytes(blueprint: Blueprint) -> int:
-    """Return the bytes of the counters of interfaces, and of what finds them."""
+    """Return the bytes of the interfaces' counters, and of the maps that find them."""
     defines = blueprint.defines
     entries, places = defines["CNF_MAX_INTERFACES"], defines["CNF_INTERFACE_PLACES"]
     counters = os.sysconf("SC_NPROCESSORS_CONF") * (entries + 1) * SLOT_COUNTERS * COUNTER.itemsize

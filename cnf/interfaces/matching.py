@@ -13,7 +13,7 @@ from cnf.kernel.links import Link
 
 
 class Matches(NamedTuple):
-    """What the configuration's entries mean here."""
+    """The interfaces that the configuration's entries mean."""
 
     requests: Mapping[int, Interface]
     """By ifindex, the first entry that means the interface."""

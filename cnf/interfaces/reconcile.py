@@ -22,7 +22,7 @@ from cnf.kernel.xdp import Attacher
 
 @dataclass(frozen=True, slots=True)
 class InterfaceState:
-    """What became of one interface, or of a name or pattern that matches none."""
+    """The state of one interface, or of a name or pattern that matches none."""
 
     name: str
     requested_mode: str
@@ -33,17 +33,17 @@ class InterfaceState:
     error: str | None = None
     """Why it is not attached, or not in the mode that was asked for."""
     warning: str | None = None
-    """What is wrong although it is attached."""
+    """A trouble that it has although it is attached."""
 
 
 class Seating(Protocol):
-    """Whoever has to know the interfaces before packets come in: the limiter."""
+    """The limiter, which has to know the interfaces before packets come in."""
 
     def expect(self, names: Mapping[str, Collection[str]]) -> None:
         """Take note of which interfaces there are, each with its altnames."""
 
     def seat(self, name: str, slot: int) -> None:
-        """Have the counter slot ``slot`` for ``name``."""
+        """Take note that ``name`` has the counter slot ``slot``."""
 
 
 class Interfaces:
@@ -74,7 +74,7 @@ class Interfaces:
         """The bond whose packets a member's are, both by ifindex."""
         self._lost = 0
         self._said: set[str | None] = set()
-        """What the previous look has said is wrong: it is logged once, and not at every look."""
+        """Errors and warnings of the previous look: each is logged once, not at every look."""
 
     def reconcile(self) -> None:
         """Look at what is there, and attach and detach until it is what the configuration wants."""
@@ -203,7 +203,7 @@ class Interfaces:
             self._log.error("counters not freed", interface=name, error=str(error))
 
     def _join_members(self, bond: Link) -> None:
-        """Have what comes in through a bond's members count as the bond's: in native mode they run the program."""
+        """Count packets of a bond's members as the bond's: in native mode the members' drivers run the program."""
         for index in [member for member, its_bond in self._members.items() if its_bond == bond.index]:
             if self.tallies.members.get(index) == bond.index:
                 continue

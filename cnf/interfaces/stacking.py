@@ -1,4 +1,4 @@
-"""Interfaces that stand on others: what comes in through both is seen on both, below first.
+"""Interfaces that stand on others: a packet that comes in through both is counted on both, on the lower one first.
 
 A native program runs in the driver of the lower one, a generic one when the packet enters the stack. On its way up to a
 bond, a bridge, or a VLAN device and its like, the packet enters the stack again, and meets the generic program there.
@@ -14,13 +14,13 @@ from cnf.kernel.links import Link
 
 # In the kernel's words, IFLA_INFO_KIND: rtnl_link_ops of net/ and drivers/net/.
 OVER_MEMBERS: Final = frozenset({"bond", "team", "bridge", "batadv", ""})
-"""Kinds that have members, which name them as their master; "" is a NIC over a faster way to the same: failover."""
+"""Kinds whose members name them as master; "" is a failover NIC, which stands on a faster one."""
 ON_ONE: Final = frozenset({"vlan", "macvlan", "macvtap", "ipvlan", "ipvtap", "macsec", "dsa", "virt_wifi", "rmnet"})
 """Kinds that stand on the one interface that they name as their link."""
 SWITCH: Final = "openvswitch"
-"""The kind of a switch's ports to this node, which stand on all its other ports; their master is the switch."""
+"""The kind of a switch's ports to this node: these stand on all other ports of the switch, which is their master."""
 MEMBERS_RUN_IT: Final = frozenset({"bond", ""})
-"""Kinds that, in native mode, have their members' drivers run the program."""
+"""Kinds whose members' drivers run the program, in native mode."""
 SHOWN: Final = 3
 """Lower interfaces that a warning names; a bridge has hundreds of ports."""
 

@@ -1,4 +1,4 @@
-"""What each interface has counted, by name: those that are here in counter slots, departed ones as last sums."""
+"""Counts by interface name: live ones from counter slots, departed ones as last sums."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Counters = npt.NDArray[Any]
 REMEMBERED_NAMES: Final = 4096
 """Departed interfaces whose names are kept for the flows that they leave behind."""
 REMEMBERED_COUNTERS: Final = 64
-"""Names of departed interfaces that keep series; what earlier ones have counted, only the ledger knows."""
+"""Departed interfaces that keep their series; the counts of earlier ones stand in the ledger only."""
 SHOWN: Final = 300.0
 """Seconds for which a departed name keeps its series in any case, so that whoever reads them sees its last sums; unless
 more have departed since than there can be interfaces."""
@@ -36,24 +36,24 @@ class Tallies:
         """Take the counters, with the slots that the previous daemon has given; ``now`` tells seconds."""
         self.names: dict[int, str] = {}
         self.incomplete = False
-        """Whether what departed interfaces had counted is not known in full: a previous daemon's sums were lost."""
+        """Whether counts of departed interfaces are missing: a previous daemon's sums could not be read."""
         self.altnames: Mapping[int, tuple[str, ...]] = {}
         """By ifindex, those of interfaces that are there; replaced whole."""
         self._counters = counters
         self._now = now
         self._seated: dict[int, str] = {}
-        """By ifindex, the names of those that this daemon has given a slot."""
+        """Names by ifindex, of the interfaces that this daemon has given a slot."""
         self._renamed: dict[int, Counters] = {}
-        """By ifindex, what the slot held when the interface got its present name: it stands under earlier names."""
+        """Counts by ifindex that stand under an earlier name: those of the slot when the interface was renamed."""
         self._retired: dict[str, Counters] = {}
-        """What stands under a name besides what its interface has in its slot; the latest to depart stands last."""
+        """Counts by name, besides those of the interface's slot; the latest to depart stands last."""
         self._retired_at: dict[str, float] = {}
         self._departed = np.zeros((), INTERFACE_COUNTERS)
-        """What interfaces had counted whose names are forgotten."""
+        """Counts of interfaces whose names are forgotten."""
         self._lock = threading.Lock()
 
     def hand_over(self) -> Document:
-        """Return what the next daemon has to know: names by ifindex, and the counters that are in no slot."""
+        """Return what the next daemon has to know: names by ifindex, and the counts that are in no slot."""
         return {
             "names": list(self.names.items()),
             "renamed": [[index, counters.tobytes().hex()] for index, counters in self._renamed.items()],
@@ -68,7 +68,7 @@ class Tallies:
         self.incomplete = document is None
         if not document:
             return
-        # Of an interface that has come anew since this was written, the slot may hold less than it says.
+        # An interface that was made since this was written may have counted less in its slot than it says.
         held = self._counters.read()
         renamed = {index: _unpacked(counters) for index, counters in document["renamed"] if index in held}
         renamed = {index: counters for index, counters in renamed.items() if _is_within(counters, held[index])}
@@ -89,7 +89,7 @@ class Tallies:
             return self._totals()
 
     def all_totals(self) -> tuple[dict[str, Counters], Counters]:
-        """Return the same, and the sum of what interfaces had counted whose names are forgotten."""
+        """Return the counters by interface name, and the sum of those of interfaces whose names are forgotten."""
         with self._lock:
             return self._totals(), self._departed.copy()
 
@@ -146,7 +146,7 @@ class Tallies:
             self.unseat(index)
 
     def forget(self) -> None:
-        """Keep the latest of the names that no interface has any more, and all of a while; add up the others."""
+        """Keep the counts of departed interfaces by name for a while, and the latest for longer; add up the others."""
         with self._lock:
             here = set(self._seated.values())
             gone = [name for name in self._retired if name not in here]

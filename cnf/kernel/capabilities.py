@@ -19,7 +19,8 @@ NEEDED: Final = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}
 SPEED: Final = {"CAP_PERFMON": 38}
 """Without it the kernel guards a program against speculative execution, which costs more than the program itself."""
 LOADING: Final = SPEED | {"CAP_BPF": NEEDED["CAP_BPF"]}
-"""What is for loading. To attach takes CAP_NET_ADMIN, to read maps a descriptor, and before Linux 5.19 CAP_BPF."""
+"""Capabilities that only loading takes. Attaching takes CAP_NET_ADMIN; reading maps takes a descriptor, and before
+Linux 5.19 CAP_BPF."""
 SYS_ADMIN: Final = 21
 
 SLOW: Final = (
@@ -35,7 +36,7 @@ def missing(wanted: Mapping[str, int] = NEEDED) -> tuple[str, ...]:
     """Return the names of the ``wanted`` capabilities that this process does not have in effect."""
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     effective = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:"))
-    if effective >> SYS_ADMIN & 1:  # stands in for those that were taken out of it
+    if effective >> SYS_ADMIN & 1:  # CAP_SYS_ADMIN includes the capabilities that were split off from it
         effective |= 1 << NEEDED["CAP_BPF"] | 1 << SPEED["CAP_PERFMON"]
     return tuple(name for name, bit in wanted.items() if not effective >> bit & 1)
 

@@ -1,4 +1,4 @@
-"""What can be told of an XDP program that is not ours: its name, and whether it is libxdp's dispatcher.
+"""Facts about an XDP program that is not ours: its name, and whether it is libxdp's dispatcher.
 
 libxdp, of xdp-tools, attaches a program of its own that calls the others, and pins it in bpffs by interface and id. A
 program's name is shown to CAP_SYS_ADMIN only, and the pins are in a folder that only root may enter.

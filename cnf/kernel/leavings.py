@@ -1,4 +1,4 @@
-"""What a daemon that is gone has left on the interfaces, and how it is taken back.
+"""The programs that a daemon has left on interfaces at its end, and how they are taken off.
 
 Its program is known by a pin. Where that is missing, it is known by its name and by a map that no other has: to look at
 a program by its id takes CAP_SYS_ADMIN.
@@ -20,17 +20,17 @@ from cnf.kernel.xdp import Attacher
 
 MAP: Final = "table_counters"
 _NONE: Final = -1
-"""No program of this process's own: there is nothing that it could attach."""
+"""The descriptor of no program: this process attaches none."""
 
 
 class Taken(NamedTuple):
-    """What has been taken back, and what not."""
+    """The result of taking everything back."""
 
     interfaces: tuple[str, ...]
-    """From which a program was taken off."""
+    """Names of those from which a program was taken off."""
     unpinned: tuple[str, ...]
     refused: tuple[str, ...]
-    """Interfaces that have kept it, in a line each; then the pins stay, by which it is known the next time."""
+    """A line for each interface that still has its program; then the pins stay, so that it is known the next time."""
 
 
 def take_back(folder: Path | None, links: Links) -> Taken:
@@ -57,7 +57,7 @@ def take_back(folder: Path | None, links: Links) -> Taken:
 
 
 def is_ours(program: int) -> bool:
-    """Tell whether a program, by descriptor, is of some version of cnfd; what cannot be told is not."""
+    """Tell whether the program behind a descriptor is of some version of cnfd; where it cannot be told, it is not."""
     try:
         return libbpf.name_of(program) == XDP.entry and MAP in libbpf.map_names(program)
     except (OSError, MapError):

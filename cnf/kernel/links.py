@@ -41,7 +41,7 @@ IFLA_PROP_LIST: Final = 52
 IFLA_ALT_IFNAME: Final = 53
 HSR_SLAVES: Final = (1, 2)
 ATTACHED_AS: Final[dict[int, Mode]] = {1: "native", 2: "generic", 3: "offloaded"}
-"""By XDP_ATTACHED_DRV, XDP_ATTACHED_SKB and XDP_ATTACHED_HW."""
+"""The mode by the kernel's number: XDP_ATTACHED_DRV, XDP_ATTACHED_SKB, XDP_ATTACHED_HW."""
 
 
 class Program(NamedTuple):
@@ -60,20 +60,20 @@ class Link:
     hardware: int
     mtu: int
     kind: str = ""
-    """What made it, in the kernel's word: veth, bond, bridge, vlan, ...; empty for a NIC."""
+    """The kind of interface in the kernel's word: veth, bond, bridge, vlan, ...; empty for a NIC."""
     master: int | None = None
     """ifindex of the bond or bridge that it is a member of."""
     lower: int | None = None
-    """ifindex of what it stands on or is paired with, if that is in this namespace."""
+    """ifindex of the interface that it stands on or is paired with, if that is in this namespace."""
     program: Program | None = None
     altnames: tuple[str, ...] = ()
-    """Names that it has besides."""
+    """The interface's other names."""
     ring: tuple[int, ...] = ()
-    """ifindexes of the two that an HSR or PRP interface stands on; they have no master."""
+    """ifindexes of the two interfaces that an HSR or PRP interface stands on; they have no master."""
 
     @property
     def shown(self) -> str:
-        """Return the name fit for a message: the kernel allows quotes, control characters and any byte in it."""
+        """Return the name as a message can show it: the kernel allows quotes, control characters and any byte in it."""
         return self.name.encode("unicode_escape").decode() if not self.name.isprintable() else self.name
 
     @property
@@ -106,7 +106,7 @@ class Links:
             self._events.bind((0, RTMGRP_LINK))
         self._moved: set[int] = set()
         self.lost = 0
-        """How often notifications came faster than they were read, so that the kernel threw some away."""
+        """The number of times that the kernel threw notifications away, since they came faster than they were read."""
 
     def __enter__(self) -> Self:
         """Return itself."""

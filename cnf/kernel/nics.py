@@ -1,4 +1,4 @@
-"""The interfaces as ``cnfctl doctor`` looks at them: what decides how the program would fare on each."""
+"""Properties of interfaces for ``cnfctl doctor``: they decide in which mode the program can be attached."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ NETDEV_XDP_ACT_BASIC: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """An interface, and what decides how the program would fare on it. None: could not be told."""
+    """An interface, and what decides in which mode it can have the program. None: unknown."""
 
     link: Link
     driver: str | None = None
     peer: Nic | None = None
     """The interface that it is paired with, without that one's peer, if it is in this network namespace."""
     native: bool | None = None
-    """Whether its driver takes native XDP; kernels before 6.3 do not tell."""
+    """Whether the driver takes native XDP; kernels before 6.3 do not tell."""
     rx_vlan: bool | None = None
-    """Whether it takes VLAN tags off as it receives."""
+    """Whether the NIC takes VLAN tags off as it receives."""
     tx_vlan: bool | None = None
-    """Whether the stack leaves it to put them on as it sends."""
+    """Whether the NIC puts VLAN tags on as it sends."""
     lro: bool | None = None
-    """Whether it joins received packets (large receive offload)."""
+    """Whether the NIC joins received packets (large receive offload)."""
 
 
 def nics() -> tuple[Nic, ...]:

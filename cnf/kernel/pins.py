@@ -22,7 +22,7 @@ from cnf.kernel import libbpf
 
 BPFFS: Final = Path("/sys/fs/bpf")
 MOUNT: Final = f"mount -t bpf -o mode=0700 bpf {BPFFS}"
-"""The remedy where there is none: by itself, the kernel lets every user make folders there."""
+"""How to mount a bpffs where there is none. The kernel's default mode lets every user make folders there."""
 SO_NETNS_COOKIE: Final = 71  # asm-generic/socket.h
 _MAPS: Final = "maps-"
 
@@ -31,7 +31,7 @@ class UnreadableError(Exception):
     """The maps were kept, but what a daemon has to know of them cannot be taken over."""
 
     def __init__(self, words: str, maps: str = "") -> None:
-        """Have those maps made anew whose names begin with ``maps``."""
+        """Ask for new maps in place of those whose names begin with ``maps``."""
         super().__init__(words)
         self.maps = maps
 
@@ -43,14 +43,14 @@ def folder() -> Path:
 
 @dataclass
 class MapPins:
-    """Where a start pins its program, and finds and pins its maps."""
+    """The folders in which a start pins its program, and finds and pins its maps."""
 
     folder: Path | None
-    """Of the namespace; None where it is not this process's."""
+    """The folder of the namespace; None where this process does not hold it."""
     path: Path | None
-    """Of the maps, in ``folder``; None where they cannot be pinned."""
+    """The folder of the maps, in ``folder``; None where they cannot be pinned."""
     trouble: OSError | None = None
-    """What kept one of them from being there."""
+    """The reason why one of the folders is not there."""
     stay: bool = False
     """Whether the maps stay pinned if the start fails: those that were there before it do."""
 
@@ -64,7 +64,7 @@ class MapPins:
 
 @contextmanager
 def map_pins(layout: str, trouble: OSError | None) -> Iterator[MapPins]:
-    """Make the folder for maps of this ``layout``; in the end it goes again unless its maps are to stay.
+    """Make the folder for maps of this ``layout``; remove it at the end of the block unless its maps are to stay.
 
     ``trouble`` is why this process does not hold the folder of the namespace; None if it does.
     """
@@ -87,14 +87,14 @@ def map_pins(layout: str, trouble: OSError | None) -> Iterator[MapPins]:
 
 
 def _cookie() -> int:
-    """Return what tells this network namespace from one that is gone, whose inode number it may have."""
+    """Return the number that tells this network namespace from a previous one with the same inode number."""
     with socket.socket(socket.AF_UNIX) as any_socket, suppress(OSError):
         return int.from_bytes(any_socket.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), sys.byteorder)
     return 0  # before Linux 5.14
 
 
 def remove(path: Path) -> None:
-    """Remove a pin, or a folder with all that is in it."""
+    """Remove a pin, or a folder with all its content."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -103,7 +103,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def left_behind(path: Path | None) -> Iterator[dict[int, int]]:
-    """Open the programs that a daemon has left: descriptors by program id; closed, and none of them, in the end."""
+    """Open the programs that a daemon has left: descriptors by program id; the block's end closes and removes them."""
     programs: dict[int, int] = {}
     try:
         pins: list[Path] = []
@@ -118,7 +118,7 @@ def left_behind(path: Path | None) -> Iterator[dict[int, int]]:
                     os.close(fd)
         yield programs
     finally:
-        while programs:  # nobody may take the numbers, which are others' soon, for these programs
+        while programs:  # emptied, too: the descriptors' numbers will soon be those of other files
             os.close(programs.popitem()[1])
 
 

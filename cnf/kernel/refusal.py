@@ -1,4 +1,4 @@
-"""What the kernel refuses, as an error of cnf: no system call's failure reaches a user as a traceback."""
+"""Refusals of the kernel as errors of cnf: no system call's failure reaches a user as a traceback."""
 
 from __future__ import annotations
 

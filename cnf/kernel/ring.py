@@ -23,7 +23,7 @@ from cnf.kernel.refusal import reported
 BUSY: Final = 1 << 31
 """Reserved, and not yet written."""
 DISCARD: Final = 1 << 30
-"""Given back by whoever reserved it."""
+"""Discarded by the program that had reserved it."""
 HEADER: Final = 8
 STRIDE: Final = HEADER + EVENT.itemsize
 
@@ -31,7 +31,7 @@ _POSITION: Final = np.dtype("<u8")
 
 
 class Stretch(NamedTuple):
-    """What one reading has brought."""
+    """The events of one reading."""
 
     first: int
     """Number of the first record since the ring was made."""

@@ -1,4 +1,4 @@
-"""Put the program on interfaces and take it off, by pyroute2; read back what the kernel made of it."""
+"""Attach the program to interfaces and detach it, by pyroute2, and read back what the kernel has done."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ TAKEN_ABOVE: Final = (
     "the bond, bridge or VLAN device above it has a program",
     "leave one of the two out of the interfaces",
 )
-"""Why the kernel takes none below, and the remedy."""
+"""The reason why the kernel takes no program on an interface below, and the remedy."""
 
 
 class Attached(NamedTuple):
-    """The mode obtained, and why the one tried before it was not, in the kernel's words (empty if it was the first)."""
+    """The mode obtained, and the kernel's words for refusing the mode tried first (empty if that was obtained)."""
 
     mode: Mode
     refused: str
 
 
 class Attacher:
-    """Attach one program to any number of interfaces; detach it from those, and nothing else."""
+    """Attach one program to any number of interfaces, and detach it; never touch another program."""
 
     def __init__(self, program_fd: int, program_id: int, left_behind: Mapping[int, int]) -> None:
         """Open a netlink socket for the program behind ``program_fd``.
 
-        ``left_behind`` are descriptors, by id, of programs that are ours as well: a crashed daemon's.
+        ``left_behind`` are descriptors, by id, of the programs that a previous daemon has left: they are ours as well.
         """
         self.program_id = program_id
         self._fd = program_fd
@@ -93,7 +93,7 @@ class Attacher:
         raise AttachError(f"interface {link.shown}: the kernel refused the program: {'; '.join(refusals)} ({remedy})")
 
     def detach(self, link: Link) -> bool:
-        """Take our program off ``link``; return False if it was not there (any more).
+        """Detach our program from ``link``; return False if it was not there.
 
         Raises:
             AttachError: the kernel refused, or reading back shows that it is still there.
@@ -129,7 +129,7 @@ class Attacher:
         return True
 
     def clean(self, link: Link) -> bool:
-        """Take a crashed daemon's program off ``link``, where it is not wanted any more; tell whether one was there."""
+        """Detach a previous daemon's program from ``link``; tell whether one was there."""
         there = self.query(link.index)
         if there is None or there.id not in self._left_behind:
             return False
@@ -146,7 +146,7 @@ class Attacher:
         return attached.mode if attached is not None and attached.id == self.program_id else None
 
     def query(self, ifindex: int) -> Program | None:
-        """Return what is on the interface; None if there is no program, or no interface.
+        """Return the program on the interface; None if there is no program, or no interface.
 
         Raises:
             AttachError: it cannot be told.
@@ -169,7 +169,7 @@ class Attacher:
             self._changer.change(ifindex, attributes)
 
     def _take_over(self, link: Link, error: NetlinkError) -> Attached:
-        """Replace a program of ours in one step, in the mode that it is in; refuse any other."""
+        """Replace a previous daemon's program in one step, in the mode that it is in; refuse to replace any other."""
         there = self.query(link.index)
         if there is None or there.id not in self._left_behind:
             raise _occupied(link, there, error) from error

@@ -1,4 +1,4 @@
-"""What cnfd will make of the interfaces: which refuse it, in which mode it will be on the others, and caveats."""
+"""A forecast of cnfd on the interfaces: which will refuse it, in which mode the others will have it, and caveats."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from cnf.kernel.xdp import TAKEN_ABOVE
 
 TX_TAGS: Final = "txvlan off tx-vlan-stag-hw-insert off"
 SERIES: Final = 2 * len(PROTOCOL_LABELS) + len(UNPARSED_REASONS) + 2 * len(DROP_REASONS)
-"""Of an interface, in a scrape."""
+"""The number of series of an interface, in a scrape."""
 VETH_RESERVE: Final = 590
-"""What native XDP on veth keeps of a page beside the payload (veth_xdp_set() of drivers/net/veth.c)."""
+"""Bytes of a page that native XDP on veth takes beside the payload (veth_xdp_set() of drivers/net/veth.c)."""
 
 
 class _Reason(NamedTuple):
