@@ -65,8 +65,8 @@ TROUBLES: Final[dict[str, list[Series]]] = {
     "rate(cnf_flows_evicted_total[5m]) > 0": counter("cnf_flows_evicted_total"),
     "increase(cnf_events_lost_total[10m]) > 0": counter('cnf_events_lost_total{kind="first_drop"}'),
     "rate(cnf_flow_insert_errors_total[5m]) > 0": counter('cnf_flow_insert_errors_total{reason="busy"}'),
-    "sum by (instance) (rate(cnf_unparsed_packets_total[5m]))"
-    " / sum by (instance) (rate(cnf_received_packets_total[5m])) > 0.01": [
+    "sum by(instance)(rate(cnf_unparsed_packets_total[5m]))"
+    " / sum by(instance)(rate(cnf_received_packets_total[5m])) > 0.01": [
         {RECEIVED: ("0+6000x30", "0+6000x30"), UNPARSED: ("0+60x30", "0+61x30")}
     ],
     'sum by (instance, rule) (rate(cnf_limit_packets_total{verdict="limited"}[5m])) > 0': [
