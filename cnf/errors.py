@@ -18,7 +18,8 @@ Errors are caught by class, never by their text. ``str(error)`` is one line with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -116,3 +117,11 @@ class ConfigError(CnfError):
         self.source = source
         self.remedy = remedy
         self.problems = tuple(problems)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return which of ``known`` was probably meant by ``word``; None if none is near.
+
+    Only the first 64 characters are compared: comparing takes quadratic time.
+    """
+    return next(iter(difflib.get_close_matches(word[:64], [*known], n=1)), None)

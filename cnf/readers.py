@@ -4,7 +4,6 @@ A refusal says what was expected there. A table of options is an attrs class who
 reader and meaning: ``name: Annotated[type, reader, "what it means"] = default``.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any, Final, TypeVar, get_args
 
 from attrs import NOTHING, AttrsInstance, fields_dict
 
-from cnf.errors import Problem
+from cnf.errors import Problem, nearest
 
 _MIN_DURATION: Final = Decimal("0.1")
 _MAX_DURATION: Final = Decimal(24 * 3600)
@@ -196,7 +195,7 @@ def table(settings_class: type[TableT]) -> Callable[[object, str], TableT]:
         for key, item in value.items():
             here = _joined(path, key)
             if key not in options:
-                problems.append(Problem(here, f"unknown key, {_nearest(key, list(options))}"))
+                problems.append(Problem(here, f"unknown key, {_hint(key, list(options))}"))
                 continue
             _, read_option, _ = get_args(options[key].type)
             try:
@@ -218,7 +217,6 @@ def _joined(path: str, key: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _nearest(key: str, known: list[str]) -> str:
-    """Return a hint; only the beginning of ``key`` is compared, because comparing takes quadratic time."""
-    near = difflib.get_close_matches(key[:64], known, n=1)
-    return f"did you mean {near[0]}?" if near else f"expected {', '.join(known)}"
+def _hint(key: str, known: list[str]) -> str:
+    near = nearest(key, known)
+    return f"did you mean {near}?" if near else f"expected {', '.join(known)}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 import re
 from typing import Final, get_type_hints
 
 from cnf.cli.api.replies import Flow, Timestamp
+from cnf.errors import nearest
 
 SORT_FIELDS: Final = (
     *(name for name, kind in get_type_hints(Flow).items() if kind in (int, float, Timestamp)),
@@ -68,7 +68,7 @@ def sort_field(text: str) -> str:
     """Read a field that flows are sorted by."""
     if text in SORT_FIELDS:
         return text
-    nearest = difflib.get_close_matches(text, SORT_FIELDS, n=1)
-    meant = f", did you mean {nearest[0]}?" if nearest else ";"
+    near = nearest(text, SORT_FIELDS)
+    meant = f", did you mean {near}?" if near else ";"
     message = f"unknown field {text!r}{meant} Fields: {', '.join(SORT_FIELDS)}"
     raise argparse.ArgumentTypeError(message)

@@ -1,6 +1,5 @@
 """The changes of the limits that a client may ask for. Pure."""
 
-import difflib
 import ipaddress
 from collections.abc import Iterable
 from contextlib import suppress
@@ -9,7 +8,7 @@ from typing import Annotated, Final
 from attrs import evolve, fields_dict, frozen
 
 from cnf.addresses import unmapped
-from cnf.errors import Problem, UsageError, joined
+from cnf.errors import Problem, UsageError, joined, nearest
 from cnf.limits.overrides import Overrides, apply, difference, without
 from cnf.limits.table import NAME, PREFIX, RULE, LimitMode, Limits, Network, Rule, written
 from cnf.readers import RefusedError, choice, printable, refusal, table, value
@@ -180,9 +179,8 @@ def _missing(name: str, rules: Iterable[str]) -> str:
 
 
 def _meant(word: object, known: Iterable[str]) -> str:
-    """Return a hint; only the beginning of ``word`` is compared, because comparing takes quadratic time."""
-    near = difflib.get_close_matches(word[:64], known, n=1) if isinstance(word, str) else []
-    return f"did you mean {near[0]}?" if near else ""
+    near = nearest(word, known) if isinstance(word, str) else None
+    return f"did you mean {near}?" if near else ""
 
 
 def _in_words(setting: object) -> str:

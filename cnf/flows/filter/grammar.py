@@ -27,7 +27,6 @@ up.
 
 from __future__ import annotations
 
-import difflib
 import re
 import reprlib
 from collections import deque
@@ -35,7 +34,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from cnf.abi import ICMP, ICMPV6, WITH_PORTS
-from cnf.errors import UsageError
+from cnf.errors import UsageError, nearest
 from cnf.flows.filter.predicates import (
     EITHER_END,
     Chain,
@@ -236,4 +235,4 @@ def _refusal(token: _Token, complaint: str, hint: str = "") -> UsageError:
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
-    return "" if word in known else next(iter(difflib.get_close_matches(word.lower(), known, n=1)), "")
+    return "" if word in known else nearest(word.lower(), known) or ""
