@@ -28,7 +28,7 @@ DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see cnfd --help)")
+        raise UsageError(message, remedy="see cnfd --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

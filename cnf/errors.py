@@ -29,9 +29,14 @@ class CnfError(Exception):
 
     exit_status: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, details: str = "") -> None:
-        """Keep ``message`` for the user and ``details`` (a compiler's or verifier's log) for the debug log."""
-        super().__init__(" ".join(message.split()))
+    def __init__(self, message: str, *, remedy: str = "", details: str = "") -> None:
+        """Keep what failed, what to do about it, and ``details`` (a compiler's or verifier's log) for the debug log.
+
+        ``str(error)`` has the message, and the remedy in parentheses behind it.
+        """
+        self.message = " ".join(message.split())
+        self.remedy = " ".join(remedy.split())
+        super().__init__(f"{self.message} ({self.remedy})" if remedy else self.message)
         self.details = details
 
 
@@ -111,11 +116,8 @@ class ConfigError(CnfError):
     def __init__(self, source: str, problems: Sequence[Problem], remedy: str = "") -> None:
         """Join ``problems``, found in ``source`` (a path, or ``command line``), into one line; ``remedy`` ends it."""
         details = "\n".join(map(str, problems)) if len(problems) > SHOWN_PROBLEMS else ""
-        super().__init__(
-            f"configuration {source}: {joined(problems)}" + (f" ({remedy})" if remedy else ""), details=details
-        )
+        super().__init__(f"configuration {source}: {joined(problems)}", remedy=remedy, details=details)
         self.source = source
-        self.remedy = remedy
         self.problems = tuple(problems)
 
 

@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Take everything back, say what, and return the exit status."""
     missing = capabilities.missing()
     if missing:
-        raise PrivilegeError(capabilities.explain(missing))
+        raise capabilities.lacking(missing)
     folder = pins.folder()
     _check_access(folder)
     with lock.take(folder) as trouble, Links() as links:
@@ -55,4 +55,4 @@ def _check_access(folder: Path) -> None:
     except PermissionError:
         denied = True
     if denied:
-        raise PrivilegeError(f"{folder} is another user's (run this as root, or as the user that cnfd runs as)")
+        raise PrivilegeError(f"{folder} is another user's", remedy="run this as root, or as the user that cnfd runs as")

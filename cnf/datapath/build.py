@@ -26,7 +26,6 @@ from cnf.errors import (
     CnfError,
     CompileError,
     KernelError,
-    PrivilegeError,
     UnavailableError,
     VerifierError,
 )
@@ -80,7 +79,7 @@ class Build:
         """
         missing = capabilities.missing()
         if missing:
-            raise PrivilegeError(capabilities.explain(missing))
+            raise capabilities.lacking(missing)
         self._blueprint = blueprint
         request = {
             "source": str(blueprint.source),
@@ -141,7 +140,9 @@ class Build:
         if len(fds) < len(maps) + len(programs):  # the kernel hands over as many as there is room for
             for fd in fds:
                 os.close(fd)
-            raise KernelError("too many open files: no room for the descriptors of the maps (raise LimitNOFILE=)")
+            raise KernelError(
+                "too many open files: no room for the descriptors of the maps", remedy="raise LimitNOFILE="
+            )
         by_name = dict(zip(maps, fds, strict=False))
         with reported("looking at the program that was loaded"):
             if SECRETS in by_name:
@@ -177,12 +178,12 @@ def _died(status: int, log: str) -> CnfError:
     lines = log.strip().splitlines() or ["no output"]
     message = f"the compiling process ended with status {status}: {lines[-1]}"
     if status == -signal.SIGKILL:
-        return KernelError(f"{message} (killed, perhaps for lack of memory: {MEMORY_REMEDY})", details=log)
+        return KernelError(message, remedy=f"killed, perhaps for lack of memory: {MEMORY_REMEDY}", details=log)
     return UnavailableError(f"{message} (the last line it wrote is quoted)", details=log)
 
 
 def _bcc_missing(message: str, log: str) -> CnfError:
-    return UnavailableError(f"BCC is missing: {message} ({BCC_REMEDY})", details=log)
+    return UnavailableError(f"BCC is missing: {message}", remedy=BCC_REMEDY, details=log)
 
 
 def _bcc_wrong(message: str, log: str) -> CnfError:
@@ -196,7 +197,7 @@ def _compile_failed(message: str, log: str) -> CnfError:
     omitted = f"({max(len(log.splitlines()) - 1, 0)} lines omitted; log level debug shows them)"
     if line.startswith("could not open bpf map"):
         remedy = "raise LimitNOFILE=" if os.strerror(errno.EMFILE) in line else MEMORY_REMEDY
-        return KernelError(f"the kernel made no map: {line} ({remedy})", details=log)
+        return KernelError(f"the kernel made no map: {line}", remedy=remedy, details=log)
     return CompileError(f"flow.c did not compile: {line} {omitted}", details=log)
 
 

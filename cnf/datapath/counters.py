@@ -127,7 +127,7 @@ class InterfaceCounters:
     def _make_room(self) -> None:
         if len(self._slots) + len(self.members) >= self.room:
             message = f"{self.room} interfaces are counted already"
-            raise AttachError(f"{message} (raise max_interfaces, it is {self.room}, and restart cnfd)")
+            raise AttachError(message, remedy=f"raise max_interfaces, it is {self.room}, and restart cnfd")
 
     def _put(self, ifindex: int, slot: int, counted_as: int) -> None:
         value = np.array((ifindex, slot, counted_as, 0), INTERFACE)

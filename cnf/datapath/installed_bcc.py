@@ -36,13 +36,13 @@ def bcc_version() -> str:
     )
     if ended.returncode:
         lines = ended.stderr.strip().splitlines() or [f"status {ended.returncode}"]
-        raise UnavailableError(f"importing BCC failed: {lines[-1]} ({BCC_REMEDY})")
+        raise UnavailableError(f"importing BCC failed: {lines[-1]}", remedy=BCC_REMEDY)
     answer: dict[str, str] = json.loads(ended.stdout)
     if "missing" in answer:
-        raise UnavailableError(f"BCC is missing: {answer['missing']} ({BCC_REMEDY})")
+        raise UnavailableError(f"BCC is missing: {answer['missing']}", remedy=BCC_REMEDY)
     if "wrong" in answer:
         raise UnavailableError(
-            f"the module bcc at {answer['wrong']} is not BCC but PyPI's package of that name"
-            f" (pip uninstall bcc; {BCC_REMEDY})"
+            f"the module bcc at {answer['wrong']} is not BCC but PyPI's package of that name",
+            remedy=f"pip uninstall bcc; {BCC_REMEDY}",
         )
     return answer["version"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
-from cnf.errors import KernelError
+from cnf.errors import KernelError, PrivilegeError
 from cnf.process import systemd
 
 # Numbers of linux/capability.h
@@ -41,9 +41,10 @@ def missing(wanted: Mapping[str, int] = NEEDED) -> tuple[str, ...]:
     return tuple(name for name, bit in wanted.items() if not effective >> bit & 1)
 
 
-def explain(names: Collection[str]) -> str:
-    """Return the sentence that says what is missing and how to get it."""
-    return f"{' and '.join(names)} missing: without it no program can be loaded and attached ({remedy(names)})"
+def lacking(names: Collection[str]) -> PrivilegeError:
+    """Return the error that says which capabilities are missing, and how to get them."""
+    message = f"{' and '.join(names)} missing: without it no program can be loaded and attached"
+    return PrivilegeError(message, remedy=remedy(names))
 
 
 def refused() -> str:

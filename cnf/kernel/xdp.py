@@ -90,7 +90,9 @@ class Attacher:
                 return Attached(candidate, "; ".join(refusals))
             refusals.append(f"{candidate}: accepted, but it is not there when read back")
         remedy = "mode auto or generic works on any interface" if mode == "native" else "does its driver take XDP?"
-        raise AttachError(f"interface {link.shown}: the kernel refused the program: {'; '.join(refusals)} ({remedy})")
+        raise AttachError(
+            f"interface {link.shown}: the kernel refused the program: {'; '.join(refusals)}", remedy=remedy
+        )
 
     def detach(self, link: Link) -> bool:
         """Detach our program from ``link``; return False if it was not there.
@@ -193,7 +195,7 @@ def _occupied(link: Link, there: Program | None, error: NetlinkError) -> AttachE
         what, remedy = TAKEN_ABOVE
     else:
         what, remedy = "another program is on it", "see whose it is: bpftool net"
-    return AttachError(f"interface {link.shown}: {what}: {_words(error)} ({remedy})")
+    return AttachError(f"interface {link.shown}: {what}: {_words(error)}", remedy=remedy)
 
 
 def _words(error: NetlinkError) -> str:

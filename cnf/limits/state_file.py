@@ -95,8 +95,8 @@ def _failure(path: Path, error: OSError) -> CnfError:
     message = f"limits.state_file: {printable(str(error.filename or path))}: {error.strerror}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "run as root, or choose a folder of this user's; for a service, name it in ReadWritePaths="
-        return PrivilegeError(f"{message} ({remedy})")
-    return UnavailableError(f"{message} (make room there, or choose another path)")
+        return PrivilegeError(message, remedy=remedy)
+    return UnavailableError(message, remedy="make room there, or choose another path")
 
 
 def _error(path: Path, *problems: Problem) -> ConfigError:

@@ -52,7 +52,7 @@ def running(pid: int | None) -> UnavailableError:
     """Return the error that another daemon runs, which may be the service or not; None: its pid is not to be seen."""
     who, by_hand = (f" (pid {pid})", f", or kill {pid}") if pid else ("", "")
     return UnavailableError(
-        f"another cnfd{who} runs in this network namespace (stop it first: systemctl stop cnfd{by_hand})"
+        f"another cnfd{who} runs in this network namespace", remedy=f"stop it first: systemctl stop cnfd{by_hand}"
     )
 
 

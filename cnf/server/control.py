@@ -102,7 +102,7 @@ class Control:
         self._log.warning("control request refused", uid=peer.uid, pid=peer.pid)
         group = self._state.settings.control.group
         other = f" or as a member of group {group}" if group else ""
-        raise PrivilegeError(f"user {peer.uid} may not use this socket (run as root{other})")
+        raise PrivilegeError(f"user {peer.uid} may not use this socket", remedy=f"run as root{other}")
 
     def _flows(self, request: Request) -> Answer:
         asked = parameters(request, "top", "sort", "filter", "format")

@@ -50,7 +50,9 @@ class Reloads:
             self._changed.wait_for(lambda: self._closed or self._done >= number, PATIENCE)
             if self._done < number:
                 why = "cnfd is about to end" if self._closed else f"cnfd has been busy for more than {PATIENCE:g} s"
-                raise UnavailableError(f"{why}: the settings have not been read again yet (see: journalctl -u cnfd)")
+                raise UnavailableError(
+                    f"{why}: the settings have not been read again yet", remedy="see: journalctl -u cnfd"
+                )
             outcome = self._outcome
         if isinstance(outcome, CnfError):
             raise outcome

@@ -63,7 +63,9 @@ def listen_tcp(host: str, port: int, log: FilteringBoundLogger) -> Iterator[Sequ
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise UnavailableError(f"{where}: {error.strerror} (is the name right? getent ahosts {host})") from error
+        raise UnavailableError(
+            f"{where}: {error.strerror}", remedy=f"is the name right? getent ahosts {host}"
+        ) from error
     refusals: list[tuple[str, OSError]] = []
     with ExitStack() as stack:
         listeners = []
@@ -87,19 +89,19 @@ def listen_error(where: str, host: str, port: int, error: OSError) -> CnfError:
     ipv6 = ":" in host
     match error.errno:
         case errno.EADDRINUSE:
-            return UnavailableError(f"{message} (see who uses the port: ss -ltnp; or change it)")
+            return UnavailableError(message, remedy="see who uses the port: ss -ltnp; or change it")
         case errno.EACCES | errno.EPERM:
             remedy = "choose a port from 1024 on, or run with CAP_NET_BIND_SERVICE"
-            return PrivilegeError(f"{message} ({remedy})")
+            return PrivilegeError(message, remedy=remedy)
         case errno.EAFNOSUPPORT:
-            return UnavailableError(f"{message} (this kernel has IPv6 off: {IPV6_OFF.format(port=port)})")
+            return UnavailableError(message, remedy=f"this kernel has IPv6 off: {IPV6_OFF.format(port=port)}")
         case errno.EADDRNOTAVAIL if ipv6:
             remedy = f"no interface here has the address, see: ip -6 address; where IPv6 is off, {IPV6_OFF}"
-            return UnavailableError(f"{message} ({remedy.format(port=port)})")
+            return UnavailableError(message, remedy=remedy.format(port=port))
         case errno.EADDRNOTAVAIL:
-            return UnavailableError(f"{message} (no interface here has the address, see: ip address)")
+            return UnavailableError(message, remedy="no interface here has the address, see: ip address")
         case _:
-            return UnavailableError(f"{message} (choose another address or port)")
+            return UnavailableError(message, remedy="choose another address or port")
 
 
 def _listening(family: int, address: tuple[Any, ...]) -> socket.socket:
@@ -161,8 +163,8 @@ def _no_socket(path: Path, error: OSError) -> CnfError:
         return ConfigError("control", [Problem("control.socket", f"{path}: {words}")])
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "run as root, or choose a folder of this user's; for a service, name it in ReadWritePaths="
-        return PrivilegeError(f"{where}: {words} ({remedy})")
-    return UnavailableError(f"{where}: {words} (make room there, or choose another path)")
+        return PrivilegeError(f"{where}: {words}", remedy=remedy)
+    return UnavailableError(f"{where}: {words}", remedy="make room there, or choose another path")
 
 
 def _clear_stale(path: Path) -> None:
@@ -181,4 +183,4 @@ def _clear_stale(path: Path) -> None:
             return
         except OSError:
             return
-        raise UnavailableError(f"another cnfd (pid {peer_of(probe).pid}) answers at {path} (stop it first)")
+        raise UnavailableError(f"another cnfd (pid {peer_of(probe).pid}) answers at {path}", remedy="stop it first")

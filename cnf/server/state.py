@@ -55,7 +55,9 @@ class State:
     def drained(self) -> Snapshot:
         """Return the latest snapshot. Raises UnavailableError if there is none yet."""
         if self.snapshot is None:
-            raise UnavailableError("no drain yet: the daemon is starting, or its drains fail (see cnfctl status)")
+            raise UnavailableError(
+                "no drain yet: the daemon is starting, or its drains fail", remedy="see cnfctl status"
+            )
         return self.snapshot
 
     def drain_age(self) -> float:

@@ -46,6 +46,6 @@ def test_a_service_has_its_unit(monkeypatch: pytest.MonkeyPatch, user: int) -> N
 def test_the_sentence_names_all_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each missing capability is named, with the remedy at the end."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert capabilities.explain(NAMES) == (
+    assert str(capabilities.lacking(NAMES)) == (
         "CAP_NET_ADMIN and CAP_BPF missing: without it no program can be loaded and attached (run as root)"
     )

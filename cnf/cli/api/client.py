@@ -172,16 +172,16 @@ class Client:
             case errno.ECONNREFUSED:
                 state = f"nobody listens on {self._path}, it was left behind"
             case errno.EACCES | errno.EPERM:
-                return PrivilegeError(f"{self._path}: {error.strerror} (run cnfctl as root{self._or_group()})")
+                return PrivilegeError(f"{self._path}: {error.strerror}", remedy=f"run cnfctl as root{self._or_group()}")
             case _ if isinstance(error, TimeoutError | BlockingIOError):
                 return UnavailableError(
-                    f"cnfd does not answer on {self._path} within {timeout:g} s "
-                    "(overloaded or stuck: journalctl -u cnfd)"
+                    f"cnfd does not answer on {self._path} within {timeout:g} s",
+                    remedy="overloaded or stuck: journalctl -u cnfd",
                 )
             case _:
                 return UnavailableError(f"no answer of cnfd on {self._path}: {error.strerror or error}")
         return UnavailableError(
-            f"cnfd is not running: {state} (start it: systemctl start cnfd, or name its socket with --socket)"
+            f"cnfd is not running: {state}", remedy="start it: systemctl start cnfd, or name its socket with --socket"
         )
 
     def _or_group(self) -> str:

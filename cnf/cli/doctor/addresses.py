@@ -38,7 +38,9 @@ def judge_control(control: config.Control, answering: Status | None, daemon: Sta
     if daemon:
         return f"{path}: held by the cnfd that runs"
     if answering:  # from another network namespace
-        raise UnavailableError(f"another cnfd (pid {answering['daemon']['pid']}) answers at {path} (stop it first)")
+        raise UnavailableError(
+            f"another cnfd (pid {answering['daemon']['pid']}) answers at {path}", remedy="stop it first"
+        )
     if os.path.lexists(path):
         if not stat.S_ISSOCK(path.lstat().st_mode):
             message = f"{path} is there and is no socket: move it away, or choose another path"
@@ -46,13 +48,15 @@ def judge_control(control: config.Control, answering: Status | None, daemon: Sta
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(PATIENCE)
             if client.connect_ex(str(path)) != errno.ECONNREFUSED:
-                raise UnavailableError(f"control.socket {path}: something else answers there (stop it first)")
+                raise UnavailableError(f"control.socket {path}: something else answers there", remedy="stop it first")
     folder = next(folder for folder in path.parents if os.path.lexists(folder))
     if not folder.is_dir():
         raise ConfigError("control", [Problem("control.socket", f"{path}: {os.strerror(errno.ENOTDIR)}")])
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         denied = os.strerror(errno.EACCES)
-        raise PrivilegeError(f"control.socket {path}: {denied} (run as root, or choose a folder of this user's)")
+        raise PrivilegeError(
+            f"control.socket {path}: {denied}", remedy="run as root, or choose a folder of this user's"
+        )
     return f"{path} is free"
 
 
@@ -72,7 +76,7 @@ def judge_metrics(metrics: config.Metrics, *, may_be_held: bool) -> str:
         if may_be_held and error.errno == errno.EADDRINUSE and _is_cnfd(metrics):
             return f"{metrics.listen}: held by the cnfd that runs"
         message = f"metrics.listen {metrics.host}:{metrics.port}: {error.strerror}"
-        raise UnavailableError(f"{message} (see who uses the port: ss -ltnp; or change it)") from error
+        raise UnavailableError(message, remedy="see who uses the port: ss -ltnp; or change it") from error
     return f"{metrics.listen} is free"
 
 

@@ -24,7 +24,7 @@ from cnf.cli.api.replies import Status
 from cnf.cli.doctor.report import Finding, exit_status_of, page
 from cnf.cli.show.table import print_lines, style_for
 from cnf.datapath import installed_bcc
-from cnf.errors import SHOWN_PROBLEMS, CnfError, ConfigError, PrivilegeError, UnavailableError
+from cnf.errors import SHOWN_PROBLEMS, CnfError, ConfigError, UnavailableError
 
 try:
     import attrs
@@ -43,7 +43,7 @@ try:
     from cnf.process import lock
 except ImportError as error:
     remedy = "install cnf with all that it depends on: sudo sh deploy/setup.sh"
-    raise UnavailableError(f"{sys.executable} lacks a part of cnf: {error} ({remedy})") from error
+    raise UnavailableError(f"{sys.executable} lacks a part of cnf: {error}", remedy=remedy) from error
 
 DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
 AS_ROOT: Final = "run the doctor as root"
@@ -139,10 +139,7 @@ def _tried(name: str, action: Callable[[], Result], exit_status: int = 0) -> tup
             seen.append(f"{error.source}: {len(error.problems) - SHOWN_PROBLEMS:,} more problems")
         return None, [Finding(name, "problem", text, error.remedy or None, error.exit_status) for text in seen]
     except CnfError as error:
-        sentence, bracket, remedy = str(error).rpartition(" (")
-        if bracket and remedy.endswith(")"):
-            return None, [Finding(name, "problem", sentence, remedy.removesuffix(")"), error.exit_status)]
-        return None, [Finding(name, "problem", str(error), exit_status=error.exit_status)]
+        return None, [Finding(name, "problem", error.message, error.remedy or None, error.exit_status)]
     except Exception as error:  # noqa: BLE001 - whatever it is, the rest is worth looking at
         return None, [Finding(name, "unknown", f"the examination failed: {error!r}", exit_status=exit_status)]
 
@@ -167,7 +164,7 @@ def _lockdown() -> Iterator[Finding]:
 def _capabilities() -> Iterator[Finding]:
     missing = capabilities.missing()
     if missing:
-        raise PrivilegeError(capabilities.explain(missing))
+        raise capabilities.lacking(missing)
     yield Finding("capabilities", "ok", f"{' and '.join(capabilities.NEEDED)} in effect, user id {os.geteuid()}")
     if capabilities.missing(capabilities.SPEED):
         yield Finding("capabilities", "warning", capabilities.SLOW, capabilities.remedy(capabilities.SPEED))

@@ -99,7 +99,7 @@ def _rule(given: Mapping[str, object]) -> Mapping[str, object]:
     options = {key: _setting(given[key]) for key in _RULE_OPTIONS if key in given}
     if not options:
         message = f"nothing to set for {given['name']}, expected --packets-per-second or another option"
-        raise UsageError(f"{message} (see cnfctl limits set --help)")
+        raise UsageError(message, remedy="see cnfctl limits set --help")
     return {"name": given["name"], **options}
 
 

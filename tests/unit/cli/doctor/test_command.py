@@ -314,7 +314,7 @@ def test_who_may_not_ask_the_daemon_cannot_tell_its_programs(
     """Where the control socket refuses this user, a program on an interface may be cnfd's, pinned or not."""
 
     def refuse(_client: object) -> None:
-        raise PrivilegeError("/run/cnf/cnf.sock: Permission denied (run cnfctl as root)")
+        raise PrivilegeError("/run/cnf/cnf.sock: Permission denied", remedy="run cnfctl as root")
 
     taken = Nic(Link(2, "eth0", ETHERNET, 1500, program=Program("native", 117)), driver="ice", native=True)
     monkeypatch.setattr(Client, "status", refuse)
