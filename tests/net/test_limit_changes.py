@@ -5,10 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from signal import SIGKILL
+from signal import SIGHUP, SIGKILL
 from threading import Event
 from typing import Any, Final
 
@@ -23,6 +25,30 @@ from tests.net.wait import wait_for
 
 SHOWN: Final = ("mode", "packets", "dropped_packets", "would_drop_packets")
 FILE: Final = enforce(ration("default", 10), ration("lab", 20, ["10.0.0.0/8"]), allow=["192.0.2.0/24"])
+
+REFUSES_TO_UNDO: Final = """
+import os, sys
+from cnf.cnfd import main
+from cnf.daemon.daemon import Daemon
+from cnf.limiter.limiter import Limiter
+
+change, reload, kept = Limiter.change, Daemon._reload, []
+
+def change_and_break(self, *arguments):
+    changed = change(self, *arguments)
+    table, nothing = self._datapath.maps["limit_policies"], os.open(os.devnull, os.O_RDONLY)
+    kept.append((os.dup(table), table))
+    os.dup2(nothing, table)
+    return changed
+
+def mend_and_reload(self):
+    os.dup2(*kept.pop())
+    return reload(self)
+
+Limiter.change, Daemon._reload = change_and_break, mend_and_reload
+sys.exit(main())
+"""
+"""A cnfd that after a change, and until a reload, has no descriptor of a map that every change is written to."""
 
 
 def test_changes_are_shown_outlive_a_restart_and_are_taken_back(node: Node) -> None:
@@ -154,6 +180,32 @@ def test_what_nobody_confirms_is_undone(node: Node) -> None:
     refused = daemon.ctl("limits", "confirm")
     assert (refused.returncode, refused.stderr.count("\n")) == (64, 1)
     assert "nothing waits" in refused.stderr
+
+
+def test_an_undoing_that_the_kernel_refuses_is_tried_again(node: Node) -> None:
+    """While the kernel refuses the rules from before, the change stays whole, with a line a try; then they are back."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n0", limits=FILE, flows=QUICK)
+    daemon.command = (sys.executable, "-P", "-c", REFUSES_TO_UNDO)
+    daemon.start()
+    before = _settings(daemon)
+
+    with arrivals(node.inside, "n0") as through:
+        daemon.limits("deny", "add", "192.0.2.1", "--confirm", "1s")
+        errors = [daemon.wait_for_event("limits not rolled back, trying again", times) for times in (1, 2)]
+        for error in errors:
+            assert re.fullmatch(r"writing map limit_policies, entry \d+ of 64: Invalid argument", error["error"])
+        wire.send([packet("192.0.2.1")] * 7)
+        assert daemon.settle(7)["ledger"]["packets"]["dropped"] == 7
+        assert daemon.limits()["pending"]["changes"] == ["deny add 192.0.2.1/32"]
+        daemon.signal(SIGHUP)  # which has nothing to change, and tells that the kernel may take it again
+
+        daemon.wait_for_event("limits rolled back, nobody confirmed in time")
+        wire.send([packet("192.0.2.1")] * 9)
+        status = daemon.settle(16)
+        assert through.by_source(9) == {"192.0.2.1": 9}
+    assert _settings(daemon) == before
+    assert (status["ledger"]["packets"]["dropped"], status["ledger"]["packets"]["difference"]) == (7, 0)
 
 
 def test_what_is_confirmed_stays(node: Node) -> None:

@@ -14,6 +14,7 @@ from tests.net.wait import SLOWNESS, wait_for
 
 PACKET: Final = frame(IPv4(), UDP(), bytes(100))
 MANY: Final = 1000
+WAVES, WAVE = 5, 100
 STOP: Final = 5.0 * SLOWNESS
 """Seconds that a stop takes at most; here it takes 0.6, and on a busy machine twice that."""
 INDEXES: Final = {f"n{number}": 1000 + (number % 250) * 16_384 + 37 * (number // 250) for number in range(MANY)}
@@ -60,6 +61,28 @@ def test_a_thousand_interfaces(node: Node) -> None:
     daemon.signal(SIGTERM)
     assert daemon.ended(STOP) == 0
     assert node.inside.programs() == {}
+
+
+def test_five_hundred_interfaces_that_come_and_go(node: Node) -> None:
+    """Of waves of a hundred interfaces, each gone as the next comes, every packet counts, under the right name."""
+    daemon = node.daemon("n*", metrics={"max_series": 100_000}).start()
+    names = list(INDEXES)[: WAVES * WAVE]
+    counts = {name: 1 + number % 7 for number, name in enumerate(names)}
+    before: list[str] = []
+    for first in range(0, len(names), WAVE):
+        wave = names[first : first + WAVE]
+        batch(node.inside, *(f"link del {name}" for name in before))
+        make(node, *wave)
+        daemon.attached(*wave)
+        send(node, {name: counts[name] for name in wave})
+        daemon.settle(sum(counts[name] for name in names[: first + WAVE]))
+        before = wave
+    batch(node.inside, *(f"link del {name}" for name in before))
+    daemon.attached()
+
+    assert daemon.scrape().by("interface", "cnf_received_packets_total") == counts
+    ledger = daemon.status()["ledger"]["packets"]
+    assert (ledger["received"], ledger["difference"]) == (sum(counts.values()), 0)
 
 
 def test_one_interface_more_than_there_may_be(node: Node) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from pathlib import Path
 from signal import SIGKILL, SIGUSR2
 
 import pytest
@@ -12,6 +13,7 @@ from cnf.kernel import pins
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
 from tests.net.daemon import CNFD
+from tests.net.namespaces import run
 from tests.net.users import NOBODY
 
 
@@ -85,6 +87,47 @@ def test_a_socket_in_use_is_not_taken(node: Node) -> None:
     assert f"pid {first.pid}" in line
     assert node.outside.programs() == {}
     assert first.status()["daemon"]["pid"] == first.pid
+
+
+def test_a_socket_folder_that_is_full(node: Node) -> None:
+    """A file system without room for the socket ends a start with 69, which systemd tries again; with room it works."""
+    node.wire("n0")
+    daemon = node.daemon("n0")
+    folder = daemon.socket.parent / "run"
+    folder.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "nr_inodes=1", "cnf-t", f"{folder}")
+    try:
+        daemon.socket = folder / "cnf.sock"
+        daemon.configure([{"name": "n0"}])
+        status, line = daemon.refused()
+        assert status == 69
+        assert f"control.socket {daemon.socket}: No space left on device (make room there" in line
+        assert node.inside.programs() == {}
+
+        run("mount", "-o", "remount,nr_inodes=16", f"{folder}")
+        daemon.start()
+        assert daemon.status()["daemon"]["pid"] == daemon.pid
+        daemon.stop()
+    finally:
+        run("umount", "--lazy", f"{folder}")
+
+
+def test_a_group_that_is_not_there_yet(node: Node, tmp_path: Path) -> None:
+    """Without its group a start ends with 69, which systemd tries again; once there is one, it has the socket."""
+    node.wire("n0")
+    groups = tmp_path / "group"
+    groups.write_text("root:x:0:\n", encoding="ascii")
+    daemon = node.daemon("n0", control={"group": "cnf-late"})
+    daemon.command = ("unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/group; exec "$@"', str(groups), *CNFD)
+
+    status, line = daemon.refused()
+    assert status == 69
+    assert "control.group: there is no group 'cnf-late' here (groupadd cnf-late" in line
+    assert node.inside.programs() == {}
+
+    groups.write_text("root:x:0:\ncnf-late:x:4711:\n", encoding="ascii")
+    daemon.start()
+    assert (daemon.socket.stat().st_gid, daemon.socket.stat().st_mode & 0o777) == (4711, 0o660)
 
 
 def test_a_metrics_address_in_use_is_named(node: Node) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -32,18 +34,21 @@ from tests.net.foreign import foreign_program
 from tests.net.leavings import clear
 from tests.net.programs import is_loaded
 from tests.net.rations import QUICK, enforce, packet, ration, verdicts
-from tests.net.wait import wait_for
+from tests.net.wait import PATIENCE, wait_for
 
 LIMITED: Final = "10.0.0.1"
 OTHERS: Final = ("192.0.2.1", "2001:db8::1")
 RATION: Final = enforce(ration("few", 10, ["10.0.0.0/8"], interfaces=["n*"]))
 Tables = Mapping[str, Mapping[str, object]]
 KILLS: Final = 5
+RULES: Final = 10_000
 TICKS: Final = 0.02
 """Seconds within which two daemons agree on when a packet came: each takes a reading of the clocks."""
 IP_MODES: Final = {"native": 1, "generic": 2}
 """What ip(8) shows for the mode of a program."""
 WITHOUT_BPFFS: Final = 'mount -t tmpfs -o ro tmpfs /sys/fs/bpf; exec "$@"'
+WITHOUT_OVERRIDE: Final = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", *CNFD)
+"""A cnfd for which files' modes hold, though it is root's."""
 GOING_ON: Final = "going on with the flows and counters of the previous daemon"
 DISCARDED: Final = "flows and counters of the previous daemon discarded"
 UNREADABLE: Final = "handover discarded"
@@ -429,6 +434,56 @@ def test_rules_that_cannot_be_read(node: Node, folder: Path) -> None:
     assert not folder.exists()
 
 
+def test_a_map_whose_pin_cannot_be_opened(node: Node, folder: Path) -> None:
+    """Where the pin of one map cannot be opened, a line names it, and flows, counts and limits start anew, exactly."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n0", limits=RATION, flows=QUICK).start()
+    wire.send([packet(LIMITED)] * 12)
+    daemon.settle(12)
+    before, maps = node.inside.programs()["n0"], _pinned(folder)["maps"]
+    _kill(daemon)
+    (pin,) = folder.glob("maps-*/limit_rules")
+    pin.chmod(0)
+    daemon.command = WITHOUT_OVERRIDE
+
+    daemon.start()
+
+    (event,) = daemon.events(DISCARDED)
+    assert event["reasons"] == ["limit_rules is none of this version's maps"]
+    assert _pinned(folder)["maps"].isdisjoint(maps)
+    assert node.inside.programs()["n0"] != before
+    wire.send([packet(LIMITED)] * 15)
+    ledger = daemon.settle(15)["ledger"]["packets"]
+    assert (ledger["received"], ledger["dropped"], ledger["difference"]) == (15, 5, 0)
+    daemon.stop()
+    assert not folder.exists()
+
+
+def test_a_program_whose_pin_cannot_be_opened(node: Node, folder: Path) -> None:
+    """A program that cannot be told to be cnfd's is left at work with its maps and limits, and what to do is said."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n0", limits=RATION, flows=QUICK).start()
+    before = node.inside.programs()
+    wire.send([packet(LIMITED)] * 12)
+    daemon.settle(12)
+    _kill(daemon)
+    pin = folder / str(before["n0"])
+    pin.chmod(0)
+    daemon.command = WITHOUT_OVERRIDE
+
+    status, line = daemon.refused()
+
+    assert status == 71, line
+    assert f"program {before['n0']} " in line
+    assert node.inside.programs() == before
+    pin.chmod(0o600)
+    daemon.start()
+    assert daemon.events(GOING_ON)
+    wire.send([packet(LIMITED)] * 15)
+    ledger = daemon.settle(27)["ledger"]["packets"]
+    assert (ledger["received"], ledger["dropped"], ledger["difference"]) == (27, 17, 0)
+
+
 @pytest.mark.parametrize("rules", [("few",), ()], ids=["limits in force", "none in force"])
 def test_killed_before_the_switch_to_other_rules(node: Node, folder: Path, rules: tuple[str, ...]) -> None:
     """Rules that were written down, but never switched to, are not taken for those in the kernel."""
@@ -454,6 +509,51 @@ def test_killed_before_the_switch_to_other_rules(node: Node, folder: Path, rules
     wire.send([packet(LIMITED)] * 12)
     daemon.settle(24)
     assert verdicts(daemon.limits(), "few") == ((10, 14, 0) if rules else (10, 2, 0))
+
+
+def test_killed_with_thousands_of_rules_renamed(node: Node) -> None:
+    """After a kill, of 10,000 rules those with their old names have their buckets still; all flows and counts go on."""
+    wire = node.wire("n0")
+    sources = {"stays": _source_of(1), "renamed": _source_of(RULES - 1)}
+    packets = [packet(source) for source in sources.values()] * 12
+    daemon = node.daemon("n0", limits=_many(""), flows=QUICK).start()
+    with arrivals(node.inside, "n0") as through:
+        wire.send(packets)
+        assert through.by_source(20) == dict.fromkeys(sources.values(), 10)
+        daemon.settle(len(packets))
+        for times in (1, 2):
+            _kill(daemon)
+            daemon.configure([{"name": "n0"}], limits=_many(str(times), RULES // 2), flows=QUICK)
+            daemon.start()
+            assert daemon.events(GOING_ON)
+            wire.send(packets)
+            ledger = daemon.settle((1 + times) * len(packets))["ledger"]["packets"]
+            assert (ledger["received"], ledger["difference"]) == ((1 + times) * len(packets), 0)
+            passed = {sources["stays"]: 10, sources["renamed"]: 10 * (1 + times)}
+            assert through.by_source(sum(passed.values())) == passed
+            assert ledger["live"] == sum(passed.values())
+
+
+def test_killed_with_no_room_for_the_rules_names(node: Node) -> None:
+    """Where the names of 10,000 rules find no room beside those of a killed daemon, a start works, and says so."""
+    wire = node.wire("n0")
+    source = _source_of(RULES - 1)
+    daemon = node.daemon("n0", limits=_many("", names=_dense), flows=QUICK).start()
+    with arrivals(node.inside, "n0") as through:
+        for times in (1, 2):
+            _kill(daemon)
+            daemon.configure([{"name": "n0"}], limits=_many(str(times), names=_dense), flows=QUICK)
+            daemon.launch()
+            # which may begin twice, and then compile twice
+            wait_for(lambda: daemon.events("ready"), "the daemon to be ready", 3 * PATIENCE)
+            wire.send([packet(source)] * 12)
+            assert through.by_source(10 * times) == {source: 10 * times}
+
+        (discarded,) = daemon.events(UNREADABLE)
+        assert discarded["error"].startswith("there is no room for other rules beside those in force: ")
+        assert discarded["effect"] == "limits start with full buckets"
+        ledger = daemon.settle(24)["ledger"]["packets"]
+        assert (ledger["received"], ledger["dropped"], ledger["difference"]) == (24, 4, 0)
 
 
 def test_killed_before_expired_flows_were_noted(node: Node, folder: Path) -> None:
@@ -584,6 +684,25 @@ def test_without_bpffs_all_else_works(node: Node, folder: Path) -> None:
     daemon.stop()
     assert node.inside.programs() == {}
     assert not folder.exists()
+
+
+def _many(name: str, first: int = 0, names: Callable[[bytes], str] = bytes.hex) -> dict[str, Any]:
+    """Return RULES rules with names that nothing makes shorter, and ``name`` in those from ``first`` on."""
+
+    def named(number: int) -> str:
+        return names(hashlib.sha384(f"{number} {name if number >= first else ''}".encode()).digest())[:64]
+
+    return enforce(*(ration(named(number), 10, [f"{_source_of(number)}/32"]) for number in range(RULES)))
+
+
+def _dense(digest: bytes) -> str:
+    """Return the name that says most in 64 letters."""
+    return base64.urlsafe_b64encode(digest).decode()
+
+
+def _source_of(number: int) -> str:
+    """Return the address that a rule of ``_many()`` is for."""
+    return f"10.1.{number >> 8}.{number & 255}"
 
 
 def _kill(daemon: Daemon) -> None:
