@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds to wait for something that is certain to come; a test that needs them all has failed."""
 
 
