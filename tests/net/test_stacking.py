@@ -6,6 +6,7 @@ Bonds and VLAN devices are tried where the kernel has them; bridges and macvlan 
 from __future__ import annotations
 
 import json
+import re
 import socket
 import subprocess
 from signal import SIGHUP
@@ -16,7 +17,7 @@ from pyroute2.ethtool import Ethtool
 
 from tests.bpf.packets import UDP, VLAN, IPv4, Layer, frame
 from tests.net.conftest import Node
-from tests.net.daemon import CNFCTL
+from tests.net.daemon import CNFCTL, Daemon
 from tests.net.wait import wait_for
 
 PACKET = frame(IPv4(), UDP(), bytes(100))
@@ -43,6 +44,16 @@ def kernel_has(kind: str) -> bool:
 def address(node: Node, name: str) -> str:
     """Return the hardware address of one of the node's interfaces."""
     return str(node.inside.links()[name]["address"])
+
+
+def foreseen(node: Node, daemon: Daemon) -> dict[str, str]:
+    """Return the mode of each interface that the doctor foresees for ``daemon``."""
+    doctor = daemon.ctl("doctor", "-o", "json", "--config", str(daemon.config), command=(*node.inside.enter, *CNFCTL))
+    modes = {}
+    for finding in json.loads(doctor.stdout)["findings"]:
+        if mode := re.search(r"MTU \d+: (\w+) XDP", finding["seen"]):
+            modes[finding["name"].removeprefix("interface ")] = mode[1]
+    return modes
 
 
 def bond(node: Node) -> None:
@@ -186,10 +197,16 @@ if kernel_has("bond"):
         [(("n0", "bond0"), {"n0": 6, "bond0": 6}), (("n0",), {"n0": 6}), (("bond0",), {"bond0": 6})],
     )
     def test_a_bond_and_its_member(node: Node, names: tuple[str, ...], counted: dict[str, int]) -> None:
-        """Matched together they count twice, with a warning; a bond alone has its member's packets as its own."""
+        """Matched together they count twice, with a warning; a bond alone has its member's packets as its own.
+
+        The doctor foresees the modes.
+        """
         wire = node.wire("n0")
         bond(node)
-        daemon = node.daemon(*names).start()
+        daemon = node.daemon(*names)
+        modes = foreseen(node, daemon)
+        daemon.start()
+        assert modes == {name: shown["mode"] for name, shown in daemon.interfaces().items()}
         wire.send([frame(IPv4(), UDP(), dst=address(node, "bond0"))] * 6)
         daemon.settle(sum(counted.values()))
         assert daemon.scrape().by("interface", "cnf_received_packets_total") == counted
