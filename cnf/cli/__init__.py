@@ -1,6 +1,6 @@
-"""cnfctl: asks a running cnfd who is talking, who is limited and whether it is well, and changes its limits.
+"""cnfctl: ask a running cnfd who is talking, who is limited and whether it is well, and change its limits.
 
-Only the arguments are imported here, so that ``--help`` is instant; a command's module is imported once it is known.
+Only the arguments are imported here, so that ``--help`` is instant. A command's module is imported when it runs.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _EXAMPLES: Final = """\
 examples:
   cnfctl flows                                        the 20 largest flows
   cnfctl flows --watch --sort bps                     who is talking now, like top
-  cnfctl flows --filter 'src net 10.0.0.0/8 and tcp'  filters as tcpdump has them
+  cnfctl flows --filter 'src net 10.0.0.0/8 and tcp'  filters are tcpdump's
   cnfctl flows -o csv > flows.csv                     every flow, for a script
-  cnfctl events                                       who is held back for the first time, as it happens
-  cnfctl limits                                       the rules, and what each held back
+  cnfctl events                                       first drops and other events, as they happen
+  cnfctl limits                                       the rules, and what each has dropped
   cnfctl limits explain 192.0.2.66                    what happens to its packets, and why
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run cnfctl with ``argv`` and return its exit status; whatever goes wrong is one line on stderr."""
-    if sys.stdout is None:  # python's own answer to a closed descriptor 1
+    """Run cnfctl with ``argv`` and return its exit status. Every error is one line on stderr."""
+    if sys.stdout is None:  # descriptor 1 is closed
         return _fail("stdout is closed", os.EX_IOERR)
     try:
         try:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _discard_output()
         return 128 + signal.SIGPIPE
-    except OSError as error:  # what the socket refuses is a CnfError by now: this is a full disk or a lost terminal
+    except OSError as error:  # a full disk or a lost terminal; errors of the socket are CnfErrors
         _discard_output()
         return _fail(f"the output cannot be written: {error.strerror}", os.EX_IOERR)
 
@@ -61,7 +61,7 @@ def _fail(message: str, status: int) -> int:
 
 
 def _discard_output() -> None:
-    """Point stdout at nothing, so that the interpreter's own flush at exit does not complain a second time."""
+    """Point stdout at /dev/null, so that the interpreter's flush at exit does not fail once more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -85,7 +85,10 @@ def _parser() -> argparse.ArgumentParser:
 
     flows = commands.add_parser("flows", help="the flows of the latest drain, largest first", allow_abbrev=False)
     flows.add_argument(
-        "--top", metavar="N", type=positive, help="how many (default: 20 in a table, as fit when watched, else all)"
+        "--top",
+        metavar="N",
+        type=positive,
+        help="how many (default: 20 in a table, a screenful when watched, else all)",
     )
     flows.add_argument(
         "--sort", metavar="FIELD", type=sort_field, default="bytes", help=f"one of {', '.join(SORT_FIELDS)}"
@@ -118,16 +121,16 @@ def _parser() -> argparse.ArgumentParser:
     add_limits(commands.add_parser)
 
     reload = commands.add_parser(
-        "reload", help="have cnfd read its configuration again, and say what it refuses", allow_abbrev=False
+        "reload", help="let cnfd read its configuration again; an error is shown", allow_abbrev=False
     )
     reload.set_defaults(run=lambda arguments: import_module("cnf.cli.reload").run(arguments))
 
     detach = commands.add_parser(
-        "detach", help="take back what a daemon that is gone has left on the interfaces", allow_abbrev=False
+        "detach", help="take the program of a daemon that is gone off the interfaces", allow_abbrev=False
     )
     detach.set_defaults(run=lambda arguments: import_module("cnf.cli.detach").run(arguments))
 
-    doctor = commands.add_parser("doctor", help="what this machine lacks, and the remedy", allow_abbrev=False)
+    doctor = commands.add_parser("doctor", help="what this machine lacks, and the remedies", allow_abbrev=False)
     doctor.add_argument("-o", "--output", choices=("table", "json"), default="table")
     doctor.add_argument("--config", metavar="FILE", help="the configuration that cnfd is to run with")
     doctor.add_argument("--interface", metavar="NAME", action="append", default=[], help="as cnfd has it; repeatable")

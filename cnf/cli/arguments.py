@@ -1,4 +1,4 @@
-"""How one argument of the command line is read, and refused with what was expected there."""
+"""Readers of single arguments of the command line. A refusal says what was expected."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SORT_FIELDS: Final = (
     "bps",
     "pps",
 )
-"""What flows can be sorted by: every field that is a number or a time, and two short names of rates."""
+"""The fields that flows can be sorted by: every number and time, and two short names of rates."""
 SHORTEST_WATCH: Final = 0.1
-"""Seconds: faster redraws show nothing new and only load the daemon."""
+"""Seconds: faster updates show nothing new, and only load the daemon."""
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def positive(text: str) -> int:
-    """Read a whole number from 1 on."""
+    """Read a whole number, at least 1."""
     return _number(text, 1)
 
 
 def whole(text: str) -> int:
-    """Read a whole number from 0 on."""
+    """Read a whole number, at least 0."""
     return _number(text, 0)
 
 
@@ -44,7 +44,7 @@ def _number(text: str, least: int) -> int:
 
 
 def interval(text: str) -> float:
-    """Read seconds between two looks."""
+    """Read the seconds between two updates."""
     try:
         seconds = float(text)
     except ValueError:
@@ -56,7 +56,7 @@ def interval(text: str) -> float:
 
 
 def duration(text: str) -> float:
-    """Read a number with its unit, as the configuration has it; return seconds."""
+    """Read a duration as in the configuration, a number with its unit; return seconds."""
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)", text)
     if found:
         return float(found[1]) * _SECONDS[found[2]]
@@ -65,7 +65,7 @@ def duration(text: str) -> float:
 
 
 def sort_field(text: str) -> str:
-    """Read a field that flows are sorted by."""
+    """Read the name of a field that flows can be sorted by."""
     if text in SORT_FIELDS:
         return text
     near = nearest(text, SORT_FIELDS)

@@ -1,4 +1,4 @@
-"""``cnfctl detach``: take off every interface what a daemon has left there, and unpin it; nothing else."""
+"""``cnfctl detach``: take the program that a daemon has left off all interfaces, and unpin it; nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cnf.process import lock
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Take everything back, say what, and return the exit status."""
+    """Detach and unpin everything, print what, and return the exit status."""
     missing = capabilities.missing()
     if missing:
         raise capabilities.lacking(missing)
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_daemon(socket: str, links: Links) -> None:
-    """Refuse if a daemon that holds no folder, since it could not pin anything, runs in this network namespace."""
+    """Refuse if a daemon runs in this network namespace that could pin nothing, and so holds no lock."""
     try:
         status = Client(socket).status()
     except CnfError:
@@ -55,4 +55,4 @@ def _check_access(folder: Path) -> None:
     except PermissionError:
         denied = True
     if denied:
-        raise PrivilegeError(f"{folder} is another user's", remedy="run this as root, or as the user that cnfd runs as")
+        raise PrivilegeError(f"{folder} belongs to another user", remedy="run this as root, or as the user that cnfd runs as")

@@ -1,4 +1,4 @@
-"""``cnfctl reload``: have the daemon read its configuration again, and wait for what comes of it."""
+"""``cnfctl reload``: let the daemon read its configuration again, and wait for the outcome."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cnf.cli.show.units import printable
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Reload, say what is in force now, and return the exit status; a refusal is the daemon's own line."""
+    """Reload, print the source of the settings, and return the exit status. A refusal is the daemon's own line."""
     reply = Client(arguments.socket).reload()
     print(printable(f"reloaded {reply['source']}"))
     if reply["restart_only"]:

@@ -1,4 +1,4 @@
-"""``cnfctl status``: the daemon at a glance, and what on it wants a look."""
+"""``cnfctl status``: the daemon at a glance, with warnings."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def page(status: Status, width: int | None, style: Style) -> Iterator[str]:
-    """Yield the lines of the page, tables no wider than ``width``; None is as wide as they take."""
+    """Yield the lines of the page. Tables are at most ``width`` wide; None is no bound."""
     sections = (
         _daemon(status, style),
         _interfaces(status["interfaces"], width, style),

@@ -141,7 +141,7 @@ def test_a_killed_daemon_is_followed_by_one_that_goes_on(node: Node) -> None:
         f"10.0.0.{number}" for number in (1, 2, 3)
     ]
     assert notes[0].startswith("cnfctl: cnfd is not running: ")
-    assert notes[1] == "cnfctl: cnfd was restarted, and goes on with the events that have come meanwhile"
+    assert notes[1] == "cnfctl: cnfd was restarted, and goes on with the events that came meanwhile"
 
 
 def test_a_new_ring_is_said_to_be_one(node: Node) -> None:
@@ -160,7 +160,7 @@ def test_a_new_ring_is_said_to_be_one(node: Node) -> None:
 
     assert [event["seq"] for event in events] == [1, 2, 1, 2]
     assert notes[1] == (
-        "cnfctl: cnfd was restarted, and numbers events anew; what came after the last one shown is not known"
+        "cnfctl: cnfd was restarted, and numbers events anew; events after the last one shown may be missing"
     )
 
 

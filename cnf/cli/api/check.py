@@ -1,4 +1,4 @@
-"""The check that an answer of cnfd is of its type."""
+"""Check that an answer of cnfd has its type."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from typing import Final, Union, get_args, get_origin, get_type_hints, is_typedd
 from cnf.cli.api.replies import Timestamp
 
 _LARGEST: Final = 1e24
-"""Far above all that 64-bit counters can hold, and no number below it (so no infinity, no NaN) breaks arithmetic."""
+"""Far above every 64-bit counter. Infinity and NaN, which would break arithmetic, are not below it."""
 
 
 def check(value: object, kind: object, path: str = "reply") -> None:
-    """Raise ValueError, naming the culprit's path, unless ``value`` is what ``kind`` says; further keys are fine."""
+    """Check that ``value`` is of ``kind``; further keys are allowed.
+
+    Raises:
+        ValueError: it is not; the message names the path of the wrong part.
+
+    """
     if get_origin(kind) in {Union, UnionType}:  # "... | None" is the only union among the replies
         if value is None:
             return
@@ -25,7 +30,7 @@ def check(value: object, kind: object, path: str = "reply") -> None:
 
 
 def _parts(value: object, kind: object, path: str) -> Iterable[tuple[object, object, object]]:
-    """Return the parts of ``value``, itself of the right kind, each with its key and the kind it should have."""
+    """Return the parts of ``value``, each with its key and its kind. Raises ValueError if ``value`` itself is wrong."""
     if isinstance(value, dict) and is_typeddict(kind):
         kinds = _keys(kind)
         if missing := kinds.keys() - value.keys():

@@ -1,4 +1,4 @@
-"""Questions to cnfd: HTTP and JSON over its Unix socket, and every way in which that fails as one clear line."""
+"""Requests to cnfd: HTTP and JSON over its Unix socket. Every failure is an error of one clear line."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from cnf.cli.api.replies import Flow, Flows, Refusal, Reloaded, Status
 from cnf.errors import CnfError, ConfigError, KernelError, PrivilegeError, UnavailableError, UsageError
 
 TIMEOUT: Final = 10.0
-"""Seconds that the daemon may stay silent: it sorts a million flows in a fraction of one."""
+"""Seconds that the daemon may be silent: it sorts a million flows in a fraction of a second."""
 TURN: Final = 4
-"""So many times as long is waited for a listing of everything: of those, cnfd writes only a few at a time."""
+"""Factor of TIMEOUT for a listing of everything: cnfd writes only a few of these at a time."""
 
 
 class DaemonConfigError(CnfError):
-    """Pass on what the daemon, in one line of its own, says is wrong with its configuration or a change to it."""
+    """Pass on the daemon's own line about its configuration, or a change to it."""
 
     exit_status = ConfigError.exit_status
 
@@ -42,19 +42,19 @@ LISTINGS: Final = ("/v1/flows", "/v1/limits/sources")
 
 Query = Mapping[str, str | int]
 Request = Mapping[str, object]
-"""What is sent as JSON; it asks for a change."""
+"""A request for a change, sent as JSON."""
 Reply = TypeVar("Reply")
 
 
 class Client:
-    """A caller of one daemon; each question is a connection of its own, so a daemon's restart breaks nothing.
+    """A client of one daemon. Each request has a connection of its own, so a restart of the daemon breaks nothing.
 
-    Every method raises UnavailableError when there is no daemon or its answer is not cnfd's, PrivilegeError when the
-    socket or the daemon refuses this user, and what else the daemon itself reports by its exit status.
+    Every method raises UnavailableError if there is no daemon or the answer is not cnfd's, PrivilegeError if the socket
+    or the daemon refuses this user, and otherwise the error whose exit status the daemon reports.
     """
 
     def __init__(self, socket_path: str, timeout: float = TIMEOUT) -> None:
-        """Remember where to call; nothing is connected yet."""
+        """Take the socket's path; nothing is connected yet."""
         self._path = socket_path
         self._timeout = timeout
 
@@ -67,7 +67,7 @@ class Client:
         return self._lines("/v1/flows", query, output)
 
     def each_flow(self, query: Query) -> Iterator[Flow]:
-        """Yield the selected flows one by one, as they arrive; only their being JSON objects is checked."""
+        """Yield the selected flows one by one as they arrive; it is only checked that they are JSON objects."""
         return self._each("/v1/flows", query)
 
     def limits(self) -> Limits:
@@ -75,7 +75,7 @@ class Client:
         return self._document("/v1/limits", {}, Limits)
 
     def change_limits(self, request: Request) -> Change:
-        """Have the limits changed as ``request`` says, and return what that did."""
+        """Change the limits as ``request`` says, and return the effect."""
         return self._document("/v1/limits", {}, Change, request)
 
     def sources(self, query: Query) -> Sources:
@@ -87,7 +87,7 @@ class Client:
         return self._lines("/v1/limits/sources", query, output)
 
     def each_source(self, query: Query) -> Iterator[Source]:
-        """Yield the selected buckets one by one, as they arrive; only their being JSON objects is checked."""
+        """Yield the selected buckets one by one as they arrive; it is only checked that they are JSON objects."""
         return self._each("/v1/limits/sources", query)
 
     def explain(self, query: Query) -> Explanation:
@@ -104,11 +104,11 @@ class Client:
             return reply
 
     def reload(self) -> Reloaded:
-        """Have the configuration read again, and return what came of it once it is in force."""
+        """Let the daemon read its configuration again; return the outcome once it is in force."""
         return self._document("/v1/reload", {}, Reloaded, {})
 
     def status(self) -> Status:
-        """Return what the daemon says about itself."""
+        """Return the daemon's state."""
         return self._document("/v1/status", {}, Status)
 
     def _document(self, path: str, query: Query, kind: type[Reply], request: Request | None = None) -> Reply:
@@ -130,7 +130,7 @@ class Client:
 
     @contextmanager
     def _answer(self, path: str, query: Query, request: Request | None = None) -> Iterator[http.client.HTTPResponse]:
-        """Ask, and turn whatever goes wrong until the body has been read into the one error that it means."""
+        """Send a request, and turn every failure until the body has been read into the right CnfError."""
         everything = path in LISTINGS and "top" not in query
         timeout = self._timeout * (TURN if everything else 1)
         connection = _UnixConnection(self._path, timeout)
@@ -185,7 +185,7 @@ class Client:
         )
 
     def _or_group(self) -> str:
-        """Return the other way in, for members of the socket's group, if it lets them in."""
+        """Return the hint that members of the socket's group may use it, if they may."""
         try:
             status = Path(self._path).stat()
             group = grp.getgrgid(status.st_gid)
@@ -196,7 +196,7 @@ class Client:
 
 def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
     yield from io.BufferedReader(response, _BUFFER)
-    if response.length:  # http.client itself notices a missing end in a chunked body only
+    if response.length:  # http.client notices a missing end of chunked bodies only
         nothing_more = b""
         raise http.client.IncompleteRead(nothing_more, response.length)
 

@@ -1,4 +1,4 @@
-"""What cnfd answers about events, as types."""
+"""The answers of cnfd about events as types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cnf.cli.api.replies import Flow, Timestamp
 
 
 class Event(TypedDict):
-    """What every event has: its number, when it happened, and its kind."""
+    """The fields of every event: its number, its time and its kind."""
 
     seq: int
     time: Timestamp
@@ -31,7 +31,7 @@ class RuleGeneration(Event):
 
 
 class FlowEvicted(Event, Flow):
-    """A full table has let a flow go before it was idle."""
+    """A full table has evicted a flow before it expired."""
 
 
 KINDS: Final[dict[str, type]] = {
@@ -42,7 +42,7 @@ KINDS: Final[dict[str, type]] = {
 
 
 class Events(TypedDict):
-    """The reply of /v1/events; ``lost`` are those that found the ring full, by kind, for as long as it is there."""
+    """The reply of /v1/events; ``lost`` counts, by kind, the events that found the ring full since it was made."""
 
     events: list[Event]
     last: int

@@ -1,4 +1,4 @@
-"""What cnfd answers, as types."""
+"""The answers of cnfd as types."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ Timestamp = NewType("Timestamp", str)
 
 
 class Flow(TypedDict):
-    """One flow; numbers are totals since it was first seen, rates are those of the latest drain.
+    """One flow. Counts are since its first packet; rates are those of the latest drain.
 
-    ``ended`` is "evicted" if a full table has let it go, and null while it lives.
+    ``ended`` is "evicted" if a full table has evicted it, and null while it lives.
     """
 
     interface: str
@@ -45,16 +45,16 @@ class Amount(TypedDict):
 
 
 class Reloaded(TypedDict):
-    """The reply of /v1/reload: where the settings came from, and which keys of them change at a restart only."""
+    """The reply of /v1/reload: the source of the settings, and the keys whose new values need a restart."""
 
     source: str
     restart_only: list[str]
 
 
 class Flows(TypedDict):
-    """The reply of /v1/flows: the top flows, of how many that ``matched``, of how many in ``total``.
+    """The reply of /v1/flows: the largest flows, how many ``matched``, and how many there are in ``total``.
 
-    ``dropped`` is what limits have dropped in all: it made no flow.
+    ``dropped`` is all that limits have dropped; dropped packets make no flow.
     """
 
     flows: list[Flow]
@@ -67,7 +67,7 @@ class Flows(TypedDict):
 
 
 class Daemon(TypedDict):
-    """Who answers."""
+    """The daemon itself."""
 
     version: str
     pid: int
@@ -79,7 +79,7 @@ class Daemon(TypedDict):
 
 
 class Interface(TypedDict):
-    """One interface; ``mode`` is the one really in use."""
+    """One interface; ``mode`` is the mode in use."""
 
     name: str
     ifindex: int | None
@@ -109,7 +109,7 @@ LEDGER_STATES: Final = ("live", "expired", "evicted", "non_ip", "malformed", "dr
 
 
 class Tally(TypedDict):
-    """What was received, where it stands now, and the ``difference``: received less the sum of the states."""
+    """What was received, its states, and the ``difference``: received less the sum of the states."""
 
     received: int
     live: int
@@ -123,7 +123,7 @@ class Tally(TypedDict):
 
 
 class Drain(TypedDict):
-    """The latest drain of the flow tables, or no duration and the age of the daemon."""
+    """The latest drain of the flow tables. Before the first one, there is no duration, and the age is the daemon's."""
 
     age_seconds: float
     duration_seconds: float | None
@@ -133,7 +133,7 @@ class Drain(TypedDict):
 
 
 class Rates(TypedDict):
-    """What all interfaces together received, by the latest drain."""
+    """What all interfaces together received per second, between the latest two drains."""
 
     packets_per_second: float
     bits_per_second: float
@@ -150,7 +150,7 @@ class SourceTable(TypedDict):
 
 
 class Pending(TypedDict):
-    """What was changed, by whom, and is taken back unless it is confirmed in time."""
+    """Changes that are undone unless they are confirmed in time, and who made them."""
 
     seconds_left: float
     who: str

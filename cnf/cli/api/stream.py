@@ -1,4 +1,4 @@
-"""Answers that are written as they arrive, so that a million lines need no memory."""
+"""Write answers as they arrive, so that a million lines need no memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def print_array(objects: Iterable[Mapping[str, object]]) -> None:
 
 
 def print_raw(lines: Iterator[bytes]) -> None:
-    """Copy the daemon's lines; to a terminal without the control characters that an interface's name may hold."""
+    """Copy the daemon's lines; for a terminal, escape control characters, which an interface's name may have."""
     if sys.stdout.isatty():
         print_lines(printable(line.decode(errors="backslashreplace").rstrip("\r\n")) for line in lines)
     else:

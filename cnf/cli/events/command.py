@@ -1,4 +1,4 @@
-"""``cnfctl events``: what happens, as it happens, until it is interrupted."""
+"""``cnfctl events``: show events as they happen, until the user interrupts it."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from cnf.cli.show.units import number_of, printable
 from cnf.errors import CnfError
 
 RECENT: Final = 10
-"""Events that are shown at first."""
+"""Events that are shown at the start."""
 INTERVAL: Final = 0.2
-"""Seconds between two questions: each is answered at once, so that no thread of the daemon waits for an event."""
+"""Seconds between two requests. The daemon answers at once, so that none of its threads waits for an event."""
 
 
 class Follower:
-    """Ask for what is new, and notice what is missing."""
+    """Ask for new events, and notice missing ones."""
 
     def __init__(self, client: Client, since: int | None) -> None:
-        """Begin after the event numbered ``since``; None: with the latest few."""
+        """Begin after the event numbered ``since``; if None, with the latest few events."""
         self._client = client
         self._query: Query = {"top": RECENT} if since is None else {"after": since}
         self._before: Events | None = None
         self._seen = since
-        """Number of the latest event that was shown."""
+        """The number of the latest event that was shown."""
 
     def ask(self) -> tuple[list[Event], list[str]]:
-        """Return the events that are new, and what there is to say of others. Raises CnfError."""
+        """Return the new events, and notes about events that are missing. Raises CnfError."""
         reply = self._client.events(self._query)
         before, self._before = self._before, reply
         anew = before is not None and reply["ring"] != before["ring"]
-        if anew:  # what was asked for were numbers of the other ring
+        if anew:  # the request was for numbers of the previous ring
             self._seen = 0
             reply = self._client.events({"after": 0})
         notes = [*_restart(before, reply), *self._gap(reply), *(() if anew else _overflow(before, reply))]
@@ -51,7 +51,7 @@ class Follower:
         if reply["events"] and self._seen is not None:
             missing = reply["events"][0]["seq"] - self._seen - 1
             if missing:
-                yield f"{_events(missing)} not shown: newer ones took their place before they were asked for"
+                yield f"{_events(missing)} not shown: the daemon keeps the latest ones only"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _follow(follower: Follower, output: str) -> None:
-    """Show events until nobody looks any more; the first CnfError is raised, later ones are said and outlived."""
+    """Show events until stdout is closed. The first CnfError is raised; later ones are shown, and it goes on."""
     gone = select.poll()
     gone.register(sys.stdout, 0)  # errors and hang-ups only
     shown = failing = False
@@ -106,9 +106,9 @@ def _restart(before: Events | None, reply: Events) -> Iterator[str]:
     if before is None or reply["started"] == before["started"]:
         return
     if reply["ring"] == before["ring"]:
-        yield "cnfd was restarted, and goes on with the events that have come meanwhile"
+        yield "cnfd was restarted, and goes on with the events that came meanwhile"
     else:
-        yield "cnfd was restarted, and numbers events anew; what came after the last one shown is not known"
+        yield "cnfd was restarted, and numbers events anew; events after the last one shown may be missing"
 
 
 def _overflow(before: Events | None, reply: Events) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Events as lines: when, what, and about whom."""
+"""Events as lines of text: time, kind and details."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _details(event: Event) -> str:
             return f"generation {cast('RuleGeneration', event)['generation']} in force"
         case "flow_evicted":
             return _flow_evicted(cast("FlowEvicted", event))
-        case _:  # a newer daemon's
+        case _:  # an event of a newer daemon
             return json.dumps({key: value for key, value in event.items() if key not in Event.__annotations__})
 
 

@@ -1,4 +1,4 @@
-"""``cnfctl flows``: once or again and again, as a table, JSON, JSON lines or CSV."""
+"""``cnfctl flows``: once or repeatedly, as a table, JSON, JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _print(client: Client, arguments: argparse.Namespace, *, again: bool) -> Non
         print_array(client.each_flow(_query(arguments, arguments.top)))
     else:
         lines = client.flow_lines(_query(arguments, arguments.top), arguments.output)
-        # A stream of CSV has one title line, so that the whole of it can be read as one file.
+        # A stream of CSV has one header line, so that it can be read as one file.
         print_raw(islice(lines, 1 if again and arguments.output == "csv" else 0, None))
 
 
@@ -61,7 +61,7 @@ def _table(reply: Flows, arguments: argparse.Namespace, width: int | None) -> li
 
 
 def _frame(client: Client, arguments: argparse.Namespace, terminal: os.terminal_size, seconds: float) -> list[str]:
-    """Return a screenful: title, filter, and as many flows as fit between them and the summary."""
+    """Return a screenful: title, filter, as many flows as fit, and the summary."""
     rows = max(terminal.lines - 4, 1)
     reply = client.flows(_query(arguments, min(arguments.top or rows, rows)))
     width = terminal.columns

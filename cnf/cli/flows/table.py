@@ -1,4 +1,4 @@
-"""Flows as a table: which columns there are, how a flow reads in them, and the line below that sums up."""
+"""Flows as a table: its columns, their cells, and the summary line below."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ _ICMP_NAMES: Final[dict[tuple[str, int, int | None], str]] = {
     ("icmpv6", 137, None): "redirect",
     ("icmpv6", 143, None): "mldv2 report",
 }
-"""Common messages by protocol, type and code (None: every other code), after the registries of IANA."""
+"""Common messages by protocol, type and code (None: any other code), from the registries of IANA."""
 
 
 def flow_lines(reply: Flows, *, width: int | None, style: Style, now: datetime, filtered: bool) -> list[str]:
-    """Return the flows of ``reply`` as a table with its summary, or the one line that says why there is none."""
+    """Return the flows of ``reply`` as a table with its summary, or one line that says why there are none."""
     if not reply["flows"]:
         empty = _why_empty(reply)
         return [empty if width is None else cut_end(empty, width)]
@@ -69,7 +69,7 @@ def flow_lines(reply: Flows, *, width: int | None, style: Style, now: datetime, 
 
 
 def flow_table(flows: list[Flow], *, width: int | None, style: Style, now: datetime) -> list[str]:
-    """Return ``flows`` as a table; what they dropped, and how they ended, have columns if there is any of it."""
+    """Return ``flows`` as a table. The columns DROPPED and ENDED are shown only if a flow has a value there."""
     idle = {_DROPPED: not any(flow["dropped_packets"] for flow in flows), _ENDED: not any(map(_ended, flows))}
     columns = tuple(column for column in _columns(flows, now) if not idle.get(column.title))
     return render(columns, flows, width, style)
@@ -83,7 +83,7 @@ def _why_empty(reply: Flows) -> str:
 
 
 def _columns(flows: list[Flow], now: datetime) -> tuple[Column[Flow], ...]:
-    """Return the columns in the order shown; where room is short, IPv6 addresses are cut before anything else."""
+    """Return the columns in the order shown. On a narrow screen, IPv6 addresses are cut first."""
 
     def since(field: Callable[[Flow], Timestamp]) -> Callable[[Flow], str]:
         return lambda flow: duration((now - datetime.fromisoformat(field(flow))).total_seconds())
@@ -115,7 +115,7 @@ def _columns(flows: list[Flow], now: datetime) -> tuple[Column[Flow], ...]:
 
 def endpoint(flow: Flow, address: str, port: int | None) -> str:
     """Return one end of a flow, as in 192.0.2.1:443 or [2001:db8::1]:443."""
-    if port is None or flow["fragment"]:  # a later fragment's ports are unknown
+    if port is None or flow["fragment"]:  # the ports of later fragments are unknown
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
@@ -125,7 +125,7 @@ def _ended(flow: Flow) -> str | None:
 
 
 def _info(flow: Flow) -> str:
-    """Return what else there is to say of a flow: that it is of later fragments, its ICMP message, its TCP flags."""
+    """Return whether a flow is of later fragments, or its ICMP message, or its TCP flags."""
     if flow["fragment"]:
         return "frag"
     icmp_type, code = flow["icmp_type"], flow["icmp_code"]
@@ -148,6 +148,6 @@ def _summary(reply: Flows, *, filtered: bool) -> str:
 
 
 def _dropped(reply: Flows) -> str:
-    """Return that there is more than the flows show, so that nobody takes a source that is dropped for silent."""
+    """Return the packets that limits have dropped, so that nobody believes a dropped source to be silent."""
     number = reply["dropped"]["packets"]
     return f"; limits have dropped {packets(number)}, which make no flow (cnfctl limits)" if number else ""

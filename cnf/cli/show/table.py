@@ -1,4 +1,4 @@
-"""Tables for a terminal: the columns that fit its width, aligned, and plain text when there is no terminal."""
+"""Tables: columns that fit the width of a terminal, or all columns as plain text without one."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SPARE: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[Row]):
-    """One column: its title, and how a row's cell reads.
+    """One column: its title, and the text of a row's cell.
 
-    Room goes by ``priority``, lowest first. Columns below SPARE come in even where that cuts the cells of one that is
-    ``cuttable``, down to its ``least`` characters, and further before it is left out. The rest come in whole, if there
-    is room left. ``reserve`` is a width kept for longer cells, so that a table that is redrawn does not jump.
+    Columns get room by ``priority``, lowest first. For columns below SPARE, ``cuttable`` ones are cut to ``least``
+    characters, and further before they are left out. Columns from SPARE on are shown whole or not at all. ``reserve``
+    is a width kept for longer cells, so that a table that is drawn again does not move.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Column(Generic[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """The few attributes in use (ECMA-48 SGR), or none of them."""
+    """The few attributes of text in use (ECMA-48 SGR), or none."""
 
     coloured: bool
 
@@ -45,11 +45,11 @@ class Style:
         return self._rendition(1, text)
 
     def dim(self, text: str) -> str:
-        """Return ``text`` faint: what is there to be looked up, not to be read each time."""
+        """Return ``text`` faint: for details."""
         return self._rendition(2, text)
 
     def warn(self, text: str) -> str:
-        """Return ``text`` in yellow: what wants a look."""
+        """Return ``text`` in yellow: for warnings."""
         return self._rendition(33, text)
 
     def _rendition(self, number: int, text: str) -> str:
@@ -67,13 +67,13 @@ def style_for(stream: TextIO) -> Style:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Write ``lines`` to stdout; what its encoding lacks becomes a question mark."""
+    """Write ``lines`` to stdout; characters that its encoding lacks become question marks."""
     encoding = sys.stdout.encoding
     sys.stdout.write("".join(f"{line}\n" for line in lines).encode(encoding, "replace").decode(encoding))
 
 
 def render(columns: Sequence[Column[Row]], rows: Sequence[Row], width: int | None, style: Style) -> list[str]:
-    """Return the title line and a line for each row, none wider than ``width``; None is as wide as it takes."""
+    """Return the title line and a line for each row, at most ``width`` wide; None is no bound."""
     cells = [[printable(column.cell(row)) for row in rows] for column in columns]
     widths = _fit(columns, cells, width)
     shown = sorted(widths)

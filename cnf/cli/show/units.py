@@ -1,7 +1,7 @@
 """Numbers, times and names as a person reads them.
 
-A number has at most three digits and its decimal prefix, or all digits in groups; it is never parted from its unit. An
-absolute time is in UTC, as all of the daemon's are, and says so.
+A number has at most three digits and a decimal prefix, or all its digits in groups. No line is broken between a number
+and its unit. Absolute times are in UTC, and say so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 _PREFIXES: Final = ("", "k", "M", "G", "T", "P", "E")
 _STEP: Final = 1000
 _TENTHS_BELOW: Final = 99.95
-"""From here on a tenth is left out: three digits are enough, and 99.95 would read 100.0."""
+"""From here on tenths are left out: three digits are enough, and 99.95 would become 100.0."""
 
 _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
@@ -22,9 +22,9 @@ _DAY: Final = 24 * _HOUR
 
 
 _INSIDE_AMOUNT: Final = re.compile(r"(?<=\d) (?=[a-zA-Z%])|(?<=\d [kMGTPE]) (?=[a-zA-Z])")
-"""A space that no line may be broken at: 10 k packets, 90.1 kB, 3 s."""
+"""A space at which no line may be broken: 10 k packets, 90.1 kB, 3 s."""
 _UNBROKEN: Final = "\u00a0"
-"""Stands for it; never part of what is ``printable()``."""
+"""In place of such a space; no ``printable()`` text has it."""
 
 
 def number_of(number: int, noun: str) -> str:
@@ -69,7 +69,7 @@ def duration(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with all that a terminal might obey (control, format, lone surrogate characters) escaped."""
+    """Return ``text`` with all characters escaped that could control a terminal (control, format, lone surrogates)."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

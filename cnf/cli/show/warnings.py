@@ -1,4 +1,4 @@
-"""What wants a look: warnings, and how full a table of the kernel is."""
+"""Warnings, and how full a table of the kernel is."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from cnf.cli.show.table import Style
 from cnf.cli.show.units import number_of, printable, wrap
 
 NEARLY_FULL: Final = 0.9
-"""Fill from which on a warning stands: the kernel evicts in batches, before the last entry is taken."""
+"""Fill from which on there is a warning: the kernel evicts in batches, before the last entry is in use."""
 
 FEW: Final = 1000
-"""One flow evicted of so many is what a cache of ample size comes to, too: chance fills a bucket early."""
+"""One eviction in so many flows is no warning: by chance, a set of a large cache is full early."""
 
 _BAR: Final = 10
 
@@ -29,7 +29,7 @@ def fold(text: str, width: int | None) -> list[str]:
 
 
 def troubles(family: str, table: FlowTable | SourceTable, noun: str, option: str, created: int = 0) -> Iterator[str]:
-    """Yield what a table of ``noun`` (flow, source) has lost or is about to, and what to set ``option`` to."""
+    """Yield what a table of ``noun`` (flow, source) has lost or will lose, and what ``option`` should be."""
     advice = f"set {option} = {_ample(max(table['made_for'], table['entries']))}"
     if table["evicted"] * FEW > created:
         were = "was" if table["evicted"] == 1 else "were"
@@ -49,5 +49,5 @@ def fill_bar(table: FlowTable | SourceTable) -> str:
 
 
 def _ample(capacity: int) -> int:
-    """Return the power of two that leaves at least as much room again."""
+    """Return the power of two that is at least twice ``capacity``."""
     return 1 << (2 * capacity - 1).bit_length()

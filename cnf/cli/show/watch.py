@@ -1,4 +1,4 @@
-"""Showing something again and again: in place on a terminal, as top does, or one after the other in a stream."""
+"""Show something repeatedly: in place on a terminal, as top does, or one after the other in a stream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cnf.cli.show.units import clock_time, printable, wrap
 from cnf.errors import CnfError
 
 RETRY: Final = 1.0
-"""Seconds between questions to a daemon that did not answer: it may be restarting."""
+"""Seconds between requests to a daemon that did not answer: it may be restarting."""
 
 # xterm's control sequences: alternate screen, cursor shown, lines wrapped; "h" sets and "l" resets.
 _TAKE: Final = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
@@ -51,7 +51,7 @@ def on_screen(frame: Callable[[os.terminal_size], list[str]], seconds: float) ->
 
 
 def as_stream(show: Callable[[int], None], seconds: float) -> None:
-    """Call ``show(times it was called before)`` every ``seconds``; a later CnfError is said on stderr and outlived."""
+    """Call ``show(number of earlier calls)`` every ``seconds``. A later CnfError is shown on stderr, and it goes on."""
     failing = False
     for shown in itertools.count():
         try:
@@ -112,7 +112,7 @@ class _Screen:
         return True
 
     def _write(self, text: str) -> None:
-        # Not through sys.stdout: a signal may come in the middle, and its buffer would then hold half a frame.
+        # Not through sys.stdout: at a signal, its buffer might hold half a frame.
         left = memoryview(text.encode(sys.stdout.encoding, "replace"))
         while left:
             left = left[os.write(sys.stdout.fileno(), left) :]
@@ -120,7 +120,7 @@ class _Screen:
 
 @contextmanager
 def _take_over() -> Iterator[_Screen]:
-    """Take the terminal, and give it back as it was, whether by return, exception, ^C, SIGTERM or hang-up."""
+    """Take over the terminal, and restore it at the end, be it by return, exception, ^C, SIGTERM or SIGHUP."""
     with ExitStack() as undo:
         signals, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         undo.callback(os.close, signals)
@@ -141,4 +141,4 @@ def _end(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _only_wake(_number: int, _frame: FrameType | None) -> None:
-    """Leave it to the wake-up descriptor, which holds the signal's number, to interrupt the wait."""
+    """Do nothing: the wake-up descriptor, which has the signal's number, interrupts the wait."""

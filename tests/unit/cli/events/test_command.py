@@ -91,9 +91,9 @@ def test_events_that_were_forgotten_are_said(daemon: StandIn) -> None:
     """A gap in the numbers, at the first answer to --since or later, is how many were not shown."""
     daemon.say("/v1/events", reply(event(7)))
     follows = follower(daemon, since=3)
-    assert follows.ask()[1] == ["3 events not shown: newer ones took their place before they were asked for"]
+    assert follows.ask()[1] == ["3 events not shown: the daemon keeps the latest ones only"]
     daemon.say("/v1/events", reply(event(9)))
-    assert follows.ask()[1] == ["1 event not shown: newer ones took their place before they were asked for"]
+    assert follows.ask()[1] == ["1 event not shown: the daemon keeps the latest ones only"]
     daemon.say("/v1/events", reply(event(10), event(11)))
     assert follows.ask()[1] == []
 
@@ -120,14 +120,14 @@ def test_a_restart_is_said(daemon: StandIn) -> None:
     assert follows.ask() == (
         [event(9)],
         [
-            "cnfd was restarted, and goes on with the events that have come meanwhile",
-            "1 event not shown: newer ones took their place before they were asked for",
+            "cnfd was restarted, and goes on with the events that came meanwhile",
+            "1 event not shown: the daemon keeps the latest ones only",
         ],
     )
     daemon.say("/v1/events", reply(event(1), ring=6, started="2026-03-01T11:30:00.000000Z", first_drop=3))
     assert follows.ask() == (
         [event(1)],
-        ["cnfd was restarted, and numbers events anew; what came after the last one shown is not known"],
+        ["cnfd was restarted, and numbers events anew; events after the last one shown may be missing"],
     )
     assert [daemon.asked.get()[1] for _ in range(4)][-2:] == [{"after": "9"}, {"after": "0"}]
 
