@@ -55,4 +55,6 @@ def _check_access(folder: Path) -> None:
     except PermissionError:
         denied = True
     if denied:
-        raise PrivilegeError(f"{folder} belongs to another user", remedy="run this as root, or as the user that cnfd runs as")
+        raise PrivilegeError(
+            f"{folder} belongs to another user", remedy="run this as root, or as the user that cnfd runs as"
+        )
