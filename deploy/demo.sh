@@ -244,7 +244,7 @@ heading "The limit of 5,000 packets a second is in shadow: what would it drop, a
 show_table "$cnfctl limits"
 show_table "$cnfctl limits sources --top 3"
 
-heading "In earnest, for a minute; without the second command, the rules from before come back"
+heading "In mode enforce, for a minute; without the second command, the previous rules come back"
 show "$cnfctl limits mode enforce --confirm 60s"
 show "$cnfctl limits confirm"
 

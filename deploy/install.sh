@@ -7,7 +7,7 @@
 #   sudo sh deploy/install.sh --uninstall --purge   remove those, too
 #
 # Safe to repeat. Each version has a folder of its own, made by deploy/setup.sh, and is switched to by one rename:
-# /opt/cnf/current is the one in use, /opt/cnf/previous the one before. To go back, run that one's install.sh.
+# /opt/cnf/current is the one in use, /opt/cnf/previous the previous one. To go back, run that one's install.sh.
 set -eu
 umask 022
 
