@@ -18,6 +18,12 @@ def return_large_blocks() -> None:
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
+def return_freed() -> None:
+    """Have malloc give all that was freed back to the system."""
+    with contextlib.suppress(AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def collect_early() -> None:
     """Have the garbage collector leave alone what is there by now, and so look the more often through what comes.
 

@@ -231,8 +231,8 @@ def test_without_descriptors_the_daemon_goes_on(node: Node) -> None:
     highest = max(int(path.name) for path in Path(f"/proc/{daemon.pid}/fd").iterdir())
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
     node.wire("n1")
-    refused = daemon.wait_for_event("interface refused")
-    assert "Too many open files" in refused["error"]
+    failed = daemon.wait_for_event("looking at the interfaces failed")
+    assert "Too many open files" in failed["error"]
     assert "Too many open files" in daemon.wait_for_event("drain failed")["error"]
     wire.send([frame(IPv4(), UDP())] * 7)
     with daemon.connect_control() as client:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -48,10 +48,11 @@ def test_the_doctors_figure_is_a_bound(node: Node, table: FlowTable) -> None:
 
 
 @pytest.mark.needs("memory cgroup")
-def test_the_start_takes_what_the_doctor_says(node: Node) -> None:
+@pytest.mark.parametrize("options", [{}, {"limits": {"mode": "shadow", "rules": [RULE]}}], ids=["flows", "limits"])
+def test_the_start_takes_what_the_doctor_says(node: Node, options: dict[str, Any]) -> None:
     """A cgroup with just as much memory as the doctor adds up for tables and start is enough."""
     node.wire("n0")
-    daemon = node.daemon("n0")
+    daemon = node.daemon("n0", **options)
     with cgroups.bounded(table_bytes(load(daemon.config)) + START_BYTES) as inside:
         daemon.command = (*inside, *CNFD)
         daemon.start().stop()

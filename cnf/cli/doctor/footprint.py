@@ -12,7 +12,7 @@ from cnf.datapath import sizes
 from cnf.datapath.blueprint import plan
 from cnf.limits.table import Limits
 
-START_BYTES: Final = 130_000_000
+START_BYTES: Final = 120_000_000
 """What the daemon, and the compiler beside it, take at the start; the tables stand in memory already."""
 DAEMON_BYTES: Final = 78_000_000
 FLOW_BYTES: Final = 220

@@ -116,7 +116,7 @@ def test_memory() -> None:
     """A start that does not fit is a problem, a daemon that would not fit once its tables are full is a warning."""
     settings = attrs.evolve(SETTINGS, flows=config.Flows(max_entries=1_000_000))
     tables = sizes.flow_bytes(plan(settings)) + sizes.interface_bytes(plan(settings))
-    start, full = tables + 130_000_000, tables + 78_000_000 + 2_000_000 * (220 + 2 * 110)
+    start, full = tables + 120_000_000, tables + 78_000_000 + 2_000_000 * (220 + 2 * 110)
     for there, state, status in (
         (start - 1, "problem", 71),
         (start, "warning", 0),
