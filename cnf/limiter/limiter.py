@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -13,25 +13,20 @@ from typing import Any, Final
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from cnf.abi import VERDICTS
 from cnf.arrays import Records
-from cnf.clock import WallClock, tick_ns
+from cnf.clock import WallClock
 from cnf.counts import Count
-from cnf.datapath.blueprint import LIMITER_PREFIX
 from cnf.datapath.build import Datapath
-from cnf.datapath.handover_map import Document, FullError, HandoverMap
-from cnf.errors import CnfError, ConfigError
-from cnf.kernel.pins import UnreadableError
-from cnf.limiter.handover import Known, from_json, to_json
+from cnf.datapath.handover_map import Document, HandoverMap
+from cnf.errors import CnfError
 from cnf.limiter.in_force import InForce, Look, logged_in, protecting, relative_to, waiting
-from cnf.limiter.maps import NO_RULE_SET, LimiterMaps
+from cnf.limiter.kernel_rules import Interfaces, KernelRules
 from cnf.limiter.source_expiry import BucketRule
 from cnf.limiter.sources import Held, SourceReader, Sources, source_key
 from cnf.limits.changes import read_change
 from cnf.limits.confirmation import RunTime
-from cnf.limits.layout import Bank, lay_out, no_rules
-from cnf.limits.overrides import Effective, apply, without
-from cnf.limits.ruleset import OVERFLOW, Address, RuleSet, work_out
+from cnf.limits.overrides import without
+from cnf.limits.ruleset import Address
 from cnf.limits.state_file import load, save
 from cnf.limits.table import Limits, Network, room
 from cnf.limits.token_bucket import words
@@ -69,22 +64,15 @@ class Limiter:
         self.sources: Sources | None = None
         """Those of the latest drain."""
         self._datapath = datapath
-        self._room = room(file)
         self._file = file
         self._path = Path(file.state_file)
-        self._handover = handover
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
-        self._maps = LimiterMaps(datapath.maps, self._room.rules)
-        self._tick_ns = tick_ns()
         self._reader = SourceReader(datapath.maps, datapath.blueprint.table, file.max_sources)
-        self._names = frozenset(seats.values())
-        self._called: Mapping[str, str] = {}
-        """The interfaces' names by their altnames."""
-        self._slots = dict(seats)
+        self._rules = KernelRules(datapath.maps, room(file), handover, seats)
         run_time = protecting(RunTime(load(self._path)), file, clients)
-        self.in_force = self._begin(file, run_time, self._remembered())
+        self.in_force = self._rules.begin(file, run_time)
 
     def leave(self) -> None:
         """Undo what is unconfirmed, for rules that stay when nobody is there to undo it later."""
@@ -103,23 +91,23 @@ class Limiter:
         Logs it if the rules tell more apart than the tables hold.
         """
         with self._lock:
-            before = self._names, self._called
-            self._names = frozenset(names)
-            self._called = {altname: name for name, altnames in names.items() for altname in altnames}
+            before = self._rules.interfaces
+            self._rules.interfaces = Interfaces(
+                frozenset(names), {altname: name for name, altnames in names.items() for altname in altnames}
+            )
             rules = self.in_force.effective.limits.rules
-            if (self._names, self._called) == before or not any(rule.interfaces for rule in rules):
+            if self._rules.interfaces == before or not any(rule.interfaces for rule in rules):
                 return
             try:
                 self._switch(self._file, self.in_force.run_time)
             except CnfError as error:
-                self._names, self._called = before
+                self._rules.interfaces = before
                 self._log.error("limits not worked out for the interfaces", names=sorted(names), error=str(error))
 
     def seat(self, name: str, slot: int) -> None:
         """Have the counter slot ``slot`` for ``name``; must come before the program is attached there."""
         with self._lock:
-            self._slots[slot] = name
-            self._maps.seat(name, slot)
+            self._rules.seat(name, slot)
 
     # What the administrator says.
 
@@ -235,59 +223,8 @@ class Limiter:
             except CnfError as error:
                 self._log.error("changes at run time not kept", error=str(error))
 
-    # The kernel.
-
     def _switch(self, file: Limits, run_time: RunTime) -> None:
-        self.in_force = self._install(file, run_time, self.in_force.known)
-
-    def _begin(self, file: Limits, run_time: RunTime, before: Known) -> InForce:
-        """Install the first set; if only what the previous daemon has left is in its way, that is to be discarded."""
-        try:
-            return self._install(file, run_time, before)
-        except (FullError, ConfigError) as error:
-            if not before.numbering.rules.numbers:
-                raise
-            nothing = Known(no_rules(self._room.rules))
-            _, ruleset, bank = self._work_out(file, run_time, nothing)
-            alone = nothing.followed_by(bank.numbering, ruleset.groups, {}, ())
-            if not self._handover.has_room(limiter=to_json(1, nothing, alone)):
-                raise
-            words = f"there is no room for other rules beside those in force: {error}"
-            raise UnreadableError(words, LIMITER_PREFIX) from error
-
-    def _work_out(self, file: Limits, run_time: RunTime, before: Known) -> tuple[Effective, RuleSet, Bank]:
-        effective = apply(file, run_time.overrides)
-        protected = run_time.overrides.protected
-        interfaces = (OVERFLOW, *sorted(self._names))
-        ruleset = work_out(effective.limits, interfaces, protected, before.groups, self._called)
-        return effective, ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self._tick_ns)
-
-    def _install(self, file: Limits, run_time: RunTime, before: Known) -> InForce:
-        effective, ruleset, bank = self._work_out(file, run_time, before)
-        self._maps.wait()
-        past = dict(before.past)
-        for bucket, number in before.fading.items():
-            past[bucket.name] = list(map(Count.plus, _past(past, bucket.name), self._counts(number)))
-        names = {rule.name for rule in effective.limits.rules}
-        if pending := run_time.pending:
-            names |= {rule.name for rule in apply(file, pending.before).limits.rules}
-        known = before.followed_by(bank.numbering, ruleset.groups, past, names)
-        self._handover.put(limiter=to_json(self._maps.generation + 1, before, known))
-        self._maps.install(bank, self._slots)
-        buckets = {number: bucket for bucket, number in bank.numbering.rules.numbers.items()}
-        modes = {rule.name: effective.limits.mode_of(rule) for rule in effective.limits.rules}
-        return InForce(run_time, effective, ruleset, known, buckets, modes, self._maps.generation)
-
-    def _remembered(self) -> Known:
-        """Return what the previous daemon knew."""
-        if self._maps.generation == NO_RULE_SET:
-            return Known(no_rules(self._room.rules))
-        try:
-            if document := self._handover.part("limiter"):
-                return from_json(document, self._maps.generation, self._room.rules)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UnreadableError(f"part limiter: {error}", LIMITER_PREFIX) from error
-        raise UnreadableError("nothing says what the rules in the kernel are")
+        self.in_force = self._rules.install(file, run_time, self.in_force.known)
 
     # What the packets say.
 
@@ -316,7 +253,7 @@ class Limiter:
         if bucket is None:
             return None
         mode = in_force.modes[bucket.name]
-        return BucketRule(bucket.name, words(bucket.packets, bucket.octets, self._tick_ns), mode)
+        return BucketRule(bucket.name, words(bucket.packets, bucket.octets, self._rules.tick_ns), mode)
 
     def summary(self) -> dict[str, Any]:
         """Return what ``cnfctl status`` says of the limits, as a JSON object."""
@@ -342,14 +279,7 @@ class Limiter:
     def counts(self) -> dict[str, list[Count]]:
         """Return what the rules in force have counted, by name, in the order of VERDICTS; they never go down."""
         with self._lock:
-            totals = {}
-            known = self.in_force.known
-            for bucket, number in known.numbering.rules.numbers.items():
-                totals[bucket.name] = list(map(Count.plus, _past(known.past, bucket.name), self._counts(number)))
-            for bucket, number in known.fading.items():
-                if bucket.name in totals:
-                    totals[bucket.name] = list(map(Count.plus, totals[bucket.name], self._counts(number)))
-            return totals
+            return self._rules.totals(self.in_force.known)
 
     def bucket(self, address: Address, source: Network, home: int) -> Records | None:
         """Return the live bucket of ``source``, which ``address`` is of: LIMIT_SOURCE, shape (); None if none."""
@@ -362,7 +292,7 @@ class Limiter:
     @property
     def interfaces(self) -> list[str]:
         """The interfaces that packets are limited on, or soon are."""
-        return sorted(self._names)
+        return sorted(self._rules.interfaces.names)
 
     def shared(self) -> list[Held]:
         """Return the live buckets that all of a prefix share."""
@@ -371,7 +301,7 @@ class Limiter:
             Held(
                 prefix,
                 in_force.word(rule),
-                self._maps.shared(in_force.known.numbering.shared.place((number, prefix))),
+                self._rules.shared(in_force.known, number, prefix),
                 shared=True,
             )
             for rule in in_force.effective.limits.rules
@@ -379,10 +309,3 @@ class Limiter:
             for number in (in_force.number(rule),)
             for prefix in rule.prefixes
         ]
-
-    def _counts(self, number: int) -> tuple[Count, ...]:
-        return self._maps.counts(number % self._room.rules)
-
-
-def _past(past: Mapping[str, Sequence[Count]], name: str) -> Sequence[Count]:
-    return past.get(name, [Count()] * len(VERDICTS))

@@ -1,0 +1,139 @@
+"""Rule sets as they stand in the kernel: worked out, switched to as a whole, and handed over to the next daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cnf.abi import VERDICTS
+from cnf.arrays import Records
+from cnf.clock import tick_ns
+from cnf.counts import Count
+from cnf.datapath.blueprint import LIMITER_PREFIX
+from cnf.datapath.handover_map import FullError, HandoverMap
+from cnf.errors import ConfigError
+from cnf.kernel.pins import UnreadableError
+from cnf.limiter.handover import Known, from_json, to_json
+from cnf.limiter.in_force import InForce
+from cnf.limiter.maps import NO_RULE_SET, LimiterMaps
+from cnf.limits.confirmation import RunTime
+from cnf.limits.layout import Bank, lay_out, no_rules
+from cnf.limits.overrides import Effective, apply
+from cnf.limits.ruleset import OVERFLOW, RuleSet, work_out
+from cnf.limits.table import Limits, Network, Room
+
+
+@dataclass(frozen=True, slots=True)
+class Interfaces:
+    """The interfaces that rules can be about."""
+
+    names: frozenset[str]
+    by_altname: Mapping[str, str] = field(default_factory=dict)
+
+
+class KernelRules:
+    """Switch the kernel from rule set to rule set; one thread at a time."""
+
+    def __init__(self, maps: Mapping[str, int], room: Room, handover: HandoverMap, seats: Mapping[int, str]) -> None:
+        """Take a datapath's maps, descriptors by name, with ``room`` in them; ``seats`` are names by counter slot."""
+        self.interfaces = Interfaces(frozenset(seats.values()))
+        self.tick_ns = tick_ns()
+        self._room = room
+        self._maps = LimiterMaps(maps, room.rules)
+        self._handover = handover
+        self._slots = dict(seats)
+
+    def seat(self, name: str, slot: int) -> None:
+        """Have the counter slot ``slot`` for the interface ``name``. Raises MapError if the kernel refused."""
+        self._slots[slot] = name
+        self._maps.seat(name, slot)
+
+    def begin(self, file: Limits, run_time: RunTime) -> InForce:
+        """Install the first set after the one that the previous daemon has left.
+
+        Raises:
+            ConfigError: it does not fit the tables.
+            MapError: the kernel refused.
+            UnreadableError: what the previous daemon knew cannot be understood, or leaves no room for another set.
+
+        """
+        before = self._taken_over()
+        try:
+            return self.install(file, run_time, before)
+        except (FullError, ConfigError) as error:
+            if not before.numbering.rules.numbers:
+                raise
+            nothing = Known(no_rules(self._room.rules))
+            _, ruleset, bank = self._work_out(file, run_time, nothing)
+            alone = nothing.followed_by(bank.numbering, ruleset.groups, {}, ())
+            if not self._handover.has_room(limiter=to_json(1, nothing, alone)):
+                raise
+            words = f"there is no room for other rules beside those in force: {error}"
+            raise UnreadableError(words, LIMITER_PREFIX) from error
+
+    def install(self, file: Limits, run_time: RunTime, before: Known) -> InForce:
+        """Put the limits of ``file``, as changed at run time, in place of what was known ``before``.
+
+        Raises:
+            ConfigError: they do not fit the tables.
+            FullError: what the next daemon has to know does not fit its map.
+            MapError: the kernel refused.
+
+        """
+        effective, ruleset, bank = self._work_out(file, run_time, before)
+        self._maps.wait()
+        past = dict(before.past)
+        for bucket, number in before.fading.items():
+            past[bucket.name] = _sum(_past(past, bucket.name), self._counts(number))
+        names = {rule.name for rule in effective.limits.rules}
+        if pending := run_time.pending:
+            names |= {rule.name for rule in apply(file, pending.before).limits.rules}
+        known = before.followed_by(bank.numbering, ruleset.groups, past, names)
+        self._handover.put(limiter=to_json(self._maps.generation + 1, before, known))
+        self._maps.install(bank, self._slots)
+        buckets = {number: bucket for bucket, number in bank.numbering.rules.numbers.items()}
+        modes = {rule.name: effective.limits.mode_of(rule) for rule in effective.limits.rules}
+        return InForce(run_time, effective, ruleset, known, buckets, modes, self._maps.generation)
+
+    def totals(self, known: Known) -> dict[str, list[Count]]:
+        """Return what the rules have counted, by name, in the order of VERDICTS. Raises MapError if refused."""
+        totals = {}
+        for bucket, number in known.numbering.rules.numbers.items():
+            totals[bucket.name] = _sum(_past(known.past, bucket.name), self._counts(number))
+        for bucket, number in known.fading.items():
+            if bucket.name in totals:
+                totals[bucket.name] = _sum(totals[bucket.name], self._counts(number))
+        return totals
+
+    def shared(self, known: Known, number: int, prefix: Network) -> Records:
+        """Return the bucket that all of ``prefix`` share under a rule: LIMIT_SOURCE, shape ()."""
+        return self._maps.shared(known.numbering.shared.place((number, prefix)))
+
+    def _work_out(self, file: Limits, run_time: RunTime, before: Known) -> tuple[Effective, RuleSet, Bank]:
+        effective = apply(file, run_time.overrides)
+        protected = run_time.overrides.protected
+        names = (OVERFLOW, *sorted(self.interfaces.names))
+        ruleset = work_out(effective.limits, names, protected, before.groups, self.interfaces.by_altname)
+        return effective, ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self.tick_ns)
+
+    def _taken_over(self) -> Known:
+        """Return what the previous daemon knew."""
+        if self._maps.generation == NO_RULE_SET:
+            return Known(no_rules(self._room.rules))
+        try:
+            if document := self._handover.part("limiter"):
+                return from_json(document, self._maps.generation, self._room.rules)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UnreadableError(f"part limiter: {error}", LIMITER_PREFIX) from error
+        raise UnreadableError("nothing says what the rules in the kernel are")
+
+    def _counts(self, number: int) -> tuple[Count, ...]:
+        return self._maps.counts(number % self._room.rules)
+
+
+def _past(past: Mapping[str, Sequence[Count]], name: str) -> Sequence[Count]:
+    return past.get(name, [Count()] * len(VERDICTS))
+
+
+def _sum(one: Sequence[Count], other: Sequence[Count]) -> list[Count]:
+    return list(map(Count.plus, one, other))
