@@ -1,4 +1,4 @@
-"""A table of sources in a cache of the program's own: nothing is taken out of it, and the program counts what goes."""
+"""A table of sources in a cache of the program's own. User space deletes nothing: the program counts what goes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_SET, "ipv6": LIMIT6_S
 class CacheSources:
     """One family's sources.
 
-    One that is idle stays in its slot, as do those without a bucket of their own; they make room for any other, and are
-    neither shown nor counted.
+    An idle source stays in its slot, as does one without a bucket of its own. Both make room for any other source, and
+    are neither shown nor counted.
     """
 
     def __init__(self, family: Family, maps: Mapping[str, int], counters: TableCounters, capacity: int) -> None:
@@ -68,7 +68,7 @@ class CacheSources:
         return SourceDrain(np.concatenate(keys), np.concatenate(values), table)
 
     def _sources(self, block: Block) -> Records:
-        """Return a block's slots with what they have counted over their limits: LIMIT_SOURCE, shape (N,)."""
+        """Return a block's slots, with their counts over the limit: LIMIT_SOURCE, shape (N,)."""
         slots = self._cache.records(block.words)
         values = np.zeros(len(slots), LIMIT_SOURCE)
         for name in ("decision", "bucket", "packets", "bytes", "over_packets"):
@@ -79,6 +79,6 @@ class CacheSources:
             values["over_bytes"][rows], values["last_over"][rows] = over["bytes"], over["last"]
             for name in DROPS:
                 values[name][rows] = over[name]
-        # Each packet has been one or the other: debited, or over the limit.
+        # Each packet was either debited or over the limit.
         values["last_seen"] = np.maximum(values["bucket"]["last_used"], values["last_over"])
         return values

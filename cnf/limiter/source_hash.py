@@ -1,4 +1,4 @@
-"""A table of sources in an LRU hash of the kernel: those that are idle are deleted from here."""
+"""A table of sources in an LRU hash of the kernel. User space deletes idle sources."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class HashSources:
         return self.map.get(key)
 
     def drain(self, clock: WallClock, rule_of: RuleOf) -> SourceDrain:
-        """Read the table, and forget the sources that are idle.
+        """Read the table, and delete the idle sources.
 
         Raises:
             MapError: the kernel refused a read.
@@ -56,7 +56,7 @@ class HashSources:
         return SourceDrain(keys[chosen], values[chosen], table)
 
     def _walk(self) -> tuple[Records, Records]:
-        """Read the whole table; what is evicted and comes again meanwhile may stand there twice."""
+        """Read the whole table; a source that is evicted and comes again meanwhile may be there twice."""
         batches = [(keys.copy(), values.copy()) for keys, values in self.map.batches()]
         if not batches:
             return np.empty(0, self.map.key), np.empty(0, self.map.value)
@@ -64,7 +64,7 @@ class HashSources:
         return keys, values
 
     def _forget(self, keys: Records, values: Records) -> int:
-        """Delete sources that are still as they were read; return how many."""
+        """Delete the sources that have had no packet since they were read; return how many."""
         still = [index for index in range(len(keys)) if _same(self.map.get(keys[index]), values[index])]
         return len(self.map.take(keys[still]).values)
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics: custom collectors over the latest snapshot and the live per-CPU counters."""
+"""Prometheus metrics: collectors that read the latest snapshot and the live per-CPU counters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DRAIN_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 
 
 def received(_state: State, live: Live) -> Iterator[Metric]:
-    """Yield what the program has seen, live."""
+    """Yield what the program has received and dropped, live."""
     packets = CounterMetricFamily(
         "cnf_received_packets", "Packets that the program saw.", labels=("interface", "protocol")
     )
@@ -48,14 +48,14 @@ def received(_state: State, live: Live) -> Iterator[Metric]:
 
 
 def interfaces(state: State, _live: Live) -> Iterator[Metric]:
-    """Yield which interfaces carry the program, and what became of the others."""
+    """Yield the interfaces that the program is on, and the states of all."""
     attached = GaugeMetricFamily(
         "cnf_interface_attached",
-        "1 where the program is on the interface, in the mode named.",
+        "1 where the program is on the interface, in this mode.",
         labels=("interface", "mode"),
     )
     states = GaugeMetricFamily(
-        "cnf_interface_state", "1, with what became of the interface as a label.", labels=("interface", "state")
+        "cnf_interface_state", "1, with the state of the interface as a label.", labels=("interface", "state")
     )
     for interface in state.interfaces:
         mode = interface.mode or interface.requested_mode
@@ -64,23 +64,23 @@ def interfaces(state: State, _live: Live) -> Iterator[Metric]:
     yield from (attached, states)
     yield CounterMetricFamily(
         "cnf_link_notifications_lost",
-        "Times that the kernel threw notifications away; what they said was read afresh.",
+        "Times that the kernel discarded notifications about interfaces; all interfaces were read again then.",
         state.lost_notifications,
     )
 
 
 def flow_tables(state: State, _live: Live) -> Iterator[Metric]:
-    """Yield the fill of the flow tables and what came and went, as of the latest drain."""
+    """Yield the fill of the flow tables, and the flows that came and went, as of the latest drain."""
     tables = state.snapshot.tables if state.snapshot else {}
 
     def sum_of(attribute: str) -> int:
         return sum(getattr(table, attribute) for table in tables.values())
 
     entries = GaugeMetricFamily("cnf_flow_table_entries", "Flows in each family's table.", labels=("family",))
-    capacity = GaugeMetricFamily("cnf_flow_table_capacity", "Flows that there are places for.", labels=("family",))
+    capacity = GaugeMetricFamily("cnf_flow_table_capacity", "Flows that a table has room for.", labels=("family",))
     fill = GaugeMetricFamily(
         "cnf_flow_table_fill_ratio",
-        "Flows over the places for them; at 1 each new flow evicts one, and in a cache, by chance, a few from half on.",
+        "Flows divided by capacity; at 1 each new flow evicts one, and in a cache, by chance, a few from half on.",
         labels=("family",),
     )
     for family, table in tables.items():
@@ -90,11 +90,13 @@ def flow_tables(state: State, _live: Live) -> Iterator[Metric]:
     yield from (entries, capacity, fill)
     yield CounterMetricFamily("cnf_flows_created", "Flows that were put into a table.", sum_of("created"))
     yield CounterMetricFamily(
-        "cnf_flows_expired", "Flows let go because they were idle or had ended.", sum_of("expired")
+        "cnf_flows_expired", "Flows that have expired: idle, or ended by FIN or RST.", sum_of("expired")
     )
-    yield CounterMetricFamily("cnf_flows_evicted", "Flows that a full table let go early.", sum_of("evicted"))
+    yield CounterMetricFamily(
+        "cnf_flows_evicted", "Flows that a full table evicted before they expired.", sum_of("evicted")
+    )
     errors = CounterMetricFamily(
-        "cnf_flow_insert_errors", "Packets whose flow found no place in its table.", labels=("reason",)
+        "cnf_flow_insert_errors", "Packets whose flow could not be inserted into its table.", labels=("reason",)
     )
     for cause in INSERT_ERRORS:
         errors.add_metric((cause,), sum(table.insert_errors[cause] for table in tables.values()))
@@ -102,9 +104,9 @@ def flow_tables(state: State, _live: Live) -> Iterator[Metric]:
 
 
 def ledger(state: State, _live: Live) -> Iterator[Metric]:
-    """Yield where every received packet stands, as of the latest drain."""
-    packets = GaugeMetricFamily("cnf_ledger_packets", "Received packets by where they stand.", labels=("state",))
-    octets = GaugeMetricFamily("cnf_ledger_bytes", "Received bytes by where they stand.", labels=("state",))
+    """Yield the states of all received packets, as of the latest drain."""
+    packets = GaugeMetricFamily("cnf_ledger_packets", "Received packets by state.", labels=("state",))
+    octets = GaugeMetricFamily("cnf_ledger_bytes", "Received bytes by state.", labels=("state",))
     for name, count in state.snapshot.ledger.states.items() if state.snapshot else ():
         packets.add_metric((name,), count.packets)
         octets.add_metric((name,), count.bytes)
@@ -123,11 +125,13 @@ def top_flows(state: State, _live: Live) -> Iterator[Metric]:
 
 
 def limiter(_state: State, live: Live) -> Iterator[Metric]:
-    """Yield what the rules have counted, live, and the fill of the tables of sources, as of the latest drain."""
+    """Yield the counts of the rules, live, and the fill of the tables of sources, as of the latest drain."""
     if live.limiter is None:
         return
     packets = CounterMetricFamily(
-        "cnf_limit_packets", "Packets that a rule is about; would_limit: passed, in shadow.", labels=("rule", "verdict")
+        "cnf_limit_packets",
+        "Packets that a rule decided on; would_limit: over the limit but passed, in mode shadow.",
+        labels=("rule", "verdict"),
     )
     octets = CounterMetricFamily("cnf_limit_bytes", "Bytes of these packets.", labels=("rule", "verdict"))
     for rule, counts in live.limiter.counts().items():
@@ -137,30 +141,32 @@ def limiter(_state: State, live: Live) -> Iterator[Metric]:
     yield from (packets, octets)
     by_family = live.limiter.sources.tables if live.limiter.sources else {}
     entries = GaugeMetricFamily("cnf_limiter_sources", "Sources in each family's table.", labels=("family",))
-    capacity = GaugeMetricFamily("cnf_limiter_capacity", "Sources that there are places for.", labels=("family",))
+    capacity = GaugeMetricFamily("cnf_limiter_capacity", "Sources that a table has room for.", labels=("family",))
     for family, table in by_family.items():
         entries.add_metric((family,), table.entries)
         capacity.add_metric((family,), table.capacity)
     yield from (entries, capacity)
     tables = by_family.values()
     yield CounterMetricFamily(
-        "cnf_limiter_evictions", "Sources that a full table let go early.", sum(table.evicted for table in tables)
+        "cnf_limiter_evictions", "Sources that a full table evicted.", sum(table.evicted for table in tables)
     )
     yield CounterMetricFamily(
         "cnf_limiter_insert_errors",
-        "Packets that passed because their source found no place.",
+        "Packets that passed because their source could not be inserted.",
         sum(table.insert_errors for table in tables),
     )
     yield GaugeMetricFamily(
         "cnf_limiter_protected",
-        "Addresses that pass whatever the rules say, until confirmed or logged out.",
+        "Addresses that pass whatever the rules say, until the change is confirmed or their session ends.",
         len(live.limiter.in_force.protected),
     )
-    yield GaugeMetricFamily("cnf_limiter_generation", "Rule sets put in force.", live.limiter.in_force.generation)
+    yield GaugeMetricFamily(
+        "cnf_limiter_generation", "Rule sets that were put in force.", live.limiter.in_force.generation
+    )
 
 
 def events(_state: State, live: Live) -> Iterator[Metric]:
-    """Yield what the ring of events had no room for, live."""
+    """Yield the events that the ring buffer had no room for, live."""
     if live.events is None:
         return
     lost = CounterMetricFamily("cnf_events_lost", "Events that found the ring buffer full.", labels=("kind",))
@@ -170,23 +176,25 @@ def events(_state: State, live: Live) -> Iterator[Metric]:
 
 
 def daemon(state: State, _live: Live) -> Iterator[Metric]:
-    """Yield what describes the daemon itself."""
+    """Yield the metrics of the daemon itself."""
     yield GaugeMetricFamily("cnf_drain_age_seconds", "Time since the latest drain.", state.drain_age())
-    info = GaugeMetricFamily("cnf_build_info", "1, with what runs here as labels.", labels=tuple(state.build_info))
+    info = GaugeMetricFamily(
+        "cnf_build_info", "1, with the versions that run here as labels.", labels=tuple(state.build_info)
+    )
     info.add_metric(tuple(state.build_info.values()), 1)
     yield info
     yield CounterMetricFamily("cnf_log_lines_lost", "Log lines that could not be written.", lost_lines())
     yield CounterMetricFamily(
-        "cnf_log_lines_suppressed", "Log lines left out, as too many like them had come.", suppressed_lines()
+        "cnf_log_lines_suppressed", "Log lines left out after too many like them.", suppressed_lines()
     )
 
 
 COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, limiter, events, top_flows)
-"""In order of importance: what ``max_series`` leaves out is at the end."""
+"""In order of importance: ``max_series`` leaves out series from the end."""
 
 
 class Guard(Collector):
-    """Run the collectors: one that fails is a metric and a log line, and takes no other with it."""
+    """Run the collectors. One that fails is a metric and a log line, and the others run all the same."""
 
     def __init__(self, state: State, live: Live, log: FilteringBoundLogger) -> None:
         """Bound a scrape to as many samples as the settings in ``state`` say."""
@@ -197,14 +205,14 @@ class Guard(Collector):
         self._suppressed = {collector.__name__: 0 for collector in COLLECTORS}
 
     def collect(self) -> Iterable[Metric]:
-        """Yield every family of every collector, then how the collectors fared."""
+        """Yield every family of every collector, then which collectors failed."""
         success = GaugeMetricFamily("cnf_collector_success", "1 if the collector did not fail.", labels=("collector",))
         left = self._state.settings.metrics.max_series
         for collector in COLLECTORS:
             name = collector.__name__
             try:
                 families = list(collector(self._state, self._live))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the other families must reach Prometheus
+            except Exception as error:  # noqa: BLE001 - the other families must reach Prometheus
                 self._log.error("collector failed", collector=name, error=repr(error))
                 success.add_metric((name,), 0)
                 continue
@@ -227,12 +235,12 @@ class Guard(Collector):
 
 
 class Instruments:
-    """What is counted as it happens, by the main thread."""
+    """Metrics that the main thread counts as things happen."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Register the instruments."""
         self.drain_duration = Histogram(
-            "cnf_drain_duration_seconds", "Time that drains took.", buckets=DRAIN_BUCKETS, registry=registry
+            "cnf_drain_duration_seconds", "Duration of drains, in seconds.", buckets=DRAIN_BUCKETS, registry=registry
         )
         self.drain_errors = Counter("cnf_drain_errors", "Drains that failed.", registry=registry)
         self.reload_successful = Gauge(
@@ -241,7 +249,9 @@ class Instruments:
             registry=registry,
         )
         self.reload_time = Gauge(
-            "cnf_config_last_reload_success_timestamp_seconds", "Time of the latest that did.", registry=registry
+            "cnf_config_last_reload_success_timestamp_seconds",
+            "Time of the latest reading of the configuration that succeeded.",
+            registry=registry,
         )
         self.reload_successful.set(1)
         self.reload_time.set_to_current_time()
