@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-
-from attrs import evolve
 
 from cnf.abi import ENFORCE
 from cnf.counts import Count
 from cnf.limiter.handover import Known
 from cnf.limits.confirmation import Pending, RunTime
 from cnf.limits.layout import Parameters, parameters
-from cnf.limits.overrides import Effective, Overrides, apply, without
+from cnf.limits.overrides import Effective
 from cnf.limits.ruleset import OVERFLOW, Address, Explanation, RuleSet, explain
 from cnf.limits.table import LimitMode, Limits, Network, Rule
 
@@ -31,8 +29,8 @@ class Dropper(NamedTuple):
 class InForce:
     """What is in force since the latest switch."""
 
+    file: Limits
     run_time: RunTime
-    effective: Effective
     ruleset: RuleSet
     known: Known
     buckets: Mapping[int, Parameters]
@@ -42,9 +40,14 @@ class InForce:
     generation: int
 
     @property
+    def effective(self) -> Effective:
+        """Return the limits in effect."""
+        return self.run_time.effective
+
+    @property
     def protected(self) -> tuple[Network, ...]:
         """Return the addresses that pass whatever the rules say."""
-        return self.run_time.overrides.protected
+        return self.effective.protected
 
     def number(self, rule: Rule) -> int:
         """Return the number that the rule has in the kernel."""
@@ -83,42 +86,3 @@ def waiting(pending: Pending | None) -> dict[str, Any] | None:
         return None
     left = round(pending.seconds_left(time.monotonic()), 3)
     return {"seconds_left": left, "who": pending.who, "changes": list(pending.changes)}
-
-
-def relative_to(file: Limits, run_time: RunTime) -> RunTime:
-    """Leave out what ``file`` says by now: a later change of it there is to be seen."""
-    pending = run_time.pending
-    return RunTime(
-        apply(file, run_time.overrides).overrides,
-        pending and evolve(pending, before=apply(file, pending.before).overrides),
-    )
-
-
-def protecting(run_time: RunTime, file: Limits, clients: Iterable[Network]) -> RunTime:
-    """Protect ``clients`` until a confirmation, also if what waits is undone, where limits drop anything."""
-    limits = apply(file, run_time.overrides).limits
-    if not limits.deny and all(limits.mode_of(rule) != "enforce" for rule in limits.rules):
-        return run_time
-    pending = run_time.pending
-    return RunTime(
-        _protect(run_time.overrides, clients),
-        pending and evolve(pending, before=_protect(pending.before, clients)),
-    )
-
-
-def logged_in(run_time: RunTime, sessions: Iterable[Network]) -> RunTime:
-    """Protect those no more who were logged in and have no session any more; note who of the others has one."""
-    known, pending = tuple(sessions), run_time.pending
-    return RunTime(
-        _logged_in(run_time.overrides, known),
-        pending and evolve(pending, before=_logged_in(pending.before, known)),
-    )
-
-
-def _logged_in(overrides: Overrides, sessions: tuple[Network, ...]) -> Overrides:
-    protected = without(overrides.protected, without(overrides.sessions, sessions))
-    return evolve(overrides, protected=protected, sessions=tuple(each for each in protected if each in sessions))
-
-
-def _protect(overrides: Overrides, clients: Iterable[Network]) -> Overrides:
-    return evolve(overrides, protected=tuple(dict.fromkeys((*overrides.protected, *clients))))

@@ -18,7 +18,6 @@ from cnf.limiter.in_force import InForce
 from cnf.limiter.maps import NO_RULE_SET, LimiterMaps
 from cnf.limits.confirmation import RunTime
 from cnf.limits.layout import Bank, lay_out, no_rules
-from cnf.limits.overrides import Effective, apply
 from cnf.limits.ruleset import OVERFLOW, RuleSet, work_out
 from cnf.limits.table import Limits, Network, Room
 
@@ -64,7 +63,7 @@ class KernelRules:
             if not before.numbering.rules.numbers:
                 raise
             nothing = Known(no_rules(self._room.rules))
-            _, ruleset, bank = self._work_out(file, run_time, nothing)
+            ruleset, bank = self._work_out(run_time, nothing)
             alone = nothing.followed_by(bank.numbering, ruleset.groups, {}, ())
             if not self._handover.has_room(limiter=to_json(1, nothing, alone)):
                 raise
@@ -72,7 +71,7 @@ class KernelRules:
             raise UnreadableError(words, LIMITER_PREFIX) from error
 
     def install(self, file: Limits, run_time: RunTime, before: Known) -> InForce:
-        """Put the limits of ``file``, as changed at run time, in place of what was known ``before``.
+        """Put the limits in effect, made from ``file`` at run time, in place of what was known ``before``.
 
         Raises:
             ConfigError: they do not fit the tables.
@@ -80,20 +79,21 @@ class KernelRules:
             MapError: the kernel refused.
 
         """
-        effective, ruleset, bank = self._work_out(file, run_time, before)
+        limits = run_time.effective.limits
+        ruleset, bank = self._work_out(run_time, before)
         self._maps.wait()
         past = dict(before.past)
         for bucket, number in before.fading.items():
             past[bucket.name] = _sum(_past(past, bucket.name), self._counts(number))
-        names = {rule.name for rule in effective.limits.rules}
+        names = {rule.name for rule in limits.rules}
         if pending := run_time.pending:
-            names |= {rule.name for rule in apply(file, pending.before).limits.rules}
+            names |= {rule.name for rule in pending.before.limits.rules}
         known = before.followed_by(bank.numbering, ruleset.groups, past, names)
         self._handover.put(limiter=to_json(self._maps.generation + 1, before, known))
         self._maps.install(bank, self._slots)
         buckets = {number: bucket for bucket, number in bank.numbering.rules.numbers.items()}
-        modes = {rule.name: effective.limits.mode_of(rule) for rule in effective.limits.rules}
-        return InForce(run_time, effective, ruleset, known, buckets, modes, self._maps.generation)
+        modes = {rule.name: limits.mode_of(rule) for rule in limits.rules}
+        return InForce(file, run_time, ruleset, known, buckets, modes, self._maps.generation)
 
     def totals(self, known: Known) -> dict[str, list[Count]]:
         """Return what the rules have counted, by name, in the order of VERDICTS. Raises MapError if refused."""
@@ -109,12 +109,10 @@ class KernelRules:
         """Return the bucket that all of ``prefix`` share under a rule: LIMIT_SOURCE, shape ()."""
         return self._maps.shared(known.numbering.shared.place((number, prefix)))
 
-    def _work_out(self, file: Limits, run_time: RunTime, before: Known) -> tuple[Effective, RuleSet, Bank]:
-        effective = apply(file, run_time.overrides)
-        protected = run_time.overrides.protected
-        names = (OVERFLOW, *sorted(self.interfaces.names))
-        ruleset = work_out(effective.limits, names, protected, before.groups, self.interfaces.by_altname)
-        return effective, ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self.tick_ns)
+    def _work_out(self, run_time: RunTime, before: Known) -> tuple[RuleSet, Bank]:
+        effective, names = run_time.effective, (OVERFLOW, *sorted(self.interfaces.names))
+        ruleset = work_out(effective.limits, names, effective.protected, before.groups, self.interfaces.by_altname)
+        return ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self.tick_ns)
 
     def _taken_over(self) -> Known:
         """Return what the previous daemon knew."""

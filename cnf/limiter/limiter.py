@@ -19,13 +19,13 @@ from cnf.counts import Count
 from cnf.datapath.build import Datapath
 from cnf.datapath.handover_map import Document, HandoverMap
 from cnf.errors import CnfError
-from cnf.limiter.in_force import InForce, Look, logged_in, protecting, relative_to, waiting
+from cnf.limiter.in_force import InForce, Look, waiting
 from cnf.limiter.kernel_rules import Interfaces, KernelRules
 from cnf.limiter.source_expiry import BucketRule
 from cnf.limiter.sources import Held, SourceReader, Sources, source_key
 from cnf.limits.changes import read_change
 from cnf.limits.confirmation import RunTime
-from cnf.limits.overrides import without
+from cnf.limits.overrides import apply, difference, without
 from cnf.limits.ruleset import Address
 from cnf.limits.state_file import load, save
 from cnf.limits.table import Limits, Network, room
@@ -64,14 +64,13 @@ class Limiter:
         self.sources: Sources | None = None
         """Those of the latest drain."""
         self._datapath = datapath
-        self._file = file
         self._path = Path(file.state_file)
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
         self._reader = SourceReader(datapath.maps, datapath.blueprint.table, file.max_sources)
         self._rules = KernelRules(datapath.maps, room(file), handover, seats)
-        run_time = protecting(RunTime(load(self._path)), file, clients)
+        run_time = _protecting(RunTime(apply(file, load(self._path))), clients)
         self.in_force = self._rules.begin(file, run_time)
 
     def leave(self) -> None:
@@ -99,7 +98,7 @@ class Limiter:
             if self._rules.interfaces == before or not any(rule.interfaces for rule in rules):
                 return
             try:
-                self._switch(self._file, self.in_force.run_time)
+                self._switch(self.in_force.run_time)
             except CnfError as error:
                 self._rules.interfaces = before
                 self._log.error("limits not worked out for the interfaces", names=sorted(names), error=str(error))
@@ -120,13 +119,13 @@ class Limiter:
 
         """
         with self._lock:
-            if file == self._file:
+            before = self.in_force.file
+            if file == before:
                 return
-            run_time = protecting(relative_to(file, self.in_force.run_time), file, clients)
-            self._switch(file, run_time)
-            self._file = file
+            run_time = self.in_force.run_time.each(lambda effective: apply(file, difference(before, effective)))
+            self._switch(_protecting(run_time, clients), file)
             self._keep_or_say()
-            protected = [str(client) for client in run_time.overrides.protected]
+            protected = [str(client) for client in self.in_force.protected]
             self._log.info("limits changed by the file", generation=self.in_force.generation, protected=protected)
 
     def look_at(self, sessions: Iterable[Network] | None) -> None:
@@ -135,8 +134,9 @@ class Limiter:
             return
         with self._lock:
             before = self.in_force.run_time
-            run_time = logged_in(before, sessions)
-            ended = without(before.overrides.protected, run_time.overrides.protected)
+            known = tuple(sessions)
+            run_time = before.each(lambda effective: effective.logged_in(known))
+            ended = without(before.effective.protected, run_time.effective.protected)
             if run_time == before:
                 return
             if not ended:
@@ -144,7 +144,7 @@ class Limiter:
             else:
                 addresses = [str(address) for address in ended]
                 try:
-                    self._switch(self._file, run_time)
+                    self._switch(run_time)
                 except CnfError as error:
                     self._log.error("protection not ended, trying again", addresses=addresses, error=str(error))
                     return
@@ -165,8 +165,8 @@ class Limiter:
         with self._lock:
             self._roll_back()  # the timer may be late
             before = self.in_force.run_time
-            run_time, changes = before.after(change, self._file, f"uid {uid}, pid {pid}", time.monotonic())
-            self._switch(self._file, run_time)
+            run_time, changes = before.after(change, self.in_force.file, f"uid {uid}, pid {pid}", time.monotonic())
+            self._switch(run_time)
             if run_time.pending is None:
                 self._keep(before)
             self._arm()
@@ -188,7 +188,7 @@ class Limiter:
             if run_time.pending is None or after is run_time:
                 return
             try:
-                self._switch(self._file, after)
+                self._switch(after)
             except CnfError as error:
                 self._log.error("limits not rolled back, trying again", error=str(error))
                 self._arm(RETRY)
@@ -209,22 +209,24 @@ class Limiter:
     def _keep(self, before: RunTime) -> None:
         """Write what was changed at run time where the next daemon finds it, or take the change back."""
         try:
-            save(self._path, self.in_force.run_time.overrides)
+            self._save()
         except CnfError:
-            self._switch(self._file, before)
+            self._switch(before)
             raise
 
     def _keep_or_say(self) -> None:
         """Write what was changed at run time where the next daemon finds it, unless it waits to be confirmed."""
-        run_time = self.in_force.run_time
-        if run_time.pending is None:
+        if self.in_force.run_time.pending is None:
             try:
-                save(self._path, run_time.overrides)
+                self._save()
             except CnfError as error:
                 self._log.error("changes at run time not kept", error=str(error))
 
-    def _switch(self, file: Limits, run_time: RunTime) -> None:
-        self.in_force = self._rules.install(file, run_time, self.in_force.known)
+    def _save(self) -> None:
+        save(self._path, difference(self.in_force.file, self.in_force.effective))
+
+    def _switch(self, run_time: RunTime, file: Limits | None = None) -> None:
+        self.in_force = self._rules.install(file or self.in_force.file, run_time, self.in_force.known)
 
     # What the packets say.
 
@@ -309,3 +311,11 @@ class Limiter:
             for number in (in_force.number(rule),)
             for prefix in rule.prefixes
         ]
+
+
+def _protecting(run_time: RunTime, clients: Iterable[Network]) -> RunTime:
+    """Protect ``clients`` until a confirmation, also if what waits is undone, where limits drop anything."""
+    limits, known = run_time.effective.limits, tuple(clients)
+    if not limits.deny and all(limits.mode_of(rule) != "enforce" for rule in limits.rules):
+        return run_time
+    return run_time.each(lambda effective: effective.protecting(known))

@@ -9,7 +9,7 @@ from attrs import evolve, fields_dict, frozen
 
 from cnf.addresses import unmapped
 from cnf.errors import Problem, UsageError, joined, nearest
-from cnf.limits.overrides import Overrides, apply, difference, without
+from cnf.limits.overrides import Effective, without
 from cnf.limits.table import NAME, PREFIX, RULE, LimitMode, Limits, Network, Rule, written
 from cnf.readers import RefusedError, choice, printable, refusal, table, value
 
@@ -59,22 +59,20 @@ class Change:
     confirm: Annotated[float | None, _SECONDS, "undone after so many seconds without a confirmation"] = None
     ssh_connection: Annotated[Network | None, _client, "the client's address over SSH, which is protected"] = None
 
-    def after(self, overrides: Overrides, file: Limits) -> tuple[Overrides, str]:
-        """Return the overrides of ``file`` after this change to ``overrides``, and the change in words.
+    def after(self, effective: Effective, file: Limits) -> tuple[Effective, str]:
+        """Return what is in effect after this change, and the change in words.
 
         Raises:
             UsageError: there is nothing to remove, or already what is to be added, or a rule would not be valid.
 
         """
-        limits, words = self._edit(apply(file, overrides).limits)
-        return difference(file, limits, self._protected(overrides), overrides.sessions), words
+        limits, words = self._edit(file if self.op == "reset" else effective.limits)
+        clients = (self.ssh_connection,) if self.ssh_connection else ()
+        return evolve(effective, limits=_in_order(limits, file)).protecting(clients), words
 
     def _edit(self, limits: Limits) -> tuple[Limits, str]:
         """Change the limits in effect."""
         raise NotImplementedError
-
-    def _protected(self, overrides: Overrides) -> tuple[Network, ...]:
-        return overrides.protected + ((self.ssh_connection,) if self.ssh_connection else ())
 
 
 @frozen(kw_only=True)
@@ -134,9 +132,8 @@ class _Mode(Change):
 
 @frozen(kw_only=True)
 class _Reset(Change):
-    def after(self, overrides: Overrides, file: Limits) -> tuple[Overrides, str]:
-        """Return to the file; who is protected stays so until a confirmation."""
-        return difference(file, file, self._protected(overrides), overrides.sessions), "reset"
+    def _edit(self, limits: Limits) -> tuple[Limits, str]:
+        return limits, "reset"
 
 
 @frozen(kw_only=True)
@@ -145,9 +142,9 @@ class Confirm(Change):
 
     confirm: Annotated[None, value("null", lambda value: value is None), "a confirmation needs none"] = None
 
-    def after(self, overrides: Overrides, file: Limits) -> tuple[Overrides, str]:  # noqa: ARG002 - the file stays
+    def after(self, effective: Effective, file: Limits) -> tuple[Effective, str]:  # noqa: ARG002 - the limits stay
         """Protect nobody any more."""
-        return evolve(overrides, protected=(), sessions=()), "confirm"
+        return Effective(effective.limits), "confirm"
 
 
 _CHANGES: Final[dict[str, type[Change]]] = {
@@ -171,6 +168,18 @@ def read_change(body: object) -> Change:
 
 def _refused(error: RefusedError, beginning: str = "") -> UsageError:
     return UsageError(beginning + joined(error.problems))
+
+
+def _in_order(limits: Limits, file: Limits) -> Limits:
+    """Put what comes from the file in the file's order, and what is new behind that: a restart has the same order."""
+    rules = {rule.name: place for place, rule in enumerate(file.rules)}
+    allow, deny = ({each: place for place, each in enumerate(networks)} for networks in (file.allow, file.deny))
+    return evolve(
+        limits,
+        allow=tuple(sorted(limits.allow, key=lambda each: allow.get(each, len(allow)))),
+        deny=tuple(sorted(limits.deny, key=lambda each: deny.get(each, len(deny)))),
+        rules=tuple(sorted(limits.rules, key=lambda rule: rules.get(rule.name, len(rules)))),
+    )
 
 
 def _missing(name: str, rules: Iterable[str]) -> str:

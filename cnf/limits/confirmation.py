@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import evolve, frozen
 
 from cnf.errors import UsageError
 from cnf.limits.changes import Change, Confirm
-from cnf.limits.overrides import Overrides
+from cnf.limits.overrides import Effective
 from cnf.limits.table import Limits
 
 
@@ -14,7 +16,7 @@ from cnf.limits.table import Limits
 class Pending:
     """Changes that wait together for one confirmation."""
 
-    before: Overrides
+    before: Effective
     """What comes back without it."""
     deadline: float
     who: str
@@ -28,16 +30,21 @@ class Pending:
 
 @frozen
 class RunTime:
-    """The overrides in effect, and what of them waits. They are to be saved whenever nothing waits.
+    """What is in effect, and the changes in it that wait. It is to be saved whenever nothing waits.
 
     ``now`` is in seconds, of a clock that is never set.
     """
 
-    overrides: Overrides
+    effective: Effective
     pending: Pending | None = None
 
+    def each(self, change: Callable[[Effective], Effective]) -> RunTime:
+        """Return the same after ``change`` to what is in effect, and to what comes back without a confirmation."""
+        pending = self.pending and evolve(self.pending, before=change(self.pending.before))
+        return RunTime(change(self.effective), pending)
+
     def at(self, now: float) -> RunTime:
-        """Return what is left ``now``: the overrides from before, if nobody has confirmed in time."""
+        """Return what is left ``now``: what was in effect before, if nobody has confirmed in time."""
         return RunTime(self.pending.before) if self.pending and now >= self.pending.deadline else self
 
     def after(self, change: Change, file: Limits, who: str, now: float) -> tuple[RunTime, tuple[str, ...]]:
@@ -49,16 +56,16 @@ class RunTime:
         """
         current = self.at(now)
         pending = current.pending
-        overrides, words = change.after(current.overrides, file)
+        effective, words = change.after(current.effective, file)
         if isinstance(change, Confirm):
-            if not pending and not current.overrides.protected:
+            if not pending and not current.effective.protected:
                 raise UsageError("nothing waits for a confirmation (what was not confirmed in time has been undone)")
-            unprotected = [f"protect {address.network_address} no more" for address in current.overrides.protected]
+            unprotected = [f"protect {address.network_address} no more" for address in current.effective.protected]
             confirmed = [f"confirm {waited}" for waited in pending.changes] if pending else []
-            return RunTime(overrides), (*confirmed, *unprotected)
+            return RunTime(effective), (*confirmed, *unprotected)
         if change.confirm is not None:
             deadline = now + change.confirm
-            pending = evolve(pending, deadline=deadline) if pending else Pending(current.overrides, deadline, who, ())
+            pending = evolve(pending, deadline=deadline) if pending else Pending(current.effective, deadline, who, ())
         if pending:
             pending = evolve(pending, who=who, changes=(*pending.changes, words))
-        return RunTime(overrides, pending), (words,)
+        return RunTime(effective, pending), (words,)

@@ -1,20 +1,17 @@
-"""What was changed at run time, relative to the file. Pure.
+"""The limits in effect, and their difference to the file, which is all that is saved of changes at run time. Pure.
 
-A change is worked out on the limits in effect. What is kept of it is the difference to the file, and no more: what has
-been changed back, or has meanwhile been written into the file, is the file's again.
+What has been changed back, or has meanwhile been written into the file, is the file's again.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Final, Literal, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Final, Self
 
 from attrs import evolve, frozen
 
 from cnf.limits.table import NAME, PREFIX, PREFIX_LIST, RULE, LimitMode, Limits, Network, Rule
 from cnf.readers import array, choice, refusal
 
-Origin = Literal["file", "runtime"]
 Networks = tuple[Network, ...]
-_Key = TypeVar("_Key", str, Network)
 
 
 def _address(value: object, path: str) -> Network:
@@ -46,15 +43,21 @@ class Overrides:
 
 @frozen
 class Effective:
-    """The limits in effect, and where each part comes from."""
+    """The limits in effect, and the sources that pass whatever the limits say."""
 
     limits: Limits
-    overrides: Overrides
-    """Those that differ from the file."""
-    mode_origin: Origin
-    rule_origins: Mapping[str, Origin]
-    allow_origins: Mapping[Network, Origin]
-    deny_origins: Mapping[Network, Origin]
+    protected: Networks = ()
+    sessions: Networks = ()
+    """Those of ``protected`` from where somebody is logged in."""
+
+    def protecting(self, clients: Iterable[Network]) -> Self:
+        """Return the same with ``clients`` protected, too."""
+        return evolve(self, protected=tuple(dict.fromkeys((*self.protected, *clients))))
+
+    def logged_in(self, sessions: Networks) -> Self:
+        """Return the same without those who had a session that is not among ``sessions`` any more."""
+        protected = without(self.protected, without(self.sessions, sessions))
+        return evolve(self, protected=protected, sessions=tuple(each for each in protected if each in sessions))
 
 
 def apply(file: Limits, overrides: Overrides) -> Effective:
@@ -69,19 +72,12 @@ def apply(file: Limits, overrides: Overrides) -> Effective:
         deny=_merged(file.deny, overrides.deny_added, overrides.deny_removed),
         rules=tuple(rules.values()),
     )
-    kept = difference(file, limits, overrides.protected, overrides.sessions)
-    return Effective(
-        limits,
-        kept,
-        "runtime" if kept.mode else "file",
-        _origins(rules, [rule.name for rule in kept.rules]),
-        _origins(limits.allow, kept.allow_added),
-        _origins(limits.deny, kept.deny_added),
-    )
+    return Effective(limits, overrides.protected, overrides.sessions)
 
 
-def difference(file: Limits, limits: Limits, protected: Networks = (), sessions: Networks = ()) -> Overrides:
-    """Return the overrides that make ``limits`` of ``file``."""
+def difference(file: Limits, effective: Effective) -> Overrides:
+    """Return the overrides that make what is in effect of ``file``."""
+    limits = effective.limits
     rules = {rule.name: rule for rule in file.rules}
     names = {rule.name for rule in limits.rules}
     return Overrides(
@@ -92,22 +88,16 @@ def difference(file: Limits, limits: Limits, protected: Networks = (), sessions:
         deny_removed=without(file.deny, limits.deny),
         rules=tuple(rule for rule in limits.rules if rules.get(rule.name) != rule),
         removed=tuple(name for name in rules if name not in names),
-        protected=tuple(dict.fromkeys(protected)),
-        sessions=sessions,
+        protected=effective.protected,
+        sessions=effective.sessions,
     )
 
 
 def _merged(networks: Networks, added: Networks, removed: Networks) -> Networks:
-    gone = set(removed)
-    return *(network for network in networks if network not in gone), *without(added, networks)
+    return without(networks, removed) + without(added, networks)
 
 
 def without(networks: Networks, others: Networks) -> Networks:
     """Return ``networks`` without those that are among ``others``."""
     gone = set(others)
     return tuple(network for network in networks if network not in gone)
-
-
-def _origins(everything: Iterable[_Key], changed: Iterable[_Key]) -> dict[_Key, Origin]:
-    new = set(changed)
-    return {each: "runtime" if each in new else "file" for each in everything}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from itertools import islice
 from typing import Any, Final, get_args
@@ -17,9 +17,8 @@ from cnf.flows.snapshot import Snapshot
 from cnf.limiter.in_force import InForce, Look, waiting
 from cnf.limiter.limiter import Limiter
 from cnf.limiter.sources import Held, describe, merge_largest, sort_column
-from cnf.limits.overrides import Effective, Origin
 from cnf.limits.ruleset import OVERFLOW, Address, Cell, Explanation
-from cnf.limits.table import Rule, Traffic
+from cnf.limits.table import Limits, Network, Rule, Traffic
 from cnf.readers import shown
 
 EXPLAINED_FLOWS: Final = 10
@@ -38,18 +37,20 @@ _FAMILY_TRAFFIC: Final = {
 def rules(limiter: Limiter) -> dict[str, Any]:
     """Return the limits in force, and what each rule has counted."""
     look = limiter.look()
-    in_force, effective = look.in_force, look.in_force.effective
+    in_force = look.in_force
+    file, limits = in_force.file, in_force.effective.limits
+    of_file, names = frozenset(file.rules), {rule.name for rule in limits.rules}
     return {
-        "mode": effective.limits.mode,
-        "mode_origin": effective.mode_origin,
-        "unreadable": effective.limits.unreadable,
+        "mode": limits.mode,
+        "mode_origin": _origin(limits.mode, (file.mode,)),
+        "unreadable": limits.unreadable,
         "generation": in_force.generation,
-        "allow": [{"prefix": str(prefix), "origin": origin} for prefix, origin in effective.allow_origins.items()],
-        "deny": [{"prefix": str(prefix), "origin": origin} for prefix, origin in effective.deny_origins.items()],
+        "allow": _listed(limits.allow, file.allow),
+        "deny": _listed(limits.deny, file.deny),
         "protected": [str(prefix) for prefix in in_force.protected],
         "pending": waiting(in_force.run_time.pending),
-        "removed": list(effective.overrides.removed),
-        "rules": [_rule(look, rule) for rule in effective.limits.rules],
+        "removed": [rule.name for rule in file.rules if rule.name not in names],
+        "rules": [_rule(look, rule, _origin(rule, of_file)) for rule in limits.rules],
         "sources": limiter.tables(),
     }
 
@@ -131,15 +132,15 @@ def explanation(limiter: Limiter, snapshot: Snapshot, address: str, protocol: st
 def _case(
     limiter: Limiter, look: Look, source: Address, explained: Explanation, cells: Sequence[Cell]
 ) -> dict[str, Any]:
-    effective, rule = look.in_force.effective, explained.rule
-    off = explained.verdict == "unlimited" and effective.limits.mode == "off"
+    rule, origin = explained.rule, _origin_of(look.in_force.file, explained)
+    off = explained.verdict == "unlimited" and look.in_force.effective.limits.mode == "off"
     return {
         "interfaces": sorted({name for name, _ in cells} - {OVERFLOW}),
         "protocols": _protocols(source, {each for _, each in cells}),
         "verdict": "off" if off else explained.verdict,
         "prefix": str(explained.prefix) if explained.prefix else None,
-        "origin": _origin(effective, explained),
-        "rule": _rule(look, rule) if rule else None,
+        "origin": origin,
+        "rule": _rule(look, rule, origin) if rule else None,
         "reason": "limits.mode is off" if off else _reason(explained),
         "bucket": _bucket(limiter, look.in_force, source, explained) if rule else None,
     }
@@ -153,11 +154,20 @@ def _protocols(source: Address, traffic: set[str]) -> list[str]:
     return [*names, *(each for each, protocol in FRAGMENTS.items() if each in traffic and protocol not in names)]
 
 
-def _origin(effective: Effective, explained: Explanation) -> Origin | None:
+def _listed(networks: Sequence[Network], of_file: Sequence[Network]) -> list[dict[str, str]]:
+    known = frozenset(of_file)
+    return [{"prefix": str(network), "origin": _origin(network, known)} for network in dict.fromkeys(networks)]
+
+
+def _origin(setting: object, of_file: Collection[object]) -> str:
+    return "file" if setting in of_file else "runtime"
+
+
+def _origin_of(file: Limits, explained: Explanation) -> str | None:
     if explained.rule:
-        return effective.rule_origins[explained.rule.name]
-    origins = {"allowed": effective.allow_origins, "denied": effective.deny_origins}.get(explained.verdict)
-    return origins[explained.prefix] if origins and explained.prefix else None
+        return _origin(explained.rule, file.rules)
+    lists = {"allowed": file.allow, "denied": file.deny}
+    return _origin(explained.prefix, lists[explained.verdict]) if explained.verdict in lists else None
 
 
 def _reason(explained: Explanation) -> str:
@@ -189,10 +199,10 @@ def _bucket(limiter: Limiter, in_force: InForce, source: Address, explained: Exp
     return describe(held, limiter.bucket_rule, None, drained, limiter.read_clock()) if held else None
 
 
-def _rule(look: Look, rule: Rule) -> dict[str, Any]:
+def _rule(look: Look, rule: Rule, origin: str | None) -> dict[str, Any]:
     return {
         "name": rule.name,
-        "origin": look.in_force.effective.rule_origins[rule.name],
+        "origin": origin,
         "prefixes": [str(prefix) for prefix in rule.prefixes],
         "packets_per_second": rule.packets_per_second,
         "burst_packets": rule.packets.burst if rule.packets else None,

@@ -6,7 +6,7 @@ import pytest
 
 from cnf.errors import UsageError
 from cnf.limits.changes import read_change
-from cnf.limits.overrides import Overrides, apply
+from cnf.limits.overrides import Overrides, apply, difference
 from cnf.limits.table import Limits
 from tests.unit.rule_sets import networks, rule
 
@@ -21,7 +21,7 @@ SSH = "198.51.100.7 51234 192.0.2.1 22"
 
 def change(body: object, overrides: Overrides = EMPTY, file: Limits = FILE) -> Overrides:
     """Return the overrides after the change that ``body`` asks for."""
-    return read_change(body).after(overrides, file)[0]
+    return difference(file, read_change(body).after(apply(file, overrides), file)[0])
 
 
 def changes(*bodies: dict[str, object]) -> Overrides:
@@ -34,7 +34,7 @@ def changes(*bodies: dict[str, object]) -> Overrides:
 
 def words(body: object, overrides: Overrides = EMPTY) -> str:
     """Return a change in words."""
-    return read_change(body).after(overrides, FILE)[1]
+    return read_change(body).after(apply(FILE, overrides), FILE)[1]
 
 
 def set_rule(name: str, **keys: object) -> dict[str, object]:

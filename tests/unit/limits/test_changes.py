@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.errors import UsageError
-from cnf.limits.overrides import Overrides, apply
+from cnf.limits.changes import read_change
+from cnf.limits.overrides import Effective, Overrides, apply, difference
 from cnf.limits.table import RULE, Limits, Rule, written
 from tests.unit.changing import EMPTY, FILE, SSH, change, changes, limits, refused, set_rule, words
 from tests.unit.rule_sets import MODES, PREFIXES, networks, rule_sets
@@ -267,16 +268,15 @@ WRONG = st.builds(lambda body, key, item: body | {key: item}, RIGHT, st.sampled_
 
 @given(st.lists(RIGHT | WRONG | JSON, max_size=8))
 def test_whatever_is_asked_for_the_limits_stay_valid(bodies: list[object]) -> None:
-    """A request is refused with a UsageError, or leaves limits that a file could have."""
-    overrides = EMPTY
+    """A request is refused with a UsageError, or leaves limits that a file could have, and a restart finds again."""
+    found = Effective(FILE)
     for body in bodies:
         with suppress(UsageError):
-            overrides = change(body, overrides)
-    found = apply(FILE, overrides)
-    assert found.overrides == overrides
+            found, _ = read_change(body).after(found, FILE)
+    assert apply(FILE, difference(FILE, found)) == found
     for each in found.limits.rules:
         assert RULE(written(each), "") == each
-    assert overrides.protected in {(), networks("198.51.100.7")}
+    assert found.protected in {(), networks("198.51.100.7")}
 
 
 def test_a_name_that_is_no_text_is_refused_like_any_other() -> None:

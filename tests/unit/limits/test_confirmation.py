@@ -7,15 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cnf.errors import UsageError
-from cnf.limiter.in_force import logged_in
 from cnf.limits.changes import read_change
 from cnf.limits.confirmation import Pending, RunTime
-from cnf.limits.overrides import Overrides
-from cnf.limits.table import Limits
+from cnf.limits.overrides import Effective
+from cnf.limits.table import Limits, Network
 from tests.unit.rule_sets import networks
 
 FILE = Limits()
-BEFORE = Overrides(deny_added=networks("192.0.2.0/24"))
+BEFORE = Effective(Limits(deny=networks("192.0.2.0/24")))
 START = RunTime(BEFORE)
 PEER = "198.51.100.7 51234 192.0.2.1 22"
 
@@ -30,6 +29,11 @@ def enforced(now: float, confirm: float | None) -> RunTime:
     return after(START, now, "mode", mode="enforce", confirm=confirm)
 
 
+def logged_in(state: RunTime, sessions: tuple[Network, ...]) -> RunTime:
+    """Return the state after a look at who is logged in."""
+    return state.each(lambda effective: effective.logged_in(sessions))
+
+
 def confirmed(state: RunTime, now: float) -> tuple[str, ...]:
     """Return what a confirmation at the time ``now`` confirms, in words."""
     return state.after(read_change({"op": "confirm"}), FILE, "root", now)[1]
@@ -38,14 +42,14 @@ def confirmed(state: RunTime, now: float) -> tuple[str, ...]:
 def test_change_without_a_time_stays() -> None:
     """What nobody wants to be confirmed waits for nothing."""
     state = enforced(100, confirm=None)
-    assert state == RunTime(Overrides(mode="enforce", deny_added=BEFORE.deny_added))
+    assert state == RunTime(Effective(Limits(mode="enforce", deny=networks("192.0.2.0/24"))))
     assert state.at(1e9) is state
 
 
 def test_change_is_in_effect_while_it_waits() -> None:
     """A change with a time holds at once, and tells how long it waits, for whom and what it is."""
     state = enforced(100, confirm=60)
-    assert state.overrides.mode == "enforce"
+    assert state.effective.limits.mode == "enforce"
     assert state.pending == Pending(BEFORE, 160, "root", ("mode enforce",))
     assert [state.pending.seconds_left(now) for now in (100, 159.5, 161)] == [60, 0.5, 0]
 
@@ -61,7 +65,7 @@ def test_confirmed_change_stays() -> None:
     """After a confirmation nothing waits."""
     waiting = enforced(100, confirm=60)
     state = after(waiting, 159.9, "confirm")
-    assert state == RunTime(waiting.overrides)
+    assert state == RunTime(waiting.effective)
     assert state.at(1e9) is state
     assert confirmed(waiting, 159.9) == ("confirm mode enforce",)
 
@@ -100,22 +104,22 @@ def test_confirmation_that_comes_too_late_is_told_so() -> None:
 def test_change_after_the_deadline_does_not_build_on_what_is_undone() -> None:
     """A change that comes before the owner has looked at the clock is one to the previous rules."""
     state = after(enforced(100, confirm=60), 160, "deny_add", prefix="::/0")
-    assert state == RunTime(Overrides(deny_added=networks("192.0.2.0/24", "::/0")))
+    assert state == RunTime(Effective(Limits(deny=networks("192.0.2.0/24", "::/0"))))
 
 
 def test_protection_ends_with_the_confirmation() -> None:
     """Even a change that does not wait protects its author until it is confirmed."""
     state = after(START, 100, "mode", mode="enforce", ssh_connection=PEER)
     assert state.pending is None
-    assert state.overrides.protected == networks("198.51.100.7")
+    assert state.effective.protected == networks("198.51.100.7")
     assert confirmed(state, 1e9) == ("protect 198.51.100.7 no more",)
-    assert after(state, 1e9, "confirm").overrides.protected == ()
+    assert after(state, 1e9, "confirm").effective.protected == ()
 
 
 def test_protection_goes_with_the_change_that_is_undone() -> None:
     """What comes back is what was before, with whom it protected."""
     state = after(START, 100, "mode", mode="enforce", ssh_connection=PEER, confirm=60)
-    assert state.overrides.protected == networks("198.51.100.7")
+    assert state.effective.protected == networks("198.51.100.7")
     assert state.at(160) == START
 
 
@@ -139,30 +143,32 @@ def test_without_a_confirmation_nothing_that_waited_is_left(
         if state.pending is None:
             settled = state
         else:
-            assert state.pending.before == settled.overrides
+            assert state.pending.before == settled.effective
             assert state.pending.deadline > now
     assert state.at(now + 20) == settled
 
 
 def test_protection_ends_with_the_session() -> None:
     """Who was logged in and is not any more is protected no more, nor after a roll-back; others are until confirmed."""
-    state = after(RunTime(Overrides(protected=networks("198.51.100.8"))), 0, "reset", ssh_connection=PEER, confirm=60)
+    state = after(
+        RunTime(Effective(FILE, protected=networks("198.51.100.8"))), 0, "reset", ssh_connection=PEER, confirm=60
+    )
     here, gone = (networks("198.51.100.7", "203.0.113.1"), networks("203.0.113.1"))
 
     present = logged_in(state, here)
-    assert present.overrides.protected == networks("198.51.100.8", "198.51.100.7")
+    assert present.effective.protected == networks("198.51.100.8", "198.51.100.7")
     assert logged_in(present, here) == present
     changed = after(present, 1, "mode", mode="enforce")
     ended = logged_in(changed, gone)
-    assert ended.overrides.protected == networks("198.51.100.8")
+    assert ended.effective.protected == networks("198.51.100.8")
     assert logged_in(ended, ()) == ended
-    both = RunTime(Overrides(protected=networks("198.51.100.7")), Pending(present.overrides, 60, "root", ()))
-    assert logged_in(logged_in(both, here), gone).at(60).overrides.protected == networks("198.51.100.8")
+    both = RunTime(Effective(FILE, protected=networks("198.51.100.7")), Pending(present.effective, 60, "root", ()))
+    assert logged_in(logged_in(both, here), gone).at(60).effective.protected == networks("198.51.100.8")
 
 
 def test_protection_that_was_confirmed_away_stays_so() -> None:
     """A confirmation ends it for those who are logged in as well."""
     state = logged_in(after(START, 0, "mode", mode="enforce", ssh_connection=PEER), networks("198.51.100.7"))
     confirmed = after(state, 1, "confirm")
-    assert (confirmed.overrides.protected, confirmed.overrides.sessions) == ((), ())
+    assert (confirmed.effective.protected, confirmed.effective.sessions) == ((), ())
     assert logged_in(confirmed, networks("198.51.100.7")) == confirmed

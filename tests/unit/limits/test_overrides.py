@@ -1,4 +1,4 @@
-"""What was changed at run time is the difference to the file, and each part says where it comes from."""
+"""What was changed at run time is the difference to the file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.limits.overrides import Overrides, apply, difference
+from cnf.limits.changes import read_change
+from cnf.limits.overrides import Effective, Overrides, apply, difference
 from cnf.limits.table import Limits
 from tests.unit.changing import EMPTY, FILE, changes, limits, set_rule
 from tests.unit.rule_sets import MODES, PREFIXES, networks, rule, rule_sets
@@ -44,38 +45,29 @@ def files_with_overrides(draw: st.DrawFn) -> tuple[Limits, Overrides]:
 
 
 def test_without_a_change_the_file_is_in_effect() -> None:
-    """Nothing is added and all comes from the file."""
+    """Nothing is added, and nothing is to be saved."""
     found = apply(FILE, EMPTY)
-    assert found.limits == FILE
-    assert found.overrides == EMPTY
-    origins = {
-        found.mode_origin,
-        *found.rule_origins.values(),
-        *found.allow_origins.values(),
-        *found.deny_origins.values(),
-    }
-    assert origins == {"file"}
-    assert [*found.rule_origins] == ["default", "dns"]
+    assert found == Effective(FILE)
+    assert difference(FILE, found) == EMPTY
 
 
-def test_each_part_says_where_it_comes_from() -> None:
+def test_the_difference_names_each_part() -> None:
     """What was changed or added at run time is told from what the file says; what is gone is named."""
-    found = apply(
-        FILE,
-        changes(
-            {"op": "mode", "mode": "enforce"},
-            {"op": "allow_add", "prefix": "fd00::/8"},
-            {"op": "deny_remove", "prefix": "192.0.2.0/24"},
-            {"op": "remove", "name": "dns"},
-            set_rule("default", packets_per_second=1),
-        ),
+    overrides = changes(
+        {"op": "mode", "mode": "enforce"},
+        {"op": "allow_add", "prefix": "fd00::/8"},
+        {"op": "deny_remove", "prefix": "192.0.2.0/24"},
+        {"op": "remove", "name": "dns"},
+        set_rule("default", packets_per_second=1),
     )
-    assert (found.limits.mode, found.mode_origin) == ("enforce", "runtime")
-    assert found.rule_origins == {"default": "runtime"}
-    assert found.allow_origins == dict(zip(networks("10.0.0.0/8", "fd00::/8"), ("file", "runtime"), strict=True))
-    assert found.deny_origins == dict.fromkeys(networks("2001:db8::/32"), "file")
-    assert found.overrides.removed == ("dns",)
-    assert found.overrides.deny_removed == networks("192.0.2.0/24")
+    assert limits(overrides).deny == networks("2001:db8::/32")
+    assert overrides == Overrides(
+        mode="enforce",
+        allow_added=networks("fd00::/8"),
+        deny_removed=networks("192.0.2.0/24"),
+        rules=(attrs.evolve(FILE.rules[0], packets_per_second=1),),
+        removed=("dns",),
+    )
 
 
 def test_changed_rule_keeps_its_place_and_a_new_one_goes_to_the_end() -> None:
@@ -86,6 +78,20 @@ def test_changed_rule_keeps_its_place_and_a_new_one_goes_to_the_end() -> None:
         set_rule("new", packets_per_second=1),
     )
     assert [each.name for each in limits(overrides).rules] == ["default", "dns", "new"]
+
+
+def test_what_was_removed_comes_back_to_its_place() -> None:
+    """A restart, which goes by the difference alone, would put it there, too."""
+    found = Effective(FILE)
+    for body in (
+        {"op": "remove", "name": "default"},
+        set_rule("default", prefixes=["::/0"], packets_per_second=1),
+        {"op": "deny_remove", "prefix": "192.0.2.0/24"},
+        {"op": "deny_add", "prefix": "192.0.2.0/24"},
+    ):
+        found, _ = read_change(body).after(found, FILE)
+    assert [each.name for each in found.limits.rules] == ["default", "dns"]
+    assert found.limits.deny == FILE.deny
 
 
 def test_override_without_an_object_is_harmless() -> None:
@@ -99,9 +105,8 @@ def test_override_without_an_object_is_harmless() -> None:
         removed=("default",),
     )
     found = apply(file, overrides)
-    assert found.limits == file
-    assert found.overrides == EMPTY
-    assert found.rule_origins == {"dns": "file"}
+    assert found == Effective(file)
+    assert difference(file, found) == EMPTY
 
 
 @given(files_with_overrides())
@@ -109,18 +114,16 @@ def test_the_difference_to_the_file_is_all_that_counts(drawn: tuple[Limits, Over
     """Overrides less what they do not change have the same effect, and cannot become less."""
     file, overrides = drawn
     found = apply(file, overrides)
-    assert apply(file, found.overrides) == found
-    assert difference(file, found.limits, overrides.protected) == found.overrides
+    less = difference(file, found)
+    assert apply(file, less) == found
+    assert difference(file, apply(file, less)) == less
 
 
 @given(rule_sets(), rule_sets())
 def test_any_limits_can_be_made_of_any_file(file: tuple[Limits, Any], wanted: tuple[Limits, Any]) -> None:
     """The overrides hold all that tells the wanted limits from the file's."""
-    made = apply(file[0], difference(file[0], wanted[0])).limits
+    made = apply(file[0], difference(file[0], Effective(wanted[0]))).limits
     assert made.mode == wanted[0].mode
     assert set(made.allow) == set(wanted[0].allow)
     assert set(made.deny) == set(wanted[0].deny)
     assert {each.name: each for each in made.rules} == {each.name: each for each in wanted[0].rules}
-
-
-# What a change does
