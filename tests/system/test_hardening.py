@@ -82,6 +82,25 @@ def test_sees_its_own_pins_only(service: Service) -> None:
     service.machine.run("rmdir", "/sys/fs/bpf/of-others")
 
 
+def test_a_strangers_folder_is_not_relied_on(service: Service) -> None:
+    """Where another user has made the folder of the pins, the service works without, and says so; a stop is whole."""
+    service.machine.run("chmod", "1777", "/sys/fs/bpf")  # as by mount -t bpf
+    service.machine.run("setpriv", "--reuid=65534", "--clear-groups", "mkdir", "-m", "755", "/sys/fs/bpf/cnf")
+    try:
+        service.start()
+        (warning,) = service.events("program not pinned")
+        assert warning["level"] == "warning"
+        assert "mode=0700" in warning["remedy"]
+        assert service.program("nic0") is not None
+        assert service.machine.run("find", "/sys/fs/bpf/cnf", "!", "-user", "65534") == ""
+        service.machine.run("systemctl", "stop", "cnfd")
+        assert service.program("nic0") is None
+    finally:
+        service.machine.run("sh", "-c", "rmdir /sys/fs/bpf/cnf; chmod 700 /sys/fs/bpf")
+    service.start()
+    assert service.events("program not pinned") == [warning]
+
+
 def test_pins_survive_a_kill(service: Service) -> None:
     """After ``kill -9`` program and pins stay, and the next start knows them and takes their place."""
     service.override("Restart=no")
