@@ -11,8 +11,9 @@ from cnf.clock import tick_ns
 from cnf.datapath.blueprint import LimiterSize
 from cnf.datapath.build import Datapath
 from cnf.limiter.maps import LimiterMaps
+from cnf.limits.groups import OVERFLOW
 from cnf.limits.layout import Numbering, lay_out, no_rules
-from cnf.limits.ruleset import OVERFLOW, work_out
+from cnf.limits.ruleset import work_out
 from cnf.limits.table import Limits, room
 
 INTERFACES: Final = '[[interfaces]]\nname = "lo"\n'

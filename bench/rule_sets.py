@@ -11,8 +11,9 @@ from bench.report import Section
 from bench.subjects import TABLES, build, whole
 from cnf.clock import tick_ns
 from cnf.limiter.maps import LimiterMaps
+from cnf.limits.groups import OVERFLOW
 from cnf.limits.layout import lay_out, no_rules
-from cnf.limits.ruleset import OVERFLOW, work_out
+from cnf.limits.ruleset import work_out
 from cnf.limits.table import room
 
 ENTRIES: Final = 1 << 10

@@ -12,8 +12,8 @@ from ipaddress import ip_network
 from typing import Any
 
 from cnf.counts import Count
+from cnf.limits.groups import Cell
 from cnf.limits.layout import Numbering, Numbers, Parameters
-from cnf.limits.ruleset import Cell
 from cnf.limits.token_bucket import Meter
 
 

@@ -11,9 +11,10 @@ from cnf.abi import ENFORCE
 from cnf.counts import Count
 from cnf.limiter.handover import Known
 from cnf.limits.confirmation import Pending, RunTime
+from cnf.limits.groups import OVERFLOW
 from cnf.limits.layout import Parameters, parameters
 from cnf.limits.overrides import Effective
-from cnf.limits.ruleset import OVERFLOW, Address, Explanation, RuleSet, explain
+from cnf.limits.ruleset import Address, Explanation, RuleSet, explain
 from cnf.limits.table import LimitMode, Limits, Network, Rule
 
 

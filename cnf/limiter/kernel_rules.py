@@ -17,8 +17,9 @@ from cnf.limiter.handover import Known, from_json, to_json
 from cnf.limiter.in_force import InForce
 from cnf.limiter.maps import NO_RULE_SET, LimiterMaps
 from cnf.limits.confirmation import RunTime
+from cnf.limits.groups import OVERFLOW
 from cnf.limits.layout import Bank, lay_out, no_rules
-from cnf.limits.ruleset import OVERFLOW, RuleSet, work_out
+from cnf.limits.ruleset import RuleSet, work_out
 from cnf.limits.table import Limits, Network, Room
 
 

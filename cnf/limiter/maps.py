@@ -30,8 +30,8 @@ from cnf.counts import Count
 from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, CounterArray, write_batch
+from cnf.limits.groups import OVERFLOW
 from cnf.limits.layout import Bank
-from cnf.limits.ruleset import OVERFLOW
 
 GRACE: Final = 0.1
 """Seconds after which no CPU runs a packet that has seen the bank before: a packet takes microseconds."""

@@ -8,32 +8,22 @@ decides nothing.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from cnf.abi import FRAGMENTS, LIMIT_GROUPS, TRAFFIC, Family
-from cnf.errors import ConfigError, Problem
+from cnf.abi import Family
+from cnf.limits.groups import Cell, Order, numbered
 from cnf.limits.table import LimitMode, Limits, Network, Rule
 
 Address = IPv4Address | IPv6Address
 ListName = Literal["allowed", "denied", "protected"]
 Verdict = Literal["allowed", "denied", "protected", "limited", "unlimited"]
-Cell = tuple[str, str]
-"""An interface, and what comes in there: one of ``TRAFFIC``."""
 Prefix = tuple[int, int]
 """The first address of a prefix, and its length."""
 
-_NAMES: Final[Mapping[str, tuple[str, str]]] = {"tcp_syn": ("tcp_syn", "tcp")} | {
-    fragment: ("fragment", protocol) for fragment, protocol in FRAGMENTS.items()
-}
-"""What rules call a traffic that they have two names for, the one that is closer to it first."""
-OVERFLOW: Final = ""
-"""Stands among the interfaces for those that have no counter slot."""
 
 WEAKEST_FIRST: Final[tuple[ListName, ...]] = ("allowed", "denied", "protected")
 FAMILIES_BY_VERSION: Final[dict[int, Family]] = {4: "ipv4", 6: "ipv6"}
@@ -151,7 +141,7 @@ def work_out(
     rules = [(index, rule) for index, rule in enumerate(limits.rules) if limits.mode_of(rule) != "off"]
     scopes = dict.fromkeys((rule.protocols, rule.interfaces) for _, rule in rules)
     named_scopes = [(protocols, [called.get(name, name) for name in names]) for protocols, names in scopes]
-    groups, orders = _groups(named_scopes, interfaces, before)
+    groups, orders = numbered(named_scopes, interfaces, before)
     order_of = dict(zip(scopes, orders, strict=True))
 
     named: dict[Family, dict[Prefix, _Named]] = {family: {} for family in _BITS}
@@ -187,10 +177,6 @@ def explain(ruleset: RuleSet, address: Address, interface: str, traffic: str) ->
         source = ruleset.source(address)
         home = [each and each.rule for each in match.decisions].index(decision.rule)
     return Explanation("limited", decision.prefix, rule, ruleset.limits.mode_of(rule), source, home)
-
-
-Order = Sequence[tuple[int, int]]
-"""(group, place): the groups that a rule may decide for, and its place there among one prefix's; the lowest wins."""
 
 
 @dataclass(slots=True)
@@ -259,58 +245,3 @@ def _decide(own: _Named, outer: Decisions) -> Decisions:
                 best[group] = place
                 decisions[group] = Decision(index, own.network)
     return tuple(decisions)
-
-
-def _groups(
-    scopes: Sequence[tuple[Sequence[str], Sequence[str]]], interfaces: Iterable[str], before: Mapping[Cell, int]
-) -> tuple[dict[Cell, int], list[Order]]:
-    """Put cells together that no scope, a rule's protocols and interfaces, tells apart; return each scope's order."""
-    members: dict[tuple[int | None, ...], list[Cell]] = {}
-    for interface in dict.fromkeys(interfaces):
-        for traffic in TRAFFIC:
-            closeness = [_closeness(protocols, patterns, interface, traffic) for protocols, patterns in scopes]
-            ranks = {each: rank for rank, each in enumerate(sorted({each for each in closeness if each is not None}))}
-            members.setdefault(tuple(None if each is None else ranks[each] for each in closeness), []).append(
-                (interface, traffic)
-            )
-    if len(members) > LIMIT_GROUPS:
-        expected = f"expected at most {LIMIT_GROUPS} combinations of interface and protocol that rules tell apart"
-        raise ConfigError("limits", [Problem("limits.rules", f"{expected}, got {len(members)}")])
-
-    numbers: dict[tuple[int | None, ...], int] = {}
-    # Most of a group keeps its number, and with it most sources their buckets: the larger parts choose first.
-    for key, cells in sorted(members.items(), key=lambda each: -len(each[1])):
-        known = Counter(before[cell] for cell in cells if cell in before).most_common()
-        free = [number for number, _ in known if number not in numbers.values()]
-        if free:
-            numbers[key] = free[0]
-    spare = iter(sorted(set(range(LIMIT_GROUPS)) - set(numbers.values())))
-    for key in members:
-        if key not in numbers:
-            numbers[key] = next(spare)
-    return (
-        {cell: numbers[key] for key, cells in members.items() for cell in cells},
-        [
-            [(numbers[key], place) for key in members for place in (key[scope],) if place is not None]
-            for scope in range(len(scopes))
-        ],
-    )
-
-
-def _closeness(protocols: Sequence[str], patterns: Sequence[str], interface: str, traffic: str) -> int | None:
-    """Tell how closely a scope names a cell, 0 the closest; None if it does not cover it.
-
-    A SYN is TCP, too, and a fragment is of its protocol.
-    """
-    if patterns and not any(fnmatchcase(interface, pattern) for pattern in patterns):
-        return None
-    closer, wider = _NAMES.get(traffic, (traffic, None))
-    if closer in protocols:
-        named = 0
-    elif wider in protocols:
-        named = 1
-    elif not protocols:
-        named = 2
-    else:
-        return None
-    return 2 * named + (not patterns)

@@ -17,7 +17,8 @@ from cnf.flows.snapshot import Snapshot
 from cnf.limiter.in_force import InForce, Look, waiting
 from cnf.limiter.limiter import Limiter
 from cnf.limiter.sources import Held, describe, merge_largest, sort_column
-from cnf.limits.ruleset import OVERFLOW, Address, Cell, Explanation
+from cnf.limits.groups import OVERFLOW, Cell
+from cnf.limits.ruleset import Address, Explanation
 from cnf.limits.table import Limits, Network, Rule, Traffic
 from cnf.readers import shown
 

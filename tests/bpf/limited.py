@@ -20,8 +20,9 @@ from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array
 from cnf.limiter.maps import LimiterMaps
+from cnf.limits.groups import OVERFLOW
 from cnf.limits.layout import Bank, lay_out, no_rules, parameters
-from cnf.limits.ruleset import OVERFLOW, RuleSet, work_out
+from cnf.limits.ruleset import RuleSet, work_out
 from cnf.limits.table import LIMITS, Limits, Network
 from tests.bpf.conftest import LOOPBACK, Datapath
 from tests.bpf.tables import sources_of

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from cnf.abi import VERDICTS
 from cnf.counts import Count
 from cnf.limiter.handover import Known, from_json, to_json
+from cnf.limits.groups import Cell
 from cnf.limits.layout import Numbering, Numbers, Parameters, no_rules
-from cnf.limits.ruleset import Cell
 from cnf.limits.table import Network
 from cnf.limits.token_bucket import Meter
 
