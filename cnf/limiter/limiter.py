@@ -78,7 +78,7 @@ class Limiter:
         self._roll_back(math.inf)
 
     def close(self) -> None:
-        """Wait for no confirmation any more; an unconfirmed change ends with the daemon."""
+        """Stop the timer; an unconfirmed change ends with the daemon."""
         if self._timer:
             self._timer.cancel()
 
@@ -104,7 +104,7 @@ class Limiter:
                 self._log.error("limits not worked out for the interfaces", names=sorted(names), error=str(error))
 
     def seat(self, name: str, slot: int) -> None:
-        """Have the counter slot ``slot`` for ``name``; must come before the program is attached there."""
+        """Give interface ``name`` the counter slot ``slot``. Call it before the program is attached there."""
         with self._lock:
             self._rules.seat(name, slot)
 
@@ -129,7 +129,7 @@ class Limiter:
             self._log.info("limits changed by the file", generation=self.in_force.generation, protected=protected)
 
     def look_at(self, sessions: Iterable[Network] | None) -> None:
-        """Protect those no more whose session has ended: ``sessions`` are those that there are, None is not known."""
+        """End the protection of clients whose session has ended; ``sessions`` are the open ones, None if unknown."""
         if sessions is None:
             return
         with self._lock:
@@ -181,7 +181,7 @@ class Limiter:
             return changes, self.in_force
 
     def _roll_back(self, now: float | None = None) -> None:
-        """Bring the rules from before back, if nobody has confirmed in time."""
+        """Put the previous rules in force again, if nobody has confirmed in time."""
         with self._lock:
             run_time = self.in_force.run_time
             after = run_time.at(time.monotonic() if now is None else now)
@@ -207,7 +207,7 @@ class Limiter:
             self._timer.start()
 
     def _keep(self, before: RunTime) -> None:
-        """Write what was changed at run time where the next daemon finds it, or take the change back."""
+        """Save what was changed at run time; if that fails, undo the change and raise."""
         try:
             self._save()
         except CnfError:
@@ -215,7 +215,7 @@ class Limiter:
             raise
 
     def _keep_or_say(self) -> None:
-        """Write what was changed at run time where the next daemon finds it, unless it waits to be confirmed."""
+        """Save what was changed at run time, unless it waits for a confirmation; a failure is logged."""
         if self.in_force.run_time.pending is None:
             try:
                 self._save()

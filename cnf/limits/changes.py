@@ -138,12 +138,12 @@ class _Reset(Change):
 
 @frozen(kw_only=True)
 class Confirm(Change):
-    """Confirm what waits, and end the protection."""
+    """Confirm the changes that wait, and end the protection."""
 
     confirm: Annotated[None, value("null", lambda value: value is None), "a confirmation needs none"] = None
 
     def after(self, effective: Effective, file: Limits) -> tuple[Effective, str]:  # noqa: ARG002 - the limits stay
-        """Protect nobody any more."""
+        """Return the same limits, with nobody protected."""
         return Effective(effective.limits), "confirm"
 
 

@@ -1,4 +1,4 @@
-"""What was changed at run time as time goes by: a change that nobody confirms in time is undone. Pure."""
+"""Changes that wait for a confirmation, and are undone if nobody confirms them in time. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Pending:
     """Changes that wait together for one confirmation."""
 
     before: Effective
-    """What comes back without it."""
+    """What is in effect again without a confirmation."""
     deadline: float
     who: str
-    """Who made the latest of them."""
+    """Who made the latest change."""
     changes: tuple[str, ...]
 
     def seconds_left(self, now: float) -> float:
-        """Return how long they still wait."""
+        """Return how long the changes still wait."""
         return max(0.0, self.deadline - now)
 
 
@@ -48,10 +48,10 @@ class RunTime:
         return RunTime(self.pending.before) if self.pending and now >= self.pending.deadline else self
 
     def after(self, change: Change, file: Limits, who: str, now: float) -> tuple[RunTime, tuple[str, ...]]:
-        """Return what ``change`` makes of it ``now``, and what has been changed, or confirmed, in words.
+        """Return the state after ``change``, made ``now``, and what was changed or confirmed, in words.
 
         Raises:
-            UsageError: it cannot be made, or there is nothing to confirm.
+            UsageError: the change cannot be made, or there is nothing to confirm.
 
         """
         current = self.at(now)
