@@ -211,10 +211,10 @@ def load(path: Path) -> Settings:
             data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as error:
         remedy = "use --interface NAME, or another file with --config FILE"
-        raise _error(source, f"{error.strerror} ({remedy})") from None
+        raise _error(source, str(error.strerror), remedy) from None
     except PermissionError as error:
-        message = f"configuration {source}: {error.strerror} (run as root, or let this user read the file)"
-        raise PrivilegeError(message) from None
+        remedy = "run as root, or let this user read the file"
+        raise PrivilegeError(f"configuration {source}: {error.strerror}", remedy=remedy) from None
     except OSError as error:
         if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
             raise _error(source, str(error.strerror)) from None
@@ -225,7 +225,7 @@ def load(path: Path) -> Settings:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or (
         len(data) > 1 and any(data[:2]) != all(data[:2])
     ):
-        raise _error(source, "UTF-16, and TOML is UTF-8 (save it as UTF-8, or: iconv -f UTF-16 -t UTF-8)")
+        raise _error(source, "UTF-16, and TOML is UTF-8", "save it as UTF-8, or: iconv -f UTF-16 -t UTF-8")
     try:
         text = data.decode("utf-8-sig")  # some editors put a byte-order mark in front
     except UnicodeDecodeError as error:
@@ -262,6 +262,6 @@ def _settings(document: dict[str, object], source: str) -> Settings:
         raise ConfigError(source, error.problems) from None
 
 
-def _error(source: str, message: str) -> ConfigError:
+def _error(source: str, message: str, remedy: str = "") -> ConfigError:
     """Return the error for a file as a whole."""
-    return ConfigError(source, [Problem("", message)])
+    return ConfigError(source, [Problem("", message)], remedy)

@@ -271,5 +271,5 @@ def _group(name: str) -> int | None:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        message = f"control.group: there is no group {name!r} here (groupadd {name}, or leave it empty)"
-        raise UnavailableError(message) from None
+        remedy = f"groupadd {name}, or leave it empty"
+        raise UnavailableError(f"control.group: there is no group {name!r} here", remedy=remedy) from None

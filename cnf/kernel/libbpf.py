@@ -107,8 +107,8 @@ def library() -> ctypes.CDLL:
             function.argtypes = arguments
             function.restype = ctypes.c_int
     except (OSError, AttributeError) as error:
-        message = f"{LIBRARY} cannot be used: {error} (install the distribution's libbpf, version 1.0 or newer)"
-        raise UnavailableError(message) from error
+        remedy = "install the distribution's libbpf, version 1.0 or newer"
+        raise UnavailableError(f"{LIBRARY} cannot be used: {error}", remedy=remedy) from error
     return lib
 
 

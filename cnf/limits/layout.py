@@ -83,8 +83,8 @@ class Numbers(Generic[KeyT]):
             numbers[key] = last
         if last >= ENFORCE:
             remedy = "stop the daemon, cnfctl detach, start it again"
-            message = f"all {ENFORCE - 1} numbers have been given to rules ({remedy})"
-            raise ConfigError("limits", [Problem("limits.rules", message)])
+            message = f"all {ENFORCE - 1} numbers have been given to rules"
+            raise ConfigError("limits", [Problem("limits.rules", message)], remedy)
         return Numbers(self.capacity, numbers, last)
 
     def fresh(self, before: Numbers[KeyT]) -> list[KeyT]:
@@ -233,5 +233,5 @@ def _source6_mask(length: int) -> Records:
 
 
 def _too_small(got: str, room: int) -> ConfigError:
-    message = f"too low: the limiter was started with room for {room}, got {got} (raise it and restart the daemon)"
-    return ConfigError("limits", [Problem("limits.max_rules", message)])
+    message = f"too low: the limiter was started with room for {room}, got {got}"
+    return ConfigError("limits", [Problem("limits.max_rules", message)], "raise it and restart the daemon")

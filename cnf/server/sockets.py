@@ -152,8 +152,8 @@ def _give(path: Path, group: int) -> None:
     except PermissionError as error:
         path.unlink()
         remedy = "make this user a member of it; a service, by SupplementaryGroups="
-        message = f"control.socket {path}: {error.strerror}, to give it to control.group ({remedy})"
-        raise PrivilegeError(message) from error
+        message = f"control.socket {path}: {error.strerror}, to give it to control.group"
+        raise PrivilegeError(message, remedy=remedy) from error
     path.chmod(0o660)
 
 

@@ -32,9 +32,8 @@ def judge_control(control: config.Control, answering: Status | None, daemon: Sta
         try:
             grp.getgrnam(control.group)
         except KeyError:
-            hint = f"groupadd {control.group}, or leave it empty"
-            message = f"control.group: there is no group {control.group!r} here ({hint})"
-            raise UnavailableError(message) from None
+            remedy = f"groupadd {control.group}, or leave it empty"
+            raise UnavailableError(f"control.group: there is no group {control.group!r} here", remedy=remedy) from None
     if daemon:
         return f"{path}: held by the cnfd that runs"
     if answering:  # from another network namespace
@@ -43,7 +42,7 @@ def judge_control(control: config.Control, answering: Status | None, daemon: Sta
         )
     if os.path.lexists(path):
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            message = f"{path} is there and is no socket: move it away, or choose another path"
+            message = f"{path} exists and is no socket: move it away, or choose another path"
             raise ConfigError("control", [Problem("control.socket", message)])
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(PATIENCE)
