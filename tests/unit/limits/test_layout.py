@@ -109,9 +109,9 @@ def test_full_table_names_the_option_to_raise() -> None:
         first.renewed("de")
     (only,) = caught.value.problems
     assert str(only) == (
-        "limits.max_rules: too low: the limiter was started with room for 4, got 3 places in use and 2 wanted "
-        "(raise it and restart the daemon)"
+        "limits.max_rules: too low: the limiter was started with room for 4, got 3 places in use and 2 wanted"
     )
+    assert caught.value.remedy == "raise it and restart the daemon"
 
 
 def test_numbers_end_before_the_flag_beside_them() -> None:
