@@ -515,8 +515,10 @@ def test_input_is_quoted_safely(value: str) -> None:
 
 def test_missing_file_says_what_to_do(tmp_path: Path) -> None:
     """A missing file is answered with the two ways out."""
-    found = refusal(tmp_path / "none.toml")
-    assert found == "No such file or directory (use --interface NAME, or another file with --config FILE)"
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path / "none.toml")
+    assert [str(problem) for problem in caught.value.problems] == ["No such file or directory"]
+    assert caught.value.remedy == "use --interface NAME, or another file with --config FILE"
 
 
 def test_directory_is_refused(tmp_path: Path) -> None:
