@@ -29,10 +29,10 @@ FILE: Final = enforce(ration("default", 10), ration("lab", 20, ["10.0.0.0/8"]), 
 REFUSES_TO_UNDO: Final = """
 import os, sys
 from cnf.cnfd import main
-from cnf.daemon.daemon import Daemon
+from cnf.daemon.reload import Reload
 from cnf.limiter.limiter import Limiter
 
-change, reload, kept = Limiter.change, Daemon._reload, []
+change, reload, kept = Limiter.change, Reload.run, []
 
 def change_and_break(self, *arguments):
     changed = change(self, *arguments)
@@ -45,7 +45,7 @@ def mend_and_reload(self):
     os.dup2(*kept.pop())
     return reload(self)
 
-Limiter.change, Daemon._reload = change_and_break, mend_and_reload
+Limiter.change, Reload.run = change_and_break, mend_and_reload
 sys.exit(main())
 """
 """A cnfd that after a change, and until a reload, has no descriptor of a map that every change is written to."""
