@@ -56,7 +56,7 @@ PROTOCOL_NAMES: Final = {
 }
 """IP protocol numbers (IANA) that have a name here; any other is shown as its number."""
 WITH_PORTS: Final = (TCP, UDP, SCTP)
-"""Those whose ports the program reads."""
+"""Protocols whose ports the program reads."""
 
 _LABELS: Final = {
     family: {number: name for number, name in PROTOCOL_NAMES.items() if name in PROTOCOL_LABELS and number != foreign}

@@ -27,7 +27,7 @@ def tick_ns() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the clocks show at one moment, in ns but for ``jiffies``."""
+    """The clocks at one moment, in ns but for ``jiffies``."""
 
     jiffies: int
     monotonic: int

@@ -72,8 +72,7 @@ static __always_inline int established_flow(enum cnf_table table, struct cache_s
 }
 
 #if CNF_LIMITER
-/* Find the source of `group`; return its decision, or 0 if that is not in its slot, or is about the bucket of another.
- */
+/* Find the source of `group`; return its decision, or 0 if it has none of this generation, or another slot's bucket. */
 static __always_inline __u64 established_source(enum cnf_table table, struct cache_secrets *secrets, __u64 generation,
 						void *key, __u32 group, struct cache_place *place)
 {

@@ -242,7 +242,7 @@ def _warn(settings: Settings, datapath: Datapath, log: structlog.typing.Filterin
 
 
 def _context(state: State, limiter: Limiter | None) -> Context | None:
-    """Return what events are described by; None before the first drain."""
+    """Return the context that events are described in; None before the first drain."""
     snapshot = state.snapshot
     if snapshot is None:
         return None

@@ -172,7 +172,7 @@ class TableSums:
     errors: dict[str, Count]
     """Packets and bytes whose flow or source the table had no room for, by cause."""
     expired: Count
-    """What expired flows had counted whose slots a cache has given to others."""
+    """Counts of expired flows whose slots a cache has given to others."""
     expired_entries: int
     evicted: Count
     """The same of flows that had not expired."""

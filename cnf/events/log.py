@@ -30,13 +30,13 @@ FIRST_DROP, RULE_GENERATION = map(EVENT_KINDS.index, ("first_drop", "rule_genera
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What tells the meaning of the events of one reading."""
+    """The context of the events of one reading."""
 
     clock: WallClock
     names: Mapping[int, str]
     """Interface name by ifindex."""
     dropper: Callable[[int, Address], Dropper] | None
-    """Who dropped, by the rule's number and an address of the source; None without a limiter."""
+    """Finds who dropped, by the rule's number and an address of the source; None without a limiter."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -53,7 +53,7 @@ TABLES: Final[dict[Table, Callable[[Family, Mapping[str, int], TableCounters, in
 
 
 class Received(Protocol):
-    """What the interfaces have received."""
+    """The interfaces' totals."""
 
     names: dict[int, str]
     """By ifindex, also of departed interfaces; replaced whole, so that a snapshot keeps its own."""

@@ -14,7 +14,7 @@ from cnf.counts import Count, count_of, total
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What was received, and in which state it is."""
+    """All that was received, by the state that it is in."""
 
     received: Count
     states: Mapping[str, Count]

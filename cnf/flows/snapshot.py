@@ -46,7 +46,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TableDrain:
-    """What one reading of a flow table has found."""
+    """The findings of one reading of a flow table."""
 
     flows: FlowColumns
     order: Order

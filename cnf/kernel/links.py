@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 Mode = Literal["native", "generic", "offloaded"]
-"""Who runs a program: the driver, the network stack, or the NIC itself."""
+"""The place where a program runs: the driver, the network stack, or the NIC itself."""
 
 # linux/rtnetlink.h, linux/if_arp.h
 RTMGRP_LINK: Final = 1

@@ -41,7 +41,7 @@ TRIES: Final = 10
 
 
 class Message(NamedTuple):
-    """What one message says of an interface."""
+    """An interface, as one message describes it."""
 
     ifindex: int
     hardware: int

@@ -1,4 +1,4 @@
-"""What the next daemon has to know of the rule sets in the kernel, as JSON. Pure.
+"""The handover of the rule sets in the kernel to the next daemon, as JSON. Pure.
 
 It is written before a switch, and says what is so before and after it: the kernel's generation tells whether the switch
 has taken place.
@@ -19,12 +19,12 @@ from cnf.limits.token_bucket import Meter
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of the rule sets so far."""
+    """All that is known of the rule sets so far."""
 
     numbering: Numbering
     groups: Mapping[Cell, int] = field(default_factory=dict)
     past: Mapping[str, Sequence[Count]] = field(default_factory=dict)
-    """What rules have counted under numbers that are in force no more, by name."""
+    """Counts of rules under numbers that are in force no more, by name."""
     fading: Mapping[Parameters, int] = field(default_factory=dict)
     """Numbers in force until the latest switch; packets under way may still count there. Not in ``past``."""
 

@@ -19,7 +19,7 @@ from cnf.limits.table import LimitMode, Limits, Network, Rule
 
 
 class Dropper(NamedTuple):
-    """Who was limited, and by what."""
+    """The source that was limited, and the rule that did it."""
 
     source: Network
     rule: str | None
@@ -28,14 +28,14 @@ class Dropper(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """What is in force since the latest switch."""
+    """The limits in force since the latest switch."""
 
     file: Limits
     run_time: RunTime
     ruleset: RuleSet
     known: Known
     buckets: Mapping[int, Parameters]
-    """What makes a rule's bucket, by its number."""
+    """All that makes a rule's bucket, by its number."""
     modes: Mapping[str, LimitMode]
     """By a rule's name."""
     generation: int
@@ -74,7 +74,7 @@ class InForce:
 
 
 class Look(NamedTuple):
-    """What is in force, and has been counted, at one moment."""
+    """The limits in force, and their counts, at one moment."""
 
     in_force: InForce
     counts: Mapping[str, Sequence[Count]]

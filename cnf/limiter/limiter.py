@@ -62,7 +62,7 @@ class Limiter:
 
         """
         self.sources: Sources | None = None
-        """Those of the latest drain."""
+        """The sources of the latest drain."""
         self._datapath = datapath
         self._path = Path(file.state_file)
         self._log: FilteringBoundLogger = structlog.get_logger()

@@ -1,4 +1,4 @@
-"""What is known of a table of sources, whatever it is made of: which have a bucket, which are idle, how full it is."""
+"""A table of sources, whatever it is made of: which have a bucket, which are idle, how full it is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOME_SHIFT: Final = 24
 
 
 class BucketRule(NamedTuple):
-    """What a number in a source's decision stands for."""
+    """The rule that a number in a source's decision stands for."""
 
     name: str
     words: Words

@@ -32,7 +32,7 @@ class LiveSources(Protocol):
     """One family's sources as they stand in the kernel, whatever their table is made of."""
 
     handover: list[int]
-    """What only user space has counted: the next daemon goes on from there."""
+    """Counts that only user space has: the next daemon goes on from there."""
 
     def get(self, key: Records) -> Records | None:
         """Return the source under ``key``: LIMIT_SOURCE, shape (); None if there is none."""

@@ -1,1 +1,1 @@
-"""What the rules of ``[limits]`` say: read, changed at run time, worked out and laid out for the kernel. Pure."""
+"""The rules of ``[limits]``: read, changed at run time, worked out and laid out for the kernel. Pure."""

@@ -17,10 +17,10 @@ class Pending:
     """Changes that wait together for one confirmation."""
 
     before: Effective
-    """What is in effect again without a confirmation."""
+    """The limits that are in effect again without a confirmation."""
     deadline: float
     who: str
-    """Who made the latest change."""
+    """The author of the latest change."""
     changes: tuple[str, ...]
 
     def seconds_left(self, now: float) -> float:
@@ -30,7 +30,7 @@ class Pending:
 
 @frozen
 class RunTime:
-    """What is in effect, and the changes in it that wait. It is to be saved whenever nothing waits.
+    """The limits in effect, and the changes in them that wait. They are to be saved whenever nothing waits.
 
     ``now`` is in seconds, of a clock that is never set.
     """

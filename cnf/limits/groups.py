@@ -20,7 +20,7 @@ OVERFLOW: Final = ""
 _NAMES: Final[Mapping[str, tuple[str, str]]] = {"tcp_syn": ("tcp_syn", "tcp")} | {
     fragment: ("fragment", protocol) for fragment, protocol in FRAGMENTS.items()
 }
-"""What rules call a traffic that they have two names for, the one that is closer to it first."""
+"""Names in rules of a traffic that has two, the narrower first."""
 
 
 def numbered(

@@ -33,7 +33,7 @@ KeyT = TypeVar("KeyT")
 
 
 class Parameters(NamedTuple):
-    """What makes a rule's bucket: a rule that changes nothing of it keeps its number, and its sources their tokens."""
+    """All that makes a rule's bucket: a rule that keeps it keeps its number, and its sources their tokens."""
 
     name: str
     packets: Meter | None
@@ -50,7 +50,7 @@ def parameters(rule: Rule) -> Parameters:
 class Numbers(Generic[KeyT]):
     """Numbers given to keys for as long as sets hold them, and never again. Place = number modulo ``capacity``.
 
-    A place that one set gives up is taken by the next but one at the earliest: at a switch, both sets are in use.
+    A place that one set leaves is taken by the next but one at the earliest: at a switch, both sets are in use.
     """
 
     capacity: int
@@ -107,7 +107,7 @@ def no_rules(capacity: int) -> Numbering:
 
 @dataclass(frozen=True, slots=True)
 class Bank:
-    """What to write for a rule set; ``numbering`` is for the next ``lay_out()``, if this set was switched to."""
+    """All that is to be written for a rule set; ``numbering`` is for the next ``lay_out()``, once this set is in force."""
 
     numbering: Numbering
     rule_places: Sequence[int]

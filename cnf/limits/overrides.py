@@ -28,7 +28,7 @@ _ADDRESSES: Final = array("an array of addresses", _address)
 
 @frozen
 class Overrides:
-    """What was changed at run time. What has lost its object in the file changes nothing."""
+    """The changes made at run time. One that has lost its object in the file changes nothing."""
 
     mode: Annotated[LimitMode | None, choice(LimitMode), "overrides limits.mode"] = None
     allow_added: Annotated[tuple[Network, ...], PREFIX_LIST, "not in the file"] = ()
@@ -48,7 +48,7 @@ class Effective:
     limits: Limits
     protected: Networks = ()
     sessions: Networks = ()
-    """Those of ``protected`` from where somebody is logged in."""
+    """The part of ``protected`` from where somebody is logged in."""
 
     def protecting(self, clients: Iterable[Network]) -> Self:
         """Return the same with ``clients`` protected, too."""

@@ -52,7 +52,7 @@ Decisions = tuple[Decision | None, ...]
 
 
 class Match(NamedTuple):
-    """What a prefix says of the sources whose longest it is: the shorter ones around it have been asked already."""
+    """A prefix's word on the sources whose longest it is: the shorter ones around it have been asked already."""
 
     listed: Listed | None
     decisions: Decisions
@@ -110,14 +110,14 @@ class RuleSet:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What happens to a source's packets, and the prefix that says so."""
+    """The verdict on a source's packets, and the prefix that says so."""
 
     verdict: Verdict
     prefix: Network | None = None
     rule: Rule | None = None
     mode: LimitMode | None = None
     source: Network | None = None
-    """What has the bucket; the prefix, if all of it shares one."""
+    """The owner of the bucket; the prefix, if all of it shares one."""
     home: int | None = None
     """The group under which a source's own bucket stands in the kernel's table."""
 
@@ -181,7 +181,7 @@ def explain(ruleset: RuleSet, address: Address, interface: str, traffic: str) ->
 
 @dataclass(slots=True)
 class _Named:
-    """What the configuration says of a prefix itself."""
+    """The configuration's word on a prefix itself."""
 
     network: Network
     listed: Listed | None = None

@@ -208,7 +208,7 @@ def _written(setting: object) -> object:
 
 
 class Room(NamedTuple):
-    """What the limiter's tables are made for."""
+    """The sizes of the limiter's tables."""
 
     rules: int
     """Rules, and as many shared buckets, of two sets; policies of one. A power of two."""

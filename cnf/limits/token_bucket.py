@@ -10,14 +10,14 @@ from typing import Final, NamedTuple
 SECOND_NS: Final = 1_000_000_000
 
 MAX_BURST_UNITS: Final = 1 << 61
-"""What a word may run ahead of now. It counts so long and ``SLACK_NS`` more, and a 64-bit difference keeps its sign."""
+"""Units that a word may be ahead of now. It counts that long and ``SLACK_NS`` more; a 64-bit difference keeps its sign."""
 
 MAX_BURST_NS: Final = 10 * 24 * 3600 * SECOND_NS
-"""What a burst may last: even at HZ=1000 fewer ticks than jiffies are at boot (2^32 less 300 seconds), so that a bucket
-whose last use stands as jiffy 0 is full."""
+"""Time that a burst may last: even at HZ=1000 fewer ticks than jiffies are at boot (2^32 less 300 seconds), so that a
+bucket whose last use stands as jiffy 0 is full."""
 
 SLACK_NS: Final = SECOND_NS
-"""What a bucket is left alone beyond its burst before it counts as full: jiffies can stand still for a while."""
+"""Time beyond its burst after which an unused bucket counts as full: jiffies can stand still for a while."""
 
 _WORD: Final = 1 << 64
 

@@ -36,7 +36,7 @@ def configure(level: LogLevel, output: LogFormat, stream: TextIO) -> None:
     """Send every event of ``level`` and above to ``stream``, a file with a descriptor.
 
     ``output`` is ``console``, ``json``, or ``auto``: console on a terminal, else JSON. Before the first call, structlog
-    prints to stdout. A later call replaces what the one before it has set.
+    prints to stdout. A later call replaces what an earlier one has set.
     """
     terminal = stream.isatty()
     console = output == "console" or (output == "auto" and terminal)

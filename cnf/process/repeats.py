@@ -12,7 +12,7 @@ BURST: Final = 100
 PER_SECOND: Final = 1.0
 """Of more than that, so many."""
 MOST_KINDS: Final = 4096
-"""That are remembered; the one that has not come for longest is forgotten first."""
+"""Kinds that are remembered; the one that has not come for longest is forgotten first."""
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class _Kind:
 
 
 class Repeats:
-    """What has come lately, by its kind."""
+    """The lines that have come lately, by kind."""
 
     def __init__(self) -> None:
         """Know of nothing."""

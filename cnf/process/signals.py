@@ -17,7 +17,7 @@ STOP: Final = (signal.SIGTERM, signal.SIGINT, LEAVE)
 
 
 class HasFileno(Protocol):
-    """What can be waited on: a socket, or an object that has one."""
+    """A thing to wait on: a socket, or an object that has one."""
 
     def fileno(self) -> int:
         """Return the descriptor."""

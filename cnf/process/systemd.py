@@ -1,4 +1,4 @@
-"""What a service has to say to systemd: notifications, sd_notify(3), and priorities of lines for the journal."""
+"""A service's messages to systemd: notifications, sd_notify(3), and priorities of lines for the journal."""
 
 from __future__ import annotations
 

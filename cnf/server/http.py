@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What all clients of a server may take together."""
+    """The most that all clients of a server may take together."""
 
     connections: int = 256
     large: int = 8

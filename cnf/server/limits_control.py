@@ -1,4 +1,4 @@
-"""What the control socket answers about limits; not imported where there are none."""
+"""The control socket's answers about limits; not imported where there are none."""
 
 from __future__ import annotations
 

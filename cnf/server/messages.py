@@ -28,7 +28,7 @@ class Request:
     """By name in lower case; several of one name are joined by commas."""
     body: bytes = b""
     peer: Peer | None = None
-    """Who asks, on a Unix socket."""
+    """The process that asks, on a Unix socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ Paths = Mapping[str, Mapping[str, Handler]]
 
 
 class Application(Protocol):
-    """What a server serves. The server calls these methods in threads of its own."""
+    """An application of a server, which calls these methods in threads of its own."""
 
     def answer(self, request: Request) -> Answer:
         """Return the answer. Raises RequestError; any other error is a defect."""

@@ -31,7 +31,7 @@ GETSOCKOPT_LIMIT: Final = 1024  # the longest answer that Python's getsockopt() 
 
 
 class Peer(NamedTuple):
-    """Who is at the other end of a Unix socket."""
+    """The process at the other end of a Unix socket."""
 
     pid: int
     uid: int

@@ -1,4 +1,4 @@
-"""What the main thread publishes, for scrapes and cnfctl calls; what they ask of parts of the daemon is in live.py.
+"""The state that the main thread publishes for scrapes and cnfctl; live.py has what they ask of parts of the daemon.
 
 Attributes are replaced whole and never changed in place, so that readers need no lock.
 """

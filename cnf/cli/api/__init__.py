@@ -1,1 +1,1 @@
-"""What cnfctl asks of cnfd: the client, and the answers, checked against their types."""
+"""Questions of cnfctl to cnfd: the client, and the answers, checked against their types."""

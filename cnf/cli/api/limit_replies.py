@@ -1,4 +1,4 @@
-"""What cnfd answers about its limits, as types."""
+"""The answers of cnfd about its limits, as types."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Sources(TypedDict):
 
 
 class Case(TypedDict):
-    """What happens to some of an address's traffic, and why; no bucket is a full one."""
+    """The verdict on some of an address's traffic, and why; no bucket is a full one."""
 
     interfaces: list[str]
     protocols: list[str]

@@ -109,7 +109,7 @@ LEDGER_STATES: Final = ("live", "expired", "evicted", "non_ip", "malformed", "dr
 
 
 class Tally(TypedDict):
-    """What was received, its states, and the ``difference``: received less the sum of the states."""
+    """All that was received, by state, and the ``difference``: received less the sum of the states."""
 
     received: int
     live: int
@@ -133,7 +133,7 @@ class Drain(TypedDict):
 
 
 class Rates(TypedDict):
-    """What all interfaces together received per second, between the latest two drains."""
+    """Rates of all interfaces together, between the latest two drains."""
 
     packets_per_second: float
     bits_per_second: float

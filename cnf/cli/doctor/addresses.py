@@ -1,4 +1,4 @@
-"""What cnfd will make of the addresses where it is to listen: its control socket, and that of the metrics."""
+"""The addresses where cnfd is to listen, tried as it would: its control socket, and that of the metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cnfd takes of memory, at its start and at most, held against what there is of it."""
+"""Memory that cnfd takes, at its start and at most, held against what there is."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cnf.datapath.blueprint import plan
 from cnf.limits.table import Limits
 
 START_BYTES: Final = 120_000_000
-"""What the daemon, and the compiler beside it, take at the start; the tables stand in memory already."""
+"""Bytes that the daemon, and the compiler beside it, take at the start; the tables stand in memory already."""
 DAEMON_BYTES: Final = 78_000_000
 FLOW_BYTES: Final = 220
 SOURCE_BYTES: Final = 270
-"""What the daemon itself takes at most: once it is ready, for each flow, and for each source."""
+"""Bytes that the daemon itself takes at most: once it is ready, for each flow, and for each source."""
 LISTED_FLOW_BYTES: Final = 110
 LISTED_SOURCE_BYTES: Final = 140
-"""What a listing of them takes that is slower than a drain, of each; cnfd writes so many listings at a time:"""
+"""Bytes that a listing slower than a drain takes of each; cnfd writes so many listings at a time:"""
 LISTINGS: Final = 2
 
 

@@ -1,4 +1,4 @@
-"""What an examination finds, and the page that shows it."""
+"""The findings of an examination, and the page that shows them."""
 
 from __future__ import annotations
 

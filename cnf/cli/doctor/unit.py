@@ -43,7 +43,7 @@ PROPERTIES: Final = (
     "MemoryMax",
     "EffectiveMemoryMax",
 )
-"""What is asked of ``systemctl show``; one that a systemd does not know is left out of its answer."""
+"""Properties asked of ``systemctl show``; one that a systemd does not know is left out of its answer."""
 PATIENCE: Final = 10.0
 HOMES: Final = ("/home", "/root", "/run/user")
 TEMPORARY: Final = ("/tmp", "/var/tmp")  # noqa: S108 - what PrivateTmp= is about

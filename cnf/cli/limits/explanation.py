@@ -1,4 +1,4 @@
-"""What happens to an address's packets, and why, in words for someone who is in a hurry."""
+"""The fate of an address's packets, and why, in words for someone who is in a hurry."""
 
 from __future__ import annotations
 

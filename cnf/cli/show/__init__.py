@@ -1,1 +1,1 @@
-"""What cnfctl shows: tables, units, warnings, and a display that repeats."""
+"""The views of cnfctl: tables, units, warnings, and a display that repeats."""
