@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from ipaddress import IPv6Address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 _MAPPED_BITS: Final = 96
@@ -24,3 +24,11 @@ def unmapped(text: str) -> str:
         if ipv4 and length.isdecimal() and _MAPPED_BITS <= int(length) <= _BITS:
             return f"{ipv4}/{int(length) - _MAPPED_BITS}"
     return text
+
+
+def peer(text: str) -> IPv4Network | IPv6Network:
+    """Return the address of the other end of a connection, as sshd and systemd-logind write it, as a network of one.
+
+    Behind a link-local address stands its interface, which is left out. Raises ValueError if it is no address.
+    """
+    return ip_network(ip_address(unmapped(text.partition("%")[0])))

@@ -1,13 +1,12 @@
 """The changes of the limits that a client may ask for. Pure."""
 
-import ipaddress
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Annotated, Final
 
 from attrs import evolve, fields_dict, frozen
 
-from cnf.addresses import unmapped
+from cnf.addresses import peer
 from cnf.errors import Problem, UsageError, joined, nearest
 from cnf.limits.overrides import Effective, without
 from cnf.limits.table import NAME, PREFIX, RULE, LimitMode, Limits, Network, Rule, written
@@ -37,8 +36,7 @@ def _client(value: object, path: str) -> Network | None:
         if words[0] == "UNKNOWN":
             return None
         with suppress(ValueError):
-            address = words[0].partition("%")[0]  # a link-local one has its interface behind it
-            return ipaddress.ip_network(ipaddress.ip_address(unmapped(address)))
+            return peer(words[0])
     raise refusal(path, "what sshd has set as SSH_CONNECTION, or null", value)
 
 

@@ -107,7 +107,7 @@ def no_rules(capacity: int) -> Numbering:
 
 @dataclass(frozen=True, slots=True)
 class Bank:
-    """All that is to be written for a rule set; ``numbering`` is for the next ``lay_out()``, once this set is in force."""
+    """All that is to be written for a rule set; ``numbering`` is for the ``lay_out()`` after it."""
 
     numbering: Numbering
     rule_places: Sequence[int]

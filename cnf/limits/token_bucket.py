@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 SECOND_NS: Final = 1_000_000_000
 
 MAX_BURST_UNITS: Final = 1 << 61
-"""Units that a word may be ahead of now. It counts that long and ``SLACK_NS`` more; a 64-bit difference keeps its sign."""
+"""Units that a word may be ahead of now. It counts so long and ``SLACK_NS`` more; a 64-bit difference has a sign."""
 
 MAX_BURST_NS: Final = 10 * 24 * 3600 * SECOND_NS
 """Time that a burst may last: even at HZ=1000 fewer ticks than jiffies are at boot (2^32 less 300 seconds), so that a

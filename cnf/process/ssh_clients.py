@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import ipaddress
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -11,7 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
 
-from cnf.addresses import unmapped
+from cnf.addresses import peer
 
 Network = IPv4Network | IPv6Network
 
@@ -40,8 +39,7 @@ def _addresses(hosts: Iterable[str]) -> tuple[Network, ...]:
     found = []
     for text in hosts:
         with suppress(ValueError):  # a host's name, or none
-            address = text.partition("%")[0]  # a link-local one has its interface behind it
-            found.append(ipaddress.ip_network(ipaddress.ip_address(unmapped(address))))
+            found.append(peer(text))
     return tuple(dict.fromkeys(found))
 
 
