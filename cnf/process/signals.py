@@ -29,7 +29,7 @@ class Signals:
     def __init__(self) -> None:
         """Catch them from now on."""
         self.stop: signal.Signals | None = None
-        """The first signal that asked to stop."""
+        """The first signal that asked to stop; but LEAVE, if both came: the kernel may bring the second one first."""
         self._reload = False
         self._wakeup, self._raised = socket.socketpair()
         for end in (self._wakeup, self._raised):
@@ -72,5 +72,5 @@ class Signals:
     def _note(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
             self._reload = True
-        elif self.stop is None:
+        elif self.stop is None or number == LEAVE:
             self.stop = signal.Signals(number)

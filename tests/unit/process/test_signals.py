@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cnf.process.signals import Signals
+from cnf.process.signals import LEAVE, Signals
 
 FOREVER = 60.0
 
@@ -53,6 +53,16 @@ def test_the_first_stop_signal_is_the_reason(signals: Signals) -> None:
     signals.wait(None)
 
     assert signals.stop == signal.SIGINT
+
+
+@pytest.mark.parametrize("order", [(signal.SIGTERM, LEAVE), (LEAVE, signal.SIGTERM)])
+def test_a_restart_is_one_whichever_signal_comes_first(signals: Signals, order: tuple[signal.Signals, ...]) -> None:
+    """SIGTERM follows SIGUSR2 when systemd restarts the daemon, and different threads may get them."""
+    for number in order:
+        raise_signal(number)
+    signals.wait(None)
+
+    assert signals.stop == LEAVE
 
 
 def test_a_reload_is_asked_for_once(signals: Signals) -> None:
