@@ -65,7 +65,7 @@ _LABELS: Final = {
 
 
 def protocol_label(family: Family, protocol: int) -> str:
-    """Return the label that a protocol is counted under, as ``protocol_label()`` of parse.h."""
+    """Return the label that a protocol is counted under, as ``protocol_outcome()`` of parse.h."""
     return _LABELS[family].get(protocol, "other")
 
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the program and user space share. cnf/abi.mirrors every struct and enum of this file, and a test
+ * What the program and user space share. cnf/abi.py mirrors every struct and enum of this file, and a test
  * compares sizes and offsets. All padding is explicit and zero: keys are hashed and compared as bytes.
  */
 #ifndef CNF_ABI_H

@@ -17,8 +17,8 @@ import numpy as np
 from cnf.abi import EVENT_KINDS, FAMILIES, UNASSIGNED_INTERFACE
 from cnf.arrays import Records
 from cnf.clock import WallClock
+from cnf.flows.fields import Shown, describe
 from cnf.flows.finished import evicted_flows
-from cnf.flows.text import Shown, describe
 from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
 

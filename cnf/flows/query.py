@@ -13,9 +13,9 @@ from cnf.arrays import Mask
 from cnf.counts import Count
 from cnf.errors import UsageError
 from cnf.flows.columns import largest
+from cnf.flows.fields import FIELDS, Shown, describe
 from cnf.flows.filter.grammar import compile_filter
 from cnf.flows.snapshot import Snapshot
-from cnf.flows.text import FIELDS, Shown, describe
 
 SORT_COLUMNS: Final = {name: field.sorts_by for name, field in FIELDS.items() if field.sorts_by} | {
     "bps": "byte_rate",

@@ -12,8 +12,8 @@ from cnf.abi import MALFORMED, NON_IP, PROTOCOL_LABELS, protocol_label
 from cnf.arrays import Rows
 from cnf.counts import Count
 from cnf.flows.columns import FlowColumns, identity, largest
+from cnf.flows.fields import Shown, describe
 from cnf.flows.snapshot import Part, Snapshot
-from cnf.flows.text import Shown, describe
 
 OTHER: Final = "other"
 

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Final
 from structlog.typing import FilteringBoundLogger
 
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
+from cnf.flows.fields import FIELDS
 from cnf.flows.ledger import Ledger
 from cnf.flows.query import select
-from cnf.flows.text import FIELDS
 from cnf.server.http import Bounds
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply

@@ -19,7 +19,7 @@ from cnf import cli, config, errors
 from cnf.abi import DROP_REASONS, EVENT_KINDS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
 from cnf.cli.api.replies import LEDGER_STATES
 from cnf.daemon.reload import FIXED_AT_START
-from cnf.flows import text
+from cnf.flows import fields
 from cnf.flows.filter.grammar import compile_filter
 from cnf.limiter import sources
 from cnf.limits.table import Limits, Rule
@@ -180,6 +180,6 @@ def test_every_path_of_the_servers_is_in_the_reference() -> None:
 
 def test_every_field_is_in_the_reference() -> None:
     """The reference has the fields of a flow and of a source in their order, and each kind of event."""
-    assert list(table("A flow")) == list(text.FIELDS)
+    assert list(table("A flow")) == list(fields.FIELDS)
     assert list(table("A source")) == list(sources.FIELDS)
     assert list(table("An event")) == list(EVENT_KINDS)

@@ -16,7 +16,7 @@ import pytest
 from cnf.abi import EVENT, EVENT_KINDS, FAMILIES
 from cnf.clock import WallClock
 from cnf.events.log import Batch, Context, EventLog
-from cnf.flows.text import FIELDS
+from cnf.flows.fields import FIELDS
 from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, TICK_NS, Flow, records

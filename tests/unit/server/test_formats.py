@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from cnf.abi import ICMP
+from cnf.flows.fields import FIELDS
 from cnf.flows.query import select
 from cnf.flows.snapshot import Snapshot
-from cnf.flows.text import FIELDS
 from cnf.server.formats import to_csv, to_jsonl
 from tests.unit.samples import Flow, snapshot
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from cnf.cli.api.replies import Flow
 from cnf.cli.arguments import SORT_FIELDS
+from cnf.flows.fields import FIELDS
 from cnf.flows.query import SORT_COLUMNS
-from cnf.flows.text import FIELDS
 
 
 def test_a_flow_has_the_fields_that_the_daemon_writes() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from cnf.abi import ICMP, ICMPV6, SCTP, TCP, UDP
+from cnf.flows.fields import tcp_flags
 from cnf.flows.query import select
 from cnf.flows.snapshot import Snapshot
-from cnf.flows.text import tcp_flags
 from tests.unit.samples import JIFFIES, Flow, snapshot
 
 KEYS = [
