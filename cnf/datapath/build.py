@@ -179,7 +179,7 @@ def _died(status: int, log: str) -> CnfError:
     message = f"the compiling process ended with status {status}: {lines[-1]}"
     if status == -signal.SIGKILL:
         return KernelError(message, remedy=f"killed, perhaps for lack of memory: {MEMORY_REMEDY}", details=log)
-    return UnavailableError(f"{message} (the last line it wrote is quoted)", details=log)
+    return UnavailableError(message, remedy="the last line that it wrote is quoted", details=log)
 
 
 def _bcc_missing(message: str, log: str) -> CnfError:
@@ -187,18 +187,18 @@ def _bcc_missing(message: str, log: str) -> CnfError:
 
 
 def _bcc_wrong(message: str, log: str) -> CnfError:
-    text = f"the module bcc at {message} is not BCC but PyPI's package of that name (pip uninstall bcc; {BCC_REMEDY})"
-    return UnavailableError(text, details=log)
+    text = f"the module bcc at {message} is not BCC but PyPI's package of that name"
+    return UnavailableError(text, remedy=f"pip uninstall bcc; {BCC_REMEDY}", details=log)
 
 
 def _compile_failed(message: str, log: str) -> CnfError:
     lines = [line for line in log.splitlines() if "error:" in line]
     line = lines[0] if lines else message
-    omitted = f"({max(len(log.splitlines()) - 1, 0)} lines omitted; log level debug shows them)"
+    omitted = f"{max(len(log.splitlines()) - 1, 0)} lines omitted; log level debug shows them"
     if line.startswith("could not open bpf map"):
         remedy = "raise LimitNOFILE=" if os.strerror(errno.EMFILE) in line else MEMORY_REMEDY
         return KernelError(f"the kernel made no map: {line}", remedy=remedy, details=log)
-    return CompileError(f"flow.c did not compile: {line} {omitted}", details=log)
+    return CompileError(f"flow.c did not compile: {line}", remedy=omitted, details=log)
 
 
 def _load_failed(message: str, log: str) -> CnfError:
@@ -207,8 +207,8 @@ def _load_failed(message: str, log: str) -> CnfError:
     ]
     last = lines[-1] if lines else "no log"
     cause = f"{capabilities.refused()}; " if capabilities.missing(capabilities.SPEED) else ""
-    omitted = f"({cause}{max(len(lines) - 1, 0)} lines omitted; log level debug shows them)"
-    return VerifierError(f"the kernel rejected the program: {message}: {last} {omitted}", details=log)
+    omitted = f"{cause}{max(len(lines) - 1, 0)} lines omitted; log level debug shows them"
+    return VerifierError(f"the kernel rejected the program: {message}: {last}", remedy=omitted, details=log)
 
 
 _FAILURES: Final[dict[str, Callable[[str, str], CnfError]]] = {
