@@ -35,9 +35,15 @@ class Sender:
         """How long it took from the first to the last."""
         return self.times[-1] - self.times[0]
 
-    def held_up(self, seconds: float) -> float:
-        """Return by how much the gaps that are longer than ``seconds`` are so in all."""
-        return sum(max(0.0, after - before - seconds) for before, after in pairwise(self.times))
+    def within(self, rate: float, burst: float) -> int:
+        """Return how many of the frames a bucket of ``burst`` packets, filled with ``rate`` a second, admits."""
+        tokens, admitted = burst, 0
+        for gap in (0.0, *(after - before for before, after in pairwise(self.times))):
+            tokens = min(burst, tokens + gap * rate)
+            if tokens >= 1:
+                tokens -= 1
+                admitted += 1
+        return admitted
 
 
 def flood(wire: Wire, seconds: float, *senders: Sender, stop: Event | None = None) -> None:
