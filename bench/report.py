@@ -13,7 +13,7 @@ ITSELF: Final = ""
 
 
 class Bar(NamedTuple):
-    """What the issue asks of a figure: of one of its ratios, or of the median itself."""
+    """A bound that a figure must keep: one of its ratios, or the median itself."""
 
     name: str
     limit: float
