@@ -68,7 +68,7 @@ static __always_inline int established_flow(enum cnf_table table, struct cache_s
 		return 0;
 	place->found = 1;
 	flow = flow_at(table, place);
-	return (READ_ONCE(flow->tcp_flags) & (tcp_flags | FLOW_ENDED)) == tcp_flags && !flow_idle(flow, jiffies);
+	return (READ_ONCE(flow->tcp_flags) & (tcp_flags | FLOW_ENDED)) == tcp_flags && !flow_expired(flow, 0, jiffies);
 }
 
 #if CNF_LIMITER
@@ -111,6 +111,15 @@ static __always_inline int established_generation(__u64 *generation)
 #else
 	return 1;
 #endif
+}
+
+/* Take what stands behind the IP header, the interface and the generation; else return 0. */
+static __always_inline int established_begin(struct established *packet, void *header, void *end, __u8 protocol,
+					     __u32 length, __u64 *generation)
+{
+	return established_transport(packet, header, end, protocol, length) &&
+	       interface_find_direct(packet->ifindex, &packet->slot, &packet->ifindex) &&
+	       established_generation(generation);
 }
 
 /* Return the verdict on a packet whose flow is `key`, and whose source, from `addr`, is `source`; 0 leaves it. */
@@ -166,9 +175,7 @@ static __always_inline int established_ipv4(struct established *packet, struct i
 	if (ip->version_length != (4 << 4 | 5) || ip->fragment & be16(0x1fff) || length > remaining ||
 	    length < IPV4_MIN_LENGTH)
 		return 0;
-	if (!established_transport(packet, ip + 1, end, ip->protocol, length - IPV4_MIN_LENGTH) ||
-	    !interface_find_direct(packet->ifindex, &packet->slot, &packet->ifindex) ||
-	    !established_generation(&generation))
+	if (!established_begin(packet, ip + 1, end, ip->protocol, length - IPV4_MIN_LENGTH, &generation))
 		return 0;
 	key.src_addr = ip->src_addr;
 	key.dst_addr = ip->dst_addr;
@@ -188,9 +195,7 @@ static __always_inline int established_ipv6(struct established *packet, struct i
 
 	if (ip->version_class >> 4 != 6 || length + sizeof(*ip) > remaining)
 		return 0;
-	if (!established_transport(packet, ip + 1, end, ip->next_header, length) ||
-	    !interface_find_direct(packet->ifindex, &packet->slot, &packet->ifindex) ||
-	    !established_generation(&generation))
+	if (!established_begin(packet, ip + 1, end, ip->next_header, length, &generation))
 		return 0;
 	key.src_addr[0] = ip->src_addr[0];
 	key.src_addr[1] = ip->src_addr[1];

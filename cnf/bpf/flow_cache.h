@@ -74,22 +74,9 @@ static __always_inline struct flow_value *flow_at(enum cnf_table table, struct c
 	return cache_slot(table, place, place->way);
 }
 
-/* Return whether the flow has had no packet for as long as the settings say. */
-static __always_inline int flow_idle(struct flow_value *flow, __u64 now)
-{
-	/* Signed: another CPU may have written a later jiffy than this one read. */
-	__s64 age = now - READ_ONCE(flow->last_seen);
-	struct flow_settings *settings;
-	__u32 zero = 0;
-
-	if (age <= 0)
-		return 0;
-	settings = flow_settings.lookup(&zero);
-	return !settings || age > (__s64)settings->idle; /* without settings never, and left to the general code */
-}
-
-/* Return whether the flow has expired: it has been idle, or has ended, for as long as the settings say. */
-static __always_inline int flow_expired(struct flow_value *flow, __u64 now)
+/* Return whether a flow, which has `ended` or not, has expired: it was idle, or ended, for as long as the settings say.
+ */
+static __always_inline int flow_expired(struct flow_value *flow, __u64 ended, __u64 now)
 {
 	/* Signed: another CPU may have written a later jiffy than this one read. */
 	__s64 age = now - READ_ONCE(flow->last_seen);
@@ -100,10 +87,8 @@ static __always_inline int flow_expired(struct flow_value *flow, __u64 now)
 		return 0;
 	settings = flow_settings.lookup(&zero);
 	if (!settings)
-		return 0; /* never */
-	if (age > (__s64)settings->idle)
-		return 1;
-	return flow->tcp_flags & FLOW_ENDED && age > (__s64)settings->ended;
+		return 0; /* does not happen */
+	return (age > (__s64)settings->idle) | (!!ended & (age > (__s64)settings->ended));
 }
 
 /* Return what was dropped of the flow in a slot; NULL where nothing can be. */
@@ -171,7 +156,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	if (!cache->found)
 		cache->way = cache_victim(cache, now);
 	flow = flow_at(table, cache);
-	expired = flow_expired(flow, now);
+	expired = flow_expired(flow, flow->tcp_flags & FLOW_ENDED, now);
 	if (!expired && READ_ONCE(flow->packets))
 		event = eviction_begin(table, flow, now);
 	cache_tag(cache, 0);
@@ -212,7 +197,7 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 			cache_look(table, key, cache);
 		}
 		flow = flow_at(table, cache);
-		if (cache->found && !flow_expired(flow, now)) {
+		if (cache->found && !flow_expired(flow, flow->tcp_flags & FLOW_ENDED, now)) {
 			flow_add(flow, bytes, tcp_flags, now);
 			cache_stamp(cache->head, cache->way, now);
 			return;
