@@ -48,14 +48,15 @@ _WHOLE: Final = (1 << 64) - 1
 
 
 class MappedArray:
-    """An array map of BPF_F_MMAPABLE, as 64-bit words."""
+    """An array map of BPF_F_MMAPABLE, as 64-bit words. Its elements may be one large value of the kernel's map."""
 
     def __init__(self, name: str, fd: int, value: np.dtype[Any]) -> None:
         """Take the map behind ``fd``, of values of the dtype ``value``."""
         self.name = name
         self.value = value
         with reported(f"asking about map {name}"):
-            self.size = libbpf.map_info(fd).max_entries
+            info = libbpf.map_info(fd)
+        self.size = info.max_entries * info.value_size // value.itemsize
         self._fd = fd
 
     def window(self, first: int, count: int, access: int = mmap.PROT_READ) -> Words:
