@@ -13,6 +13,8 @@ from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, pa
 _NONE: Final = "-"
 _DROPPED: Final = "DROPPED"
 _ENDED: Final = "ENDED"
+_WAYS: Final = {"ingress": "in", "egress": "out"}
+"""A direction as tcpdump has it."""
 
 _ICMP_NAMES: Final[dict[tuple[str, int, int | None], str]] = {
     ("icmp", 0, None): "echo reply",
@@ -83,7 +85,11 @@ def _why_empty(reply: Flows) -> str:
 
 
 def _columns(flows: list[Flow], now: datetime) -> tuple[Column[Flow], ...]:
-    """Return the columns in the order shown. On a narrow screen, IPv6 addresses are cut first."""
+    """Return the columns in the order shown. On a narrow screen, IPv6 addresses are cut first.
+
+    Where all flows were received, their direction is the first to be left out.
+    """
+    sent = any(flow["direction"] == "egress" for flow in flows)
 
     def since(field: Callable[[Flow], Timestamp]) -> Callable[[Flow], str]:
         return lambda flow: duration((now - datetime.fromisoformat(field(flow))).total_seconds())
@@ -95,6 +101,7 @@ def _columns(flows: list[Flow], now: datetime) -> tuple[Column[Flow], ...]:
     return (
         ends("SOURCE", lambda flow: endpoint(flow, flow["src_addr"], flow["src_port"])),
         ends("DESTINATION", lambda flow: endpoint(flow, flow["dst_addr"], flow["dst_port"])),
+        Column("DIR", lambda flow: _WAYS.get(flow["direction"], _NONE), priority=1 if sent else SPARE + 5),
         Column("PROTO", lambda flow: flow["protocol"], priority=2),
         Column("INFO", _info, priority=5, cuttable=True, least=12),
         Column("PKTS", lambda flow: count(flow["packets"]), right=True, priority=3, reserve=5),
@@ -109,7 +116,6 @@ def _columns(flows: list[Flow], now: datetime) -> tuple[Column[Flow], ...]:
         Column(
             "VLAN", lambda flow: _NONE if flow["vlan"] is None else str(flow["vlan"]), right=True, priority=SPARE + 3
         ),
-        Column("DIR", lambda flow: flow["direction"], priority=SPARE + 5),
     )
 
 

@@ -7,7 +7,7 @@
     primitive  = [PROTOCOL] [direction] ("host" | "net" | "port" | "portrange") values
                | [PROTOCOL] direction values             an address, or a prefix
                | ["ip" | "ip6"] "proto" values
-               | "iface" values | "vlan" [values] | "fragment" | PROTOCOL
+               | "iface" values | "vlan" [values] | "fragment" | "inbound" | "outbound" | PROTOCOL
                | VALUE                                   with the qualifiers of the primitive before it
     direction  = "src" | "dst" | "src or dst" | "src and dst"
     values     = VALUE | "not" values | "(" values {("and" | "or") values} ")"
@@ -22,7 +22,7 @@ to repeat, a bare address or prefix is a host or net. ``net 10`` is 10.0.0.0/8, 
 It differs where flows differ from packets. ``port`` matches TCP, UDP and SCTP, and no later fragments; a service name
 is its number under each of them. ``vlan`` is the outer tag. ``iface`` takes a name, an altname or a shell pattern of
 names. It is not repeated, for any word, a misspelt keyword too, might be an interface's name. Host names are not looked
-up.
+up. ``inbound`` is what the node has received, on whichever interface, ``outbound`` what it has sent.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from cnf.flows.filter.predicates import (
     InVlan,
     IpProtocol,
     IsFragment,
+    IsSent,
     Not,
     Operator,
 )
@@ -79,8 +80,10 @@ _PROTOCOLS: Final = {
 }
 
 
+_ALONE: Final[dict[str, Filter]] = {"fragment": IsFragment(), "inbound": Not(IsSent()), "outbound": IsSent()}
+"""The words that take no value."""
 _SYMBOLS: Final = ("", "(", ")", "and", "or", "not")
-_KEYWORDS: Final = (*_PROTOCOLS, *KINDS, "src", "dst", "fragment", "and", "or", "not")
+_KEYWORDS: Final = (*_PROTOCOLS, *KINDS, *_ALONE, "src", "dst", "and", "or", "not")
 
 
 _SHORT: Final = reprlib.Repr()
@@ -168,8 +171,8 @@ class _Parser:
         result: Filter
         if self._accept("iface"):
             return self._values(_Qualifiers(kind="iface"))
-        if self._accept("fragment"):
-            result = IsFragment()
+        if alone := self._accept(*_ALONE):
+            result = _ALONE[alone.text]
         elif self._accept("vlan"):
             if self._tokens[0].text[:1].isdigit() or self._tokens[0].word == "(":
                 return self._values(_Qualifiers(kind="vlan"))

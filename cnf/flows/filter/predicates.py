@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from cnf.abi import FLOW_FRAGMENT, VLAN_PRESENT, WITH_PORTS, Family
+from cnf.abi import FLOW_EGRESS, FLOW_FRAGMENT, VLAN_PRESENT, WITH_PORTS, Family
 from cnf.arrays import Mask
 from cnf.flows.columns import FlowColumns
 
@@ -155,6 +155,14 @@ class IsFragment:
 
     def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
         return (flows.flags & FLOW_FRAGMENT).astype(np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class IsSent:
+    """Match what the node has sent."""
+
+    def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
+        return (flows.flags & FLOW_EGRESS).astype(np.bool_)
 
 
 def _toward(direction: Direction, matches: Callable[[Words], Mask], src: Words, dst: Words) -> Mask:

@@ -22,7 +22,7 @@ def test_table(daemon: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     """The table is the default, of the 20 largest flows; in a pipe it has neither colour nor limits."""
     assert run(daemon) == {"sort": "bytes", "top": "20", "format": "json"}
     output = capsys.readouterr().out
-    assert output.startswith("SOURCE                 DESTINATION   PROTO  INFO")
+    assert output.startswith("SOURCE                 DESTINATION   DIR  PROTO  INFO")
     assert output.endswith("drained 1.2 s ago\n")
     assert "\x1b" not in output
 

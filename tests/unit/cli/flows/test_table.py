@@ -29,19 +29,22 @@ fe80::1                                         ff02::1:ff00:2    icmpv6  neighb
 10.0.0.2                                        224.0.0.5         89      -                     3    282 B      0 bit/s
 6 of 1,234 flows, 98.8 % of 10.0 GB; drained 1.2 s ago
 """
-# What a terminal of 200 columns shows beyond one of 120.
+# What a terminal of 200 columns shows beyond one of 120; and before the protocol the direction.
 BEYOND_120 = """\
-  PKT/S    IDLE     AGE  IFACE      VLAN  DIR
-  12.3k   3.5 s   2m30s  eth0          -  ingress
-    2.4   3.5 s   2m30s  ens5f0np0   100  ingress
-      0   3.5 s   2m30s  eth0          -  ingress
-      0   3.5 s   2m30s  eth0          -  ingress
-      0   3.5 s   2m30s  eth0          -  ingress
-      0   3.5 s   2m30s  eth0          -  ingress
+  PKT/S    IDLE     AGE  IFACE      VLAN
+  12.3k   3.5 s   2m30s  eth0          -
+    2.4   3.5 s   2m30s  ens5f0np0   100
+      0   3.5 s   2m30s  eth0          -
+      0   3.5 s   2m30s  eth0          -
+      0   3.5 s   2m30s  eth0          -
+      0   3.5 s   2m30s  eth0          -
 
 """
 AT_200 = "".join(
-    left + right for left, right in zip(AT_120.splitlines(), BEYOND_120.splitlines(keepends=True), strict=True)
+    f"{left[:66]}{way}{left[66:]}{right}"
+    for left, way, right in zip(
+        AT_120.splitlines(), ("DIR  ", *["in   "] * 6, ""), BEYOND_120.splitlines(keepends=True), strict=True
+    )
 )
 EVERY_KIND = flows(FLOW, DNS6, PING, NEIGHBOR, FRAGMENT, OSPF, matched=1_234)
 
@@ -73,6 +76,15 @@ def test_dropped() -> None:
     assert title.split() == ["SOURCE", "DESTINATION", "PROTO", "PKTS", "BYTES", "DROPPED", "RATE"]
     assert [row.split()[5:7] for row in rows] == [["GB", "67.9k"], ["kB", "0"]]
     assert "DROPPED" not in lines_of(flows(FLOW, PING), None)[0]
+
+
+def test_direction() -> None:
+    """Once a flow that is shown was sent, each says its direction, on 80 columns, too."""
+    sent: Flow = {**FLOW, "direction": "egress"}
+    title, *rows, _ = lines_of(flows(sent, PING), 80)
+    assert title.split()[:4] == ["SOURCE", "DESTINATION", "DIR", "PROTO"]
+    assert [row.split()[2] for row in rows] == ["out", "in"]
+    assert "DIR" not in lines_of(flows(FLOW, PING), 80)[0]
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnf.abi import FAMILIES, FLOW_FRAGMENT, VLAN_PRESENT, Family
+from cnf.abi import FAMILIES, FLOW_EGRESS, FLOW_FRAGMENT, VLAN_PRESENT, Family
 from cnf.errors import UsageError
 from cnf.flows.columns import FlowColumns
 from cnf.flows.filter.grammar import MAX_LENGTH, compile_filter
@@ -34,6 +34,7 @@ class Row:
     ifindex: int = 1
     vlan: int | None = None
     fragment: bool = False
+    sent: bool = False
 
     @property
     def family(self) -> Family:
@@ -41,11 +42,11 @@ class Row:
         return "ipv4" if self.src.version == 4 else "ipv6"
 
 
-def flow(protocol: int, ends: str, *, vlan: int | None = None, ifindex: int = 1, fragment: bool = False) -> Row:
+def flow(protocol: int, ends: str, **rest: Any) -> Row:  # noqa: ANN401 - the fields of a row
     """Build a row from ``ends`` like ``10.0.0.1 40000 > 10.0.0.2 443`` or ``fe80::1 > fe80::2``."""
     (src, _, src_port), (dst, _, dst_port) = (end.partition(" ") for end in ends.split(" > "))
     ports = (int(src_port or 0), int(dst_port or 0))
-    return Row(protocol, ip_address(src), ports[0], ip_address(dst), ports[1], ifindex, vlan, fragment)
+    return Row(protocol, ip_address(src), ports[0], ip_address(dst), ports[1], **rest)
 
 
 def columns(rows: Iterable[Row], family: Family) -> FlowColumns:
@@ -59,7 +60,7 @@ def columns(rows: Iterable[Row], family: Family) -> FlowColumns:
         flows.ifindex[at] = row.ifindex
         flows.vlan[at] = 0 if row.vlan is None else VLAN_PRESENT | row.vlan
         flows.protocol[at] = row.protocol
-        flows.flags[at] = FLOW_FRAGMENT if row.fragment else 0
+        flows.flags[at] = FLOW_FRAGMENT * row.fragment | FLOW_EGRESS * row.sent
     for column in flows.arrays().values():
         column.flags.writeable = False
     return flows
@@ -81,9 +82,9 @@ def selected(expression: str, rows: Iterable[Row]) -> list[Row]:
 
 FLOWS: Final = {
     "web": flow(6, "10.0.0.1 40000 > 192.168.1.7 443"),
-    "reply": flow(6, "192.168.1.7 443 > 10.0.0.1 40000"),
+    "reply": flow(6, "192.168.1.7 443 > 10.0.0.1 40000", sent=True),
     "dns": flow(17, "10.9.0.2 1053 > 8.8.8.8 53", vlan=5, ifindex=2),
-    "piece": flow(17, "10.9.0.2 > 8.8.8.8", vlan=0, ifindex=2, fragment=True),
+    "piece": flow(17, "10.9.0.2 > 8.8.8.8", vlan=0, ifindex=2, fragment=True, sent=True),
     "ping": flow(1, "10.0.0.1 8 > 10.9.0.2 0"),
     "gre": flow(47, "192.168.1.7 > 8.8.8.8", ifindex=7),
     "ssh6": flow(6, "fe80::1 40001 > fe80::2 22", vlan=5),
@@ -176,6 +177,10 @@ CASES: Final = {
     "vlan and tcp": "ssh6",
     "fragment": "piece",
     "udp and not fragment": "dns dns6",
+    "inbound": "web dns ping gre ssh6 dns6 ping6 sctp6 mapped odd6",
+    "outbound": "reply piece",
+    "tcp and not inbound": "reply",
+    "outbound and port 443 or 22": "reply ssh6",
     # joining
     "src net 10.0.0.0/8 and dst port 443 and not udp": "web",
     "not port 53": "web reply piece ping gre ssh6 ping6 sctp6 mapped odd6",
@@ -333,6 +338,8 @@ def word_leaves() -> st.SearchStrategy[Leaf]:
     leaves = [Leaf(word, "", holds) for word, holds in PROTOCOLS.items() if word]
     leaves += [
         Leaf("fragment", "", lambda row: row.fragment),
+        Leaf("inbound", "", lambda row: not row.sent),
+        Leaf("outbound", "", lambda row: row.sent),
         Leaf("vlan", "", lambda row: row.vlan is not None),
         Leaf("vlan", "0", lambda row: row.vlan == 0),
         Leaf("vlan", "4095", lambda row: row.vlan == 4095),
@@ -375,6 +382,7 @@ def random_rows(seed: int) -> list[Row]:
                 ifindex=choice((1, 2, 7, 99)),
                 vlan=choice((None, 0, 1, 4095)),
                 fragment=choice((False, False, True)),
+                sent=choice((False, True)),
             )
         )
     return result
@@ -501,6 +509,9 @@ ERRORS: Final = {
     "iface": "the end at character 6: expected an interface's name or a shell pattern",
     "iface eth0 and fragmet": "'fragmet' at character 16: expected a keyword, or an IPv4 or IPv6 address or prefix; "
     "did you mean fragment?",
+    "inbound 10.0.0.1": "'10.0.0.1' at character 9: expected 'and', 'or' or the end",
+    "outbond": "'outbond' at character 1: expected a keyword, or an IPv4 or IPv6 address or prefix; "
+    "did you mean outbound?",
     "host \x1b[31m": r"'\x1b[31m' at character 6: expected a numeric IPv4 or IPv6 address",
     "x" * 100: f"'{'x' * 27}...{'x' * 28}' at character 1: expected a keyword, or an IPv4 or IPv6 address or prefix",
 }
@@ -543,7 +554,8 @@ def test_masks_of_no_flows_are_empty() -> None:
 
 VOCABULARY: Final = (
     *("and", "or", "not", "(", ")", "!", "&&", "||", "&", "src", "dst", "host", "net", "port", "portrange", "proto"),
-    *("tcp", "udp", "icmp", "icmp6", "sctp", "ip", "ip6", "iface", "vlan", "fragment", "10.0.0.1", "10.0.0.0/8"),
+    *("tcp", "udp", "icmp", "icmp6", "sctp", "ip", "ip6", "iface", "vlan", "fragment", "inbound", "outbound"),
+    *("10.0.0.1", "10.0.0.0/8"),
     *("10.0.0.1/8", "fe80::/10", "::1", "80", "443", "70000", "1-2", "2-1", "eth0", "[", "*", "%", "/", "10/"),
     *("\0", "\ud800"),
 )
