@@ -16,6 +16,8 @@ VLAN_PRESENT: Final = 0x1000
 VLAN_ID: Final = VLAN_PRESENT - 1
 FLOW_FRAGMENT: Final = 1
 FLOW_EGRESS: Final = 2
+FLOW_OPENED: Final = 0x200
+"""Bit of a flow's ``tcp_flags``: it began with a SYN without ACK."""
 Direction = Literal["ingress", "egress"]
 DIRECTIONS: Final[tuple[Direction, ...]] = ("ingress", "egress")
 """Of a flow: whether FLOW_EGRESS is set among its key's flags."""

@@ -85,12 +85,15 @@ struct flow6_key {
 	__u32 zero;
 };
 
+#define CNF_FLOW_OPENED 0x200 /* the flow began with a SYN without ACK: its source has opened the connection */
+
 struct flow_value {
 	__u64 packets;
 	__u64 bytes; /* frame lengths as XDP sees them: with Ethernet header, without checksum trailer */
 	__u64 first_seen; /* jiffies */
 	__u64 last_seen; /* jiffies */
-	__u64 tcp_flags; /* byte 13 of the TCP header, OR of all packets; 64 bits wide for the atomic OR */
+	__u64 tcp_flags; /* byte 13 of the TCP header, OR of all packets, and CNF_FLOW_OPENED; an atomic OR takes 64
+			    bits */
 	__u64 dropped_packets;
 	__u64 dropped_bytes;
 };

@@ -135,7 +135,7 @@ static __always_inline void eviction_send(struct event *event, struct flow_value
 		.bytes = bytes,
 		.first_seen = flow->first_seen,
 		.last_seen = flow->last_seen,
-		.tcp_flags = (__u8)flow->tcp_flags,
+		.tcp_flags = flow->tcp_flags & ~CNF_SLOT_DROPS,
 		.dropped_packets = drops ? drops->packets : 0,
 		.dropped_bytes = drops ? drops->bytes : 0,
 	};
@@ -174,7 +174,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 		*drops = (struct flow_drops){};
 	flow->first_seen = now;
 	flow->last_seen = now;
-	flow->tcp_flags = tcp_flags;
+	flow->tcp_flags = flow_first_flags(tcp_flags);
 	cache_stamp(cache->head, cache->way, now);
 	cache_tag(cache, cache->tag);
 	count_table(table, CNF_INSERT_DONE, 1, bytes);

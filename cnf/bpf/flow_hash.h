@@ -47,8 +47,11 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 		flow_add(value, bytes, tcp_flags, now);
 		return;
 	}
-	fresh = (struct flow_value){
-		.packets = 1, .bytes = bytes, .first_seen = now, .last_seen = now, .tcp_flags = tcp_flags};
+	fresh = (struct flow_value){.packets = 1,
+				    .bytes = bytes,
+				    .first_seen = now,
+				    .last_seen = now,
+				    .tcp_flags = flow_first_flags(tcp_flags)};
 	error = flow_insert(table, key, &fresh);
 	if (!error) {
 		count_table(table, CNF_INSERT_DONE, 1, bytes);

@@ -40,6 +40,14 @@ static __always_inline void flow_add(struct flow_value *value, __u64 bytes, __u8
 		__sync_fetch_and_or(&value->tcp_flags, (__u64)tcp_flags);
 }
 
+/* Return what a flow begins with whose first packet has these flags. SYN, unless ACK is set, is moved to the bit. */
+static __always_inline __u64 flow_first_flags(__u64 tcp_flags)
+{
+	__u64 opens = tcp_flags & ~(tcp_flags / (TCP_ACK / TCP_SYN)) & TCP_SYN;
+
+	return tcp_flags | opens * (CNF_FLOW_OPENED / TCP_SYN);
+}
+
 #if CNF_CACHE
 #include "flow_cache.h"
 #else

@@ -38,7 +38,7 @@ class FlowColumns:
     bytes: npt.NDArray[np.uint64]
     first_seen: npt.NDArray[np.uint64]
     last_seen: npt.NDArray[np.uint64]
-    tcp_flags: npt.NDArray[np.uint8]
+    tcp_flags: npt.NDArray[np.uint16]
     dropped_packets: npt.NDArray[np.uint64]
     dropped_bytes: npt.NDArray[np.uint64]
     packet_rate: npt.NDArray[np.float32]

@@ -31,6 +31,8 @@ TYPE_OR_PORTS: Final = {  # the two fields that stand as ports in a key
     "icmpv6": struct.Struct("!BB2x"),
 }
 
+OPENED: Final = 0x200
+"""Beside a flow's TCP flags: its first packet was a SYN without ACK."""
 ETHERTYPE_IPV4: Final = 0x0800
 ETHERTYPE_IPV6: Final = 0x86DD
 ETHERTYPES_VLAN: Final = (0x8100, 0x88A8)
@@ -59,7 +61,7 @@ class Key(NamedTuple):
 
 
 class Value(NamedTuple):
-    """What a flow has counted; ``tcp_flags`` is the OR over its packets."""
+    """What a flow has counted; ``tcp_flags`` is the OR over its packets, and OPENED if the first was SYN alone."""
 
     packets: int
     bytes: int
@@ -94,9 +96,14 @@ def tally(frames: Iterable[bytes]) -> Tally:
         if reason is not None:
             total.unparsed[reason] = total.unparsed.get(reason, 0) + 1
         if key is not None:
-            flow = total.flows.get(key, Value(0, 0, 0))
+            flow = total.flows.get(key, Value(0, 0, first_flags(tcp_flags)))
             total.flows[key] = Value(flow.packets + 1, flow.bytes + len(frame), flow.tcp_flags | tcp_flags)
     return total
+
+
+def first_flags(tcp_flags: int) -> int:
+    """Return what a flow begins with whose first packet has these TCP flags."""
+    return tcp_flags | OPENED * (tcp_flags & 0x12 == 0x02)
 
 
 def parse(frame: bytes) -> Outcome:

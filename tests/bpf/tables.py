@@ -75,7 +75,7 @@ class CacheFlows(CacheEntries):
         for block in self.cache.blocks():
             slots = self.cache.records(block.words)
             values = _values(slots, FLOW_VALUE)
-            values["tcp_flags"] &= SLOT_DROPS - 1
+            values["tcp_flags"] &= ~np.uint64(SLOT_DROPS)
             rows = np.flatnonzero(slots["tcp_flags"] & SLOT_DROPS)
             if len(rows):
                 assert self.aside

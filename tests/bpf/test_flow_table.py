@@ -17,7 +17,8 @@ from cnf.counts import Count
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import SMALL_TABLE, Datapath, only
 from tests.bpf.forms import FORMS
-from tests.bpf.packets import TCP, UDP, VLAN, Fragment, IPv4, IPv6, frame
+from tests.bpf.packets import TCP, UDP, VLAN, Fragment, IPv4, IPv6, Layer, frame
+from tests.bpf.reference import OPENED
 from tests.bpf.sender import SIZE, Sender, numbered
 from tests.bpf.tables import HashEntries
 
@@ -118,6 +119,21 @@ def test_what_ran_before_leaves_no_trace_in_a_key(datapath: Datapath, flow: byte
         for keys, _values in table.batches():
             assert not keys["zero"].any()
             assert not (keys["flags"] & ~np.uint8(FLOW_FRAGMENT)).any()
+
+
+@pytest.mark.parametrize(
+    ("flags", "opened"), [("S SA A", OPENED), ("SW A", OPENED), ("SA A", 0), ("A S", 0), ("F S", 0)]
+)
+@pytest.mark.parametrize("ip", [IPv4(), IPv6()], ids=["IPv4", "IPv6"])
+def test_a_flow_that_began_with_a_syn_has_opened_its_connection(
+    datapath: Datapath, ip: Layer, flags: str, opened: int
+) -> None:
+    """Only a SYN without ACK, and only as the first packet, marks a flow as the one that opened the connection."""
+    for each in flags.split():
+        datapath.run(frame(ip, TCP(flags=each)))
+
+    (value,) = datapath.flows().values()
+    assert value.tcp_flags & OPENED == opened
 
 
 def test_one_flow_on_all_cpus_at_once_is_counted_exactly(datapath: Datapath) -> None:

@@ -195,6 +195,7 @@ def test_labels_stand_in_the_order_of_their_enum(enum: str, prefix: str, labels:
         ("CNF_VLAN_PRESENT", abi.VLAN_PRESENT),
         ("CNF_FLOW_FRAGMENT", abi.FLOW_FRAGMENT),
         ("CNF_FLOW_EGRESS", abi.FLOW_EGRESS),
+        ("CNF_FLOW_OPENED", abi.FLOW_OPENED),
         ("CNF_NON_IP", abi.NON_IP),
         ("CNF_TRUNCATED", abi.MALFORMED),
         ("CNF_OUTCOMES", abi.OUTCOMES),

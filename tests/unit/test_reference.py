@@ -45,7 +45,7 @@ def test_reference_answers_any_bytes(start: bytes, rest: bytes, size: int) -> No
 
 
 def test_tally_adds_up_by_flow_label_and_reason() -> None:
-    """A tally holds the sums of packets and bytes, and the OR of TCP flags."""
+    """A tally holds the sums of packets and bytes, the OR of TCP flags, and that the first was a SYN."""
     forms = {form.name: form for form in FORMS}
     syn, ack = forms["TCP SYN"], forms["TCP data"]
     short = frame(VLAN(1), VLAN(2), VLAN(3))
@@ -55,4 +55,4 @@ def test_tally_adds_up_by_flow_label_and_reason() -> None:
 
     total = tally([syn.frame, ack.frame, short])
 
-    assert total == Tally({key: Value(2, octets, 0x1A)}, {"tcp": (2, octets), "malformed": (1, 26)}, {"vlan_depth": 1})
+    assert total == Tally({key: Value(2, octets, 0x21A)}, {"tcp": (2, octets), "malformed": (1, 26)}, {"vlan_depth": 1})
