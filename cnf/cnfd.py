@@ -20,7 +20,7 @@ from cnf.datapath.blueprint import Blueprint, plan
 from cnf.datapath.build import Build
 from cnf.errors import CnfError, UsageError
 from cnf.kernel import altnames, pins
-from cnf.process import lock, systemd
+from cnf.process import light_imports, lock, systemd
 from cnf.process.signals import LEAVE, Signals
 
 DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
@@ -121,12 +121,15 @@ def _build_and_run(
     build = Build(blueprint, map_pins.path)
     try:
         # Loaded while the child compiles: most of the start-up time.
+        imported_whole = light_imports.load()
         import structlog  # noqa: PLC0415 - as said above
 
         from cnf.daemon import daemon  # noqa: PLC0415
         from cnf.process import log  # noqa: PLC0415
 
         log.configure(settings.log.level, settings.log.format, sys.stderr)
+        for library, error in imported_whole.items():
+            structlog.get_logger().info("library imported whole", library=library, error=error)
         signals.wait(None, build)
         if signals.stop is not None:
             structlog.get_logger().info("stopped while compiling", signal=signals.stop.name)

@@ -5,7 +5,6 @@ Light to import: the compiling child is started before numpy, pyroute2 and the r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from cnf.config import MAX_INTERFACES, Settings
 from cnf.kernel import capabilities
 from cnf.kernel.hooks import XDP
 from cnf.limits.table import room
+from cnf.process.light_imports import sha256
 
 Table = Literal["cache", "lru_hash"]
 """The kind of map that flows and sources are kept in."""
@@ -119,7 +119,7 @@ class Blueprint:
     def layout(self) -> str:
         """Return a name for the maps' layout: a hash of the definitions, and of the code of LAYOUT_SOURCES."""
         sources = [_code(self.source.with_name(name).read_text(encoding="utf-8")) for name in LAYOUT_SOURCES]
-        return hashlib.sha256(json.dumps([self.defines, *sources], sort_keys=True).encode()).hexdigest()[:16]
+        return sha256(json.dumps([self.defines, *sources], sort_keys=True).encode())[:16]
 
 
 def _code(source: str) -> str:
