@@ -25,6 +25,7 @@ examples:
   cnfctl flows                                        the 20 largest flows
   cnfctl flows --watch --sort bps                     who is talking now, like top
   cnfctl flows --filter 'src net 10.0.0.0/8 and tcp'  filters are tcpdump's
+  cnfctl flows --pairs --sort reverse_bytes           both directions in one row, the largest answers first
   cnfctl flows -o csv > flows.csv                     every flow, for a script
   cnfctl events                                       first drops and other events, as they happen
   cnfctl limits                                       the rules, and what each has dropped
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sort", metavar="FIELD", type=sort_field, default="bytes", help=f"one of {', '.join(SORT_FIELDS)}"
     )
     flows.add_argument("--filter", metavar="EXPR", help="as in tcpdump: 'src net 10.0.0.0/8 and not port 22'")
+    flows.add_argument("--pairs", action="store_true", help="both directions of a connection in one row")
     flows.add_argument("-o", "--output", choices=("table", "json", "jsonl", "csv"), default="table")
     flows.add_argument(
         "--watch",

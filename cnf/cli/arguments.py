@@ -7,15 +7,15 @@ import math
 import re
 from typing import Final, get_type_hints
 
-from cnf.cli.api.replies import Flow, Timestamp
+from cnf.cli.api.replies import Pair, Timestamp
 from cnf.errors import nearest
 
 SORT_FIELDS: Final = (
-    *(name for name, kind in get_type_hints(Flow).items() if kind in (int, float, Timestamp)),
+    *(name for name, kind in get_type_hints(Pair).items() if kind in (int, float, Timestamp)),
     "bps",
     "pps",
 )
-"""The fields that flows can be sorted by: every number and time, and two short names of rates."""
+"""The fields that flows, or connections, can be sorted by: every number and time, and two short names of rates."""
 SHORTEST_WATCH: Final = 0.1
 """Seconds: faster updates show nothing new, and only load the daemon."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -19,10 +19,11 @@ from cnf.abi import (
     UNASSIGNED_INTERFACE,
     VLAN_ID,
     WITH_PORTS,
+    Family,
 )
 from cnf.arrays import Mask, Rows
 from cnf.clock import WallClock
-from cnf.flows.snapshot import Part
+from cnf.flows.snapshot import Finish
 
 TCP_FLAG_LETTERS: Final = (
     (0x02, "S"),
@@ -45,10 +46,29 @@ def tcp_flags(flags: int) -> str:
     return "".join(letter for bit, letter in TCP_FLAG_LETTERS if flags & bit)
 
 
+class Columns(Protocol):
+    """Flows of one family, or connections, that all live, or have all finished in one way."""
+
+    @property
+    def family(self) -> Family:
+        """Return the IP version."""
+
+    @property
+    def finish(self) -> Finish | None:
+        """Return how they have finished; None while they live."""
+
+    @property
+    def size(self) -> int:
+        """Return how many there are."""
+
+    def column(self, name: str, rows: Rows | slice) -> Any:  # noqa: ANN401 - an array of the dtype that the column has
+        """Return the values of some rows."""
+
+
 class Shown(NamedTuple):
     """Rows of a snapshot's part, and what their indexes and ticks mean."""
 
-    part: Part
+    part: Columns
     rows: Rows
     clock: WallClock
     names: Mapping[int, str]
@@ -56,7 +76,7 @@ class Shown(NamedTuple):
 
     def column(self, name: str) -> Any:  # noqa: ANN401 - an array of whichever dtype the column has
         """Return the rows of a column."""
-        return getattr(self.part.flows, name)[self.rows]
+        return self.part.column(name, self.rows)
 
     # The methods below return a field's values, a list as long as the rows. They take whole columns at once: to take
     # numbers from numpy one by one takes three times as long.
@@ -76,7 +96,7 @@ class Shown(NamedTuple):
 
     def addresses(self, column: str) -> list[str]:
         """Return addresses as text."""
-        family, size = (socket.AF_INET, 4) if self.part.flows.family == "ipv4" else (socket.AF_INET6, 16)
+        family, size = (socket.AF_INET, 4) if self.part.family == "ipv4" else (socket.AF_INET6, 16)
         packed = self.column(column).tobytes()
         return [socket.inet_ntop(family, packed[start : start + size]) for start in range(0, len(packed), size)]
 
@@ -86,7 +106,7 @@ class Shown(NamedTuple):
 
     def icmp(self, column: str) -> list[int | None]:
         """Return what ICMP has in place of a port; None for other protocols, and where a fragment does not show it."""
-        number = ICMP if self.part.flows.family == "ipv4" else ICMPV6
+        number = ICMP if self.part.family == "ipv4" else ICMPV6
         known = (self.column("protocol") == number) & ((self.column("flags") & FLOW_FRAGMENT) == 0)
         return _where(known, self.numbers(column))
 
@@ -131,11 +151,24 @@ FIELDS: Final[Mapping[str, Field]] = {
 """The fields of a flow of /v1/flows, in their order."""
 
 
-def describe(flows: Shown, *fields: str) -> Iterator[dict[str, Any]]:
-    """Yield each flow as a JSON object with the keys ``fields``; with all of FIELDS if none is named."""
-    names = fields or tuple(FIELDS)
-    for values in zip(*(FIELDS[name].values(flows) for name in names), strict=True):
-        yield dict(zip(names, values, strict=True))
+def _one_way(way: str) -> dict[str, Field]:
+    """Return the fields of one direction of a connection."""
+    return {
+        f"{way}_packets": Field(lambda pairs: pairs.numbers(f"{way}_packets"), f"{way}_packets"),
+        f"{way}_bytes": Field(lambda pairs: pairs.numbers(f"{way}_bytes"), f"{way}_bytes"),
+        f"{way}_bits_per_second": Field(lambda pairs: pairs.rates(f"{way}_byte_rate", 8), f"{way}_byte_rate"),
+        f"{way}_tcp_flags": Field(lambda pairs: map(tcp_flags, pairs.numbers(f"{way}_tcp_flags"))),
+    }
+
+
+PAIR_FIELDS: Final[Mapping[str, Field]] = {**FIELDS, **_one_way("forward"), **_one_way("reverse")}
+"""Those of a connection: of both directions together, then of the initiator's, and of the other one."""
+
+
+def describe(flows: Shown, fields: Mapping[str, Field] = FIELDS) -> Iterator[dict[str, Any]]:
+    """Yield each flow as a JSON object with the keys of ``fields``."""
+    for values in zip(*(field.values(flows) for field in fields.values()), strict=True):
+        yield dict(zip(fields, values, strict=True))
 
 
 def _where(known: Mask, values: list[int]) -> list[int | None]:

@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cnf.arrays import Mask
-from cnf.counts import Count
+from cnf.counts import Count, count_of
 from cnf.errors import UsageError
 from cnf.flows.columns import largest
-from cnf.flows.fields import FIELDS, Shown, describe
+from cnf.flows.fields import FIELDS, PAIR_FIELDS, Columns, Field, Shown, describe
 from cnf.flows.filter.grammar import compile_filter
+from cnf.flows.pairs import Pairs
 from cnf.flows.snapshot import Snapshot
 
-SORT_COLUMNS: Final = {name: field.sorts_by for name, field in FIELDS.items() if field.sorts_by} | {
-    "bps": "byte_rate",
-    "pps": "packet_rate",
-}
+
+def _sort_columns(fields: Mapping[str, Field]) -> dict[str, str]:
+    columns = {name: field.sorts_by for name, field in fields.items() if field.sorts_by}
+    return columns | {"bps": "byte_rate", "pps": "packet_rate"}
+
+
+SORT_COLUMNS: Final = _sort_columns(FIELDS)
 """The column by each name that flows can be sorted by."""
+PAIR_SORT_COLUMNS: Final = _sort_columns(PAIR_FIELDS)
+"""The same of connections."""
 CHUNK: Final = 1000
 """Flows described at a time, so that a large answer needs little memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Rows of a snapshot's columns, in the order to show them, and what they were chosen from."""
+    """Flows of a snapshot, or connections, in the order to show them, and what they were chosen from."""
 
     snapshot: Snapshot
+    parts: tuple[Columns, ...]
+    fields: Mapping[str, Field]
     part: npt.NDArray[np.uint8]
-    """Shape (N,): which of the snapshot's parts each flow is of."""
+    """Shape (N,): which of the parts each is of."""
     row: npt.NDArray[np.uint32]
     """Shape (N,): its row there."""
     matched: int
@@ -41,11 +48,11 @@ class Selection:
 
     def flows(self) -> Iterator[dict[str, Any]]:
         """Yield the flows as JSON objects."""
-        parts, clock, names = self.snapshot.parts(), self.snapshot.clock, self.snapshot.names
+        parts, clock, names = self.parts, self.snapshot.clock, self.snapshot.names
         for start in range(0, len(self.row), CHUNK):
             which, rows = (column[start : start + CHUNK] for column in (self.part, self.row))
             described = {
-                number: describe(Shown(parts[number], rows[which == number], clock, names))
+                number: describe(Shown(parts[number], rows[which == number], clock, names), self.fields)
                 for number in np.unique(which).tolist()
             }
             for number in which.tolist():
@@ -53,34 +60,43 @@ class Selection:
 
     def sum(self, column: str) -> int:
         """Add up a column of the selected flows."""
-        parts = enumerate(self.snapshot.parts())
-        return sum(int(getattr(part.flows, column)[self.row[self.part == number]].sum()) for number, part in parts)
+        parts = enumerate(self.parts)
+        return sum(int(part.column(column, self.row[self.part == number]).sum()) for number, part in parts)
 
 
-def select(snapshot: Snapshot, expression: str, sort: str, count: int | None) -> Selection:
+def select(snapshot: Snapshot, expression: str, sort: str, count: int | None, *, pairs: bool = False) -> Selection:
     """Return the ``count`` largest flows by ``sort`` (all if None) that match the filter ``expression``.
+
+    With ``pairs``, return connections. One matches if either of its flows does.
 
     Raises:
         UsageError: the expression, or the name of the field.
 
     """
-    if sort not in SORT_COLUMNS:
-        raise UsageError(f"flows cannot be sorted by {sort!r}: expected one of {', '.join(SORT_COLUMNS)}")
-    matches, column, names = compile_filter(expression), SORT_COLUMNS[sort], snapshot.all_names()
-    parts, rows, keys = [], [], []
+    what, columns, fields = (
+        ("connections", PAIR_SORT_COLUMNS, PAIR_FIELDS) if pairs else ("flows", SORT_COLUMNS, FIELDS)
+    )
+    if sort not in columns:
+        raise UsageError(f"{what} cannot be sorted by {sort!r}: expected one of {', '.join(columns)}")
+    matches, names = compile_filter(expression), snapshot.all_names()
+    parts: list[Columns] = []
+    numbers, rows, keys = [], [], []
     matched, totals = 0, Count()
     for number, part in enumerate(snapshot.parts()):
-        flows = part.flows
-        mask = matches.mask(flows, names) if expression.strip() else None
-        matched += len(flows) if mask is None else int(np.count_nonzero(mask))
-        totals = totals.plus(Count(*(_sum(column, mask) for column in (flows.packets, flows.bytes))))
-        chosen = largest(getattr(flows, column), count, mask).astype(np.uint32)
-        parts.append(np.full(len(chosen), number, np.uint8))
+        mask = matches.mask(part.flows, names) if expression.strip() else None
+        listed: Columns = part
+        if pairs:
+            listed = connections = Pairs(part)
+            mask = None if mask is None else connections.matching(mask)
+        matching = slice(None) if mask is None else np.flatnonzero(mask)
+        matched += listed.size if mask is None else int(np.count_nonzero(mask))
+        totals = totals.plus(count_of(*(listed.column(name, matching) for name in ("packets", "bytes"))))
+        values = listed.column(columns[sort], slice(None))
+        chosen = largest(values, count, mask).astype(np.uint32)
+        parts.append(listed)
+        numbers.append(np.full(len(chosen), number, np.uint8))
         rows.append(chosen)
-        keys.append(getattr(flows, column)[chosen])
+        keys.append(values[chosen])
     order = np.argsort(np.concatenate(keys), kind="stable")[::-1][:count]
-    return Selection(snapshot, np.concatenate(parts)[order], np.concatenate(rows)[order], matched, totals)
-
-
-def _sum(column: npt.NDArray[np.uint64], mask: Mask | None) -> int:
-    return int(column.sum(dtype=np.uint64) if mask is None else column[mask].sum(dtype=np.uint64))
+    part_of, row = np.concatenate(numbers)[order], np.concatenate(rows)[order]
+    return Selection(snapshot, tuple(parts), fields, part_of, row, matched, totals)

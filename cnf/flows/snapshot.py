@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy.typing as npt
 
 from cnf.abi import Family
+from cnf.arrays import Rows
 from cnf.clock import WallClock
 from cnf.counts import Count
 from cnf.flows.columns import FlowColumns
@@ -42,6 +43,21 @@ class Part(NamedTuple):
     flows: FlowColumns
     finish: Finish | None
     """None while they live."""
+
+    @property
+    def family(self) -> Family:
+        """Return the IP version."""
+        return self.flows.family
+
+    @property
+    def size(self) -> int:
+        """Return the number of flows."""
+        return len(self.flows)
+
+    def column(self, name: str, rows: Rows | slice) -> npt.NDArray[Any]:
+        """Return the values of some flows."""
+        values: npt.NDArray[Any] = getattr(self.flows, name)[rows]
+        return values
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from cnf.abi import MALFORMED, NON_IP, PROTOCOL_LABELS, protocol_label
 from cnf.arrays import Rows
 from cnf.counts import Count
 from cnf.flows.columns import FlowColumns, identity, largest
-from cnf.flows.fields import Shown, describe
+from cnf.flows.fields import FIELDS, Shown, describe
 from cnf.flows.snapshot import Part, Snapshot
 
 OTHER: Final = "other"
@@ -37,6 +37,8 @@ LABELS: Final = {
     "dst_port": "dst_port",
 }
 """By label, the field of /v1/flows that it shows. ``protocol`` is that of ``cnf_received_*``, for sums to compare."""
+
+LABELLED: Final = {name: FIELDS[name] for name in LABELS.values()}
 
 
 class _Flow(NamedTuple):
@@ -128,7 +130,7 @@ def _largest(snapshot: Snapshot, count: int) -> list[_Flow]:
 
 def _flows(snapshot: Snapshot, flows: FlowColumns, rows: Rows) -> Iterator[_Flow]:
     shown = Shown(Part(flows, None), rows, snapshot.clock, snapshot.names)
-    for row, fields in zip(rows, describe(shown, *LABELS.values()), strict=True):
+    for row, fields in zip(rows, describe(shown, LABELLED), strict=True):
         texts = {label: "" if fields[name] is None else str(fields[name]) for label, name in LABELS.items()}
         labels = FlowLabels(protocol=protocol_label(flows.family, int(flows.protocol[row])), **texts)
         life = identity(flows, row), int(flows.first_seen[row])

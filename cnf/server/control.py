@@ -13,13 +13,12 @@ from typing import Any, ClassVar, Final
 from structlog.typing import FilteringBoundLogger
 
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
-from cnf.flows.fields import FIELDS
 from cnf.flows.ledger import Ledger
 from cnf.flows.query import select
 from cnf.server.http import Bounds
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply
-from cnf.server.params import Listing, count, number, output, parameters
+from cnf.server.params import Listing, count, flag, number, output, parameters
 from cnf.server.reloads import Reloaded
 from cnf.server.sockets import Peer
 from cnf.server.state import State
@@ -90,7 +89,7 @@ class Control:
         if request.path not in LISTINGS:
             return False
         try:
-            top = count(parameters(request, *LISTING_PARAMETERS))
+            top = count(parameters(request, *LISTING_PARAMETERS, "pairs"))
         except UsageError:
             return False  # the answer is one line
         return top is None or top > MANY
@@ -105,18 +104,18 @@ class Control:
         raise PrivilegeError(f"user {peer.uid} may not use this socket", remedy=f"run as root{other}")
 
     def _flows(self, request: Request) -> Answer:
-        asked = parameters(request, "top", "sort", "filter", "format")
-        snapshot, form = self._state.drained(), output(asked)
-        selection = select(snapshot, asked.get("filter", ""), asked.get("sort", "bytes"), count(asked))
+        asked = parameters(request, *LISTING_PARAMETERS, "pairs")
+        snapshot, form, pairs = self._state.drained(), output(asked), flag(asked, "pairs")
+        selection = select(snapshot, asked.get("filter", ""), asked.get("sort", "bytes"), count(asked), pairs=pairs)
         rest = {
             "matched": selection.matched,
-            "total": sum(len(part.flows) for part in snapshot.parts()),
+            "total": sum(part.size for part in selection.parts),
             "totals": selection.totals._asdict(),
             "dropped": snapshot.ledger.states["dropped"]._asdict(),
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }
-        return self._listing.answer(form, selection.flows(), tuple(FIELDS), "flows", rest)
+        return self._listing.answer(form, selection.flows(), tuple(selection.fields), "flows", rest)
 
     def _status(self, request: Request) -> Answer:
         parameters(request)

@@ -47,6 +47,14 @@ def number(asked: Mapping[str, str], name: str) -> int | None:
     return int(text) if text else None
 
 
+def flag(asked: Mapping[str, str], name: str) -> bool:
+    """Return the parameter ``name``, 1 or 0; False if it is not there. Raises UsageError."""
+    text = asked.get(name, "0")
+    if text not in ("0", "1"):
+        raise UsageError(f"{name} is {shortened(text)!r}: expected 1 or 0")
+    return text == "1"
+
+
 def output(asked: Mapping[str, str]) -> str:
     """Return the parameter ``format``: json, jsonl or csv. Raises UsageError."""
     form = asked.get("format", "json")

@@ -114,6 +114,8 @@ def test_the_group_is_served(node: Node, everyones: Stage, group: grp.struct_gro
         pytest.param(b"GET /v1/flows?top=-1 HTTP/1.1", 400, id="negative top"),
         pytest.param(b"GET /v1/flows?top=%d HTTP/1.1" % 10**30, 200, id="top beyond every number"),
         pytest.param(b"GET /v1/flows?sort=beauty HTTP/1.1", 400, id="unknown field"),
+        pytest.param(b"GET /v1/flows?pairs=1 HTTP/1.1", 200, id="pairs"),
+        pytest.param(b"GET /v1/flows?pairs=yes HTTP/1.1", 400, id="neither pairs nor none"),
         pytest.param(b"GET /v1/flows?filter=src+net HTTP/1.1", 400, id="half a filter"),
         pytest.param(b"GET /v1/flows?format=xml HTTP/1.1", 400, id="unknown format"),
         pytest.param(b"DELETE /v1/flows HTTP/1.1", 405, id="another method"),

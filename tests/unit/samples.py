@@ -13,6 +13,7 @@ from cnf.abi import (
     FAMILIES,
     FLOW4_KEY,
     FLOW6_KEY,
+    FLOW_EGRESS,
     FLOW_FRAGMENT,
     FLOW_VALUE,
     INSERT_ERRORS,
@@ -56,6 +57,7 @@ class Flow:
     tcp_flags: int = 0
     dropped_packets: int = 0
     dropped_bytes: int = 0
+    sent: bool = False
 
     @property
     def family(self) -> Family:
@@ -75,7 +77,7 @@ def records(flows: Sequence[Flow], family: Family) -> tuple[Records, Records]:
         for name in ("src_port", "dst_port", "ifindex", "protocol"):
             keys[name][row] = getattr(flow, name)
         keys["vlan"][row] = 0 if flow.vlan is None else VLAN_PRESENT | flow.vlan
-        keys["flags"][row] = FLOW_FRAGMENT if flow.fragment else 0
+        keys["flags"][row] = FLOW_FRAGMENT * flow.fragment | FLOW_EGRESS * flow.sent
         for name in FLOW_VALUE.names or ():
             values[name][row] = getattr(flow, name)
     return keys, values

@@ -181,5 +181,6 @@ def test_every_path_of_the_servers_is_in_the_reference() -> None:
 def test_every_field_is_in_the_reference() -> None:
     """The reference has the fields of a flow and of a source in their order, and each kind of event."""
     assert list(table("A flow")) == list(fields.FIELDS)
+    assert list(table("A flow") | table("A connection")) == list(fields.PAIR_FIELDS)
     assert list(table("A source")) == list(sources.FIELDS)
     assert list(table("An event")) == list(EVENT_KINDS)

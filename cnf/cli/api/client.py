@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from cnf.cli.api.check import check
 from cnf.cli.api.event_replies import KINDS, Event, Events
 from cnf.cli.api.limit_replies import Change, Explanation, Limits, Source, Sources
-from cnf.cli.api.replies import Flow, Flows, Refusal, Reloaded, Status
+from cnf.cli.api.replies import Flow, Flows, Pairs, Refusal, Reloaded, Status
 from cnf.errors import CnfError, ConfigError, KernelError, PrivilegeError, UnavailableError, UsageError
 
 TIMEOUT: Final = 10.0
@@ -62,8 +62,15 @@ class Client:
         """Return the flows that ``query`` (top, sort, filter) selects, and the totals of all that match it."""
         return self._document("/v1/flows", {**query, "format": "json"}, Flows)
 
+    def pairs(self, query: Query) -> Pairs:
+        """Return the connections that ``query`` selects, and the totals of all that match it."""
+        return self._document("/v1/flows", {**query, "pairs": 1, "format": "json"}, Pairs)
+
     def flow_lines(self, query: Query, output: str) -> Iterator[bytes]:
-        """Yield the selected flows as the daemon writes them: lines of ``output``, "jsonl" or "csv"."""
+        """Yield the selected flows as the daemon writes them: lines of ``output``, "jsonl" or "csv".
+
+        With ``pairs`` in the query, 1, they are connections.
+        """
         return self._lines("/v1/flows", query, output)
 
     def each_flow(self, query: Query) -> Iterator[Flow]:

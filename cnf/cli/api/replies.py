@@ -37,6 +37,22 @@ class Flow(TypedDict):
     ended: str | None
 
 
+class Pair(Flow):
+    """One connection: the flow from its initiator, with the counts of both directions together, and then of each.
+
+    ``forward`` is from the initiator. The direction is that of its flow, and the TCP flags are those of both.
+    """
+
+    forward_packets: int
+    forward_bytes: int
+    forward_bits_per_second: float
+    forward_tcp_flags: str
+    reverse_packets: int
+    reverse_bytes: int
+    reverse_bits_per_second: float
+    reverse_tcp_flags: str
+
+
 class Amount(TypedDict):
     """Packets, and the bytes in them."""
 
@@ -51,19 +67,30 @@ class Reloaded(TypedDict):
     restart_only: list[str]
 
 
-class Flows(TypedDict):
-    """The reply of /v1/flows: the largest flows, how many ``matched``, and how many there are in ``total``.
+class Listing(TypedDict):
+    """What /v1/flows replies beside the largest flows: how many ``matched``, and how many there are in ``total``.
 
     ``dropped`` is all that limits have dropped; dropped packets make no flow.
     """
 
-    flows: list[Flow]
     matched: int
     total: int
     totals: Amount
     dropped: Amount
     drain_age_seconds: float
     drain_interval_seconds: float
+
+
+class Flows(Listing):
+    """The reply of /v1/flows."""
+
+    flows: list[Flow]
+
+
+class Pairs(Listing):
+    """The reply of /v1/flows?pairs=1, which counts connections."""
+
+    flows: list[Pair]
 
 
 class Daemon(TypedDict):

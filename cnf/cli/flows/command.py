@@ -6,14 +6,15 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Final
 
 from cnf.cli.api.client import Client, Query
-from cnf.cli.api.replies import Flows
+from cnf.cli.api.replies import Flows, Pairs
 from cnf.cli.api.stream import print_array, print_raw
-from cnf.cli.flows.table import flow_lines
+from cnf.cli.flows.table import flow_lines, pair_lines
 from cnf.cli.show import watch
 from cnf.cli.show.table import is_screen, print_lines, style_for
 from cnf.cli.show.units import clock_time, cut_end, duration, packets, printable, size
@@ -36,15 +37,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _query(arguments: argparse.Namespace, top: int | None) -> Query:
-    chosen = {"top": top, "sort": arguments.sort, "filter": arguments.filter}
+    chosen = {"top": top, "sort": arguments.sort, "filter": arguments.filter, "pairs": 1 if arguments.pairs else None}
     return {name: value for name, value in chosen.items() if value is not None}
 
 
 def _print(client: Client, arguments: argparse.Namespace, *, again: bool) -> None:
     if arguments.output == "table":
-        reply = client.flows(_query(arguments, arguments.top or TABLE_ROWS))
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        table = _table(reply, arguments, width)
+        table = _table(_reply(client, arguments, arguments.top or TABLE_ROWS), arguments, width)
         print_lines(["", *table] if again else table)
     elif arguments.output == "json":
         print_array(client.each_flow(_query(arguments, arguments.top)))
@@ -54,8 +54,14 @@ def _print(client: Client, arguments: argparse.Namespace, *, again: bool) -> Non
         print_raw(islice(lines, 1 if again and arguments.output == "csv" else 0, None))
 
 
-def _table(reply: Flows, arguments: argparse.Namespace, width: int | None) -> list[str]:
-    return flow_lines(
+def _reply(client: Client, arguments: argparse.Namespace, top: int) -> Flows | Pairs:
+    query = _query(arguments, top)
+    return client.pairs(query) if arguments.pairs else client.flows(query)
+
+
+def _table(reply: Flows | Pairs, arguments: argparse.Namespace, width: int | None) -> list[str]:
+    lines: Callable[..., list[str]] = pair_lines if arguments.pairs else flow_lines
+    return lines(
         reply, width=width, style=style_for(sys.stdout), now=datetime.now(UTC), filtered=arguments.filter is not None
     )
 
@@ -63,13 +69,13 @@ def _table(reply: Flows, arguments: argparse.Namespace, width: int | None) -> li
 def _frame(client: Client, arguments: argparse.Namespace, terminal: os.terminal_size, seconds: float) -> list[str]:
     """Return a screenful: title, filter, as many flows as fit, and the summary."""
     rows = max(terminal.lines - 4, 1)
-    reply = client.flows(_query(arguments, min(arguments.top or rows, rows)))
+    reply = _reply(client, arguments, min(arguments.top or rows, rows))
     width = terminal.columns
     restriction = "" if arguments.filter is None else cut_end(f"filter: {printable(arguments.filter)}", width)
     return [_title(reply, arguments.sort, seconds, width), restriction, *_table(reply, arguments, width)]
 
 
-def _title(reply: Flows, sort: str, seconds: float, width: int) -> str:
+def _title(reply: Flows | Pairs, sort: str, seconds: float, width: int) -> str:
     style = style_for(sys.stdout)
     name, leave = "cnfctl flows", "q quits"
     totals = f"{packets(reply['totals']['packets'])}, {size(reply['totals']['bytes'])}"

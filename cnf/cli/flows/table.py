@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
-from cnf.cli.api.replies import Flow, Flows, Timestamp
+from cnf.cli.api.replies import Flow, Flows, Pair, Pairs, Timestamp
 from cnf.cli.show.table import SPARE, Column, Style, render
 from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, packets, size
+
+Row = TypeVar("Row", bound=Flow)
 
 _NONE: Final = "-"
 _DROPPED: Final = "DROPPED"
@@ -60,41 +62,70 @@ _ICMP_NAMES: Final[dict[tuple[str, int, int | None], str]] = {
 
 def flow_lines(reply: Flows, *, width: int | None, style: Style, now: datetime, filtered: bool) -> list[str]:
     """Return the flows of ``reply`` as a table with its summary, or one line that says why there are none."""
+    last = _last_line(reply, "flow", width, filtered=filtered)
     if not reply["flows"]:
-        empty = _why_empty(reply)
-        return [empty if width is None else cut_end(empty, width)]
-    summary = _summary(reply, filtered=filtered)
-    return [
-        *flow_table(reply["flows"], width=width, style=style, now=now),
-        style.dim(summary if width is None else cut_end(summary, width)),
-    ]
+        return [last]
+    return [*flow_table(reply["flows"], width=width, style=style, now=now), style.dim(last)]
 
 
-def flow_table(flows: list[Flow], *, width: int | None, style: Style, now: datetime) -> list[str]:
+def pair_lines(reply: Pairs, *, width: int | None, style: Style, now: datetime, filtered: bool) -> list[str]:
+    """Return the connections of ``reply`` in the same way. What has ``>`` in its title is from the source."""
+    last = _last_line(reply, "connection", width, filtered=filtered)
+    if not reply["flows"]:
+        return [last]
+    return [*_table(reply["flows"], _BOTH_WAYS, width, style, now), style.dim(last)]
+
+
+def flow_table(flows: Sequence[Flow], *, width: int | None, style: Style, now: datetime) -> list[str]:
     """Return ``flows`` as a table. The columns DROPPED and ENDED are shown only if a flow has a value there."""
+    return _table(flows, _ONE_WAY, width, style, now)
+
+
+_ONE_WAY: Final[tuple[tuple[Column[Flow], ...], ...]] = (
+    (
+        Column("PKTS", lambda flow: count(flow["packets"]), right=True, priority=3, reserve=5),
+        Column("BYTES", lambda flow: size(flow["bytes"]), right=True, priority=1, reserve=7),
+    ),
+    (
+        Column("RATE", lambda flow: bit_rate(flow["bits_per_second"]), right=True, priority=4, reserve=11),
+        Column("PKT/S", lambda flow: count(flow["packets_per_second"]), right=True, priority=SPARE + 2),
+    ),
+)
+"""The columns of counts, and those of rates."""
+_BOTH_WAYS: Final[tuple[tuple[Column[Pair], ...], ...]] = (
+    (
+        Column("PKTS >", lambda pair: count(pair["forward_packets"]), right=True, priority=6),
+        Column("PKTS <", lambda pair: count(pair["reverse_packets"]), right=True, priority=6),
+        Column("BYTES >", lambda pair: size(pair["forward_bytes"]), right=True, priority=1, reserve=7),
+        Column("BYTES <", lambda pair: size(pair["reverse_bytes"]), right=True, priority=1, reserve=7),
+    ),
+    (
+        Column("RATE >", lambda pair: bit_rate(pair["forward_bits_per_second"]), right=True, priority=7, reserve=11),
+        Column("RATE <", lambda pair: bit_rate(pair["reverse_bits_per_second"]), right=True, priority=7, reserve=11),
+    ),
+)
+
+
+def _table(
+    flows: Sequence[Row], numbers: Sequence[Sequence[Column[Row]]], width: int | None, style: Style, now: datetime
+) -> list[str]:
     idle = {_DROPPED: not any(flow["dropped_packets"] for flow in flows), _ENDED: not any(map(_ended, flows))}
-    columns = tuple(column for column in _columns(flows, now) if not idle.get(column.title))
+    columns = [column for column in _columns(flows, numbers, now) if not idle.get(column.title)]
     return render(columns, flows, width, style)
 
 
-def _why_empty(reply: Flows) -> str:
-    if reply["total"]:
-        return f"no flow matches the filter ({number_of(reply['total'], 'flow')} in all){_dropped(reply)}"
-    interval = duration(reply["drain_interval_seconds"])
-    return f"no flow yet; traffic shows after the next drain, every {interval}{_dropped(reply)}"
-
-
-def _columns(flows: list[Flow], now: datetime) -> tuple[Column[Flow], ...]:
+def _columns(flows: Sequence[Row], numbers: Sequence[Sequence[Column[Row]]], now: datetime) -> tuple[Column[Row], ...]:
     """Return the columns in the order shown. On a narrow screen, IPv6 addresses are cut first.
 
     Where all flows were received, their direction is the first to be left out.
     """
+    counts, rates = numbers
     sent = any(flow["direction"] == "egress" for flow in flows)
 
-    def since(field: Callable[[Flow], Timestamp]) -> Callable[[Flow], str]:
+    def since(field: Callable[[Row], Timestamp]) -> Callable[[Row], str]:
         return lambda flow: duration((now - datetime.fromisoformat(field(flow))).total_seconds())
 
-    def ends(title: str, cell: Callable[[Flow], str]) -> Column[Flow]:
+    def ends(title: str, cell: Callable[[Row], str]) -> Column[Row]:
         least = max((len(cell(flow)) for flow in flows if ":" not in flow["src_addr"]), default=0)
         return Column(title, cell, cuttable=True, least=max(least, 12))
 
@@ -104,12 +135,10 @@ def _columns(flows: list[Flow], now: datetime) -> tuple[Column[Flow], ...]:
         Column("DIR", lambda flow: _WAYS.get(flow["direction"], _NONE), priority=1 if sent else SPARE + 5),
         Column("PROTO", lambda flow: flow["protocol"], priority=2),
         Column("INFO", _info, priority=5, cuttable=True, least=12),
-        Column("PKTS", lambda flow: count(flow["packets"]), right=True, priority=3, reserve=5),
-        Column("BYTES", lambda flow: size(flow["bytes"]), right=True, priority=1, reserve=7),
+        *counts,
         Column(_DROPPED, lambda flow: count(flow["dropped_packets"]), right=True, priority=1),
         Column(_ENDED, lambda flow: _ended(flow) or _NONE, priority=1),
-        Column("RATE", lambda flow: bit_rate(flow["bits_per_second"]), right=True, priority=4, reserve=11),
-        Column("PKT/S", lambda flow: count(flow["packets_per_second"]), right=True, priority=SPARE + 2),
+        *rates,
         Column("IDLE", since(lambda flow: flow["last_seen"]), right=True, priority=SPARE, reserve=6),
         Column("AGE", since(lambda flow: flow["first_seen"]), right=True, priority=SPARE + 4, reserve=6),
         Column("IFACE", lambda flow: flow["interface"], priority=SPARE + 1),
@@ -142,9 +171,22 @@ def _info(flow: Flow) -> str:
     return next(names, f"type {icmp_type} code {code}")
 
 
-def _summary(reply: Flows, *, filtered: bool) -> str:
+def _last_line(reply: Flows | Pairs, noun: str, width: int | None, *, filtered: bool) -> str:
+    """Return the summary of the reply, or why there is nothing in it."""
+    text = _summary(reply, noun, filtered=filtered) if reply["flows"] else _why_empty(reply, noun)
+    return text if width is None else cut_end(text, width)
+
+
+def _why_empty(reply: Flows | Pairs, noun: str) -> str:
+    if reply["total"]:
+        return f"no {noun} matches the filter ({number_of(reply['total'], noun)} in all){_dropped(reply)}"
+    interval = duration(reply["drain_interval_seconds"])
+    return f"no {noun} yet; traffic shows after the next drain, every {interval}{_dropped(reply)}"
+
+
+def _summary(reply: Flows | Pairs, noun: str, *, filtered: bool) -> str:
     shown, matched, octets = len(reply["flows"]), reply["matched"], reply["totals"]["bytes"]
-    what = number_of(matched, "matching flow" if filtered else "flow")
+    what = number_of(matched, f"matching {noun}" if filtered else noun)
     if shown < matched:
         shown_octets = sum(flow["bytes"] for flow in reply["flows"])
         what = f"{shown:,} of {what}, {100 * shown_octets / max(octets, 1):.1f} % of {size(octets)}"
@@ -153,7 +195,7 @@ def _summary(reply: Flows, *, filtered: bool) -> str:
     return f"{what}; drained {duration(reply['drain_age_seconds'])} ago{_dropped(reply)}"
 
 
-def _dropped(reply: Flows) -> str:
+def _dropped(reply: Flows | Pairs) -> str:
     """Return the packets that limits have dropped, so that nobody believes a dropped source to be silent."""
     number = reply["dropped"]["packets"]
     return f"; limits have dropped {packets(number)}, which make no flow (cnfctl limits)" if number else ""

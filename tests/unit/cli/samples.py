@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from cnf.cli.api.replies import Amount, Flow, Flows, FlowTable, Interface, Status, Tally, Timestamp
+from cnf.cli.api.replies import Amount, Flow, Flows, FlowTable, Interface, Pair, Pairs, Status, Tally, Timestamp
 
 NOW: Final = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -88,6 +88,27 @@ OSPF: Final[Flow] = {
     "packets": 3,
     "bytes": 282,
 }
+
+
+PAIR: Final[Pair] = {
+    **FLOW,
+    "direction": "egress",
+    "packets": 1_500,
+    "bytes": 1_234_567,
+    "forward_packets": 500,
+    "forward_bytes": 33_000,
+    "forward_bits_per_second": 12_000.0,
+    "forward_tcp_flags": "SAP",
+    "reverse_packets": 1_000,
+    "reverse_bytes": 1_201_567,
+    "reverse_bits_per_second": 3_400_000.0,
+    "reverse_tcp_flags": "SAP",
+}
+
+
+def pairs(*chosen: Pair) -> Pairs:
+    """Return the reply of /v1/flows?pairs=1 with ``chosen``."""
+    return {**flows(*chosen), "flows": list(chosen)}
 
 
 def flows(*chosen: Flow, matched: int | None = None, total: int | None = None, dropped: Amount = NOTHING) -> Flows:

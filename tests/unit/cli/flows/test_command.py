@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cnf.cli import main
-from tests.unit.cli.samples import FLOW, PING, flows
+from tests.unit.cli.samples import FLOW, PAIR, PING, flows, pairs
 from tests.unit.cli.stand_in import Answer, StandIn
 from tests.unit.cli.terminal import on_terminal
 
@@ -31,6 +31,16 @@ def test_selection(daemon: StandIn) -> None:
     """What the user selects, the daemon is asked for, in his words."""
     query = run(daemon, "--top", "5", "--sort", "bps", "--filter", "tcp and port 443")
     assert query == {"top": "5", "sort": "bps", "filter": "tcp and port 443", "format": "json"}
+
+
+def test_pairs(daemon: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """Connections are asked for as such, in every format, and shown as such."""
+    daemon.say("/v1/flows", pairs(PAIR))
+    query = run(daemon, "--pairs", "--sort", "reverse_bytes")
+    assert query == {"pairs": "1", "top": "20", "sort": "reverse_bytes", "format": "json"}
+    assert "BYTES <" in capsys.readouterr().out
+    assert run(daemon, "--pairs", "-o", "csv") == {"pairs": "1", "sort": "bytes", "format": "csv"}
+    assert run(daemon, "--pairs", "-o", "json") == {"pairs": "1", "sort": "bytes", "format": "jsonl"}
 
 
 def test_json(daemon: StandIn, capsys: pytest.CaptureFixture[str]) -> None:

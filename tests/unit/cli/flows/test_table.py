@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from cnf.cli.api.replies import Amount, Flow, Flows
-from cnf.cli.flows.table import flow_lines
+from cnf.cli.flows.table import flow_lines, pair_lines
 from cnf.cli.show.table import Style
-from tests.unit.cli.samples import DNS6, FLOW, FRAGMENT, NEIGHBOR, NOW, OSPF, PING, flows
+from tests.unit.cli.samples import DNS6, FLOW, FRAGMENT, NEIGHBOR, NOW, OSPF, PAIR, PING, flows, pairs
 
 AT_80 = """\
 SOURCE                 DESTINATION   PROTO   INFO     PKTS    BYTES         RATE
@@ -103,6 +105,22 @@ def test_icmp_message(protocol: str, message: tuple[int, int], name: str) -> Non
     """An ICMP flow says its message by name, in the numbers of its own protocol."""
     icmp: Flow = {**PING, "protocol": protocol, "icmp_type": message[0], "icmp_code": message[1]}
     assert f"  {name}  " in lines_of(flows(icmp), None)[1]
+
+
+def test_pairs() -> None:
+    """A connection has the counts and rates of each direction, and its bytes fit on 80 columns."""
+    narrow, wide = (
+        pair_lines(pairs(PAIR), width=width, style=Style(coloured=False), now=NOW, filtered=False)
+        for width in (80, None)
+    )
+    title, row, last = (re.split(r" {2,}", line) for line in wide)
+    assert title[2:11] == ["DIR", "PROTO", "INFO", "PKTS >", "PKTS <", "BYTES >", "BYTES <", "RATE >", "RATE <"]
+    assert row[2:11] == ["out", "tcp", "SAP", "500", "1.0k", "33.0 kB", "1.2 MB", "12.0 kbit/s", "3.4 Mbit/s"]
+    assert last == ["1 connection, 1.2 MB; drained 1.2 s ago"]
+    assert {"DIR", "PROTO", "BYTES >", "BYTES <"} < set(re.split(r" {2,}", narrow[0]))
+    assert max(map(len, narrow)) <= 80
+    empty = pair_lines(pairs(), width=80, style=Style(coloured=False), now=NOW, filtered=False)
+    assert empty == ["no connection yet; traffic shows after the next drain, every 5 s"]
 
 
 def test_names_cannot_control_the_terminal() -> None:
