@@ -14,6 +14,7 @@ from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
 from cnf.datapath.build import Build, Datapath
 from cnf.datapath.cache import FlowSettings
 from cnf.datapath.counters import InterfaceCounters
+from cnf.kernel.hooks import XDP
 
 Program = Literal["bare", "parse", "naive", "cnf"]
 
@@ -51,19 +52,25 @@ class Apart(Blueprint):
         return ()
 
 
-BARE: Final = Apart(1, source=FOLDER / "bare.c", programs=("bare", "bare_drop", "send"))
+def xdp(*names: str) -> dict[str, int]:
+    """Return the names of XDP programs, with their type."""
+    return dict.fromkeys(names, XDP.program_type)
+
+
+BARE: Final = Apart(1, hooks=(), source=FOLDER / "bare.c", others=xdp("bare", "bare_drop", "send"))
 NAIVE: Final = Apart(
     MAX_ENTRIES,
     limiter=LimiterSize(MAX_ENTRIES, 1, 1),
+    hooks=(),
     source=FOLDER / "naive.c",
-    programs=("naive", "naive_bucket"),
+    others=xdp("naive", "naive_bucket"),
 )
 
 
 def whole(table: Table, limiter: LimiterSize | None = None, max_entries: int = MAX_ENTRIES) -> Blueprint:
     """Return what builds the programs of whole.c."""
-    programs = ("whole", "cnf_clock") if limiter else ("whole", "parse_only", "cnf_clock")
-    return Blueprint(max_entries, table, limiter=limiter, source=FOLDER / "whole.c", programs=programs)
+    others = xdp("whole", "cnf_clock") if limiter else xdp("whole", "parse_only", "cnf_clock")
+    return Blueprint(max_entries, table, limiter=limiter, hooks=(), source=FOLDER / "whole.c", others=others)
 
 
 def build(blueprints: Sequence[Blueprint], stack: ExitStack) -> list[Datapath]:

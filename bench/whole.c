@@ -2,28 +2,20 @@
 /* The whole program, and its parser alone. */
 #include "change.h"
 
-/* The entry point as a function: BCC lets programs call static ones only. */
-#define cnf_ingress(context) static __always_inline ingress(context)
 #include "../cnf/bpf/flow.c"
-#undef cnf_ingress
 
 int whole(struct xdp_md *ctx)
 {
 	change_source(ctx);
-	return ingress(ctx);
+	return deal_with(ctx, CNF_HOOK_XDP);
 }
 
 #if !CNF_LIMITER
 
 int parse_only(struct xdp_md *ctx)
 {
-	__u64 bytes = bpf_xdp_get_buff_len(ctx);
-	struct cursor cursor = {
-		.ctx = ctx,
-		.at = (void *)(long)ctx->data,
-		.end = (void *)(long)ctx->data_end,
-		.remaining = bytes,
-	};
+	struct frame frame = {.ctx = ctx, .hook = CNF_HOOK_XDP};
+	struct cursor cursor = cursor_begin(&frame, bpf_xdp_get_buff_len(ctx));
 	struct transport transport = {};
 	__u16 type = 0, vlan = 0;
 	int outcome;

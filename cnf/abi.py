@@ -108,14 +108,17 @@ SLOT_DROPS: Final = 0x100
 """Bit of a slot's ``tcp_flags``: its element of FLOW_DROPS is not 0."""
 FLOW_DROPS: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
 FLOW_SETTINGS: Final = np.dtype([("idle", "<u8"), ("ended", "<u8")])
-INTERFACE: Final = np.dtype([("ifindex", "<u4"), ("slot", "<u4"), ("counted_as", "<u4"), ("zero", "<u4")])
+INTERFACE: Final = np.dtype([("ifindex", "<u4"), ("slot", "<u4"), ("counted_as", "<u4"), ("no_ethernet", "<u4")])
 COUNTER: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
 OUTCOMES: Final = len(PROTOCOL_LABELS) - 1 + len(UNPARSED_REASONS)
-"""Counters of received packets: by protocol label, and those of ``malformed`` by reason."""
+"""Counters of packets of one direction: by protocol label, and those of ``malformed`` by reason."""
 SLOT_COUNTERS: Final = OUTCOMES + len(DROP_REASONS)
-"""Counters of an interface: of received packets, then of dropped ones."""
+"""Counters of what an interface receives: by outcome, then of dropped packets. What it sends has OUTCOMES elsewhere."""
+TABLE_COUNT: Final = 2 * len(FAMILIES)
+"""Of flows, then of sources."""
 TABLE_COUNTERS: Final = len(INSERT_ERRORS) + 5
-"""Counters of a table: insert errors, inserted entries, and the counts and entries that expired and were evicted."""
+"""Counters of a table and direction: insert errors, inserted entries, and the counts and entries that expired and were
+evicted."""
 
 INTERFACE_COUNTERS: Final = np.dtype(
     [
@@ -124,9 +127,11 @@ INTERFACE_COUNTERS: Final = np.dtype(
         ("unparsed", "<u8", (len(UNPARSED_REASONS),)),
         ("dropped_packets", "<u8", (len(DROP_REASONS),)),
         ("dropped_bytes", "<u8", (len(DROP_REASONS),)),
+        ("sent_packets", "<u8", (len(PROTOCOL_LABELS),)),
+        ("sent_bytes", "<u8", (len(PROTOCOL_LABELS),)),
     ]
 )
-"""The counts of an interface, as user space puts them together from its counters."""
+"""The counts of an interface, as user space puts them together: what is not called sent is received."""
 
 LIMIT4_PREFIX: Final = np.dtype([("length", "<u4"), ("bank", "<u4"), ("addr", "<u4")])
 LIMIT6_PREFIX: Final = np.dtype([("length", "<u4"), ("bank", "<u4"), ("addr", "<u4", (4,))])

@@ -13,10 +13,13 @@ enum cnf_flow_flags {
 	CNF_FLOW_EGRESS = 2, /* sent; else received */
 };
 
+/* Of a flow: whether it has CNF_FLOW_EGRESS. In the order of abi.DIRECTIONS. */
+enum cnf_direction { CNF_DIRECTION_INGRESS, CNF_DIRECTION_EGRESS, CNF_DIRECTIONS };
+
 /*
  * What a packet is counted as. The first are the label `protocol` of cnf_received_*, in the order of
  * abi.PROTOCOL_LABELS; the rest, from CNF_TRUNCATED on, together are its label `malformed`, and each is a label
- * `reason` of cnf_unparsed_packets_total, in the order of abi.UNPARSED_REASONS.
+ * `reason` of cnf_unparsed_packets_total, in the order of abi.UNPARSED_REASONS. What is sent has counters of its own.
  */
 enum cnf_outcome {
 	CNF_TCP,
@@ -30,7 +33,7 @@ enum cnf_outcome {
 	CNF_NON_IP,
 	CNF_TRUNCATED,        /* shorter than its own headers or lengths say */
 	CNF_BAD_HEADER,       /* a version, header length or total length that cannot be */
-	CNF_VLAN_DEPTH,       /* more than two VLAN tags with an id, or 374 of all kinds */
+	CNF_VLAN_DEPTH,       /* more than two VLAN tags with an id, or 374 of all kinds in the frame */
 	CNF_EXT_HEADER_DEPTH, /* more than 184 IPv6 extension headers */
 	CNF_OUTCOMES,
 };
@@ -89,7 +92,7 @@ struct flow6_key {
 
 struct flow_value {
 	__u64 packets;
-	__u64 bytes; /* frame lengths as XDP sees them: with Ethernet header, without checksum trailer */
+	__u64 bytes; /* on the wire: of each packet with its Ethernet header, without checksum trailer */
 	__u64 first_seen; /* jiffies */
 	__u64 last_seen; /* jiffies */
 	__u64 tcp_flags; /* byte 13 of the TCP header, OR of all packets, and CNF_FLOW_OPENED; an atomic OR takes 64
@@ -160,8 +163,9 @@ struct counter {
 
 /*
  * An interface has a slot, below CNF_MAX_INTERFACES, that user space gives it before the program is attached. Its
- * counters are the CNF_INTERFACE_COUNTERS elements of interface_counters from slot * CNF_INTERFACE_COUNTERS on: by
- * outcome, then by reason of a drop. A packet that is dropped counts in its outcome, too.
+ * counters are the CNF_INTERFACE_COUNTERS elements of interface_counters from slot * CNF_INTERFACE_COUNTERS on: of what
+ * it received, by outcome, then by reason of a drop. A packet that is dropped counts in its outcome, too. What it sent
+ * is in the CNF_OUTCOMES elements of interface_sent from slot * CNF_OUTCOMES on, where there is a program for that.
  */
 #define CNF_INTERFACE_COUNTERS (CNF_OUTCOMES + CNF_DROP_REASONS)
 
@@ -169,11 +173,12 @@ struct interface {
 	__u32 ifindex; /* 0 = none */
 	__u32 slot; /* read together with ifindex, in one word */
 	__u32 counted_as; /* the ifindex of its flows: its own; of a member of a bond, the bond's */
-	__u32 zero;
+	__u32 no_ethernet; /* 1: its frames begin with the IP header, as those of tun, WireGuard and PPP do; else 0 */
 };
 
-/* The flow tables, and those of the limiter's sources. A table's counters are the CNF_TABLE_COUNTERS elements of
- * table_counters from table * CNF_TABLE_COUNTERS on. */
+/* The flow tables, and those of the limiter's sources. A table has CNF_TABLE_COUNTERS counters for each direction of
+ * the flows that they are about: the elements of table_counters from (direction * CNF_TABLES + table) *
+ * CNF_TABLE_COUNTERS on. */
 enum cnf_table { CNF_TABLE_IPV4, CNF_TABLE_IPV6, CNF_TABLE_SOURCES4, CNF_TABLE_SOURCES6, CNF_TABLES };
 
 /*

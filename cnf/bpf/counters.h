@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Per-CPU counters: exact, since XDP is not interrupted by XDP on its own CPU. */
+/* Per-CPU counters: exact, since the programs run with softirqs off or in one, so that none interrupts another. */
 #ifndef CNF_COUNTERS_H
 #define CNF_COUNTERS_H
 
 #include "abi.h"
+#include "frame.h"
 #include "once.h"
+#include "verifier.h"
 
 #define ENOMEM 12
 #define EBUSY 16
@@ -18,10 +20,13 @@ BPF_HASH(interfaces, __u32, struct interface, CNF_MAX_INTERFACES);
 BPF_ARRAY(interfaces_direct, struct interface, CNF_INTERFACE_PLACES);
 /* The extra last slot counts the packets of interfaces that have no slot. */
 BPF_PERCPU_ARRAY(interface_counters, struct counter, (CNF_MAX_INTERFACES + 1) * CNF_INTERFACE_COUNTERS);
-BPF_PERCPU_ARRAY(table_counters, struct counter, CNF_TABLES *CNF_TABLE_COUNTERS);
+#if CNF_EGRESS
+BPF_PERCPU_ARRAY(interface_sent, struct counter, (CNF_MAX_INTERFACES + 1) * CNF_OUTCOMES);
+#endif
+BPF_PERCPU_ARRAY(table_counters, struct counter, CNF_DIRECTIONS * CNF_TABLES * CNF_TABLE_COUNTERS);
 
-/* Find the slot of an interface, and what its flows are counted as, in the array; return whether it is there. */
-static __always_inline int interface_find_direct(__u32 ifindex, __u32 *slot, __u32 *counted_as)
+/* Find what is known of an interface in the array; return whether it is there. */
+static __always_inline int interface_find_direct(__u32 ifindex, struct interface *found)
 {
 	__u32 index = ifindex & (CNF_INTERFACE_PLACES - 1);
 	struct interface *interface = interfaces_direct.lookup(&index);
@@ -30,44 +35,67 @@ static __always_inline int interface_find_direct(__u32 ifindex, __u32 *slot, __u
 	if (!interface)
 		return 0; /* never */
 	word = READ_ONCE(*(__u64 *)interface); /* user space writes it whole */
-	*slot = word >> 32;
-	*counted_as = interface->counted_as;
+	found->slot = word >> 32;
+	found->counted_as = interface->counted_as;
+	found->no_ethernet = interface->no_ethernet;
 	return (__u32)word == ifindex;
 }
 
 /* The same, wherever it is: an interface that has no slot counts in the extra one, as itself. */
-static __always_inline void interface_find(__u32 ifindex, __u32 *slot, __u32 *counted_as)
+static __always_inline void interface_find(__u32 ifindex, struct interface *found)
 {
 	struct interface *interface;
+	__u64 zero;
 
-	if (interface_find_direct(ifindex, slot, counted_as))
+	if (interface_find_direct(ifindex, found))
 		return;
+	zero = unknown_zero(ifindex);
 	interface = interfaces.lookup(&ifindex);
-	*slot = interface ? interface->slot : CNF_MAX_INTERFACES;
-	*counted_as = interface ? interface->counted_as : ifindex;
+	*found = (struct interface){.slot = CNF_MAX_INTERFACES, .counted_as = ifindex};
+	if (interface)
+		*found = *interface;
+	FORGET(found->slot, zero);
+	FORGET(found->counted_as, zero);
+	FORGET(found->no_ethernet, zero);
 }
 
-/* `what` is an enum cnf_outcome, or CNF_OUTCOMES + an enum cnf_drop. */
-static __always_inline void count_packet(__u32 slot, __u32 what, __u64 bytes)
+static __always_inline void counter_add(struct counter *counter, struct wire wire)
+{
+	if (counter) { /* always: indexes are below the arrays' sizes */
+		counter->packets += wire.packets;
+		counter->bytes += wire.bytes;
+	}
+}
+
+/* Count what was received: `what` is an enum cnf_outcome, or CNF_OUTCOMES + an enum cnf_drop. */
+static __always_inline void count_received(__u32 slot, __u32 what, struct wire wire)
 {
 	__u32 index = slot * CNF_INTERFACE_COUNTERS + what;
-	struct counter *counter = interface_counters.lookup(&index);
 
-	if (counter) { /* always: the index is below the array's size */
-		counter->packets += 1;
-		counter->bytes += bytes;
-	}
+	counter_add(interface_counters.lookup(&index), wire);
 }
 
-static __always_inline void count_table(enum cnf_table table, enum cnf_table_counter what, __u64 packets, __u64 bytes)
+static __always_inline void count_frame(const struct frame *frame, __u32 slot, enum cnf_outcome outcome,
+					struct wire wire)
 {
-	__u32 index = table * CNF_TABLE_COUNTERS + what;
-	struct counter *counter = table_counters.lookup(&index);
+#if CNF_EGRESS
+	if (frame->hook == CNF_HOOK_EGRESS) {
+		__u32 index = slot * CNF_OUTCOMES + outcome;
 
-	if (counter) { /* always */
-		counter->packets += packets;
-		counter->bytes += bytes;
+		counter_add(interface_sent.lookup(&index), wire);
+		return;
 	}
+#endif
+	count_received(slot, outcome, wire);
+}
+
+/* Of a table of sources, all is ingress. */
+static __always_inline void count_table(enum cnf_table table, enum cnf_direction direction, enum cnf_table_counter what,
+					__u64 packets, __u64 bytes)
+{
+	__u32 index = (direction * CNF_TABLES + table) * CNF_TABLE_COUNTERS + what;
+
+	counter_add(table_counters.lookup(&index), (struct wire){packets, bytes});
 }
 
 /* Return what an insert into a hash map that failed counts as. */

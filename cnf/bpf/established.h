@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * A short way for the packets that are nearly all of them. It takes a packet if
- *   - it is IPv4 without options or IPv6 without extension headers, no later fragment, and has no VLAN tag;
+ *   - it is IPv4 without options or IPv6 without extension headers, no later fragment, and has no VLAN tag in it;
  *   - it is UDP, or TCP without SYN, FIN and RST, and no longer than its frame;
- *   - its interface stands in interfaces_direct;
+ *   - its interface stands in interfaces_direct, and it has an Ethernet header;
  *   - its flow is in the table, is neither ended nor expired, and has shown all TCP flags of the packet;
  *   - with limits, the source's slot holds the decision of the rule set in force, and its bucket.
  * All this is read before anything is written. Any other packet is left to the general code in flow.c as it came. What
@@ -26,9 +26,11 @@
 
 /* A packet of the kind that this file takes. */
 struct established {
-	__u64 bytes;
-	__u32 ifindex;
-	__u32 slot; /* of its interface */
+	const struct frame *frame;
+	__u64 length; /* of the frame */
+	struct wire wire;
+	struct interface interface;
+	__u16 vlan;
 	__u32 traffic; /* enum cnf_traffic */
 	int outcome; /* enum cnf_outcome */
 	struct transport transport;
@@ -46,6 +48,7 @@ static __always_inline int established_transport(struct established *packet, voi
 	if (protocol == IPPROTO_UDP) {
 		packet->outcome = CNF_UDP;
 		packet->traffic = CNF_TRAFFIC_UDP;
+		packet->transport.header_length = UDP_LENGTH;
 		return length >= UDP_LENGTH;
 	}
 	if (protocol != IPPROTO_TCP || (void *)(tcp + 1) > end)
@@ -54,6 +57,7 @@ static __always_inline int established_transport(struct established *packet, voi
 	packet->outcome = CNF_TCP;
 	packet->traffic = CNF_TRAFFIC_TCP;
 	packet->transport.tcp_flags = tcp->flags;
+	packet->transport.header_length = header_length;
 	return header_length >= TCP_MIN_LENGTH && header_length <= length &&
 	       !(tcp->flags & (TCP_SYN | TCP_FIN | TCP_RST));
 }
@@ -94,12 +98,14 @@ static __always_inline __u64 established_source(enum cnf_table table, struct cac
  * Return 1 and the generation in force, unless a rule set has to be announced first. One that limits was, if a source's
  * slot has a decision of it. One that does not limit stands as 0.
  */
-static __always_inline int established_generation(__u64 *generation)
+static __always_inline int established_generation(const struct frame *frame, __u64 *generation)
 {
 #if CNF_LIMITER
 	__u32 zero = 0, one = 1, two = 2;
 	__u64 *in_force = limit_generation.lookup(&zero), *latest, *announced;
 
+	if (!frame_is_limited(frame))
+		return 1;
 	if (!in_force)
 		return 0; /* never */
 	*generation = READ_ONCE(*in_force);
@@ -113,13 +119,19 @@ static __always_inline int established_generation(__u64 *generation)
 #endif
 }
 
-/* Take what stands behind the IP header, the interface and the generation; else return 0. */
-static __always_inline int established_begin(struct established *packet, void *header, void *end, __u8 protocol,
+/* Take what stands behind an IP header of `size` bytes, the interface and the generation; else return 0. */
+static __always_inline int established_begin(struct established *packet, void *ip, __u32 size, void *end, __u8 protocol,
 					     __u32 length, __u64 *generation)
 {
-	return established_transport(packet, header, end, protocol, length) &&
-	       interface_find_direct(packet->ifindex, &packet->slot, &packet->ifindex) &&
-	       established_generation(generation);
+	const struct frame *frame = packet->frame;
+	__u32 before = sizeof(struct eth_header) + size;
+
+	if (!established_transport(packet, ip + size, end, protocol, length) ||
+	    !interface_find_direct(frame_ifindex(frame), &packet->interface) ||
+	    (frame_is_skb(frame) && packet->interface.no_ethernet))
+		return 0;
+	packet->wire = frame_wire(frame, packet->length, before + packet->transport.header_length);
+	return established_generation(frame, generation);
 }
 
 /* Return the verdict on a packet whose flow is `key`, and whose source, from `addr`, is `source`; 0 leaves it. */
@@ -136,7 +148,7 @@ static __always_inline int established(enum cnf_table table, struct established 
 		return 0;
 #if CNF_LIMITER
 	if (generation) {
-		__u32 *group = limit_group(generation, packet->slot, packet->traffic);
+		__u32 *group = limit_group(generation, packet->interface.slot, packet->traffic);
 		struct source_place source_place = {};
 		__u64 decision;
 
@@ -147,21 +159,21 @@ static __always_inline int established(enum cnf_table table, struct established 
 			return 0;
 		if (!DECISION_RULE(decision)) {
 			source_full(&source_place, jiffies);
-		} else if (limit_admit(table, addr, packet->ifindex, &source_place,
+		} else if (limit_admit(table, addr, packet->interface.counted_as, &source_place,
 				       source_at(table, &source_place.cache), 0, decision, DECISION_RULE(decision),
-				       packet->bytes, jiffies) != CNF_LIMIT_PASS) {
-			account_drop(table, key, &flow_place, packet->bytes);
-			count_packet(packet->slot, packet->outcome, packet->bytes);
-			count_packet(packet->slot, CNF_OUTCOMES + CNF_DROP_LIMITED, packet->bytes);
-			return XDP_DROP;
+				       packet->wire, jiffies) != CNF_LIMIT_PASS) {
+			account_drop(table, key, &flow_place, packet->wire);
+			count_received(packet->interface.slot, packet->outcome, packet->wire);
+			count_received(packet->interface.slot, CNF_OUTCOMES + CNF_DROP_LIMITED, packet->wire);
+			return frame_drop(packet->frame);
 		}
 	}
 #endif
 	flow = flow_at(table, &flow_place.cache);
-	flow_add(flow, packet->bytes, tcp_flags, jiffies);
+	flow_add(flow, packet->wire, tcp_flags, jiffies);
 	cache_stamp(flow_place.cache.head, flow_place.cache.way, jiffies);
-	count_packet(packet->slot, packet->outcome, packet->bytes);
-	return XDP_PASS;
+	count_frame(packet->frame, packet->interface.slot, packet->outcome, packet->wire);
+	return frame_pass(packet->frame);
 }
 
 static __always_inline int established_ipv4(struct established *packet, struct ipv4_header *ip, void *end,
@@ -175,12 +187,12 @@ static __always_inline int established_ipv4(struct established *packet, struct i
 	if (ip->version_length != (4 << 4 | 5) || ip->fragment & be16(0x1fff) || length > remaining ||
 	    length < IPV4_MIN_LENGTH)
 		return 0;
-	if (!established_begin(packet, ip + 1, end, ip->protocol, length - IPV4_MIN_LENGTH, &generation))
+	if (!established_begin(packet, ip, sizeof(*ip), end, ip->protocol, length - sizeof(*ip), &generation))
 		return 0;
 	key.src_addr = ip->src_addr;
 	key.dst_addr = ip->dst_addr;
 	source.addr = ip->src_addr;
-	complete_key(&key.src_port, packet->ifindex, 0, &packet->transport);
+	complete_key(&key.src_port, packet->interface.counted_as, packet->vlan, &packet->transport);
 	return established(CNF_TABLE_IPV4, packet, &key, &key.src_addr, &source, generation);
 }
 
@@ -195,7 +207,7 @@ static __always_inline int established_ipv6(struct established *packet, struct i
 
 	if (ip->version_class >> 4 != 6 || length + sizeof(*ip) > remaining)
 		return 0;
-	if (!established_begin(packet, ip + 1, end, ip->next_header, length, &generation))
+	if (!established_begin(packet, ip, sizeof(*ip), end, ip->next_header, length, &generation))
 		return 0;
 	key.src_addr[0] = ip->src_addr[0];
 	key.src_addr[1] = ip->src_addr[1];
@@ -211,33 +223,38 @@ static __always_inline int established_ipv6(struct established *packet, struct i
 		source6_key(&source, key.src_addr, settings);
 	}
 #endif
-	complete_key(&key.src_port, packet->ifindex, 0, &packet->transport);
+	complete_key(&key.src_port, packet->interface.counted_as, packet->vlan, &packet->transport);
 	return established(CNF_TABLE_IPV6, packet, &key, key.src_addr, &source, generation);
 }
 #endif
 
 /* Return the verdict on a packet of the kind that this file takes, else 0. */
-static __always_inline int established_packet(struct xdp_md *ctx)
+static __always_inline int established_packet(const struct frame *frame)
 {
-	struct established packet = {.bytes = frame_length(ctx), .ifindex = ctx->ingress_ifindex};
-	struct eth_header *eth = (void *)(long)ctx->data;
+	struct established packet = {
+		.frame = frame,
+		.length = frame_length(frame),
+		.vlan = frame_vlan(frame),
+		.transport.flow_flags = frame_flow_flags(frame),
+	};
+	struct eth_header *eth = frame_data(frame);
 	struct ipv4_header *ipv4 = (void *)(eth + 1);
 	struct ipv6_header *ipv6 = (void *)(eth + 1);
-	void *end = (void *)(long)ctx->data_end;
+	void *end = frame_data_end(frame);
 
-	if ((void *)(ipv4 + 1) + UDP_LENGTH > end)
+	if ((void *)(ipv4 + 1) + UDP_LENGTH > end || (!CNF_VLAN && packet.vlan))
 		return 0;
 	if (eth->type == be16(ETH_P_IP))
-		return established_ipv4(&packet, ipv4, end, packet.bytes - sizeof(*eth));
+		return established_ipv4(&packet, ipv4, end, packet.length - sizeof(*eth));
 #if CNF_IPV6
 	if (eth->type == be16(ETH_P_IPV6) && (void *)(ipv6 + 1) + UDP_LENGTH <= end)
-		return established_ipv6(&packet, ipv6, end, packet.bytes - sizeof(*eth));
+		return established_ipv6(&packet, ipv6, end, packet.length - sizeof(*eth));
 #endif
 	return 0;
 }
 
 #else
-static __always_inline int established_packet(struct xdp_md *ctx)
+static __always_inline int established_packet(const struct frame *frame)
 {
 	return 0;
 }

@@ -13,6 +13,7 @@
  *   CNF_MAX_RULES    rules, and as many shared buckets, of two rule sets; a power of two
  *   CNF_MAX_POLICIES combinations of rules, of one rule set
  *   CNF_MAX_PREFIXES prefixes of a family, of one rule set
+ *   CNF_XDP, CNF_SKB_INGRESS, CNF_EGRESS 1: with this entry point; the last with counters of what is sent, too
  *   CNF_RING_BYTES   size of the ring that carries events; 0: no events
  *   CNF_EVICTED_RECORDS 1: of flows that have to make room, too
  */
@@ -36,30 +37,27 @@ static __always_inline enum cnf_drop drop_reason(enum cnf_limit verdict)
 }
 
 /* Count a frame, and pass it unless a limit says otherwise. */
-static __always_inline int general(struct xdp_md *ctx)
+static __always_inline int general(const struct frame *frame)
 {
-	__u64 bytes = frame_length(ctx), zero = CNF_LIMITER ? unknown_zero(bytes) : 0;
-	struct cursor cursor = {
-		.ctx = ctx,
-		.at = (void *)(long)ctx->data,
-		.end = (void *)(long)ctx->data_end,
-		.remaining = bytes,
-	};
-	struct transport transport = {};
+	__u64 length = frame_length(frame), zero = CNF_LIMITER ? unknown_zero(length) : 0;
+	struct cursor cursor = cursor_begin(frame, length);
+	struct transport transport = {.flow_flags = frame_flow_flags(frame)};
 	__u16 type = 0, vlan = 0;
-	__u32 slot, ifindex;
+	struct interface interface;
+	struct wire wire;
 	int outcome, tracked;
 	enum cnf_limit verdict = CNF_LIMIT_PASS;
 
 	/* First: a call costs the more, the more values live across it. */
-	interface_find(ctx->ingress_ifindex, &slot, &ifindex);
-	slot += zero;
-	ifindex += zero;
-	outcome = parse_ethernet(&cursor, &type, &vlan);
+	interface_find(frame_ifindex(frame), &interface);
+	interface.slot += zero;
+	interface.counted_as += zero;
+	outcome = parse_link(&cursor, interface.no_ethernet, &type, &vlan);
 	tracked = CNF_VLAN || !vlan;
 	vlan += zero;
 	if (outcome) {
-		if (outcome == CNF_VLAN_DEPTH)
+		wire = frame_wire(frame, length, cursor.offset);
+		if (frame_is_limited(frame) && outcome == CNF_VLAN_DEPTH)
 			verdict = limit_unreadable();
 	} else if (type == be16(ETH_P_IP)) {
 		struct flow4_key key ALIGNED_FOR_WORDS = {};
@@ -67,15 +65,16 @@ static __always_inline int general(struct xdp_md *ctx)
 
 		outcome = parse_ipv4(&cursor, &key, &transport) + zero;
 		transport_add(&transport, zero);
+		wire = frame_wire(frame, length, cursor.offset + transport.header_length);
 		if (tracked && outcome < CNF_NON_IP) {
-			complete_key(&key.src_port, ifindex, vlan, &transport);
+			complete_key(&key.src_port, interface.counted_as, vlan, &transport);
 			flow_find(CNF_TABLE_IPV4, &key, &place);
 		}
 		/* Also what cannot be parsed to its end: the stack may take it, and it would pass every limit. */
-		if (transport.addressed)
-			verdict = limit4(&key, slot, ifindex, outcome, &transport, bytes) + zero;
+		if (frame_is_limited(frame) && transport.addressed)
+			verdict = limit4(&key, interface.slot, interface.counted_as, outcome, &transport, wire) + zero;
 		if (tracked && outcome < CNF_NON_IP)
-			account(CNF_TABLE_IPV4, &key, &place, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
+			account(CNF_TABLE_IPV4, &key, &place, wire, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
 #if CNF_PARSE_IPV6
 	} else if (type == be16(ETH_P_IPV6)) {
 		struct flow6_key key ALIGNED_FOR_WORDS = {};
@@ -84,43 +83,70 @@ static __always_inline int general(struct xdp_md *ctx)
 		tracked = tracked && CNF_IPV6;
 		outcome = parse_ipv6(&cursor, &key, &transport) + zero;
 		transport_add(&transport, zero);
+		wire = frame_wire(frame, length, cursor.offset + transport.header_length);
 		if (tracked && outcome < CNF_NON_IP) {
-			complete_key(&key.src_port, ifindex, vlan, &transport);
+			complete_key(&key.src_port, interface.counted_as, vlan, &transport);
 			flow_find(CNF_TABLE_IPV6, &key, &place);
 		}
 		/* Also what cannot be parsed to its end: the stack may take it, and it would pass every limit. */
-		if (transport.addressed)
-			verdict = limit6(&key, slot, ifindex, outcome, &transport, bytes) + zero;
+		if (frame_is_limited(frame) && transport.addressed)
+			verdict = limit6(&key, interface.slot, interface.counted_as, outcome, &transport, wire) + zero;
 		if (tracked && outcome < CNF_NON_IP)
-			account(CNF_TABLE_IPV6, &key, &place, bytes, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
+			account(CNF_TABLE_IPV6, &key, &place, wire, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
 #endif
 	} else {
 		outcome = CNF_NON_IP;
+		wire = frame_wire(frame, length, cursor.offset);
 	}
 	if (!tracked)
 		outcome = CNF_NON_IP;
 	if (verdict != CNF_LIMIT_PASS && outcome >= CNF_NON_IP)
 		outcome = CNF_OTHER; /* the ledger has it as dropped, and must not have it as unparsed, too */
-	count_packet(slot, outcome, bytes);
+	count_frame(frame, interface.slot, outcome, wire);
 	if (verdict == CNF_LIMIT_PASS)
-		return XDP_PASS;
-	count_packet(slot, CNF_OUTCOMES + drop_reason(verdict), bytes);
-	return XDP_DROP;
+		return frame_pass(frame);
+	count_received(interface.slot, CNF_OUTCOMES + drop_reason(verdict), wire);
+	return frame_drop(frame);
 }
 
-/* Deal with every frame that the interface receives. */
-int cnf_ingress(struct xdp_md *ctx)
+/* Deal with a frame: in the short way, if that takes it. */
+static __always_inline int deal_with(void *ctx, enum cnf_hook hook)
 {
-	int verdict = established_packet(ctx);
+	struct frame frame = {.ctx = ctx, .hook = hook};
+	int verdict = established_packet(&frame);
 
 	if (verdict)
 		return verdict;
 #if CNF_LIMITER
 	/* What is known of the frame by now is read anew, so that the verifier follows the general code once. */
-	WITHOUT_BRANCH(ctx);
+	WITHOUT_BRANCH(frame.ctx);
 #endif
-	return general(ctx);
+	return general(&frame);
 }
+
+#if CNF_XDP
+/* Deal with every frame that the interface receives. */
+int cnf_ingress(struct xdp_md *ctx)
+{
+	return deal_with(ctx, CNF_HOOK_XDP);
+}
+#endif
+
+#if CNF_SKB_INGRESS
+/* The same, where XDP is not to be had or would be too dear. */
+int cnf_skb_ingress(struct __sk_buff *skb)
+{
+	return deal_with(skb, CNF_HOOK_INGRESS);
+}
+#endif
+
+#if CNF_EGRESS
+/* Deal with every frame that the interface sends. Nothing is limited. */
+int cnf_skb_egress(struct __sk_buff *skb)
+{
+	return deal_with(skb, CNF_HOOK_EGRESS);
+}
+#endif
 
 /* Write jiffies into the frame: user space runs this by BPF_PROG_TEST_RUN to learn what time the flows' ticks are. */
 int cnf_clock(struct xdp_md *ctx)

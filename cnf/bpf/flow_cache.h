@@ -144,13 +144,14 @@ static __always_inline void eviction_send(struct event *event, struct flow_value
 }
 
 /* Give a slot of the claimed set to the key's flow, whose first packet this is; count the flow that was in it. */
-static __always_inline void flow_begin(enum cnf_table table, void *key, struct cache_place *cache, __u64 bytes,
+static __always_inline void flow_begin(enum cnf_table table, void *key, struct cache_place *cache, struct wire wire,
 				       __u8 tcp_flags, __u64 now)
 {
 	struct flow_value *flow;
 	__u64 packets, before;
 	struct flow_drops *drops = NULL;
 	struct event *event = NULL;
+	enum cnf_direction direction;
 	int expired;
 
 	if (!cache->found)
@@ -159,13 +160,14 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	expired = flow_expired(flow, flow->tcp_flags & FLOW_ENDED, now);
 	if (!expired && READ_ONCE(flow->packets))
 		event = eviction_begin(table, flow, now);
+	direction = flow_direction(table, cache_key(table, flow));
 	cache_tag(cache, 0);
 	cache_write_key(table, flow, key);
-	packets = __sync_lock_test_and_set(&flow->packets, 1);
-	before = __sync_lock_test_and_set(&flow->bytes, bytes);
+	packets = __sync_lock_test_and_set(&flow->packets, wire.packets);
+	before = __sync_lock_test_and_set(&flow->bytes, wire.bytes);
 	if (packets) {
-		count_table(table, expired ? CNF_EXPIRED : CNF_EVICTED, packets, before);
-		count_table(table, expired ? CNF_EXPIRED_FLOWS : CNF_EVICTED_FLOWS, 1, 0);
+		count_table(table, direction, expired ? CNF_EXPIRED : CNF_EVICTED, packets, before);
+		count_table(table, direction, expired ? CNF_EXPIRED_FLOWS : CNF_EVICTED_FLOWS, 1, 0);
 	}
 	if (flow->tcp_flags & CNF_SLOT_DROPS)
 		drops = flow_drops(table, cache_index(cache));
@@ -177,10 +179,10 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	flow->tcp_flags = flow_first_flags(tcp_flags);
 	cache_stamp(cache->head, cache->way, now);
 	cache_tag(cache, cache->tag);
-	count_table(table, CNF_INSERT_DONE, 1, bytes);
+	count_table(table, flow_direction(table, key), CNF_INSERT_DONE, 1, wire.bytes);
 }
 
-static __always_inline void account_flow(enum cnf_table table, void *key, struct flow_place *place, __u64 bytes,
+static __always_inline void account_flow(enum cnf_table table, void *key, struct flow_place *place, struct wire wire,
 					 __u8 tcp_flags)
 {
 	struct cache_place *cache = &place->cache;
@@ -198,21 +200,21 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 		}
 		flow = flow_at(table, cache);
 		if (cache->found && !flow_expired(flow, flow->tcp_flags & FLOW_ENDED, now)) {
-			flow_add(flow, bytes, tcp_flags, now);
+			flow_add(flow, wire, tcp_flags, now);
 			cache_stamp(cache->head, cache->way, now);
 			return;
 		}
 		if (cache_claim(cache))
 			goto claimed;
 	}
-	count_table(table, CNF_INSERT_BUSY, 1, bytes);
+	count_table(table, flow_direction(table, key), CNF_INSERT_BUSY, wire.packets, wire.bytes);
 	return;
 claimed: /* one copy for all tries: it is long */
-	flow_begin(table, key, cache, bytes, tcp_flags, now);
+	flow_begin(table, key, cache, wire, tcp_flags, now);
 	cache_release(cache);
 }
 
-static __always_inline void account_drop(enum cnf_table table, void *key, struct flow_place *place, __u64 bytes)
+static __always_inline void account_drop(enum cnf_table table, void *key, struct flow_place *place, struct wire wire)
 {
 #if CNF_LIMITER
 	struct flow_value *flow;
@@ -226,8 +228,8 @@ static __always_inline void account_drop(enum cnf_table table, void *key, struct
 		return; /* does not happen */
 	if (!(flow->tcp_flags & CNF_SLOT_DROPS))
 		__sync_fetch_and_or(&flow->tcp_flags, (__u64)CNF_SLOT_DROPS);
-	__sync_fetch_and_add(&drops->packets, 1);
-	__sync_fetch_and_add(&drops->bytes, bytes);
+	__sync_fetch_and_add(&drops->packets, wire.packets);
+	__sync_fetch_and_add(&drops->bytes, wire.bytes);
 #endif
 }
 

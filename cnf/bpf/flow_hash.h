@@ -34,7 +34,7 @@ static __always_inline long flow_insert(enum cnf_table table, void *key, struct 
 	return flows4.insert((struct flow4_key *)key, value);
 }
 
-static __always_inline void account_flow(enum cnf_table table, void *key, struct flow_place *place, __u64 bytes,
+static __always_inline void account_flow(enum cnf_table table, void *key, struct flow_place *place, struct wire wire,
 					 __u8 tcp_flags)
 {
 	/* Jiffies are inlined, and a tick is fine enough for first and last seen. */
@@ -44,37 +44,37 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 	long error;
 
 	if (value) {
-		flow_add(value, bytes, tcp_flags, now);
+		flow_add(value, wire, tcp_flags, now);
 		return;
 	}
-	fresh = (struct flow_value){.packets = 1,
-				    .bytes = bytes,
+	fresh = (struct flow_value){.packets = wire.packets,
+				    .bytes = wire.bytes,
 				    .first_seen = now,
 				    .last_seen = now,
 				    .tcp_flags = flow_first_flags(tcp_flags)};
 	error = flow_insert(table, key, &fresh);
 	if (!error) {
-		count_table(table, CNF_INSERT_DONE, 1, bytes);
+		count_table(table, flow_direction(table, key), CNF_INSERT_DONE, 1, wire.bytes);
 		return;
 	}
 	if (error == -EEXIST) { /* another CPU was first */
 		value = flow_lookup(table, key);
 		if (value) {
-			flow_add(value, bytes, tcp_flags, now);
+			flow_add(value, wire, tcp_flags, now);
 			return;
 		}
 	}
-	count_table(table, insert_error(error), 1, bytes);
+	count_table(table, flow_direction(table, key), insert_error(error), wire.packets, wire.bytes);
 }
 
-static __always_inline void account_drop(enum cnf_table table, void *key, struct flow_place *place, __u64 bytes)
+static __always_inline void account_drop(enum cnf_table table, void *key, struct flow_place *place, struct wire wire)
 {
 	struct flow_value *value = flow_lookup(table, key);
 
 	if (!value)
 		return;
-	__sync_fetch_and_add(&value->dropped_packets, 1);
-	__sync_fetch_and_add(&value->dropped_bytes, bytes);
+	__sync_fetch_and_add(&value->dropped_packets, wire.packets);
+	__sync_fetch_and_add(&value->dropped_bytes, wire.bytes);
 }
 
 #endif

@@ -29,11 +29,11 @@ static __always_inline void complete_key(__u16 *src_port, __u32 ifindex, __u16 v
 	words[3] = 0;
 }
 
-static __always_inline void flow_add(struct flow_value *value, __u64 bytes, __u8 tcp_flags, __u64 now)
+static __always_inline void flow_add(struct flow_value *value, struct wire wire, __u8 tcp_flags, __u64 now)
 {
 	/* Several CPUs may write at once. Sums are atomic; of two times that are written, either will do. */
-	__sync_fetch_and_add(&value->packets, 1);
-	__sync_fetch_and_add(&value->bytes, bytes);
+	__sync_fetch_and_add(&value->packets, wire.packets);
+	__sync_fetch_and_add(&value->bytes, wire.bytes);
 	if (value->last_seen != now)
 		value->last_seen = now;
 	if ((value->tcp_flags | tcp_flags) != value->tcp_flags)
@@ -48,6 +48,14 @@ static __always_inline __u64 flow_first_flags(__u64 tcp_flags)
 	return tcp_flags | opens * (CNF_FLOW_OPENED / TCP_SYN);
 }
 
+/* Return the direction of the flow that has a key of this table. */
+static __always_inline enum cnf_direction flow_direction(enum cnf_table table, const void *key)
+{
+	__u8 flags = table == CNF_TABLE_IPV6 ? ((struct flow6_key *)key)->flags : ((struct flow4_key *)key)->flags;
+
+	return CNF_EGRESS && flags & CNF_FLOW_EGRESS ? CNF_DIRECTION_EGRESS : CNF_DIRECTION_INGRESS;
+}
+
 #if CNF_CACHE
 #include "flow_cache.h"
 #else
@@ -55,13 +63,13 @@ static __always_inline __u64 flow_first_flags(__u64 tcp_flags)
 #endif
 
 /* Add the packet to its flow; one that is dropped makes no flow, and only one that is there counts it. */
-static __always_inline void account(enum cnf_table table, void *key, struct flow_place *place, __u64 bytes,
+static __always_inline void account(enum cnf_table table, void *key, struct flow_place *place, struct wire wire,
 				    __u8 tcp_flags, int dropped)
 {
 	if (dropped)
-		account_drop(table, key, place, bytes);
+		account_drop(table, key, place, wire);
 	else
-		account_flow(table, key, place, bytes, tcp_flags);
+		account_flow(table, key, place, wire, tcp_flags);
 }
 
 #endif

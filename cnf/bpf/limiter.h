@@ -51,15 +51,11 @@ static __always_inline __u32 rule_index(__u32 rule)
 	return rule & (CNF_MAX_RULES - 1);
 }
 
-static __always_inline void limit_count(__u32 rule, enum cnf_verdict verdict, __u64 bytes)
+static __always_inline void limit_count(__u32 rule, enum cnf_verdict verdict, struct wire wire)
 {
 	__u32 element = rule * CNF_VERDICTS + verdict;
-	struct counter *counter = limit_counters.lookup(&element);
 
-	if (counter) { /* always */
-		counter->packets += 1;
-		counter->bytes += bytes;
-	}
+	counter_add(limit_counters.lookup(&element), wire);
 }
 
 /* What a rule set says of a source. */
@@ -100,26 +96,26 @@ static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32
  * it is the first that is dropped; in mode shadow none is.
  */
 static __always_inline int source_count(enum cnf_table table, struct source_place *place, struct limit_source *source,
-					int shared, int within, int enforce, __u64 bytes, __u64 jiffies)
+					int shared, int within, int enforce, struct wire wire, __u64 jiffies)
 {
 	struct limit_over *over;
 
 	if (within) {
-		__sync_fetch_and_add(&source->packets, 1);
-		__sync_fetch_and_add(&source->bytes, bytes);
+		__sync_fetch_and_add(&source->packets, wire.packets);
+		__sync_fetch_and_add(&source->bytes, wire.bytes);
 		return 0;
 	}
-	__sync_fetch_and_add(&source->over_packets, 1);
+	__sync_fetch_and_add(&source->over_packets, wire.packets);
 	over = shared ? (void *)&source->over_bytes : source_over(table, place);
 	if (!over)
 		return 0; /* never */
-	__sync_fetch_and_add(&over->bytes, bytes);
+	__sync_fetch_and_add(&over->bytes, wire.bytes);
 	over->last = jiffies;
 	if (!enforce)
 		return 0;
 	over->last_drop = jiffies;
-	__sync_fetch_and_add(&over->dropped_bytes, bytes);
-	return !__sync_fetch_and_add(&over->dropped_packets, 1);
+	__sync_fetch_and_add(&over->dropped_bytes, wire.bytes);
+	return !__sync_fetch_and_add(&over->dropped_packets, wire.packets);
 }
 
 /* Return the generation in force. It is read once a packet, so that all lookups are of one rule set. */
@@ -141,7 +137,7 @@ static __always_inline __u64 generation_now(void)
  */
 static __always_inline enum cnf_limit limit_admit(enum cnf_table table, void *addr, __u32 ifindex,
 						  struct source_place *place, struct limit_source *source, int shared,
-						  __u64 decision, __u32 rule, __u64 bytes, __u64 jiffies)
+						  __u64 decision, __u32 rule, struct wire wire, __u64 jiffies)
 {
 	__u32 index = rule_index(rule);
 	struct limit_rule *parameters = limit_rules.lookup(&index);
@@ -151,10 +147,10 @@ static __always_inline enum cnf_limit limit_admit(enum cnf_table table, void *ad
 		return CNF_LIMIT_PASS; /* never: the index is below the array's size */
 	if (!shared)
 		source_full(place, jiffies + parameters->full_after + 1);
-	within = bucket_admit(source, decision, parameters, bytes, jiffies);
-	if (source_count(table, place, source, shared, within, !!(rule & CNF_ENFORCE), bytes, jiffies))
+	within = bucket_admit(source, decision, parameters, wire, jiffies);
+	if (source_count(table, place, source, shared, within, !!(rule & CNF_ENFORCE), wire, jiffies))
 		event_first_drop(table, addr, rule & ~CNF_ENFORCE, ifindex, jiffies);
-	limit_count(index, within ? CNF_PASSED : rule & CNF_ENFORCE ? CNF_LIMITED : CNF_WOULD_LIMIT, bytes);
+	limit_count(index, within ? CNF_PASSED : rule & CNF_ENFORCE ? CNF_LIMITED : CNF_WOULD_LIMIT, wire);
 	return within || !(rule & CNF_ENFORCE) ? CNF_LIMIT_PASS : CNF_LIMIT_DROP;
 }
 
@@ -171,13 +167,13 @@ static __always_inline __u32 *limit_group(__u64 generation, __u32 slot, __u32 tr
  * that has the bucket. `traffic` is an enum cnf_traffic.
  */
 static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generation, void *addr, void *key, __u32 slot,
-					    __u32 ifindex, __u32 traffic, __u64 bytes)
+					    __u32 ifindex, __u32 traffic, struct wire wire)
 {
 	__u32 bank = generation & 1, index, *known_group = limit_group(generation, slot, traffic), group, rule = 0;
 	__u64 jiffies = bpf_jiffies64(), decision = 0, known;
 	struct limit_source *source = NULL;
 	struct source_place place = {};
-	__u64 zero = unknown_zero(bytes);
+	__u64 zero = unknown_zero(jiffies);
 	int shared = 0;
 
 	if (!known_group)
@@ -234,7 +230,7 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 	if (!source)
 		return CNF_LIMIT_PASS; /* never */
 admit: /* one copy for both kinds of buckets: it is long */
-	return limit_admit(table, addr, ifindex, &place, source, shared, shared ? 0 : decision, rule, bytes, jiffies);
+	return limit_admit(table, addr, ifindex, &place, source, shared, shared ? 0 : decision, rule, wire, jiffies);
 }
 
 /*
@@ -273,16 +269,16 @@ static __always_inline __u32 traffic_of(int outcome, struct transport *transport
 #endif
 
 static __always_inline enum cnf_limit limit4(struct flow4_key *flow, __u32 slot, __u32 ifindex, int outcome,
-					     struct transport *transport, __u64 bytes)
+					     struct transport *transport, struct wire wire)
 {
 #if CNF_LIMITER
 	struct limit4_key source ALIGNED_FOR_WORDS = {.addr = flow->src_addr};
-	__u32 traffic = traffic_of(outcome, transport, IPPROTO_ICMP, unknown_zero(bytes));
 	__u64 generation = generation_now();
+	__u32 traffic = traffic_of(outcome, transport, IPPROTO_ICMP, unknown_zero(generation));
 
 	if (!generation)
 		return CNF_LIMIT_PASS;
-	return limit(CNF_TABLE_IPV4, generation, &flow->src_addr, &source, slot, ifindex, traffic, bytes);
+	return limit(CNF_TABLE_IPV4, generation, &flow->src_addr, &source, slot, ifindex, traffic, wire);
 #else
 	return CNF_LIMIT_PASS;
 #endif
@@ -315,11 +311,11 @@ static __always_inline void source6_key(struct limit6_key *source, __u64 *addr, 
 #endif
 
 static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot, __u32 ifindex, int outcome,
-					     struct transport *transport, __u64 bytes)
+					     struct transport *transport, struct wire wire)
 {
 #if CNF_LIMITER
-	__u32 traffic = traffic_of(outcome, transport, IPPROTO_ICMPV6, unknown_zero(bytes));
 	__u64 generation = generation_now();
+	__u32 traffic = traffic_of(outcome, transport, IPPROTO_ICMPV6, unknown_zero(generation));
 	__u32 bank = generation & 1;
 	struct limit6_key source = {};
 	struct limit_settings *settings;
@@ -332,7 +328,7 @@ static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot,
 	if (settings->drop_unreadable && (outcome == CNF_EXT_HEADER_DEPTH || is_mapped(flow->src_addr)))
 		return CNF_LIMIT_UNREADABLE;
 	source6_key(&source, flow->src_addr, settings);
-	return limit(CNF_TABLE_IPV6, generation, flow->src_addr, &source, slot, ifindex, traffic, bytes);
+	return limit(CNF_TABLE_IPV6, generation, flow->src_addr, &source, slot, ifindex, traffic, wire);
 #else
 	return CNF_LIMIT_PASS;
 #endif

@@ -7,6 +7,7 @@
 #define CNF_PARSE_H
 
 #include "abi.h"
+#include "frame.h"
 #include "headers.h"
 #include "verifier.h"
 
@@ -18,22 +19,18 @@
 /* More than a frame of 1,518 bytes has room for: Linux goes on as long as there are any. */
 #define MAX_PRIORITY_TAGS 372
 #define MAX_EXT_HEADERS 184
-
-static __always_inline __u64 frame_length(struct xdp_md *ctx)
-{
-#if CNF_PERFMON
-	return (long)ctx->data_end - (long)ctx->data;
-#else
-	return bpf_xdp_get_buff_len(ctx); /* to subtract pointers takes CAP_PERFMON */
-#endif
-}
+/* Bytes of the headers that are read in place. */
+#define MOST_IN_PLACE                                                                                                  \
+	(sizeof(struct eth_header) + MAX_VLAN_TAGS * sizeof(struct vlan_tag) + sizeof(struct ipv6_header) +            \
+	 sizeof(struct tcp_header))
 
 /*
  * Where parsing stands. Headers behind IPv4 options or IPv6 extension headers are at a place that varies: to add that
- * to a packet pointer takes CAP_PERFMON, so those are copied out by a helper. All others are read in place.
+ * to a packet pointer takes CAP_PERFMON, so those are copied out by a helper. So are all headers of a frame that does
+ * not have them in one piece. All others are read in place.
  */
 struct cursor {
-	struct xdp_md *ctx;
+	const struct frame *frame;
 	void *at; /* of no use once `moved` */
 	void *end;
 	__u32 offset;    /* bytes of the frame before the cursor */
@@ -47,6 +44,7 @@ struct transport {
 	__u8 protocol;
 	__u8 flow_flags; /* enum cnf_flow_flags */
 	__u8 tcp_flags;
+	__u8 header_length; /* bytes of the TCP or UDP header, if it is read */
 	__u8 neighbor_discovery; /* 1 = a valid message of RFC 4861 */
 	__u8 addressed;          /* 1 = the key has its addresses, even if the rest cannot be parsed */
 };
@@ -57,6 +55,17 @@ static __always_inline void transport_add(struct transport *transport, __u64 zer
 	transport->protocol += zero;
 	transport->flow_flags += zero;
 	transport->tcp_flags += zero;
+}
+
+static __always_inline struct cursor cursor_begin(const struct frame *frame, __u32 length)
+{
+	return (struct cursor){
+		.frame = frame,
+		.at = frame_data(frame),
+		.end = frame_data_end(frame),
+		.remaining = length,
+		.moved = !frame_is_in_place(frame, MOST_IN_PLACE),
+	};
 }
 
 /* Step over a header of a constant `size`; return -1 if it is not all there. It starts where the cursor was before. */
@@ -86,7 +95,7 @@ static __always_inline int cursor_get(struct cursor *cursor, void *copy, __u32 s
 {
 	if (cursor->moved) {
 		*header = copy;
-		return bpf_xdp_load_bytes(cursor->ctx, cursor->offset, copy, size) ? -1 : 0;
+		return frame_load(cursor->frame, cursor->offset, copy, size) ? -1 : 0;
 	}
 	*header = cursor->at;
 	return cursor->at + size > cursor->end ? -1 : 0;
@@ -135,7 +144,7 @@ static __always_inline int parse_more_tags(struct cursor *cursor, __u32 ids, __u
 	FORGET(offset, zero);
 #pragma clang loop unroll(disable)
 	for (int depth = 0; depth < MAX_PRIORITY_TAGS; depth++) {
-		if (bpf_xdp_load_bytes(cursor->ctx, offset + size, &tag, sizeof(tag)))
+		if (frame_load(cursor->frame, offset + size, &tag, sizeof(tag)))
 			return CNF_TRUNCATED;
 		size += sizeof(tag);
 		ids += has_id(&tag);
@@ -148,35 +157,49 @@ static __always_inline int parse_more_tags(struct cursor *cursor, __u32 ids, __u
 }
 #endif
 
-/* Take the EtherType behind the tags, in network byte order, and the outer tag as it stands in a key. Tags without an
- * id, priority tags, are no VLANs: Linux takes off any number of them. */
+/* Take the EtherType behind the tags, in network byte order, and the outer tag as it stands in a key, unless it stands
+ * beside the frame and is in `vlan`. Tags without an id, priority tags, are no VLANs: Linux takes off any number of
+ * them. */
 static __always_inline int parse_ethernet(struct cursor *cursor, __u16 *type, __u16 *vlan)
 {
-	struct eth_header *eth = cursor->at;
+	struct eth_header copy, *eth;
 
-	if (cursor_step(cursor, sizeof(*eth)))
+	if (cursor_take(cursor, &copy, sizeof(copy), (void **)&eth))
 		return CNF_TRUNCATED;
 	*type = eth->type;
 #if CNF_PARSE_VLAN
-	__u32 ids = 0;
+	__u32 ids = (*vlan & VLAN_ID_MASK) != 0;
 
 #pragma unroll
 	for (int depth = 0; depth < MAX_VLAN_TAGS; depth++) {
-		struct vlan_tag *tag = cursor->at;
+		struct vlan_tag tag_copy, *tag;
+		int outer = !*vlan;
 
 		if (!is_vlan(*type))
 			return 0;
 		*vlan |= CNF_VLAN_PRESENT;
-		if (cursor_step(cursor, sizeof(*tag)))
+		if (cursor_take(cursor, &tag_copy, sizeof(tag_copy), (void **)&tag))
 			return CNF_TRUNCATED;
-		if (depth == 0)
+		if (outer)
 			*vlan |= be16(tag->control) & VLAN_ID_MASK;
 		ids += has_id(tag);
 		*type = tag->type;
 	}
 	if (is_vlan(*type))
 		return parse_more_tags(cursor, ids, type);
+	if (frame_is_skb(cursor->frame) && ids > MAX_VLAN_TAGS) /* one stands beside the frame */
+		return CNF_VLAN_DEPTH;
 #endif
+	return 0;
+}
+
+/* The same of any link, whose frames may have no Ethernet header. */
+static __always_inline int parse_link(struct cursor *cursor, __u32 no_ethernet, __u16 *type, __u16 *vlan)
+{
+	*vlan = frame_vlan(cursor->frame);
+	if (!frame_is_skb(cursor->frame) || !no_ethernet)
+		return parse_ethernet(cursor, type, vlan);
+	*type = frame_protocol(cursor->frame);
 	return 0;
 }
 
@@ -194,6 +217,7 @@ static __always_inline int parse_tcp(struct cursor *cursor, __u32 length, struct
 		return CNF_TRUNCATED;
 	transport->ports = tcp->ports;
 	transport->tcp_flags = tcp->flags;
+	transport->header_length = header_length;
 	return CNF_TCP;
 }
 
@@ -249,6 +273,7 @@ static __always_inline int parse_transport(struct cursor *cursor, __u32 length, 
 		return parse_tcp(cursor, length, transport);
 	case CNF_UDP:
 		error = parse_ports(cursor, length, UDP_LENGTH, transport);
+		transport->header_length = UDP_LENGTH;
 		break;
 	case CNF_SCTP:
 		error = parse_ports(cursor, length, SCTP_LENGTH, transport);
@@ -293,7 +318,7 @@ static __always_inline int parse_ipv4(struct cursor *cursor, struct flow4_key *k
 		return CNF_TRUNCATED;
 
 	if (ip->fragment & be16(0x1fff)) {
-		transport->flow_flags = CNF_FLOW_FRAGMENT;
+		transport->flow_flags |= CNF_FLOW_FRAGMENT;
 		return protocol_outcome(ip->protocol, IPPROTO_ICMP);
 	}
 	return parse_transport(cursor, total_length - header_length, ip->protocol, IPPROTO_ICMP, transport);
@@ -332,7 +357,7 @@ static __always_inline int parse_extensions(struct cursor *cursor, __u32 *remain
 	for (int depth = 0; depth < MAX_EXT_HEADERS; depth++) {
 		__u32 has_length = is_other(protocol, IPPROTO_FRAGMENT), length;
 
-		if (bpf_xdp_load_bytes(cursor->ctx, offset, &header, sizeof(header)))
+		if (frame_load(cursor->frame, offset, &header, sizeof(header)))
 			return CNF_TRUNCATED;
 		length = sizeof(header) + has_length * header.length * 8;
 		fragment = (1 - has_length) * (header.fragment & be16(0xfff8));
@@ -343,7 +368,7 @@ static __always_inline int parse_extensions(struct cursor *cursor, __u32 *remain
 		left -= length;
 		if (!is_extension(protocol) || fragment) {
 			transport->protocol = protocol;
-			transport->flow_flags = fragment ? CNF_FLOW_FRAGMENT : 0;
+			transport->flow_flags |= fragment ? CNF_FLOW_FRAGMENT : 0;
 			cursor->offset = offset;
 			cursor->remaining = left;
 			*remaining = left;

@@ -115,7 +115,8 @@ static __always_inline void source_begin(enum cnf_table table, void *key, struct
 	if (source->decision) {
 		__s32 full_since = (__u32)now - READ_ONCE(cache->head->stamps[cache->way]);
 
-		count_table(sources, full_since < 0 ? CNF_EVICTED_FLOWS : CNF_EXPIRED_FLOWS, 1, 0);
+		count_table(sources, CNF_DIRECTION_INGRESS, full_since < 0 ? CNF_EVICTED_FLOWS : CNF_EXPIRED_FLOWS, 1,
+			    0);
 	}
 	cache_tag(cache, 0);
 	/* The decision before the bucket, since bucket_debit() relies on it. */
@@ -134,7 +135,7 @@ static __always_inline void source_begin(enum cnf_table table, void *key, struct
 	cache_stamp(cache->head, cache->way, now);
 	cache_tag(cache, cache->tag);
 	cache->found = 1;
-	count_table(sources, CNF_INSERT_DONE, 1, 0);
+	count_table(sources, CNF_DIRECTION_INGRESS, CNF_INSERT_DONE, 1, 0);
 }
 
 /*
@@ -161,7 +162,7 @@ static __always_inline int source_remember(enum cnf_table table, void *key, stru
 		if (cache_claim(cache))
 			goto claimed;
 	}
-	count_table(source_table(table), CNF_INSERT_BUSY, 1, 0);
+	count_table(source_table(table), CNF_DIRECTION_INGRESS, CNF_INSERT_BUSY, 1, 0);
 	return 0;
 claimed: /* one copy for all tries: it is long */
 	if (cache->found)

@@ -49,9 +49,9 @@ static __always_inline int source_remember(enum cnf_table table, void *key, stru
 	}
 	error = source_insert(table, key, &fresh);
 	if (!error)
-		count_table(source_table(table), CNF_INSERT_DONE, 1, 0);
+		count_table(source_table(table), CNF_DIRECTION_INGRESS, CNF_INSERT_DONE, 1, 0);
 	else if (error != -EEXIST)
-		count_table(source_table(table), insert_error(error), 1, 0);
+		count_table(source_table(table), CNF_DIRECTION_INGRESS, insert_error(error), 1, 0);
 	source_find(table, key, place);
 	return place->source != 0;
 }

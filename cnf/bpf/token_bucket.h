@@ -4,6 +4,7 @@
 #define CNF_TOKEN_BUCKET_H
 
 #include "abi.h"
+#include "frame.h"
 #include "once.h"
 
 #define BUCKET_TRIES 4 /* compare-and-swaps, before a bucket that so many CPUs debit at once is debited blindly */
@@ -24,7 +25,7 @@ struct bucket_meter {
 	__u64 *word; /* the theoretical arrival time */
 	__u64 seen;  /* as it was read */
 	__u64 now;
-	__u64 cost; /* of the packet; 0 = no such limit */
+	__u64 cost; /* of the frame */
 	__u64 burst;
 	__u64 most;  /* how far the word can be ahead of now */
 	__u64 ahead; /* how far it is */
@@ -85,9 +86,10 @@ static __always_inline int bucket_debit(struct limit_source *source, __u64 decis
 	return 0;
 }
 
-/* Return whether the packet is within both rates, of the rule of `decision`; one that is not costs nothing. */
+/* Return whether the frame is within both rates, of the rule of `decision`; one that is not costs nothing. Of a frame
+ * that is many packets all pass or none does: it costs as much as all of them. */
 static __always_inline int bucket_admit(struct limit_source *source, __u64 decision, struct limit_rule *rule,
-					__u64 bytes, __u64 jiffies)
+					struct wire wire, __u64 jiffies)
 {
 	struct limit_bucket *bucket = &source->bucket;
 	__u64 clock = rule->fine ? bpf_ktime_get_ns() : jiffies;
@@ -98,32 +100,35 @@ static __always_inline int bucket_admit(struct limit_source *source, __u64 decis
 	/* Signed: another CPU may have written a later jiffy than this one read. */
 	int full = (__s64)(jiffies - last_used) > (__s64)rule->full_after;
 	struct bucket_meter packets = {}, octets = {};
+	/* 0 = no such limit. What the frame costs is not compared with 0: the verifier would have to know where each
+	 * number that it is made of comes from, and follow all that is behind for each way to parse a frame. */
+	__u64 packet_cost = rule->packet_cost, byte_cost = rule->byte_cost;
 
 	packets.word = &bucket->packet_time;
 	packets.seen = packet_time;
-	packets.cost = rule->packet_cost;
 	octets.word = &bucket->byte_time;
 	octets.seen = byte_time;
-	octets.cost = rule->byte_cost * bytes;
 
 	/* Both are looked at before anything is written: a refused packet leaves the bucket as it is, and last_used
 	 * too, so that words of another rule's units heal by full_after. */
-	if (packets.cost) {
+	if (packet_cost) {
+		packets.cost = packet_cost * wire.packets;
 		bucket_read(&packets, clock, rule->fine, rule->packet_rate, rule->packet_burst, full);
 		if (!bucket_holds(&packets))
 			return 0;
 	}
-	if (octets.cost) {
+	if (byte_cost) {
+		octets.cost = byte_cost * wire.bytes;
 		bucket_read(&octets, clock, rule->fine, rule->byte_rate, rule->byte_burst, full);
 		if (!bucket_holds(&octets))
 			return 0;
 	}
 	if (last_used != jiffies)
 		WRITE_ONCE(bucket->last_used, jiffies);
-	if (packets.cost && !bucket_debit(source, decision, &packets))
+	if (packet_cost && !bucket_debit(source, decision, &packets))
 		return 0;
-	if (octets.cost && !bucket_debit(source, decision, &octets)) {
-		if (packets.cost)
+	if (byte_cost && !bucket_debit(source, decision, &octets)) {
+		if (packet_cost)
 			__sync_fetch_and_add(packets.word, -packets.cost);
 		return 0;
 	}

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
 from cnf.config import MAX_INTERFACES, Settings
 from cnf.kernel import capabilities
-from cnf.kernel.hooks import XDP
+from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP, Hook
 from cnf.limits.table import room
 from cnf.process.light_imports import sha256
 
@@ -23,7 +24,6 @@ Table = Literal["cache", "lru_hash"]
 SOURCE: Final = Path(__file__).parent.parent / "bpf" / "flow.c"
 CLOCK: Final = "cnf_clock"
 """The program that tells what jiffies are now, when it is test-run."""
-PROGRAMS: Final = (XDP.entry, CLOCK)
 SECRETS: Final = "cache_secrets"
 CACHE_MAPS: Final = (SECRETS, "flow_settings")
 LIMITER_PREFIX: Final = "limit_"
@@ -66,8 +66,22 @@ class Blueprint:
     limiter: LimiterSize | None = None
     evicted_records: bool = False
     max_interfaces: int = MAX_INTERFACES
+    hooks: tuple[Hook, ...] = (XDP,)
+    """Those that the configuration can need. Only their entry points are built; of a hook for what is sent, counters,
+    too."""
     source: Path = SOURCE
-    programs: tuple[str, ...] = PROGRAMS
+    others: Mapping[str, int] = field(default_factory=lambda: {CLOCK: XDP.program_type})
+    """Programs besides the hooks' own, with their types."""
+
+    @property
+    def programs(self) -> dict[str, int]:
+        """Return the names of the programs that are loaded, with their types, enum bpf_prog_type of linux/bpf.h."""
+        return {hook.entry: hook.program_type for hook in self.hooks} | dict(self.others)
+
+    @property
+    def entry_points(self) -> dict[str, int]:
+        """Return the preprocessor's definitions that say which entry points there are."""
+        return {"CNF_XDP": int(XDP in self.hooks), "CNF_SKB_INGRESS": int(TC_INGRESS in self.hooks)}
 
     @property
     def maps(self) -> tuple[str, ...]:
@@ -83,6 +97,7 @@ class Blueprint:
             names += LIMITER_MAPS
         if self.ring_bytes:
             names += ["events", "events_lost"]
+        names += ["interface_sent"] * self._egress
         return (*names, "table_counters", "interfaces", "interfaces_direct", "interface_counters", "handover")
 
     @property
@@ -99,11 +114,11 @@ class Blueprint:
 
     @property
     def defines(self) -> dict[str, int]:
-        """Return the preprocessor's definitions."""
+        """Return the preprocessor's definitions that the maps depend on."""
         defines = {"CNF_CACHE": int(self.table == "cache"), "CNF_MAX_ENTRIES": self.max_entries}
         defines |= {"CNF_MAX_INTERFACES": self.max_interfaces}
         defines |= {"CNF_INTERFACE_PLACES": 1 << (PLACES_AN_INTERFACE * self.max_interfaces - 1).bit_length()}
-        defines |= {"CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan)}
+        defines |= {"CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan), "CNF_EGRESS": int(self._egress)}
         defines |= {"CNF_EVICTED_RECORDS": int(self.evicted_records), "CNF_RING_BYTES": self.ring_bytes}
         if self.limiter is None:
             return defines | {"CNF_LIMITER": 0}
@@ -114,6 +129,10 @@ class Blueprint:
             "CNF_MAX_POLICIES": self.limiter.rules,
             "CNF_MAX_PREFIXES": self.limiter.prefixes,
         }
+
+    @property
+    def _egress(self) -> bool:
+        return TC_EGRESS in self.hooks
 
     @property
     def layout(self) -> str:

@@ -30,7 +30,6 @@ from cnf.errors import (
     VerifierError,
 )
 from cnf.kernel import capabilities, libbpf
-from cnf.kernel.hooks import XDP
 from cnf.kernel.refusal import reported
 
 BCC_REMEDY: Final = "install the distribution's package: python3-bpfcc on Debian and Ubuntu, python3-bcc on Fedora"
@@ -83,10 +82,12 @@ class Build:
         self._blueprint = blueprint
         request = {
             "source": str(blueprint.source),
-            "defines": blueprint.defines | {"CNF_PERFMON": int(not capabilities.missing(capabilities.SPEED))},
+            "defines": blueprint.defines
+            | blueprint.entry_points
+            | {"CNF_PERFMON": int(not capabilities.missing(capabilities.SPEED))},
             "maps": blueprint.maps,
             "limiter_maps": blueprint.limiter_maps,
-            "programs": dict.fromkeys(blueprint.programs, XDP.program_type),
+            "programs": blueprint.programs,
             "pins": str(pins) if pins else None,
         }
         with reported("starting the compiling process"), ExitStack() as stack:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from cnf.abi import (
+    DIRECTIONS,
     FAMILIES,
     INSERT_ERRORS,
     INTERFACE,
@@ -17,11 +18,13 @@ from cnf.abi import (
     MALFORMED,
     OUTCOMES,
     SLOT_COUNTERS,
+    TABLE_COUNT,
     TABLE_COUNTERS,
+    Direction,
     Family,
 )
 from cnf.arrays import Records
-from cnf.counts import Count
+from cnf.counts import Count, total
 from cnf.errors import AttachError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, CounterArray, FlowMap
@@ -46,6 +49,7 @@ class InterfaceCounters:
         self._direct = Array("interfaces_direct", maps["interfaces_direct"], INTERFACE)
         self._places = libbpf.map_info(maps["interfaces_direct"]).max_entries
         self._counters = CounterArray("interface_counters", maps["interface_counters"])
+        self._sent = CounterArray("interface_sent", maps["interface_sent"]) if "interface_sent" in maps else None
         self.room = libbpf.map_info(maps["interface_counters"]).max_entries // SLOT_COUNTERS - 1
         """The number of interfaces that can have a slot; the slot of this number counts for all others."""
         self._slots: dict[int, int] = {}
@@ -55,7 +59,7 @@ class InterfaceCounters:
         self._at: dict[int, list[int]] = {}
         """Interfaces by their lowest bits; where several share these, the array finds the first."""
         for _ifindexes, values in self._interfaces.batches():
-            for ifindex, slot, counted_as, _zero in values.tolist():
+            for ifindex, slot, counted_as, _no_ethernet in values.tolist():
                 self._at.setdefault(ifindex % self._places, []).append(ifindex)
                 if ifindex == counted_as:
                     self._slots[ifindex] = slot
@@ -63,8 +67,10 @@ class InterfaceCounters:
                     self.members[ifindex] = counted_as
         self._free: list[int] = sorted({*range(self.room)} - {*self._slots.values()})
 
-    def assign(self, ifindex: int) -> int:
+    def assign(self, ifindex: int, *, ethernet: bool = True) -> int:
         """Give ``ifindex`` a zeroed slot, unless it has one, and return it; must come before the program is attached.
+
+        Without ``ethernet`` its frames begin with the IP header, which a program of TC has to know.
 
         Raises:
             AttachError: all slots are taken.
@@ -77,7 +83,9 @@ class InterfaceCounters:
         self._make_room()
         slot = self._free[0]
         self._counters.zero_range(slot * SLOT_COUNTERS, SLOT_COUNTERS)
-        self._put(ifindex, slot, ifindex)
+        if self._sent:
+            self._sent.zero_range(slot * OUTCOMES, OUTCOMES)
+        self._put(ifindex, slot, ifindex, ethernet=ethernet)
         self._slots[ifindex] = heapq.heappop(self._free)
         return slot
 
@@ -129,8 +137,8 @@ class InterfaceCounters:
             message = f"{self.room} interfaces are counted already"
             raise AttachError(message, remedy=f"raise max_interfaces, it is {self.room}, and restart cnfd")
 
-    def _put(self, ifindex: int, slot: int, counted_as: int) -> None:
-        value = np.array((ifindex, slot, counted_as, 0), INTERFACE)
+    def _put(self, ifindex: int, slot: int, counted_as: int, *, ethernet: bool = True) -> None:
+        value = np.array((ifindex, slot, counted_as, not ethernet), INTERFACE)
         self._interfaces.put(np.array(ifindex, _IFINDEX), value)
         same = self._at.setdefault(ifindex % self._places, [])
         if not same:
@@ -153,14 +161,23 @@ class InterfaceCounters:
 
     def _sums(self, first: int, count: int) -> Records:
         """Return the sums of ``count`` slots from ``first`` on: INTERFACE_COUNTERS, shape (count,)."""
-        counts = self._counters.sums(first * SLOT_COUNTERS, count * SLOT_COUNTERS).reshape(count, SLOT_COUNTERS)
-        sums = np.empty(count, INTERFACE_COUNTERS)
+        received = self._counters.sums(first * SLOT_COUNTERS, count * SLOT_COUNTERS).reshape(count, SLOT_COUNTERS)
+        sums = np.zeros(count, INTERFACE_COUNTERS)
         for field in ("packets", "bytes"):
-            sums[field][:, :MALFORMED] = counts[field][:, :MALFORMED]
-            sums[field][:, MALFORMED] = counts[field][:, MALFORMED:OUTCOMES].sum(axis=1)
-            sums[f"dropped_{field}"] = counts[field][:, OUTCOMES:]
-        sums["unparsed"] = counts["packets"][:, MALFORMED:OUTCOMES]
+            sums[field] = _by_label(received[field])
+            sums[f"dropped_{field}"] = received[field][:, OUTCOMES:]
+        sums["unparsed"] = received["packets"][:, MALFORMED:OUTCOMES]
+        if self._sent:
+            sent = self._sent.sums(first * OUTCOMES, count * OUTCOMES).reshape(count, OUTCOMES)
+            for field in ("packets", "bytes"):
+                sums[f"sent_{field}"] = _by_label(sent[field])
         return sums
+
+
+def _by_label(outcomes: Records) -> Records:
+    """Return counts by outcome, shape (N, OUTCOMES or more), by protocol label: shape (N, len(PROTOCOL_LABELS))."""
+    malformed = outcomes[:, MALFORMED:OUTCOMES].sum(axis=1)
+    return np.column_stack((outcomes[:, :MALFORMED], malformed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,18 +203,18 @@ class TableCounters:
         """Take a datapath's maps, descriptors by name."""
         self._counters = CounterArray("table_counters", maps["table_counters"])
 
-    def read(self, family: Family) -> TableSums:
-        """Return the sums over all CPUs of one family's flow table."""
-        return self._read(FAMILIES.index(family))
+    def read(self, family: Family, directions: Iterable[Direction] = DIRECTIONS) -> TableSums:
+        """Return the sums over all CPUs of one family's flow table, about the flows of these directions."""
+        return self._read(FAMILIES.index(family), directions)
 
     def read_sources(self, family: Family) -> TableSums:
-        """Return the sums of one family's table of sources."""
-        return self._read(len(FAMILIES) + FAMILIES.index(family))
+        """Return the sums of one family's table of sources, which are all of what is received."""
+        return self._read(len(FAMILIES) + FAMILIES.index(family), ("ingress",))
 
-    def _read(self, table: int) -> TableSums:
-        first = table * TABLE_COUNTERS
+    def _read(self, table: int, directions: Iterable[Direction]) -> TableSums:
+        starts = [(DIRECTIONS.index(direction) * TABLE_COUNT + table) * TABLE_COUNTERS for direction in directions]
         *errors, inserted, expired, expired_entries, evicted, evicted_entries = (
-            self._counters.sum(first + index) for index in range(TABLE_COUNTERS)
+            total(self._counters.sum(start + index) for start in starts) for index in range(TABLE_COUNTERS)
         )
         return TableSums(
             inserted=inserted.packets,

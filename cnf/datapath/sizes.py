@@ -22,6 +22,7 @@ from cnf.abi import (
     LIMIT6_SET,
     LIMIT_OVER,
     LIMIT_SOURCE,
+    OUTCOMES,
     SLOT_COUNTERS,
     WAYS,
 )
@@ -54,7 +55,8 @@ def interface_bytes(blueprint: Blueprint) -> int:
     """Return the bytes of the interfaces' counters, and of the maps that find them."""
     defines = blueprint.defines
     entries, places = defines["CNF_MAX_INTERFACES"], defines["CNF_INTERFACE_PLACES"]
-    counters = os.sysconf("SC_NPROCESSORS_CONF") * (entries + 1) * SLOT_COUNTERS * COUNTER.itemsize
+    slot = SLOT_COUNTERS + OUTCOMES * defines["CNF_EGRESS"]
+    counters = os.sysconf("SC_NPROCESSORS_CONF") * (entries + 1) * slot * COUNTER.itemsize
     return counters + places * INTERFACE.itemsize + _hash_bytes(entries, np.dtype("<u4"), INTERFACE)
 
 

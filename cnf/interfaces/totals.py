@@ -137,7 +137,7 @@ class Tallies:
         with self._lock:
             own = self._less_renamed(index, self._counters.release(index))
             self._renamed.pop(index, None)
-            if own["packets"].any():
+            if _any(own):
                 self._retire(self.names[index], own)
 
     def unseat_others(self) -> None:
@@ -164,7 +164,7 @@ class Tallies:
     def _totals(self) -> dict[str, Counters]:
         totals = {name: counters.copy() for name, counters in self._retired.items()}
         for index, counters in self._counters.read().items():
-            if index == UNASSIGNED and not counters["packets"].any():
+            if index == UNASSIGNED and not _any(counters):
                 continue
             name = UNASSIGNED_INTERFACE if index == UNASSIGNED else self.names[index]
             _add(totals, name, self._less_renamed(index, counters))
@@ -188,6 +188,10 @@ class Tallies:
         for each in departed[: max(0, len(departed) - REMEMBERED_NAMES)]:
             del names[each]
         self.names = names
+
+
+def _any(counters: Counters) -> bool:
+    return any(counters[field].any() for field in INTERFACE_COUNTERS.names or ())
 
 
 def _add(totals: dict[str, Counters], name: str, counters: Counters) -> None:

@@ -23,3 +23,5 @@ class Hook(NamedTuple):
 
 
 XDP: Final = Hook("ingress", "cnf_ingress", 6)
+TC_INGRESS: Final = Hook("ingress", "cnf_skb_ingress", 3)
+TC_EGRESS: Final = Hook("egress", "cnf_skb_egress", 3)

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Final, cast
 
 import pytest
 
-from cnf.abi import FAMILIES, FLOW_FRAGMENT, PROTOCOL_LABELS, TABLE_COUNTERS, UNPARSED_REASONS, VLAN_PRESENT, Family
+from cnf.abi import (
+    DIRECTIONS,
+    FLOW_FRAGMENT,
+    PROTOCOL_LABELS,
+    TABLE_COUNT,
+    TABLE_COUNTERS,
+    UNPARSED_REASONS,
+    VLAN_PRESENT,
+    Family,
+)
 from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.datapath import build
@@ -30,6 +39,10 @@ class Datapath:
     """A program under test; what it counted is read from its maps."""
 
     ifindex = LOOPBACK
+    passed = 2
+    """The verdict on a frame that goes on: XDP_PASS."""
+    sent = ""
+    """How the counters of the direction begin: "sent_" for what is sent."""
 
     def __init__(self, loaded: build.Datapath) -> None:
         """Give the loopback interface its counters."""
@@ -61,8 +74,9 @@ class Datapath:
     def received(self) -> dict[str, tuple[int, int]]:
         """Return label -> (packets, bytes) where not zero."""
         total = self.counters()
-        rows = zip(PROTOCOL_LABELS, total["packets"], total["bytes"], strict=True)
-        return {label: (int(packets), int(octets)) for label, packets, octets in rows if packets or octets}
+        packets, octets = (total[f"{self.sent}{field}"] for field in ("packets", "bytes"))
+        rows = zip(PROTOCOL_LABELS, packets, octets, strict=True)
+        return {label: (int(count), int(size)) for label, count, size in rows if count or size}
 
     def unparsed(self) -> dict[str, int]:
         """Return reason -> packets where not zero."""
@@ -83,8 +97,7 @@ class Datapath:
             table.clear()
         let_none_expire(self.loaded)
         counters = CounterArray("table_counters", self.loaded.maps["table_counters"])
-        for index in range(2 * len(FAMILIES) * TABLE_COUNTERS):
-            counters.zero(index)
+        counters.zero_range(0, len(DIRECTIONS) * TABLE_COUNT * TABLE_COUNTERS)
         self.interfaces.release(LOOPBACK)
         self.interfaces.assign(LOOPBACK)
 

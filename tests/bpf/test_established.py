@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from cnf.abi import CACHE_SECRETS, FAMILIES, TABLE_COUNTERS, VERDICTS
+from cnf.abi import CACHE_SECRETS, DIRECTIONS, FAMILIES, TABLE_COUNT, TABLE_COUNTERS, VERDICTS
 from cnf.datapath import build
 from cnf.datapath.blueprint import LimiterSize
 from cnf.datapath.cache import FlowSettings
@@ -104,7 +104,10 @@ class Pair:
                 yield f"{name} {family}", [table.writable().tobytes() for table in tables]
                 yield f"{name} {family} aside", [table.aside.window(0, table.aside.size).tobytes() for table in tables]
         yield "interfaces", [each.counters().tobytes() for each in self.both]
-        for name, count in (("table_counters", 4 * TABLE_COUNTERS), ("limit_counters", len(VERDICTS) * SIZE.rules)):
+        for name, count in (
+            ("table_counters", len(DIRECTIONS) * TABLE_COUNT * TABLE_COUNTERS),
+            ("limit_counters", len(VERDICTS) * SIZE.rules),
+        ):
             yield name, [CounterArray(name, each.loaded.maps[name]).sums(0, count).tobytes() for each in self.both]
         yield "events", [ring.read().events.tobytes() for ring in self.rings]
 

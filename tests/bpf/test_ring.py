@@ -17,7 +17,9 @@ import pytest
 from cnf.abi import EVENT, EVENT_KINDS, FAMILIES
 from cnf.arrays import Records
 from cnf.datapath import blueprint, build
+from cnf.datapath.blueprint import CLOCK
 from cnf.kernel import libbpf
+from cnf.kernel.hooks import XDP
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.ring import STRIDE, Ring
 from tests.bpf.limited import SIZE, Limited
@@ -70,8 +72,8 @@ class Teller:
 def loaded() -> Iterator[build.Datapath]:
     """Load telling.c once."""
     source = Path(__file__).with_name("telling.c")
-    programs = (*blueprint.PROGRAMS, "test_tell")
-    datapath = build.load(Blueprint(64, evicted_records=True, source=source, programs=programs))
+    others = {CLOCK: XDP.program_type, "test_tell": XDP.program_type}
+    datapath = build.load(Blueprint(64, evicted_records=True, source=source, others=others))
     yield datapath
     datapath.close()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnf.datapath.blueprint import (
+    CLOCK,
     EVICTED_RING_BYTES,
     LAYOUT_SOURCES,
     LIMITER_MAPS,
@@ -17,6 +18,7 @@ from cnf.datapath.blueprint import (
     Blueprint,
     LimiterSize,
 )
+from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP
 
 
 def test_a_blueprint_names_only_what_is_compiled_in() -> None:
@@ -36,6 +38,7 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_INTERFACE_PLACES": 16384,
         "CNF_IPV6": 0,
         "CNF_VLAN": 0,
+        "CNF_EGRESS": 0,
         "CNF_EVICTED_RECORDS": 0,
         "CNF_RING_BYTES": 0,
         "CNF_LIMITER": 0,
@@ -58,10 +61,31 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_INTERFACE_PLACES": 16384,
         "CNF_IPV6": 1,
         "CNF_VLAN": 1,
+        "CNF_EGRESS": 0,
         "CNF_EVICTED_RECORDS": 0,
         "CNF_RING_BYTES": 0,
         "CNF_LIMITER": 0,
     }
+
+
+def test_only_the_entry_points_of_the_hooks_are_built() -> None:
+    """Each direction has its own; what is sent has counters only where it is counted, and the clock is always there."""
+    received, sent = Blueprint(10, hooks=(TC_INGRESS,)), Blueprint(10, hooks=(XDP, TC_EGRESS))
+
+    assert received.programs == {"cnf_skb_ingress": 3, CLOCK: 6}
+    assert sent.programs == {"cnf_ingress": 6, "cnf_skb_egress": 3, CLOCK: 6}
+    assert (received.entry_points, sent.entry_points) == (
+        {"CNF_XDP": 0, "CNF_SKB_INGRESS": 1},
+        {"CNF_XDP": 1, "CNF_SKB_INGRESS": 0},
+    )
+    assert (received.defines["CNF_EGRESS"], sent.defines["CNF_EGRESS"]) == (0, 1)
+    assert {*sent.maps} - {*received.maps} == {"interface_sent"}
+
+
+def test_the_maps_are_the_same_for_either_hook_of_what_is_received() -> None:
+    """An interface may change its mode with the maps kept."""
+    assert Blueprint(10, hooks=(TC_INGRESS,)).layout == Blueprint(10).layout
+    assert Blueprint(10, hooks=(XDP, TC_EGRESS)).layout != Blueprint(10).layout
 
 
 def test_there_is_a_ring_where_there_is_something_to_tell() -> None:
