@@ -8,6 +8,7 @@ A stamp is the lower half of jiffies, so that one of 2^31 ago would look like on
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
@@ -25,9 +26,9 @@ from cnf.kernel.refusal import reported
 Words = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.intp]
 
-WINDOW: Final = 1 << 13
+WINDOW: Final = 1 << 12
 """Elements that are mapped at a time: a whole number of pages, whatever their size and the pages'."""
-BLOCK: Final = 1 << 9
+BLOCK: Final = 1 << 10
 """Sets that are copied at a time: they stay in the processor's cache until they have been worked on."""
 TRIES: Final = 4
 """Times that a set is copied again which changes meanwhile; then its slots are left for the next drain."""
@@ -90,7 +91,7 @@ class Block(NamedTuple):
     places: Places
     """Their numbers in the cache, ascending; shape (N,)."""
     words: Words
-    """Shape (N, words of a slot); overwritten by the next block."""
+    """Shape (N, words of a slot)."""
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Block:
         """Return those where ``mask`` is set."""
@@ -106,12 +107,21 @@ class Cache:
         self._slot = sets.value["slots"].base
         self.size = sets.size * WAYS
         self._aged = 0
-        self._staging = np.empty((BLOCK * WAYS, self._slot.itemsize // 8), np.uint64)
+        self._copies = np.empty((BLOCK, sets.value.itemsize // 8), np.uint64)
+        self._slots = np.empty((BLOCK * WAYS, self._slot.itemsize // 8), np.uint64)
+        # Head and slots are whole numbers of units, which numpy takes faster than structs.
+        unit = math.gcd(CACHE_HEAD.itemsize, self._slot.itemsize) // 8
+        self._units = self._copies.reshape(-1, unit)
+        self._units_of_slot = np.arange(self._slots.shape[1] // unit)
+        starts = np.arange(BLOCK)[:, np.newaxis] * self._copies.shape[1] + _HEAD
+        self._starts = (starts + np.arange(WAYS) * self._slots.shape[1]).ravel()[:, np.newaxis] // unit
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self, room: Callable[[int], Words] | None = None) -> Iterator[Block]:
         """Yield the whole table, piece by piece.
 
         A slot is never seen half-way from one key to another. One that is given away all along may be missed.
+        ``room`` returns where to copy so many slots to, shape (N, words of a slot); without it each block overwrites
+        the one before.
 
         Raises:
             MapError: the kernel refused to map it.
@@ -120,13 +130,23 @@ class Cache:
         for first in range(0, self._sets.size, WINDOW):
             window = self._sets.window(first, min(WINDOW, self._sets.size - first))
             touched = np.flatnonzero(window[:, _SEQUENCE])  # in all others there has never been anything
+            if 2 * len(touched) > len(window):
+                touched = np.arange(len(window))  # neighbours are copied faster
             for start in range(0, len(touched), BLOCK):
                 sets = touched[start : start + BLOCK]
-                slots = self._staging[: len(sets) * WAYS]
-                used = _copy(slots, window, sets) & (slots[:, 0] != 0)
-                if used.any():
-                    places = (first + sets)[:, np.newaxis] * WAYS + np.arange(WAYS)
-                    yield Block(places.ravel(), slots).where(used)
+                copies = self._copies[: len(sets)]
+                _copy(copies, window, sets)
+                used = np.flatnonzero(copies[:, _HEAD :: self._slots.shape[1]])
+                if len(used):
+                    words = room(len(used)) if room else self._slots[: len(used)]
+                    self._take(used, words)
+                    yield Block(_places(first, sets, used), words)
+
+    def _take(self, used: Places, words: Words) -> None:
+        """Copy slots of the copied sets to ``words``."""
+        units = (self._starts[used] + self._units_of_slot).ravel()
+        # Another mode would copy them twice.
+        self._units.take(units, axis=0, out=words.reshape(len(units), -1), mode="clip")
 
     def age(self, now: int, last_used: Callable[[Block], npt.NDArray[np.uint64]]) -> None:
         """Set the stamps of long unused slots so that these are evicted first; at most once in AGE_EVERY ticks.
@@ -162,12 +182,12 @@ class Cache:
         number = set_of(key, secrets, self._sets.size)
         first = number // WINDOW * WINDOW
         window = self._sets.window(first, min(WINDOW, self._sets.size - first))
-        slots = np.empty((WAYS, self._slot.itemsize // 8), np.uint64)
-        used = _copy(slots, window, np.array([number - first])) & (slots[:, 0] != 0)
-        same = [slot["key"].tobytes() == key.tobytes() for slot in self.records(slots)]
-        place = number * WAYS
-        found = Block(np.arange(place, place + WAYS), slots).where(used & same)
-        return found if len(found.places) else None
+        copy = np.empty((1, window.shape[1]), np.uint64)
+        _copy(copy, window, np.array([number - first]))
+        slots = copy[:, _HEAD:].reshape(WAYS, -1)
+        keys = self.records(slots)["key"]
+        found = [way for way in range(WAYS) if slots[way, 0] and keys[way].tobytes() == key.tobytes()]
+        return Block(number * WAYS + np.array(found), slots[found]) if found else None
 
     def records(self, words: Words) -> Records:
         """Return a block's words as what they are: shape (N,) of the slots' dtype."""
@@ -216,24 +236,32 @@ def _signed(now: int, stamps: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
     return np.maximum(age, 0).astype(np.uint64)
 
 
-def _copy(slots: Words, window: Words, sets: Places) -> npt.NDArray[np.bool_]:
-    """Copy the slots of ``sets``, again where one changes meanwhile; return which have been got whole."""
-    first, end = int(sets[0]), int(sets[-1]) + 1
-    which = slice(first, end) if end - first == len(sets) else sets  # a slice is copied faster
-    copies = slots.reshape(len(sets), -1)
-    before = window[sets, _SEQUENCE]
-    copies[:] = window[which, _HEAD:]
-    moved = np.flatnonzero(_changed(before, window[sets, _SEQUENCE]))
+def _copy(copies: Words, window: Words, sets: Places) -> None:
+    """Copy ``sets``, again where one changes meanwhile; leave zeros of one that never stands still."""
+    which = slice(int(sets[0]), int(sets[-1]) + 1) if _neighbours(sets) else sets  # a slice is copied faster
+    before = window[which, _SEQUENCE].copy()
+    copies[:] = window[which]
+    moved = np.flatnonzero(_changed(before, window[which, _SEQUENCE]))
     for _ in range(TRIES):
         if not len(moved):
-            break
+            return
         again = sets[moved]
         before = window[again, _SEQUENCE]
-        copies[moved] = window[again, _HEAD:]
+        copies[moved] = window[again]
         moved = moved[_changed(before, window[again, _SEQUENCE])]
-    steady = np.ones((len(sets), WAYS), np.bool_)
-    steady[moved] = False
-    return steady.ravel()
+    copies[moved] = 0
+
+
+def _neighbours(sets: Places) -> bool:
+    return int(sets[-1]) - int(sets[0]) == len(sets) - 1
+
+
+def _places(first: int, sets: Places, used: Places) -> Places:
+    """Return the numbers in the cache of ``used`` slots of ``sets``, both counted from the first one's on."""
+    if _neighbours(sets):
+        return used + (first + int(sets[0])) * WAYS
+    number, way = np.divmod(used, WAYS)
+    return (first + sets[number]) * WAYS + way
 
 
 def _changed(before: Words, after: Words) -> npt.NDArray[np.bool_]:
