@@ -53,6 +53,10 @@ class WallClock:
         """Return a duration in whole ticks, at least one."""
         return in_ticks(seconds, self.tick_ns)
 
+    def ago(self, seconds: float) -> np.uint64:
+        """Return what jiffies were ``seconds`` before the reading; 0 if that was before they began."""
+        return np.uint64(max(self.now.jiffies - self.ticks(seconds), 0))
+
     def wall_ns(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Return the wall-clock time of each stamp, in ns since the epoch."""
         age = (np.int64(self.now.jiffies) - stamps.astype(np.int64)) * self.tick_ns

@@ -1,120 +1,146 @@
-"""Flows of one drain as columns, an array a field. Pure numpy; nothing is done flow by flow in Python."""
+"""Flows of one drain: records as a cache of the program's own has them, and each field as a column. Pure numpy.
+
+A slot of a cache becomes a record by being copied. A column is one field of all records, so that to go through it takes
+every record's cache line: who needs several columns of many flows goes through ``blocks()``. Nothing is done flow by
+flow in Python.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final, get_args, get_type_hints
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cnf.abi import FLOW4_KEY, FLOW6_KEY, Family
-from cnf.arrays import Mask, Rows, allot
+from cnf.abi import FLOW4_KEY, FLOW6_KEY, FLOW6_SLOT, FLOW_DROPS, FLOW_VALUE, Family
+from cnf.arrays import Mask, Records, Rows, allot
 
 KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
 """The kernel's record of a key, by family."""
+BLOCK: Final = 1 << 13
+"""Rows worked on at a time: they stay in the processor's cache, and intermediate arrays stay small."""
+
+_KEY_COLUMNS: Final = [name for name in FLOW4_KEY.names or () if name != "zero"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+def _record(key: np.dtype[Any], behind: int) -> np.dtype[Any]:
+    """Return a slot of a cache with this key, ``behind`` bytes before its end; the rates stand where it has zeros."""
+    return np.dtype(
+        [
+            *((name, "<u8") for name in (FLOW_VALUE.names or ())[:4]),
+            ("tcp_flags", "<u2"),
+            ("unused", "u1", (2,)),
+            ("packet_rate", "<f4"),
+            *((name, key[name]) for name in _KEY_COLUMNS),
+            ("byte_rate", "<f4"),
+            ("zero", "u1", (behind,)),
+        ]
+    )
+
+
+RECORDS: Final[dict[Family, np.dtype[Any]]] = {
+    "ipv4": _record(FLOW4_KEY, 0),
+    "ipv6": _record(FLOW6_KEY, FLOW6_SLOT["zero"].itemsize),
+}
+"""A flow, by family: FLOW4_SLOT or FLOW6_SLOT, and its rates."""
+
+
 class FlowColumns:
     """The flows of one family: arrays of the same length, not written again once published.
 
-    A column with the name of a field of the kernel's records is filled from that field.
     ``src_addr`` and ``dst_addr`` hold the address's bytes in network order: shape (N,) u4 for IPv4, (N, 2) u8 for
-    IPv6. Ports, in host order, hold type and code for ICMP. ``first_seen`` and ``last_seen`` are jiffies.
-    ``packet_rate`` and ``byte_rate`` are per second, over the time since the previous drain.
+    IPv6. Ports hold type and code for ICMP. ``first_seen`` and ``last_seen`` are jiffies. ``packet_rate`` and
+    ``byte_rate`` are per second, over the time since the previous drain.
     """
 
-    family: Family
-    src_addr: npt.NDArray[np.unsignedinteger]
-    dst_addr: npt.NDArray[np.unsignedinteger]
-    src_port: npt.NDArray[np.uint16]
-    dst_port: npt.NDArray[np.uint16]
-    ifindex: npt.NDArray[np.uint32]
-    vlan: npt.NDArray[np.uint16]
-    protocol: npt.NDArray[np.uint8]
-    flags: npt.NDArray[np.uint8]
-    packets: npt.NDArray[np.uint64]
-    bytes: npt.NDArray[np.uint64]
-    first_seen: npt.NDArray[np.uint64]
-    last_seen: npt.NDArray[np.uint64]
-    tcp_flags: npt.NDArray[np.uint16]
-    dropped_packets: npt.NDArray[np.uint64]
-    dropped_bytes: npt.NDArray[np.uint64]
-    packet_rate: npt.NDArray[np.float32]
-    byte_rate: npt.NDArray[np.float32]
+    def __init__(self, family: Family, records: Records, dropped: Records) -> None:
+        """Show ``records`` of RECORDS, and of each flow what was ``dropped``: FLOW_DROPS, shape (N,)."""
+        self.family: Family = family
+        self.records = records
+        self.dropped = dropped
+        self.src_addr: npt.NDArray[np.unsignedinteger] = records["src_addr"]
+        self.dst_addr: npt.NDArray[np.unsignedinteger] = records["dst_addr"]
+        self.src_port: npt.NDArray[np.uint16] = records["src_port"]
+        self.dst_port: npt.NDArray[np.uint16] = records["dst_port"]
+        self.ifindex: npt.NDArray[np.uint32] = records["ifindex"]
+        self.vlan: npt.NDArray[np.uint16] = records["vlan"]
+        self.protocol: npt.NDArray[np.uint8] = records["protocol"]
+        self.flags: npt.NDArray[np.uint8] = records["flags"]
+        self.packets: npt.NDArray[np.uint64] = records["packets"]
+        self.bytes: npt.NDArray[np.uint64] = records["bytes"]
+        self.first_seen: npt.NDArray[np.uint64] = records["first_seen"]
+        self.last_seen: npt.NDArray[np.uint64] = records["last_seen"]
+        self.tcp_flags: npt.NDArray[np.uint16] = records["tcp_flags"]
+        self.dropped_packets: npt.NDArray[np.uint64] = dropped["packets"]
+        self.dropped_bytes: npt.NDArray[np.uint64] = dropped["bytes"]
+        self.packet_rate: npt.NDArray[np.float32] = records["packet_rate"]
+        self.byte_rate: npt.NDArray[np.float32] = records["byte_rate"]
+
+    @property
+    def words(self) -> npt.NDArray[np.uint64]:
+        """Return the records as words, shape (N, words of a record): numpy copies these faster."""
+        return self.records.view(np.uint64).reshape(len(self), -1)
 
     @classmethod
-    def empty(cls, family: Family, capacity: int) -> FlowColumns:
-        """Return columns of ``capacity`` rows, all zero; memory that is not written to is not taken."""
-        return cls(family, *allot(capacity, *_DTYPES[family]))
+    def empty(cls, family: Family, capacity: int, expected: int = 0) -> FlowColumns:
+        """Return ``capacity`` rows, all zero; memory that is not written to is not taken. See ``allot()``."""
+        (records,) = allot(capacity, RECORDS[family], expected=expected)
+        (dropped,) = allot(capacity, FLOW_DROPS)
+        return cls(family, records, dropped)
 
     def __len__(self) -> int:
         """Return the number of flows."""
-        return len(self.packets)
+        return len(self.records)
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return every column by its name."""
-        return {name: getattr(self, name) for name in _HINTS}
+    def blocks(self) -> Iterator[tuple[int, FlowColumns]]:
+        """Yield all rows as views, BLOCK of them at a time, each time with the number of the first."""
+        for start in range(0, len(self), BLOCK):
+            rows = slice(start, start + BLOCK)
+            yield start, FlowColumns(self.family, self.records[rows], self.dropped[rows])
 
     def head(self, count: int) -> FlowColumns:
         """Return the first ``count`` rows, as views."""
-        return FlowColumns(self.family, **{name: column[:count] for name, column in self.arrays().items()})
+        return FlowColumns(self.family, self.records[:count], self.dropped[:count])
 
     def compress(self, keep: Mask) -> FlowColumns:
         """Return the rows where ``keep`` is set, moved to the front of the same memory."""
-        count = int(np.count_nonzero(keep))
-        if count == len(self):
+        if keep.all():
             return self
-        for column in self.arrays().values():
-            column[:count] = column[keep]
+        count = 0
+        for start, block in self.blocks():
+            kept = np.flatnonzero(keep[start : start + BLOCK])
+            end = count + len(kept)
+            self.words[count:end] = block.words[kept]
+            self.dropped[count:end] = block.dropped[kept]
+            count = end
         return self.head(count)
 
     def extended(self, capacity: int) -> FlowColumns:
         """Return columns of ``capacity`` rows that start with a copy of these."""
         larger = FlowColumns.empty(self.family, capacity)
-        for column, longer in zip(self.arrays().values(), larger.arrays().values(), strict=True):
-            longer[: len(self)] = column
+        larger.records[: len(self)] = self.records
+        larger.dropped[: len(self)] = self.dropped
         return larger
 
-    def fill(self, start: int, keys: npt.NDArray[Any], values: npt.NDArray[Any]) -> None:
-        """Write the kernel's records into the rows from ``start``; fields without a column are left out."""
+    def fill(self, start: int, keys: Records, values: Records) -> None:
+        """Write flows into the rows from ``start``: keys of KEYS, and FLOW_VALUE."""
         rows = slice(start, start + len(keys))
-        for records in (keys, values):
-            for name in _HINTS.keys() & set(records.dtype.names or ()):
-                getattr(self, name)[rows] = records[name]
+        for name in _KEY_COLUMNS:
+            self.records[name][rows] = keys[name]
+        for name in ("packets", "bytes", "first_seen", "last_seen", "tcp_flags"):
+            self.records[name][rows] = values[name]
+        for name in ("packets", "bytes"):
+            self.dropped[name][rows] = values[f"dropped_{name}"]
 
-    def keys(self, rows: Rows) -> npt.NDArray[Any]:
+    def keys(self, rows: Rows) -> Records:
         """Return the rows' keys as the kernel's records."""
         keys = np.zeros(len(rows), KEYS[self.family])
         for name in _KEY_COLUMNS:
-            keys[name] = getattr(self, name)[rows]
+            keys[name] = self.records[name][rows]
         return keys
-
-
-_HINTS: Final = {name: hint for name, hint in get_type_hints(FlowColumns).items() if name != "family"}
-_KEY_COLUMNS: Final = [name for name in _HINTS if name in (FLOW4_KEY.names or ())]
-
-
-def _dtypes(key: np.dtype[Any]) -> list[Any]:
-    """Return each column's dtype: that of its annotation, but an address is as wide as in ``key``."""
-    dtypes = {name: get_args(get_args(hint)[1])[0] for name, hint in _HINTS.items()}  # hint: ndarray[..., dtype[...]]
-    return list((dtypes | {name: key[name] for name in ("src_addr", "dst_addr")}).values())
-
-
-_DTYPES: Final = {family: _dtypes(key) for family, key in KEYS.items()}
 
 
 def identity(flows: FlowColumns, row: np.integer) -> bytes:
     """Return what no other flow has: the fields of its key, one after the other."""
-    return b"".join(getattr(flows, name)[row].tobytes() for name in _KEY_COLUMNS)
-
-
-def largest(column: npt.NDArray[Any], count: int | None, among: Mask | None = None) -> Rows:
-    """Return the rows of the ``count`` largest values (all if None), largest first, of rows in ``among``."""
-    rows = np.arange(len(column)) if among is None else np.flatnonzero(among)
-    values = column if among is None else column[rows]
-    if count is not None and count < len(values):
-        chosen = np.argpartition(values, len(values) - count)[len(values) - count :] if count else np.empty(0, np.intp)
-        rows, values = rows[chosen], values[chosen]
-    return rows[np.argsort(values, kind="stable")[::-1]]
+    return b"".join(flows.records[name][row].tobytes() for name in _KEY_COLUMNS)

@@ -19,7 +19,8 @@ def has_expired(
     last_seen: npt.NDArray[np.uint64], tcp_flags: npt.NDArray[Any], clock: WallClock, settings: Flows
 ) -> Mask:
     """Mark the flows that have expired, as flow_cache.h decides it for a packet that comes back."""
-    age = clock.age_ticks(last_seen)
-    ended = (tcp_flags & tcp_flags.dtype.type(TCP_FIN | TCP_RST)) != 0
-    mask: Mask = (age > clock.ticks(settings.idle_timeout)) | (ended & (age > clock.ticks(settings.ended_timeout)))
+    idle, ended = (clock.ago(seconds) for seconds in (settings.idle_timeout, settings.ended_timeout))
+    mask: Mask = (tcp_flags & tcp_flags.dtype.type(TCP_FIN | TCP_RST)) != 0
+    mask &= last_seen < ended
+    mask |= last_seen < idle
     return mask

@@ -47,11 +47,11 @@ class FinishedFlows:
         """Return the flows that had a packet within ``idle`` seconds, a part a family, the latest to finish last."""
         with self._lock:
             added, self._added = self._added, {family: [] for family in FAMILIES}
-        oldest = clock.ticks(idle)
+        oldest = clock.ago(idle)
         for family, flows in self._flows.items():
             new = evicted_flows(np.concatenate([np.empty(0, EVENT), *added[family]]), family)[0].flows
             last_seen = np.concatenate((flows.last_seen, new.last_seen))
-            rows = np.flatnonzero(clock.age_ticks(last_seen) <= oldest)[-self._most :]
+            rows = np.flatnonzero(last_seen >= oldest)[-self._most :]
             if len(new) or len(rows) < len(flows):
                 self._flows[family] = _joined(flows, new, rows)
         return tuple(Part(flows, "evicted") for flows in self._flows.values())
@@ -60,9 +60,8 @@ class FinishedFlows:
 def _joined(flows: FlowColumns, new: FlowColumns, rows: Rows) -> FlowColumns:
     """Return ``rows`` of both, ``new`` behind ``flows``, as a copy: columns that were shown are not written again."""
     joined = FlowColumns.empty(flows.family, len(rows))
-    parts = (each.arrays().values() for each in (joined, flows, new))
-    for column, old, more in zip(*parts, strict=True):
-        column[:] = np.concatenate((old, more))[rows]
+    joined.records[:] = np.concatenate((flows.records, new.records))[rows]
+    joined.dropped[:] = np.concatenate((flows.dropped, new.dropped))[rows]
     return joined
 
 

@@ -8,11 +8,10 @@ from typing import Any, Final
 import numpy as np
 
 from cnf.abi import FLOW4_SET, FLOW6_SET, FLOW_DROPS, SLOT_DROPS, Family
-from cnf.arrays import allot
 from cnf.clock import WallClock, in_ticks, tick_ns
 from cnf.config import Flows
 from cnf.counts import Count, count_of, total
-from cnf.datapath.cache import Block, Cache, FlowSettings, MappedArray
+from cnf.datapath.cache import Cache, FlowSettings, MappedArray, Words
 from cnf.datapath.counters import TableCounters
 from cnf.flows.columns import FlowColumns
 from cnf.flows.expiry import has_expired
@@ -64,14 +63,18 @@ class CacheTable:
             MapError: the kernel refused.
 
         """
-        self._cache.age(clock.now.jiffies, lambda block: self._cache.records(block.words)["last_seen"])
-        expired_before = self._counters.read(self.family).expired_entries
-        flows, order, expired, expired_flows = self._walk(clock)
+        before = self._counters.read(self.family)
+        if before.inserted:
+            self._cache.age(clock.now.jiffies, lambda block: self._cache.records(block.words)["last_seen"])
+            present = before.inserted - before.expired_entries - before.evicted_entries
+            flows, order, expired, expired_flows = self._walk(clock, max(present, 0))
+        else:
+            flows, order, expired, expired_flows = FlowColumns.empty(self.family, 0), BySlot(0), Count(), 0
         # Counters after flows: what makes room meanwhile may count twice until the next drain, but is never missing.
         counters = self._counters.read(self.family)
         # A longer idle_timeout brings back flows that had expired, yet no counter may go down: hence max(). No flow may
         # count twice then: hence the program's count from before the walk.
-        self._expired_flows = max(self._expired_flows, expired_before + expired_flows)
+        self._expired_flows = max(self._expired_flows, before.expired_entries + expired_flows)
         state = TableState(
             entries=len(flows),
             capacity=self._cache.size,
@@ -84,29 +87,30 @@ class CacheTable:
         insert_error = total(counters.errors.values())
         return TableDrain(flows, order, state, counters.expired.plus(expired), counters.evicted, insert_error)
 
-    def _walk(self, clock: WallClock) -> tuple[FlowColumns, BySlot, Count, int]:
-        """Return the live flows, their order, and of the expired flows the sum of their counts and their number."""
-        flows = FlowColumns.empty(self.family, self._cache.size)
-        (slot_numbers,) = allot(len(flows), np.uint32)
+    def _walk(self, clock: WallClock, expected: int) -> tuple[FlowColumns, BySlot, Count, int]:
+        """Return the live flows, their order, and of the expired flows the sum of their counts and their number.
+
+        About ``expected`` flows are in the table.
+        """
+        flows, order = FlowColumns.empty(self.family, self._cache.size, expected), BySlot(self._cache.size)
+        words = flows.words
         count, expired, expired_flows = 0, Count(), 0
-        for block in self._cache.blocks():
-            slots = self._cache.records(block.words)
+
+        def room(slots: int) -> Words:
+            return words[count : count + slots]
+
+        for block in self._cache.blocks(room):
+            places, slots = block.places, self._cache.records(block.words)
             gone = has_expired(slots["last_seen"], slots["tcp_flags"], clock, self._settings)
             if gone.any():
                 expired = expired.plus(count_of(slots["packets"][gone], slots["bytes"][gone]))
-                expired_flows += int(np.count_nonzero(gone))
-            live = block.where(~gone)
-            self._fill(flows, count, live)
-            slot_numbers[count : count + len(live.places)] = live.places
-            count += len(live.places)
-        return flows.head(count), BySlot(slot_numbers[:count]), expired, expired_flows
-
-    def _fill(self, flows: FlowColumns, start: int, block: Block) -> None:
-        """Write a block's flows into the rows from ``start`` on."""
-        slots = self._cache.records(block.words)
-        flows.fill(start, slots["key"], slots)
-        rows = np.flatnonzero(slots["tcp_flags"] & np.uint64(SLOT_DROPS))
-        if len(rows) and self._drops:
-            drops = self._drops.at(block.places[rows])
-            flows.dropped_packets[start + rows] = drops["packets"]
-            flows.dropped_bytes[start + rows] = drops["bytes"]
+                live = np.flatnonzero(~gone)
+                expired_flows += len(places) - len(live)
+                places, block.words[: len(live)] = places[live], block.words[live]
+            order.add(places)
+            if self._drops:
+                rows = np.flatnonzero(slots["tcp_flags"][: len(places)] & np.uint64(SLOT_DROPS))
+                if len(rows):
+                    flows.dropped[count + rows] = self._drops.at(places[rows])
+            count += len(places)
+        return flows.head(count), order, expired, expired_flows

@@ -10,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.arrays import Mask, Records, Rows, allot
-from cnf.flows.columns import FlowColumns
+from cnf.flows.columns import BLOCK, FlowColumns
 
-BLOCK: Final = 1 << 16
-"""Rows worked on at a time, so that intermediate arrays stay small."""
 SHORTEST: Final = 1e-3
 """Seconds that two drains are taken to be apart at least."""
 
@@ -35,12 +33,12 @@ def identities(keys: Records) -> npt.NDArray[np.uint64]:
 
 
 class Candidates(NamedTuple):
-    """Flows, and for each the flow of the previous drain that may be the same; arrays of one length."""
+    """Flows, and for each the flow of the previous drain that may be the same; arrays of one length, or slices."""
 
-    rows: npt.NDArray[np.integer]
-    rows_before: npt.NDArray[np.integer]
+    rows: Rows | slice
+    rows_before: Rows | slice
     """Meaningless where nothing was found."""
-    found: Mask
+    found: Mask | np.bool_
 
 
 class Order(Protocol):
@@ -87,9 +85,19 @@ class ByIdentity:
 class BySlot:
     """Flows in the order of their slots, in a table that moves none."""
 
-    def __init__(self, slots: npt.NDArray[np.uint32]) -> None:
-        """Take the slots, ascending, of the rows of a FlowColumns."""
-        self.slots = slots
+    def __init__(self, size: int) -> None:
+        """Start with none of ``size`` slots in use."""
+        self.used = np.zeros(-(-size // 8), np.uint8)
+        """A bit a slot, the lowest first: 256 kB for a table of a million flows."""
+
+    def add(self, slots: npt.NDArray[np.integer]) -> None:
+        """Take the next rows' slots, ascending."""
+        if not len(slots):
+            return
+        first, end = int(slots[0]) // 8, int(slots[-1]) // 8 + 1
+        bits = np.zeros(8 * (end - first), np.uint8)
+        bits[slots - 8 * first] = 1
+        self.used[first:end] |= np.packbits(bits, bitorder="little")
 
     def candidates(self, before: Self, /) -> Iterator[Candidates]:
         """Find which flow was in each slot at the previous drain.
@@ -97,14 +105,22 @@ class BySlot:
         It is the same flow if its first packet came at the same time. Of two flows that come into one slot within the
         tick of a drain, the second is taken for the first.
         """
-        for start in range(0, len(self.slots), BLOCK):
-            slots = self.slots[start : start + BLOCK]
-            first, end = slots[0], int(slots[-1]) + 1
-            low, high = np.searchsorted(before.slots, np.array((first, end), before.slots.dtype))
-            row_of = np.full(end - int(first), -1, np.int32)
-            row_of[before.slots[low:high] - first] = np.arange(low, high)
-            rows_before = row_of[slots - first]
-            yield Candidates(np.arange(start, start + len(slots)), rows_before, rows_before >= 0)
+        start = start_before = 0
+        for first in range(0, len(self.used), BLOCK // 4):
+            used, used_before = (order.used[first : first + BLOCK // 4] for order in (self, before))
+            end, end_before = start + _count(used), start_before + _count(used_before)
+            rows = slice(start, end)
+            if np.array_equal(used, used_before):
+                yield Candidates(rows, slice(start_before, end_before), np.True_)
+            else:
+                bits, bits_before = (np.unpackbits(each, bitorder="little") for each in (used, used_before))
+                slots, rows_until = np.flatnonzero(bits), np.cumsum(bits_before, dtype=np.intp)
+                yield Candidates(rows, start_before - 1 + rows_until[slots], bits_before[slots].view(np.bool_))
+            start, start_before = end, end_before
+
+
+def _count(used: npt.NDArray[np.uint8]) -> int:
+    return int(np.bitwise_count(used).sum())
 
 
 class Rates:
@@ -128,20 +144,17 @@ def set_rates(flows: FlowColumns, before: FlowColumns, candidates: Iterable[Cand
 
     A new flow counts in whole. So does one that was made anew: its first packet came later.
     """
-    for rows, rows_before, found in candidates if len(before) else _none(flows):
-        same = found.copy()
-        same[found] = flows.first_seen[rows[found]] == before.first_seen[rows_before[found]]
-        for now, then, rate in (
-            (flows.packets, before.packets, flows.packet_rate),
-            (flows.bytes, before.bytes, flows.byte_rate),
+    if not len(before):
+        flows.packet_rate[:], flows.byte_rate[:] = flows.packets / seconds, flows.bytes / seconds
+        return
+    for rows, rows_before, found in candidates:
+        others = ~(found & (flows.first_seen[rows] == before.first_seen[rows_before]))
+        for counts, counts_before, rate in (
+            (flows.packets[rows], before.packets[rows_before], flows.packet_rate),
+            (flows.bytes[rows], before.bytes[rows_before], flows.byte_rate),
         ):
-            increase = now[rows]
-            previous = then[rows_before[same]]
-            previous[previous > increase[same]] = 0
-            increase[same] -= previous
+            increase = (counts - counts_before).view(np.int64)  # numpy divides signed numbers faster
+            anew = others | (increase < 0)
+            if anew.any():
+                np.copyto(increase, counts, where=anew, casting="same_kind")
             rate[rows] = increase / seconds
-
-
-def _none(flows: FlowColumns) -> Iterator[Candidates]:
-    rows = np.arange(len(flows))
-    yield Candidates(rows, rows, np.zeros(len(flows), np.bool_))

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from cnf.abi import FLOW_EGRESS, FLOW_FRAGMENT, FLOW_OPENED, ICMP, ICMPV6, TCP, Family
 from cnf.arrays import Mask, Records, Rows
-from cnf.flows.columns import KEYS
-from cnf.flows.matching import BLOCK, identities
+from cnf.flows.columns import BLOCK, KEYS
+from cnf.flows.matching import identities
 from cnf.flows.snapshot import Finish, Part
 
 REQUESTS: Final[dict[Family, tuple[int, dict[int, int]]]] = {

@@ -9,11 +9,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from cnf.arrays import Mask
 from cnf.counts import Count, count_of
 from cnf.errors import UsageError
-from cnf.flows.columns import largest
+from cnf.flows.columns import FlowColumns
 from cnf.flows.fields import FIELDS, PAIR_FIELDS, Columns, Field, Shown, describe
 from cnf.flows.filter.grammar import compile_filter
+from cnf.flows.filter.predicates import Filter, Names
+from cnf.flows.largest import largest
 from cnf.flows.pairs import Pairs
 from cnf.flows.snapshot import Snapshot
 
@@ -78,25 +81,35 @@ def select(snapshot: Snapshot, expression: str, sort: str, count: int | None, *,
     )
     if sort not in columns:
         raise UsageError(f"{what} cannot be sorted by {sort!r}: expected one of {', '.join(columns)}")
-    matches, names = compile_filter(expression), snapshot.all_names()
+    matches, names = compile_filter(expression), Names(snapshot.all_names())
     parts: list[Columns] = []
     numbers, rows, keys = [], [], []
     matched, totals = 0, Count()
     for number, part in enumerate(snapshot.parts()):
-        mask = matches.mask(part.flows, names) if expression.strip() else None
+        mask = _mask(part.flows, matches, names) if expression.strip() else None
         listed: Columns = part
         if pairs:
             listed = connections = Pairs(part)
             mask = None if mask is None else connections.matching(mask)
-        matching = slice(None) if mask is None else np.flatnonzero(mask)
-        matched += listed.size if mask is None else int(np.count_nonzero(mask))
-        totals = totals.plus(count_of(*(listed.column(name, matching) for name in ("packets", "bytes"))))
-        values = listed.column(columns[sort], slice(None))
-        chosen = largest(values, count, mask).astype(np.uint32)
+        matching = None if mask is None or mask.all() else np.flatnonzero(mask)
+        values, packets, octets = (
+            listed.column(name, slice(None) if matching is None else matching)
+            for name in (columns[sort], "packets", "bytes")
+        )
+        matched += len(values)
+        totals = totals.plus(count_of(packets, octets))
+        chosen = largest(values, count)
         parts.append(listed)
         numbers.append(np.full(len(chosen), number, np.uint8))
-        rows.append(chosen)
+        rows.append((chosen if matching is None else matching[chosen]).astype(np.uint32))
         keys.append(values[chosen])
     order = np.argsort(np.concatenate(keys), kind="stable")[::-1][:count]
     part_of, row = np.concatenate(numbers)[order], np.concatenate(rows)[order]
     return Selection(snapshot, tuple(parts), fields, part_of, row, matched, totals)
+
+
+def _mask(flows: FlowColumns, matches: Filter, names: Names) -> Mask:
+    mask = np.empty(len(flows), np.bool_)
+    for start, block in flows.blocks():
+        mask[start : start + len(block)] = matches.mask(block, names)
+    return mask

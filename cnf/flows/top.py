@@ -11,8 +11,9 @@ import numpy as np
 from cnf.abi import MALFORMED, NON_IP, PROTOCOL_LABELS, protocol_label
 from cnf.arrays import Rows
 from cnf.counts import Count
-from cnf.flows.columns import FlowColumns, identity, largest
+from cnf.flows.columns import FlowColumns, identity
 from cnf.flows.fields import FIELDS, Shown, describe
+from cnf.flows.largest import largest
 from cnf.flows.snapshot import Part, Snapshot
 
 OTHER: Final = "other"

@@ -18,7 +18,7 @@ from cnf.datapath.blueprint import Table
 from cnf.datapath.counters import TableCounters
 from cnf.datapath.handover_map import Document
 from cnf.errors import UsageError
-from cnf.flows.columns import largest
+from cnf.flows.largest import largest
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_cache import CacheSources
 from cnf.limiter.source_expiry import RULE_BITS, BucketRule, RuleOf, SourceDrain, SourceTable

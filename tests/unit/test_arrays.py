@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import tracemalloc
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 import pytest
 
-from cnf.arrays import LINE, allot
+from cnf.arrays import HUGE, LINE, allot
 from cnf.flows.columns import FlowColumns
 from cnf.flows.finished import FinishedFlows
 from cnf.flows.matching import ByIdentity
@@ -39,6 +42,36 @@ def test_arrays_are_as_asked_for(count: int) -> None:
     for value, array in enumerate(arrays, start=1):
         array[...] = value
     assert [set(array.ravel().tolist()) for array in arrays] == [{value} if count else set() for value in range(1, 5)]
+
+
+@pytest.mark.parametrize(("expected", "huge"), [(0, 0), (HUGE - 1, 0), (HUGE, 1), (3 * HUGE - 1, 2), (99 * HUGE, 16)])
+def test_rows_that_are_expected_have_huge_pages(monkeypatch: pytest.MonkeyPatch, expected: int, huge: int) -> None:
+    """As many as they fill, so that no more memory is taken than without."""
+    advised: list[tuple[int, int, int]] = []
+
+    class Memory(mmap.mmap):
+        def madvise(self, *advice: int) -> None:
+            advised.append(cast("tuple[int, int, int]", advice))
+
+    monkeypatch.setattr(mmap, "mmap", Memory)
+    (array,) = allot(16 * HUGE, np.uint8, expected=expected)
+
+    assert len(array) == 16 * HUGE
+    assert advised == [(mmap.MADV_HUGEPAGE, 0, huge * HUGE)] * bool(huge)
+
+
+def test_a_kernel_without_huge_pages_gives_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then everything is as with them, but slower."""
+
+    class Memory(mmap.mmap):
+        def madvise(self, *_advice: int) -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(mmap, "mmap", Memory)
+    (array,) = allot(2 * HUGE, np.uint8, expected=2 * HUGE)
+    array[:] = 1
+
+    assert array.all()
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,6 @@ from cnf.arrays import Mask
 from cnf.flows.columns import FlowColumns
 
 Words = npt.NDArray[np.unsignedinteger]
-Names = Mapping[int, tuple[str, ...]]
-"""By ifindex, an interface's name and then its altnames."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Direction = Literal["src", "dst", "src or dst", "src and dst"]
 Operator = Literal["and", "or"]
@@ -25,6 +23,27 @@ EITHER_END: Final = "src or dst"
 
 FEW: Final = 16  # up to so many values, numpy's kind "sort" is fastest: it compares with one after the other
 FAMILY: Final[Mapping[int, Family]] = {4: "ipv4", 6: "ipv6"}
+
+
+class Names:
+    """The interfaces' names. A filter asks for each block of flows; what a pattern means is worked out once."""
+
+    def __init__(self, names: Mapping[int, tuple[str, ...]]) -> None:
+        """Take each interface's name and then its altnames, by ifindex."""
+        self._names = names
+        self._meant: dict[str, npt.NDArray[np.uint32]] = {}
+
+    def meant_by(self, pattern: str) -> npt.NDArray[np.uint32]:
+        """Return the indexes of the interfaces that ``pattern`` means."""
+        if pattern not in self._meant:
+            indexes = [index for index, names in self._names.items() if _means(pattern, *names)]
+            self._meant[pattern] = np.array(indexes, np.uint32)
+        return self._meant[pattern]
+
+
+def _means(pattern: str, name: str, *altnames: str) -> bool:
+    # As in the configuration (Link.is_meant_by); nobody has a name that is a pattern.
+    return pattern in altnames or fnmatch.fnmatchcase(name, pattern)
 
 
 class Filter(Protocol):
@@ -129,12 +148,8 @@ class OnInterface:
     pattern: str
 
     def mask(self, flows: FlowColumns, names: Names, /) -> Mask:
-        wanted = np.array([index for index, known in names.items() if self._means(*known)], flows.ifindex.dtype)
+        wanted = names.meant_by(self.pattern)
         return np.isin(flows.ifindex, wanted, kind="sort" if wanted.size <= FEW else None)
-
-    def _means(self, name: str, *altnames: str) -> bool:
-        # As in the configuration (Link.is_meant_by); nobody has a name that is a pattern.
-        return self.pattern in altnames or fnmatch.fnmatchcase(name, self.pattern)
 
 
 @dataclass(frozen=True, slots=True)

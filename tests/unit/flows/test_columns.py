@@ -1,19 +1,19 @@
-"""Columns keep the kernel's records as they are, and the largest rows are the largest."""
+"""Columns keep the kernel's records as they are."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cnf.abi import FAMILIES, UDP, Family
-from cnf.arrays import Mask
-from cnf.flows.columns import FlowColumns, largest
+from cnf.abi import FAMILIES, FLOW4_SLOT, FLOW6_SLOT, SLOT_DROPS, UDP, Family
+from cnf.flows.columns import BLOCK, RECORDS, FlowColumns
 from tests.unit.samples import Flow, columns, records
 
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
+SLOTS = {"ipv4": FLOW4_SLOT, "ipv6": FLOW6_SLOT}
 ADDRESSES = {"ipv4": ["192.0.2.1", "192.0.2.2", "10.0.0.0"], "ipv6": ["2001:db8::1", "::", "1::2:0:0:0"]}
 
 
@@ -32,15 +32,45 @@ def test_records_come_back_as_they_were(family: Family) -> None:
 
 
 @each_family
+def test_a_slot_is_a_record_as_it_is(family: Family) -> None:
+    """Every field of a slot stands where the record has it, and the rates where a slot has zeros."""
+    slot, record = SLOTS[family], offsets(RECORDS[family])
+    start, key = offsets(slot)["key"], offsets(slot["key"])
+    expected = offsets(slot) | {name: start + at for name, at in key.items()}
+    expected |= {"packet_rate": expected["tcp_flags"] + 4, "byte_rate": start + key["zero"]}
+    del expected["key"], expected["zero"]
+
+    assert RECORDS[family].itemsize == slot.itemsize
+    assert expected == {name: record[name] for name in expected}
+    assert SLOT_DROPS < 1 << 32  # of the word of tcp_flags, its upper half is a rate
+
+
+def offsets(dtype: np.dtype[Any]) -> dict[str, int]:
+    """Return where each field stands."""
+    return {name: at for name, (_, at, *_) in (dtype.fields or {}).items()}
+
+
+@each_family
+def test_blocks_are_all_rows(family: Family) -> None:
+    """Each row is in one block, in its order, and a block is a view."""
+    table = FlowColumns.empty(family, 2 * BLOCK + 3)
+    table.packets[:] = np.arange(len(table))
+    blocks = list(table.blocks())
+
+    assert [(start, len(block)) for start, block in blocks] == [(0, BLOCK), (BLOCK, BLOCK), (2 * BLOCK, 3)]
+    assert np.concatenate([block.packets for _, block in blocks]).tolist() == table.packets.tolist()
+    assert all(np.shares_memory(block.records, table.records) for _, block in blocks)
+
+
+@each_family
 def test_head_shows_the_first_rows_without_copying(family: Family) -> None:
     """head() is shorter, of the same memory."""
     table = columns([Flow(src=ADDRESSES[family][0], dst=ADDRESSES[family][0], packets=n) for n in range(5)], family)
     head = table.head(2)
 
     assert (len(head), head.packets.tolist()) == (2, [0, 1])
-    assert all(
-        np.shares_memory(new, old) for new, old in zip(head.arrays().values(), table.arrays().values(), strict=True)
-    )
+    assert np.shares_memory(head.records, table.records)
+    assert np.shares_memory(head.dropped, table.dropped)
 
 
 @each_family
@@ -60,6 +90,16 @@ def test_compress_that_keeps_all_changes_nothing() -> None:
     assert table.compress(np.ones(2, bool)) is table
 
 
+def test_compress_moves_whole_blocks() -> None:
+    """Rows of many blocks find their places in front of these."""
+    table = FlowColumns.empty("ipv4", 3 * BLOCK)
+    table.packets[:] = table.dropped_bytes[:] = np.arange(len(table))
+    keep = np.random.default_rng(1).random(len(table)) < 0.5
+    kept = table.compress(keep)
+
+    assert kept.packets.tolist() == kept.dropped_bytes.tolist() == np.flatnonzero(keep).tolist()
+
+
 @each_family
 def test_extended_columns_start_with_a_copy(family: Family) -> None:
     """A larger table begins with the rows that were there, in memory of its own."""
@@ -71,22 +111,5 @@ def test_extended_columns_start_with_a_copy(family: Family) -> None:
     assert not np.shares_memory(larger.packets, table.packets)
 
 
-@given(
-    rows=st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=12),
-    count=st.one_of(st.none(), st.integers(0, 15)),
-    masked=st.booleans(),
-)
-def test_the_largest_come_first(rows: list[tuple[int, bool]], count: int | None, *, masked: bool) -> None:
-    """The count largest values among the chosen rows, largest first; ties in any order, but each row once."""
-    column = np.array([value for value, _ in rows], np.uint64)
-    among: Mask | None = np.array([chosen for _, chosen in rows], bool) if masked else None
-    found = largest(column, count, among).tolist()
-    candidates = [row for row, (_, chosen) in enumerate(rows) if chosen or not masked]
-
-    assert [int(column[row]) for row in found] == sorted((int(column[row]) for row in candidates), reverse=True)[:count]
-    assert len(set(found)) == len(found)
-    assert set(found) <= set(candidates)
-
-
-def _rows(table: FlowColumns) -> list[tuple[object, ...]]:
-    return list(zip(*(column.tolist() for column in table.arrays().values()), strict=True))
+def _rows(table: FlowColumns) -> tuple[bytes, bytes]:
+    return table.records.tobytes(), table.dropped.tobytes()

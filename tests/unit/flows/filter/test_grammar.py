@@ -18,6 +18,7 @@ from cnf.abi import FAMILIES, FLOW_EGRESS, FLOW_FRAGMENT, VLAN_PRESENT, Family
 from cnf.errors import UsageError
 from cnf.flows.columns import FlowColumns
 from cnf.flows.filter.grammar import MAX_LENGTH, compile_filter
+from cnf.flows.filter.predicates import Names
 
 INTERFACES: Final = {1: ("eth0",), 2: ("eth1", "lan-port-of-rack-7", "enp2s0"), 7: ('q"x\\y',)}
 
@@ -61,9 +62,8 @@ def columns(rows: Iterable[Row], family: Family) -> FlowColumns:
         flows.vlan[at] = 0 if row.vlan is None else VLAN_PRESENT | row.vlan
         flows.protocol[at] = row.protocol
         flows.flags[at] = FLOW_FRAGMENT * row.fragment | FLOW_EGRESS * row.sent
-    for column in flows.arrays().values():
-        column.flags.writeable = False
-    return flows
+    flows.records.flags.writeable = False
+    return FlowColumns(family, flows.records, flows.dropped)
 
 
 def selected(expression: str, rows: Iterable[Row]) -> list[Row]:
@@ -72,7 +72,7 @@ def selected(expression: str, rows: Iterable[Row]) -> list[Row]:
     chosen = compile_filter(expression)
     result = []
     for family in FAMILIES:
-        mask = chosen.mask(columns(rows, family), INTERFACES)
+        mask = chosen.mask(columns(rows, family), Names(INTERFACES))
         assert mask.dtype == np.bool_
         result += [row for row, found in zip([row for row in rows if row.family == family], mask, strict=True) if found]
     return result
