@@ -21,6 +21,7 @@ from bench import (
     sources,
     subjects,
     table,
+    tc,
     veth,
     wire,
 )
@@ -100,6 +101,7 @@ def measure(report: Report, *, quick: bool) -> None:
             report.put("scrape", scrape.measure(filled[subjects.TABLES[0]], rounds))
     if not quick:
         with Workers(workers.cpus[:1]) as worker:
+            report.put("tc", tc.measure(worker, rounds))
             report.put("limiter", limiter.measure(worker, rounds))
             report.put("sources", sources.measure(worker, rounds))
         report.put("rule_sets", rule_sets.measure(rounds))

@@ -10,6 +10,11 @@ int bare(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
+int bare_skb(struct __sk_buff *skb)
+{
+	return TC_ACT_UNSPEC;
+}
+
 int bare_drop(struct xdp_md *ctx)
 {
 	return XDP_DROP;

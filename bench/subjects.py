@@ -14,7 +14,7 @@ from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
 from cnf.datapath.build import Build, Datapath
 from cnf.datapath.cache import FlowSettings
 from cnf.datapath.counters import InterfaceCounters
-from cnf.kernel.hooks import XDP
+from cnf.kernel.hooks import TC_INGRESS, XDP
 
 Program = Literal["bare", "parse", "naive", "cnf"]
 
@@ -57,7 +57,12 @@ def xdp(*names: str) -> dict[str, int]:
     return dict.fromkeys(names, XDP.program_type)
 
 
-BARE: Final = Apart(1, hooks=(), source=FOLDER / "bare.c", others=xdp("bare", "bare_drop", "send"))
+BARE: Final = Apart(
+    1,
+    hooks=(),
+    source=FOLDER / "bare.c",
+    others=xdp("bare", "bare_drop", "send") | {"bare_skb": TC_INGRESS.program_type},
+)
 NAIVE: Final = Apart(
     MAX_ENTRIES,
     limiter=LimiterSize(MAX_ENTRIES, 1, 1),
@@ -81,9 +86,9 @@ def build(blueprints: Sequence[Blueprint], stack: ExitStack) -> list[Datapath]:
     datapaths = [stack.enter_context(closing(each.finish())) for each in builds]
     for datapath in datapaths:
         for name, fd in datapath.programs.items():
-            if name != "cnf_clock":
+            if name != "cnf_clock" and datapath.blueprint.programs[name] == XDP.program_type:
                 stack.enter_context(wire.parked(fd))
-        if "whole" in datapath.programs:
+        if "interfaces" in datapath.maps:
             InterfaceCounters(datapath.maps).assign(LOOPBACK)
         if "flow_settings" in datapath.maps:
             ticks = in_ticks(LASTING, tick_ns())
