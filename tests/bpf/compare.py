@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP
 from tests.bpf.conftest import Datapath
 from tests.bpf.reference import Tally, tally
+from tests.bpf.skb import TC_ACT_UNSPEC
 
 XDP_PASS: Final = 2
+PASS: Final = {XDP: XDP_PASS, TC_INGRESS: TC_ACT_UNSPEC, TC_EGRESS: TC_ACT_UNSPEC}
 
 
 def disagreement(datapath: Datapath, frames: Sequence[bytes]) -> str:
@@ -25,9 +28,9 @@ def disagreement(datapath: Datapath, frames: Sequence[bytes]) -> str:
 
 def _difference(datapath: Datapath, frames: Sequence[bytes]) -> str:
     datapath.reset()
-    verdicts = {datapath.run(frame) for frame in frames} - {datapath.passed}
+    verdicts = {datapath.run(frame) for frame in frames} - {PASS[datapath.hook]}
     expected = tally(frames)
-    unparsed = expected.unparsed if datapath.sent else datapath.unparsed()  # what is sent is counted by label only
+    unparsed = expected.unparsed if datapath.sends else datapath.unparsed()  # what is sent is counted by label only
     counted = Tally(datapath.flows(), datapath.received(), unparsed)
     if counted == expected and not verdicts:
         return ""

@@ -23,8 +23,10 @@ from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.datapath.counters import InterfaceCounters, TableCounters
 from cnf.kernel import libbpf
+from cnf.kernel.hooks import XDP, Hook
 from cnf.kernel.maps import CounterArray
 from tests.bpf.reference import Key, Value
+from tests.bpf.skb import run_skb
 from tests.bpf.tables import let_none_expire, tables_of
 
 if TYPE_CHECKING:
@@ -39,23 +41,24 @@ class Datapath:
     """A program under test; what it counted is read from its maps."""
 
     ifindex = LOOPBACK
-    passed = 2
-    """The verdict on a frame that goes on: XDP_PASS."""
-    sent = ""
-    """How the counters of the direction begin: "sent_" for what is sent."""
 
-    def __init__(self, loaded: build.Datapath) -> None:
-        """Give the loopback interface its counters."""
+    def __init__(self, loaded: build.Datapath, hook: Hook = XDP) -> None:
+        """Give the loopback interface its counters; frames come by ``hook``."""
         self.loaded = loaded
+        self.hook = hook
+        self.sends = hook.direction == "egress"
         self.tables = tables_of(loaded)
         let_none_expire(loaded)
         self.table_counters = TableCounters(loaded.maps)
         self.interfaces = InterfaceCounters(loaded.maps)
         self.interfaces.assign(LOOPBACK)
 
-    def run(self, frame: bytes, repeat: int = 1) -> int:
-        """Run the program on ``frame`` and return its verdict."""
-        verdict, _frame, _duration = libbpf.run(self.loaded.programs["cnf_ingress"], frame, repeat)
+    def run(self, frame: bytes, repeat: int = 1, **skb: int) -> int:
+        """Run the program on ``frame`` and return its verdict; ``skb`` are fields of TC's struct __sk_buff."""
+        program = self.loaded.programs[self.hook.entry]
+        if self.hook != XDP:
+            return run_skb(program, frame, repeat, **skb)
+        verdict, _frame, _duration = libbpf.run(program, frame, repeat)
         return verdict
 
     def flows(self) -> dict[Key, Value]:
@@ -72,9 +75,9 @@ class Datapath:
         return self.interfaces.read()[LOOPBACK]
 
     def received(self) -> dict[str, tuple[int, int]]:
-        """Return label -> (packets, bytes) where not zero."""
+        """Return label -> (packets, bytes) where not zero; of a hook for what is sent, those are sent."""
         total = self.counters()
-        packets, octets = (total[f"{self.sent}{field}"] for field in ("packets", "bytes"))
+        packets, octets = (total[f"sent_{field}" if self.sends else field] for field in ("packets", "bytes"))
         rows = zip(PROTOCOL_LABELS, packets, octets, strict=True)
         return {label: (int(count), int(size)) for label, count, size in rows if count or size}
 

@@ -18,6 +18,7 @@ from cnf.counts import Count
 from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
 from cnf.kernel import libbpf
+from cnf.kernel.hooks import XDP, Hook
 from cnf.kernel.maps import Array
 from cnf.limiter.maps import LimiterMaps
 from cnf.limits.groups import OVERFLOW
@@ -56,9 +57,9 @@ class Maps(LimiterMaps):
 class Limited(Datapath):
     """A program with a limiter; at first it has no rules."""
 
-    def __init__(self, loaded: build.Datapath) -> None:
-        """Give the loopback interface its counters."""
-        super().__init__(loaded)
+    def __init__(self, loaded: build.Datapath, hook: Hook = XDP) -> None:
+        """Give the loopback interface its counters; frames come by ``hook``."""
+        super().__init__(loaded, hook)
         assert loaded.blueprint.limiter
         self.size = loaded.blueprint.limiter
         self.tick_ns = tick_ns()
@@ -168,9 +169,9 @@ class Limited(Datapath):
 class Clocked(Limited):
     """A program whose clocks show what the test sets, on a kernel whose ticks are as long as it says."""
 
-    def __init__(self, loaded: build.Datapath) -> None:
+    def __init__(self, loaded: build.Datapath, hook: Hook = XDP) -> None:
         """Let it be the time of ``reset()``."""
-        super().__init__(loaded)
+        super().__init__(loaded, hook)
         self._clock = Array("test_clock", loaded.maps["test_clock"], np.dtype("<u8"))
         self.tick_ns = TICK_NS
         self.show(UPTIME_NS)

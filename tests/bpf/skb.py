@@ -1,14 +1,11 @@
-"""A program of TC under test: it is run on an skb, whose fields a test can set as the kernel would."""
+"""BPF_PROG_TEST_RUN of a program of TC, on an skb whose fields a test sets as the kernel would."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import Final
 
-from cnf.datapath import build
 from cnf.kernel import libbpf
-from cnf.kernel.hooks import TC_EGRESS, Hook
-from tests.bpf.conftest import Datapath
 
 TC_ACT_UNSPEC: Final = -1
 TC_ACT_SHOT: Final = 2
@@ -70,19 +67,3 @@ def run_skb(program: int, frame: bytes, repeat: int = 1, **fields: int) -> int:
 def has_skb(frame: bytes) -> bool:
     """Return whether BPF_PROG_TEST_RUN makes an skb of a frame: of IP only with a whole header."""
     return len(frame) >= ETHERNET + {b"\x08\x00": 20, b"\x86\xdd": 40}.get(frame[12:14], 1)
-
-
-class SkbDatapath(Datapath):
-    """A program of TC under test."""
-
-    passed = TC_ACT_UNSPEC
-
-    def __init__(self, loaded: build.Datapath, hook: Hook) -> None:
-        """Give the loopback interface its counters."""
-        super().__init__(loaded)
-        self.hook = hook
-        self.sent = "sent_" if hook == TC_EGRESS else ""
-
-    def run(self, frame: bytes, repeat: int = 1, **fields: int) -> int:
-        """Run the program on ``frame`` and return its verdict."""
-        return run_skb(self.loaded.programs[self.hook.entry], frame, repeat, **fields)

@@ -13,9 +13,10 @@ from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, Hook
 from tests.bpf.compare import disagreement
+from tests.bpf.conftest import SMALL_TABLE, Datapath
 from tests.bpf.forms import FORMS
 from tests.bpf.packets import ARP, TCP, UDP, VLAN, IPv4, IPv6, Layer, Raw, frame
-from tests.bpf.skb import ETHERNET, TC_ACT_UNSPEC, SkbDatapath, has_skb
+from tests.bpf.skb import ETHERNET, TC_ACT_UNSPEC, has_skb
 from tests.bpf.test_random import SEED, random_frames
 
 HOOKS: Final = (TC_INGRESS, TC_EGRESS)
@@ -46,35 +47,35 @@ SEGMENTS: Final = (0, 1, 2, 30)
 
 
 @pytest.fixture(scope="session", params=HOOKS, ids=["ingress", "egress"])
-def skb_loaded(request: pytest.FixtureRequest, table: Table) -> Iterator[SkbDatapath]:
+def skb_loaded(request: pytest.FixtureRequest, table: Table) -> Iterator[Datapath]:
     """Load the program of each direction once."""
     hook: Hook = request.param
-    loaded = build.load(Blueprint(65536, table, hooks=(hook,)))
-    yield SkbDatapath(loaded, hook)
+    loaded = build.load(Blueprint(SMALL_TABLE, table, hooks=(hook,)))
+    yield Datapath(loaded, hook)
     loaded.close()
 
 
 @pytest.fixture
-def skb(skb_loaded: SkbDatapath) -> SkbDatapath:
+def skb(skb_loaded: Datapath) -> Datapath:
     """Give each test empty tables and zero counters."""
     skb_loaded.reset()
     return skb_loaded
 
 
-def test_every_form_is_counted_as_by_the_reference(skb: SkbDatapath) -> None:
+def test_every_form_is_counted_as_by_the_reference(skb: Datapath) -> None:
     """Whole and cut anywhere, a frame passes, and stands in the counters and the flow that it has by XDP."""
     for form in FORMS:
         frames = [form.frame[:size] for size in range(len(form.frame) + 1)]
         assert not disagreement(skb, [*filter(has_skb, frames)]), form.name
 
 
-def test_random_packets_are_counted_as_by_the_reference(skb: SkbDatapath) -> None:
+def test_random_packets_are_counted_as_by_the_reference(skb: Datapath) -> None:
     """So are mutants of forms, and noise."""
     for batch in range(20):
         assert not disagreement(skb, [*filter(has_skb, random_frames(batch))]), f"CNF_SEED={SEED}, batch {batch}"
 
 
-def test_a_flow_has_the_direction_of_its_hook(skb: SkbDatapath) -> None:
+def test_a_flow_has_the_direction_of_its_hook(skb: Datapath) -> None:
     """It is in the key, on the short way as on the general one, and its interface's counters are those of it."""
     sent = skb.hook == TC_EGRESS
     for layer in (IPv4(), IPv6()):
@@ -88,7 +89,7 @@ def test_a_flow_has_the_direction_of_its_hook(skb: SkbDatapath) -> None:
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_a_frame_counts_as_what_is_on_the_wire(skb: SkbDatapath, name: str) -> None:
+def test_a_frame_counts_as_what_is_on_the_wire(skb: Datapath, name: str) -> None:
     """Its segments are counted, each with its headers, by counter and by flow, also where the kernel knows neither."""
     layers, headers = HEADERS[name]
     for payload, size, segments in product(PAYLOADS, SIZES, SEGMENTS):
