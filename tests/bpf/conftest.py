@@ -46,12 +46,16 @@ class Datapath:
         """Give the loopback interface its counters; frames come by ``hook``."""
         self.loaded = loaded
         self.hook = hook
-        self.sends = hook.direction == "egress"
         self.tables = tables_of(loaded)
         let_none_expire(loaded)
         self.table_counters = TableCounters(loaded.maps)
         self.interfaces = InterfaceCounters(loaded.maps)
         self.interfaces.assign(LOOPBACK)
+
+    @property
+    def sends(self) -> bool:
+        """Whether its frames are sent, rather than received."""
+        return self.hook.direction == "egress"
 
     def run(self, frame: bytes, repeat: int = 1, **skb: int) -> int:
         """Run the program on ``frame`` and return its verdict; ``skb`` are fields of TC's struct __sk_buff."""
