@@ -129,6 +129,7 @@ INTERFACE_COUNTERS: Final = np.dtype(
         ("dropped_bytes", "<u8", (len(DROP_REASONS),)),
         ("sent_packets", "<u8", (len(PROTOCOL_LABELS),)),
         ("sent_bytes", "<u8", (len(PROTOCOL_LABELS),)),
+        ("sent_unparsed", "<u8", (len(UNPARSED_REASONS),)),
     ]
 )
 """The counts of an interface, as user space puts them together: what is not called sent is received."""

@@ -8,10 +8,10 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 
 from cnf.cli.api.client import Client
-from cnf.cli.api.replies import LEDGER_STATES, Drain, FlowTable, Interface, Status, Tally
+from cnf.cli.api.replies import LEDGER_STATES, Drain, FlowTable, Interface, SentTally, Status, Tally
 from cnf.cli.limits.glance import glance
 from cnf.cli.show.table import SPARE, Column, Style, print_lines, render, style_for
 from cnf.cli.show.units import bit_rate, count, duration, moment, number_of, packets, printable, size
@@ -41,7 +41,7 @@ def page(status: Status, width: int | None, style: Style) -> Iterator[str]:
         _interfaces(status["interfaces"], width, style),
         _flow_tables(status["flow_table"], width, style),
         glance(status["limiter"], width, style) if status["limiter"] else (),
-        _ledger(status["ledger"], width, style),
+        _ledgers(status["ledger"], status["sent_ledger"], width, style),
         _drain(status["drain"], width, style),
     )
     for index, lines in enumerate(filter(None, map(list, sections))):
@@ -49,13 +49,16 @@ def page(status: Status, width: int | None, style: Style) -> Iterator[str]:
 
 
 def _daemon(status: Status, style: Style) -> Iterator[str]:
-    daemon, rates = status["daemon"], status["rates"]
+    daemon = status["daemon"]
     started = datetime.fromisoformat(daemon["started"])
     running = f"pid {daemon['pid']}, up {duration(daemon['uptime_seconds'])} (since {moment(started)})"
     yield f"{style.bold(printable('cnfd ' + daemon['version']))}  {running}"
     config = daemon["config"] or "no configuration file"
     yield printable(f"Linux {daemon['kernel']}, BCC {daemon['bcc_version'] or 'unknown'}, {config}")
-    yield f"receiving {bit_rate(rates['bits_per_second'])}, {packets(rates['packets_per_second'])}/s"
+    ways = (("receiving", status["rates"]), ("sending", status["sent_rates"]))
+    yield "; ".join(
+        f"{verb} {bit_rate(rates['bits_per_second'])}, {packets(rates['packets_per_second'])}/s" for verb, rates in ways
+    )
 
 
 def _interfaces(interfaces: list[Interface], width: int | None, style: Style) -> Iterator[str]:
@@ -67,6 +70,8 @@ def _interfaces(interfaces: list[Interface], width: int | None, style: Style) ->
         Column("PROGRAM", lambda interface: str(interface["program_id"] or _NONE), right=True),
         Column("PACKETS", lambda interface: f"{interface['received_packets']:,}", right=True),
         Column("BYTES", lambda interface: size(interface["received_bytes"]), right=True),
+        Column("SENT PACKETS", lambda interface: f"{interface['sent_packets']:,}", right=True, priority=SPARE),
+        Column("SENT BYTES", lambda interface: size(interface["sent_bytes"]), right=True, priority=SPARE),
     )
     yield from render(columns, interfaces, width, style)
     for interface in interfaces:
@@ -101,24 +106,31 @@ def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) 
             yield from warning(trouble, width, style)
 
 
-def _ledger(ledger: dict[str, Tally], width: int | None, style: Style) -> Iterator[str]:
-    if not ledger.keys() >= {"packets", "bytes"}:
+def _ledgers(received: dict[str, Tally], sent: dict[str, SentTally], width: int | None, style: Style) -> Iterator[str]:
+    """Yield what was received by state, and beside it what was sent."""
+    if not received.keys() & sent.keys() >= {"packets", "bytes"}:
         return
-    frames, octets = ledger["packets"], ledger["bytes"]
-    rows = [(state, frames[state], octets[state]) for state in LEDGER_STATES]
-    rows.append(("sum", frames["received"] - frames["difference"], octets["received"] - octets["difference"]))
-    rows.append(("received", frames["received"], octets["received"]))
-    columns: tuple[Column[tuple[str, int, int]], ...] = (
+    both = received["packets"], received["bytes"], sent["packets"], sent["bytes"]
+    tallies = [cast("dict[str, int]", tally) for tally in both]
+    every = [received["packets"]["received"], received["bytes"]["received"]]
+    every += [sent["packets"]["sent"], sent["bytes"]["sent"]]
+    rows = [(state, [tally[state] for tally in tallies]) for state in LEDGER_STATES]
+    rows.append(("sum", [count - tally["difference"] for count, tally in zip(every, tallies, strict=True)]))
+    rows.append(("all", every))
+    columns: tuple[Column[tuple[str, list[int]]], ...] = (
         Column("LEDGER", lambda row: row[0]),
-        Column("PACKETS", lambda row: f"{row[1]:,}", right=True),
-        Column("BYTES", lambda row: f"{row[2]:,}", right=True),
+        Column("RECEIVED", lambda row: f"{row[1][0]:,}", right=True),
+        Column("BYTES", lambda row: f"{row[1][1]:,}", right=True),
+        Column("SENT", lambda row: f"{row[1][2]:,}", right=True),
+        Column("BYTES", lambda row: f"{row[1][3]:,}", right=True),
     )
     yield from render(columns, rows, width, style)
-    if frames["difference"] or octets["difference"]:
-        late, late_octets = abs(frames["difference"]), abs(octets["difference"])
-        yield f"{number_of(late, 'packet')} ({number_of(late_octets, 'byte')}) arrived during the drain"
+    late = [abs(tally["difference"]) for tally in tallies]
+    if any(late):
+        packets_late, bytes_late = late[0] + late[2], late[1] + late[3]
+        yield f"{number_of(packets_late, 'packet')} ({number_of(bytes_late, 'byte')}) passed during the drain"
     else:
-        yield "balanced: every packet received stands in exactly one state"
+        yield "balanced: every packet stands in exactly one state"
 
 
 def _drain(drain: Drain, width: int | None, style: Style) -> Iterator[str]:

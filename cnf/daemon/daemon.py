@@ -123,7 +123,9 @@ class Daemon:
         self._pin.remove_others()
         self._drop_capabilities()  # before there are other threads: each has its own
 
-        live = Live(self._interfaces.tallies.totals, limiter, self._events)
+        live = Live(
+            self._interfaces.tallies.totals, limiter, self._events, egress="interface_sent" in self._datapath.maps
+        )
         registry = CollectorRegistry()
         registry.register(Guard(self._state, live, self._log))
         instruments = Instruments(registry)

@@ -171,6 +171,7 @@ class InterfaceCounters:
             sent = self._sent.sums(first * OUTCOMES, count * OUTCOMES).reshape(count, OUTCOMES)
             for field in ("packets", "bytes"):
                 sums[f"sent_{field}"] = _by_label(sent[field])
+            sums["sent_unparsed"] = sent["packets"][:, MALFORMED:OUTCOMES]
         return sums
 
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy.typing as npt
 
-from cnf.abi import FAMILIES, Family
+from cnf.abi import DIRECTIONS, FAMILIES, Direction, Family
 from cnf.clock import Clock, Reading, WallClock, tick_ns
 from cnf.config import Flows
-from cnf.counts import count_of, total
+from cnf.counts import total
 from cnf.datapath.blueprint import Table
 from cnf.datapath.build import Datapath
 from cnf.datapath.counters import TableCounters
 from cnf.datapath.handover_map import Document
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.flow_hash import HashTable
-from cnf.flows.ledger import draw_up
+from cnf.flows.ledger import InTables, Ledger, by_direction, draw_up
 from cnf.flows.matching import Rates
 from cnf.flows.snapshot import Snapshot, TableDrain
 
@@ -114,24 +114,39 @@ class Tracker:
         # Only once all tables have been read: rates are over the time between two drains that both succeeded.
         for family, drain in drains.items():
             self._rates[family].update(drain.flows, drain.order, clock.now.monotonic)
-        evicted = [drain.evicted for drain in drains.values()]
-        ledger = draw_up(
-            (*received.values(), departed),
-            live=total(count_of(drain.flows.packets, drain.flows.bytes) for drain in drains.values()),
-            expired=total(drain.expired for drain in drains.values()),
-            insert_error=total(drain.insert_error for drain in drains.values()),
-            evicted=None if None in evicted else total(count for count in evicted if count),
-        )
+        ledgers = self._draw_up((*received.values(), departed), tuple(drains.values()))
         return Snapshot(
             clock=clock,
             duration=time.monotonic() - started,
             flows={family: drain.flows for family, drain in drains.items()},
             tables={family: drain.state for family, drain in drains.items()},
             received=received,
-            ledger=ledger.completed() if self._received.incomplete else ledger,
+            ledgers=ledgers,
             names=self._received.names,
             altnames=self._received.altnames,
         )
+
+    def _draw_up(self, interfaces: Sequence[npt.NDArray[Any]], drains: Sequence[TableDrain]) -> dict[Direction, Ledger]:
+        blocks = [block for drain in drains for _, block in drain.flows.blocks()]
+        live = [by_direction(block.flags, block.packets, block.bytes) for block in blocks]
+        evicted = [drain.evicted for drain in drains]
+        known = [counts for counts in evicted if counts is not None]
+        ledgers = {
+            direction: draw_up(
+                direction,
+                interfaces,
+                InTables(
+                    live=total(counts[direction] for counts in live),
+                    expired=total(drain.expired[direction] for drain in drains),
+                    insert_error=total(drain.insert_error[direction] for drain in drains),
+                    evicted=total(counts[direction] for counts in known) if len(known) == len(evicted) else None,
+                ),
+            )
+            for direction in DIRECTIONS
+        }
+        if self._received.incomplete:
+            return {direction: ledger.completed() for direction, ledger in ledgers.items()}
+        return ledgers
 
     def _read_clocks(self) -> Reading:
         jiffies, monotonic = self._datapath.read_clock()

@@ -7,14 +7,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from cnf.abi import FLOW4_SET, FLOW6_SET, FLOW_DROPS, SLOT_DROPS, Family
+from cnf.abi import DIRECTIONS, FLOW4_SET, FLOW6_SET, FLOW_DROPS, INSERT_ERRORS, SLOT_DROPS, Family
 from cnf.clock import WallClock, in_ticks, tick_ns
 from cnf.config import Flows
-from cnf.counts import Count, count_of, total
+from cnf.counts import total
 from cnf.datapath.cache import Cache, FlowSettings, MappedArray, Words
 from cnf.datapath.counters import TableCounters
 from cnf.flows.columns import FlowColumns
 from cnf.flows.expiry import has_expired
+from cnf.flows.ledger import NOTHING, Counts, by_direction, plus
 from cnf.flows.matching import BySlot
 from cnf.flows.snapshot import TableDrain, TableState
 
@@ -69,9 +70,9 @@ class CacheTable:
             present = before.inserted - before.expired_entries - before.evicted_entries
             flows, order, expired, expired_flows = self._walk(clock, max(present, 0))
         else:
-            flows, order, expired, expired_flows = FlowColumns.empty(self.family, 0), BySlot(0), Count(), 0
+            flows, order, expired, expired_flows = FlowColumns.empty(self.family, 0), BySlot(0), NOTHING, 0
         # Counters after flows: what makes room meanwhile may count twice until the next drain, but is never missing.
-        counters = self._counters.read(self.family)
+        counters = {direction: self._counters.read(self.family, (direction,)) for direction in DIRECTIONS}
         # A longer idle_timeout brings back flows that had expired, yet no counter may go down: hence max(). No flow may
         # count twice then: hence the program's count from before the walk.
         self._expired_flows = max(self._expired_flows, before.expired_entries + expired_flows)
@@ -79,22 +80,30 @@ class CacheTable:
             entries=len(flows),
             capacity=self._cache.size,
             made_for=self._capacity,
-            created=counters.inserted,
+            created=sum(each.inserted for each in counters.values()),
             expired=self._expired_flows,
-            evicted=counters.evicted_entries,
-            insert_errors={cause: count.packets for cause, count in counters.errors.items()},
+            evicted=sum(each.evicted_entries for each in counters.values()),
+            insert_errors={
+                cause: sum(each.errors[cause].packets for each in counters.values()) for cause in INSERT_ERRORS
+            },
         )
-        insert_error = total(counters.errors.values())
-        return TableDrain(flows, order, state, counters.expired.plus(expired), counters.evicted, insert_error)
+        return TableDrain(
+            flows,
+            order,
+            state,
+            expired=plus(expired, {direction: each.expired for direction, each in counters.items()}),
+            evicted={direction: each.evicted for direction, each in counters.items()},
+            insert_error={direction: total(each.errors.values()) for direction, each in counters.items()},
+        )
 
-    def _walk(self, clock: WallClock, expected: int) -> tuple[FlowColumns, BySlot, Count, int]:
+    def _walk(self, clock: WallClock, expected: int) -> tuple[FlowColumns, BySlot, Counts, int]:
         """Return the live flows, their order, and of the expired flows the sum of their counts and their number.
 
         About ``expected`` flows are in the table.
         """
         flows, order = FlowColumns.empty(self.family, self._cache.size, expected), BySlot(self._cache.size)
         words = flows.words
-        count, expired, expired_flows = 0, Count(), 0
+        count, expired, expired_flows = 0, NOTHING, 0
 
         def room(slots: int) -> Words:
             return words[count : count + slots]
@@ -103,7 +112,8 @@ class CacheTable:
             places, slots = block.places, self._cache.records(block.words)
             gone = has_expired(slots["last_seen"], slots["tcp_flags"], clock, self._settings)
             if gone.any():
-                expired = expired.plus(count_of(slots["packets"][gone], slots["bytes"][gone]))
+                counts = (slots["key"]["flags"], slots["packets"], slots["bytes"])
+                expired = plus(expired, by_direction(*(column[gone] for column in counts)))
                 live = np.flatnonzero(~gone)
                 expired_flows += len(places) - len(live)
                 places, block.words[: len(live)] = places[live], block.words[live]

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from cnf.abi import FLOW_VALUE, Family
+from cnf.abi import DIRECTIONS, FLOW_EGRESS, FLOW_VALUE, INSERT_ERRORS, Direction, Family
 from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.config import Flows
@@ -15,6 +15,7 @@ from cnf.counts import Count, count_of, total
 from cnf.datapath.counters import TableCounters
 from cnf.flows.columns import KEYS, FlowColumns
 from cnf.flows.expiry import has_expired
+from cnf.flows.ledger import NOTHING
 from cnf.flows.matching import ByIdentity, identities
 from cnf.flows.snapshot import TableDrain, TableState
 from cnf.kernel.maps import FlowMap
@@ -36,18 +37,21 @@ class HashTable:
         self._counters = counters
         self._capacity = capacity
         self._settings = settings
-        self._expired = Count()
+        self._expired: dict[Direction, Count] = dict(NOTHING)
         self._expired_flows = 0
         self._evicted_flows = 0
 
     def hand_over(self) -> list[int]:
         """Return what the next daemon must know: the counts of flows that were deleted, and how many were evicted."""
-        return [*self._expired, self._expired_flows, self._evicted_flows]
+        counts = (number for direction in DIRECTIONS for number in self._expired[direction])
+        return [*counts, self._expired_flows, self._evicted_flows]
 
     def take_over(self, document: list[int]) -> None:
         """Go on from what ``hand_over()`` returned."""
-        packets, octets, self._expired_flows, self._evicted_flows = document
-        self._expired = Count(packets, octets)
+        *counts, self._expired_flows, self._evicted_flows = document
+        self._expired = {
+            direction: Count(*counts[2 * place : 2 * place + 2]) for place, direction in enumerate(DIRECTIONS)
+        }
 
     def apply(self, settings: Flows) -> None:
         """Delete the flows that have expired by ``settings``, from the next drain on."""
@@ -61,12 +65,13 @@ class HashTable:
 
         """
         # Counters before flows: flows that come meanwhile may hide an eviction until the next drain, but not feign one.
-        counters = self._counters.read(self.family)
+        counters = {direction: self._counters.read(self.family, (direction,)) for direction in DIRECTIONS}
+        created = sum(each.inserted for each in counters.values())
         flows, order = self._walk()
         keep = np.ones(len(flows), bool)
         keep[order.duplicates(flows)] = False
         present = int(np.count_nonzero(keep))
-        self._evicted_flows = max(self._evicted_flows, counters.inserted - self._expired_flows - present)
+        self._evicted_flows = max(self._evicted_flows, created - self._expired_flows - present)
         gone = keep & has_expired(flows.last_seen, flows.tcp_flags, clock, self._settings)
         if gone.any():
             self._expire(flows.keys(np.flatnonzero(gone)))
@@ -78,13 +83,21 @@ class HashTable:
             entries=len(flows),
             capacity=self._capacity,
             made_for=self._capacity,
-            created=counters.inserted,
+            created=created,
             expired=self._expired_flows,
             evicted=self._evicted_flows,
-            insert_errors={cause: count.packets for cause, count in counters.errors.items()},
+            insert_errors={
+                cause: sum(each.errors[cause].packets for each in counters.values()) for cause in INSERT_ERRORS
+            },
         )
-        evicted = None if self._evicted_flows else Count()
-        return TableDrain(flows, order, state, self._expired, evicted, total(counters.errors.values()))
+        return TableDrain(
+            flows,
+            order,
+            state,
+            expired=dict(self._expired),
+            evicted=None if self._evicted_flows else NOTHING,
+            insert_error={direction: total(each.errors.values()) for direction, each in counters.items()},
+        )
 
     def _walk(self) -> tuple[FlowColumns, ByIdentity]:
         """Read the whole table into new columns, and order these by identity."""
@@ -100,8 +113,11 @@ class HashTable:
         return flows.head(count), ByIdentity(identity[:count])
 
     def _expire(self, keys: Records) -> None:
-        taken, error = self._map.take(keys)
-        self._expired = self._expired.plus(count_of(taken["packets"], taken["bytes"]))
-        self._expired_flows += len(taken)
-        if error is not None:
-            raise error
+        sent = (keys["flags"] & FLOW_EGRESS) != 0
+        of_direction: dict[Direction, Records] = {"ingress": keys[~sent], "egress": keys[sent]}
+        for direction, chosen in of_direction.items():
+            taken, error = self._map.take(chosen)
+            self._expired[direction] = self._expired[direction].plus(count_of(taken["packets"], taken["bytes"]))
+            self._expired_flows += len(taken)
+            if error is not None:
+                raise error

@@ -8,12 +8,11 @@ from typing import Any, Literal, NamedTuple
 
 import numpy.typing as npt
 
-from cnf.abi import Family
+from cnf.abi import Direction, Family
 from cnf.arrays import Rows
 from cnf.clock import WallClock
-from cnf.counts import Count
 from cnf.flows.columns import FlowColumns
-from cnf.flows.ledger import Ledger
+from cnf.flows.ledger import Counts, Ledger
 from cnf.flows.matching import Order
 
 
@@ -68,11 +67,11 @@ class TableDrain:
     order: Order
     """Of the flows, to find them again at the next drain."""
     state: TableState
-    expired: Count
+    expired: Counts
     """The counts of flows that have expired since the start."""
-    evicted: Count | None
+    evicted: Counts | None
     """The counts of evicted flows; None where there are some, but nobody knows their counts."""
-    insert_error: Count
+    insert_error: Counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class Snapshot:
     tables: Mapping[Family, TableState]
     received: Mapping[str, npt.NDArray[Any]]
     """INTERFACE_COUNTERS, shape (), by interface name; read before the flows."""
-    ledger: Ledger
+    ledgers: Mapping[Direction, Ledger]
     names: Mapping[int, str]
     """Interface name by ifindex, also of departed interfaces."""
     altnames: Mapping[int, tuple[str, ...]] = field(default_factory=dict)

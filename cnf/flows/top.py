@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import nlargest
+from itertools import product
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from cnf.abi import MALFORMED, NON_IP, PROTOCOL_LABELS, protocol_label
+from cnf.abi import MALFORMED, NON_IP, PROTOCOL_LABELS, Direction, protocol_label
 from cnf.arrays import Rows
 from cnf.counts import Count
 from cnf.flows.columns import FlowColumns, identity
@@ -28,6 +29,7 @@ class FlowLabels(NamedTuple):
     dst: str
     src_port: str
     dst_port: str
+    direction: str
 
 
 LABELS: Final = {
@@ -36,8 +38,14 @@ LABELS: Final = {
     "dst": "dst_addr",
     "src_port": "src_port",
     "dst_port": "dst_port",
+    "direction": "direction",
 }
 """By label, the field of /v1/flows that it shows. ``protocol`` is that of ``cnf_received_*``, for sums to compare."""
+COUNTERS: Final[dict[Direction, tuple[str, str]]] = {
+    "ingress": ("packets", "bytes"),
+    "egress": ("sent_packets", "sent_bytes"),
+}
+"""The fields of INTERFACE_COUNTERS that a direction's series add up to."""
 
 LABELLED: Final = {name: FIELDS[name] for name in LABELS.values()}
 
@@ -52,19 +60,20 @@ class _Flow(NamedTuple):
 
 
 class FlowSeries:
-    """Give each of the largest flows a series, and sum the rest by interface and protocol.
+    """Give each of the largest flows a series, and sum the rest by interface, protocol and direction.
 
     A flow's series counts from the drain at which the flow came among the largest; what the flow had counted before
     stays in the rest. If that was its first drain, the series has all its counts. When a flow is not among the largest
     any more, its series ends. So no series ever goes down, and the increases of all add up to those of
-    ``cnf_received_*``.
+    ``cnf_received_*`` and ``cnf_sent_*``.
     """
 
     def __init__(self) -> None:
         """Start with no series."""
         self.values: dict[FlowLabels, Count] = {}
         self._seen: dict[tuple[bytes, int], Count] = {}
-        self._credited: dict[tuple[str, str], Count] = {}
+        self._credited: dict[tuple[str, str, str], Count] = {}
+        """By interface, protocol and direction, what the series of flows have got."""
         self._drained_at = 0
 
     def hand_over(self) -> dict[str, Any]:
@@ -82,7 +91,7 @@ class FlowSeries:
             return
         values = {FlowLabels(*row[:-2]): Count(*row[-2:]) for row in document["values"]}
         seen = {(bytes.fromhex(key), first): Count(*count) for key, first, *count in document["seen"]}
-        credited = {(name, label): Count(*count) for name, label, *count in document["credited"]}
+        credited = {(name, label, way): Count(*count) for name, label, way, *count in document["credited"]}
         self._drained_at = int(document["drained_at"])
         self.values, self._seen, self._credited = values, seen, credited
 
@@ -97,7 +106,7 @@ class FlowSeries:
             increase = now.minus(before)
             values[labels] = values.get(labels, self.values.get(labels, Count())).plus(increase)
             seen[life] = now
-            where = labels.interface, labels.protocol
+            where = labels.interface, labels.protocol, labels.direction
             self._credited[where] = self._credited.get(where, Count()).plus(increase)
         self._seen = seen
         # An interface that is shown no more counts from 0 if it comes back.
@@ -108,14 +117,14 @@ class FlowSeries:
 
     def _rest(self, snapshot: Snapshot) -> dict[FlowLabels, Count]:
         rest: dict[FlowLabels, Count] = {}
-        for name, counters in snapshot.received.items():
-            for index in np.flatnonzero(counters["packets"]):
+        for (name, counters), (way, (packets, octets)) in product(snapshot.received.items(), COUNTERS.items()):
+            for index in np.flatnonzero(counters[packets]):
                 if index in (NON_IP, MALFORMED):
                     continue
-                received = Count(int(counters["packets"][index]), int(counters["bytes"][index]))
+                seen = Count(int(counters[packets][index]), int(counters[octets][index]))
                 label = PROTOCOL_LABELS[index]
-                now = received.minus(self._credited.get((name, label), Count()))
-                labels = FlowLabels(name, label, OTHER, OTHER, "", "")
+                now = seen.minus(self._credited.get((name, label, way), Count()))
+                labels = FlowLabels(name, label, OTHER, OTHER, "", "", way)
                 # Flows are read after the counters, so that under traffic the rest may seem to shrink.
                 before = self.values.get(labels, Count())
                 rest[labels] = Count(max(now.packets, before.packets), max(now.bytes, before.bytes))

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 from structlog.typing import FilteringBoundLogger
 
+from cnf.arrays import Records
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
 from cnf.flows.ledger import Ledger
 from cnf.flows.query import select
@@ -111,7 +112,7 @@ class Control:
             "matched": selection.matched,
             "total": sum(part.size for part in selection.parts),
             "totals": selection.totals._asdict(),
-            "dropped": snapshot.ledger.states["dropped"]._asdict(),
+            "dropped": snapshot.ledgers["ingress"].states["dropped"]._asdict(),
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }
@@ -169,8 +170,7 @@ def status(state: State, live: Live) -> dict[str, Any]:
         "interfaces": [
             {
                 **asdict(interface),
-                "received_packets": int(totals[interface.name]["packets"].sum()) if interface.name in totals else 0,
-                "received_bytes": int(totals[interface.name]["bytes"].sum()) if interface.name in totals else 0,
+                **_counts(totals.get(interface.name)),
             }
             for interface in state.interfaces
         ],
@@ -178,7 +178,8 @@ def status(state: State, live: Live) -> dict[str, Any]:
             family: {**asdict(table), "insert_errors": sum(table.insert_errors.values())}
             for family, table in (snapshot.tables.items() if snapshot else ())
         },
-        "ledger": _ledger(snapshot.ledger) if snapshot else {},
+        "ledger": _ledger(snapshot.ledgers["ingress"], "received") if snapshot else {},
+        "sent_ledger": _ledger(snapshot.ledgers["egress"], "sent") if snapshot else {},
         "drain": {
             "age_seconds": round(state.drain_age(), 3),
             "duration_seconds": round(snapshot.duration, 6) if snapshot else None,
@@ -187,14 +188,27 @@ def status(state: State, live: Live) -> dict[str, Any]:
             "last_error": state.last_error,
         },
         "limiter": live.limiter.summary() if live.limiter else None,
-        "rates": {"packets_per_second": round(state.rates[0], 3), "bits_per_second": round(8 * state.rates[1], 3)},
+        "rates": _rates(state.rates["ingress"]),
+        "sent_rates": _rates(state.rates["egress"]),
     }
+
+
+def _counts(counters: Records | None) -> dict[str, int]:
+    """Return what an interface has received and sent."""
+    fields = {"received_packets": "packets", "received_bytes": "bytes"}
+    fields |= {name: name for name in ("sent_packets", "sent_bytes")}
+    return {name: 0 if counters is None else int(counters[field].sum()) for name, field in fields.items()}
+
+
+def _rates(rates: tuple[float, float]) -> dict[str, float]:
+    packets, octets = rates
+    return {"packets_per_second": round(packets, 3), "bits_per_second": round(8 * octets, 3)}
 
 
 def _started(state: State) -> str:
     return datetime.fromtimestamp(state.started, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _ledger(ledger: Ledger) -> dict[str, dict[str, int]]:
-    rows = {"received": ledger.received, **ledger.states, "difference": ledger.difference}
+def _ledger(ledger: Ledger, seen: str) -> dict[str, dict[str, int]]:
+    rows = {seen: ledger.seen, **ledger.states, "difference": ledger.difference}
     return {unit: {name: getattr(count, unit) for name, count in rows.items()} for unit in ("packets", "bytes")}

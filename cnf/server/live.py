@@ -24,5 +24,7 @@ class Live:
     """None if the configuration had no limits at the start."""
     events: EventReader | None = None
     """None if there is nothing to tell."""
+    egress: bool = False
+    """Whether the program counts what is sent."""
     draining: threading.Lock = field(default_factory=threading.Lock)
     """Held while a drain is on; large answers wait for its end, piece by piece."""

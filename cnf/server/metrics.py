@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import DROP_REASONS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
+from cnf.arrays import Records
 from cnf.flows.top import FlowLabels
 from cnf.process.log import lost_lines, suppressed_lines
 from cnf.server.live import Live
@@ -21,7 +22,7 @@ DRAIN_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 
 
 def received(_state: State, live: Live) -> Iterator[Metric]:
-    """Yield what the program has received and dropped, live."""
+    """Yield what the program has received, dropped and seen being sent, live."""
     packets = CounterMetricFamily(
         "cnf_received_packets", "Packets that the program saw.", labels=("interface", "protocol")
     )
@@ -35,7 +36,8 @@ def received(_state: State, live: Live) -> Iterator[Metric]:
         "cnf_dropped_packets", "Packets that the program dropped.", labels=("interface", "reason")
     )
     dropped_octets = CounterMetricFamily("cnf_dropped_bytes", "Bytes of these packets.", labels=("interface", "reason"))
-    for name, counters in live.totals().items():
+    totals = live.totals()
+    for name, counters in totals.items():
         for index, protocol in enumerate(PROTOCOL_LABELS):
             packets.add_metric((name, protocol), int(counters["packets"][index]))
             octets.add_metric((name, protocol), int(counters["bytes"][index]))
@@ -45,6 +47,28 @@ def received(_state: State, live: Live) -> Iterator[Metric]:
             dropped.add_metric((name, reason), int(counters["dropped_packets"][index]))
             dropped_octets.add_metric((name, reason), int(counters["dropped_bytes"][index]))
     yield from (packets, octets, unparsed, dropped, dropped_octets)
+    yield from _sent(totals if live.egress else {})
+
+
+def _sent(totals: Mapping[str, Records]) -> Iterator[Metric]:
+    packets = CounterMetricFamily(
+        "cnf_sent_packets", "Packets that were sent, each segment of a super-frame.", labels=("interface", "protocol")
+    )
+    octets = CounterMetricFamily(
+        "cnf_sent_bytes", "Bytes of these packets, whole frames.", labels=("interface", "protocol")
+    )
+    unparsed = CounterMetricFamily(
+        "cnf_sent_unparsed_packets",
+        "Sent packets counted as malformed, by what was wrong.",
+        labels=("interface", "reason"),
+    )
+    for name, counters in totals.items():
+        for index, protocol in enumerate(PROTOCOL_LABELS):
+            packets.add_metric((name, protocol), int(counters["sent_packets"][index]))
+            octets.add_metric((name, protocol), int(counters["sent_bytes"][index]))
+        for index, reason in enumerate(UNPARSED_REASONS):
+            unparsed.add_metric((name, reason), int(counters["sent_unparsed"][index]))
+    yield from (packets, octets, unparsed)
 
 
 def interfaces(state: State, _live: Live) -> Iterator[Metric]:
@@ -104,17 +128,19 @@ def flow_tables(state: State, _live: Live) -> Iterator[Metric]:
 
 
 def ledger(state: State, _live: Live) -> Iterator[Metric]:
-    """Yield the states of all received packets, as of the latest drain."""
-    packets = GaugeMetricFamily("cnf_ledger_packets", "Received packets by state.", labels=("state",))
-    octets = GaugeMetricFamily("cnf_ledger_bytes", "Received bytes by state.", labels=("state",))
-    for name, count in state.snapshot.ledger.states.items() if state.snapshot else ():
-        packets.add_metric((name,), count.packets)
-        octets.add_metric((name,), count.bytes)
+    """Yield the states of all packets, as of the latest drain."""
+    labels = ("state", "direction")
+    packets = GaugeMetricFamily("cnf_ledger_packets", "Packets by state.", labels=labels)
+    octets = GaugeMetricFamily("cnf_ledger_bytes", "Bytes of these packets.", labels=labels)
+    for direction, ledger in state.snapshot.ledgers.items() if state.snapshot else ():
+        for name, count in ledger.states.items():
+            packets.add_metric((name, direction), count.packets)
+            octets.add_metric((name, direction), count.bytes)
     yield from (packets, octets)
 
 
 def top_flows(state: State, _live: Live) -> Iterator[Metric]:
-    """Yield the largest flows, and by interface and protocol the rest, as src="other"."""
+    """Yield the largest flows, and by interface, protocol and direction the rest, as src="other"."""
     note = "of a flow since it came among the largest; src=other: of all other flows."
     packets = CounterMetricFamily("cnf_flow_packets", f"Packets {note}", labels=FlowLabels._fields)
     octets = CounterMetricFamily("cnf_flow_bytes", f"Bytes {note}", labels=FlowLabels._fields)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cnf.abi import DIRECTIONS, Direction
 from cnf.config import Settings
 from cnf.counts import Count
 from cnf.errors import UnavailableError
@@ -37,16 +38,21 @@ class State:
     drain_errors: int = 0
     last_error: str | None = None
     """Why the latest drain failed; None if it succeeded."""
-    rates: tuple[float, float] = (0.0, 0.0)
-    """Packets and bytes received a second, between the latest two drains."""
+    rates: Mapping[Direction, tuple[float, float]] = field(
+        default_factory=lambda: dict.fromkeys(DIRECTIONS, (0.0, 0.0))
+    )
+    """Packets and bytes a second, between the latest two drains."""
 
     def publish(self, snapshot: Snapshot, series: Mapping[FlowLabels, Count]) -> None:
         """Show the result of a drain, and work out the rates since the previous one."""
         now = time.monotonic()
         if self.snapshot is not None and self.drained_at is not None:
             seconds = max(now - self.drained_at, 1e-3)
-            increase = snapshot.ledger.received.minus(self.snapshot.ledger.received)
-            self.rates = increase.packets / seconds, increase.bytes / seconds
+            self.rates = {
+                direction: (increase.packets / seconds, increase.bytes / seconds)
+                for direction, ledger in snapshot.ledgers.items()
+                for increase in [ledger.seen.minus(self.snapshot.ledgers[direction].seen)]
+            }
         self.series = series
         self.snapshot = snapshot
         self.drained_at = now

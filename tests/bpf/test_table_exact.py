@@ -129,15 +129,15 @@ def test_every_packet_stands_somewhere(changing: Changing, idle: float) -> None:
     """
     tracker, sent = flood(changing, idle)
     snapshot = tracker.drain()
-    states, tables = snapshot.ledger.states, snapshot.tables.values()
+    states, tables = snapshot.ledgers["ingress"].states, snapshot.tables.values()
     blueprint = changing.datapath.loaded.blueprint
     small, cache = blueprint.max_entries == SMALL, blueprint.table == "cache"
 
-    assert snapshot.ledger.received == sent
+    assert snapshot.ledgers["ingress"].seen == sent
     if idle == SOON and not cache:
-        assert 0 <= snapshot.ledger.difference.packets < sum(table.expired for table in tables) / 1000
+        assert 0 <= snapshot.ledgers["ingress"].difference.packets < sum(table.expired for table in tables) / 1000
     else:
-        assert snapshot.ledger.difference == Count()
+        assert snapshot.ledgers["ingress"].difference == Count()
     assert all((table.expired > 0) == (idle == SOON) for table in tables if cache or not small)
     assert all((table.evicted > 0) == small for table in tables if idle == NEVER or not small)
     assert small or states["evicted"] == Count()

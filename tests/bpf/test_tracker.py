@@ -78,10 +78,10 @@ def test_every_form_of_packet_stands_somewhere(datapath: Datapath) -> None:
     for form in FORMS:
         datapath.run(form.frame)
     snapshot = tracker(datapath).drain()
-    states = snapshot.ledger.states
+    states = snapshot.ledgers["ingress"].states
 
-    assert snapshot.ledger.difference == NOTHING
-    assert snapshot.ledger.received == Count(len(FORMS), sum(len(form.frame) for form in FORMS))
+    assert snapshot.ledgers["ingress"].difference == NOTHING
+    assert snapshot.ledgers["ingress"].seen == Count(len(FORMS), sum(len(form.frame) for form in FORMS))
     assert states["live"] == live(snapshot)
     assert states["non_ip"].packets == sum(form.label == "non_ip" for form in FORMS)
     assert states["malformed"].packets == sum(form.reason is not None for form in FORMS)
@@ -139,9 +139,9 @@ def test_what_departed_interfaces_received_stands_in_the_ledger(datapath: Datapa
     datapath.run(numbered(0), 3)
     interfaces = Loopback(datapath)
     interfaces.departed["packets"][0], interfaces.departed["bytes"][0] = 4, 400
-    ledger = Tracker(datapath.loaded, interfaces, Flows()).drain().ledger
+    ledger = Tracker(datapath.loaded, interfaces, Flows()).drain().ledgers["ingress"]
 
-    assert ledger.received == Count(7, 3 * SIZE + 400)
+    assert ledger.seen == Count(7, 3 * SIZE + 400)
     assert ledger.difference == Count(4, 400)
 
 
@@ -166,8 +166,8 @@ def test_what_a_broken_off_deletion_has_taken_is_kept(datapath: Datapath, monkey
 
     assert datapath.flows() == {}
     assert snapshot.tables["ipv4"].expired == 5
-    assert snapshot.ledger.states["expired"] == Count(15, 15 * SIZE)
-    assert snapshot.ledger.difference == NOTHING
+    assert snapshot.ledgers["ingress"].states["expired"] == Count(15, 15 * SIZE)
+    assert snapshot.ledgers["ingress"].difference == NOTHING
 
 
 @only("lru_hash")
@@ -191,7 +191,7 @@ def test_a_flow_that_is_evicted_before_it_is_deleted_has_not_expired(
 
     assert first.tables["ipv4"].expired == second.tables["ipv4"].expired == 3
     assert second.tables["ipv4"].evicted == 2
-    assert second.ledger.states["evicted"] == Count(2, 2 * SIZE)
+    assert second.ledgers["ingress"].states["evicted"] == Count(2, 2 * SIZE)
 
 
 @only("lru_hash")
@@ -210,7 +210,7 @@ def test_a_walk_that_meets_more_than_there_is_room_for(datapath: Datapath, monke
     snapshot = tracker(datapath).drain()
 
     assert np.unique(snapshot.flows["ipv4"].src_addr).size == len(snapshot.flows["ipv4"]) == 1000
-    assert snapshot.ledger.difference == NOTHING
+    assert snapshot.ledgers["ingress"].difference == NOTHING
     assert snapshot.tables["ipv4"].evicted == 0
 
 
@@ -251,8 +251,8 @@ def test_a_drain_that_fails_loses_nothing(datapath: Datapath, monkeypatch: pytes
     second = follower.drain()
 
     assert second.flows["ipv4"].packet_rate[0] * _seconds(first, second) == pytest.approx(150, rel=1e-5)
-    assert second.ledger.states["live"].packets == 152
-    assert second.ledger.difference == NOTHING
+    assert second.ledgers["ingress"].states["live"].packets == 152
+    assert second.ledgers["ingress"].difference == NOTHING
 
 
 @only("cache")
@@ -264,7 +264,7 @@ def test_a_table_without_any_flow_yet_is_not_read(datapath: Datapath, monkeypatc
     snapshot = follower.drain()
 
     assert (len(snapshot.flows["ipv4"]), len(snapshot.flows["ipv6"])) == (1, 0)
-    assert snapshot.ledger.difference == NOTHING
+    assert snapshot.ledgers["ingress"].difference == NOTHING
     datapath.run(frame(IPv6(), UDP()))
     with pytest.raises(MapError):
         follower.drain()
@@ -279,12 +279,12 @@ def test_an_idle_flow_expires_and_its_counts_are_kept(datapath: Datapath) -> Non
     follower.apply(Flows())
     again = follower.drain()
 
-    assert expired.ledger.states["expired"] == Count(5, 5 * SIZE)
-    assert (expired.ledger.states["live"], expired.tables["ipv4"].entries) == (NOTHING, 0)
+    assert expired.ledgers["ingress"].states["expired"] == Count(5, 5 * SIZE)
+    assert (expired.ledgers["ingress"].states["live"], expired.tables["ipv4"].entries) == (NOTHING, 0)
     assert len(datapath.flows()) == 1
-    assert again.ledger.states["live"] == Count(2, 2 * SIZE)
+    assert again.ledgers["ingress"].states["live"] == Count(2, 2 * SIZE)
     assert (again.tables["ipv4"].created, again.tables["ipv4"].evicted) == (2, 0)
-    assert expired.ledger.difference == again.ledger.difference == NOTHING
+    assert expired.ledgers["ingress"].difference == again.ledgers["ingress"].difference == NOTHING
 
 
 def test_tcp_flows_end_with_fin_or_rst(datapath: Datapath) -> None:
@@ -296,8 +296,8 @@ def test_tcp_flows_end_with_fin_or_rst(datapath: Datapath) -> None:
     snapshot = drain_until(follower, lambda snapshot: all(table.expired == 2 for table in snapshot.tables.values()))
 
     assert [sorted(flows.src_port.tolist()) for flows in snapshot.flows.values()] == [[1, 4], [1, 4]]
-    assert snapshot.ledger.states["expired"].packets == 4
-    assert snapshot.ledger.difference == NOTHING
+    assert snapshot.ledgers["ingress"].states["expired"].packets == 4
+    assert snapshot.ledgers["ingress"].difference == NOTHING
 
 
 def test_a_flow_that_goes_on_is_not_let_go(datapath: Datapath) -> None:
@@ -340,8 +340,8 @@ def test_evicted_flows_are_counted_and_their_packets_too(small_datapath: Datapat
     assert (table.created, table.expired, table.made_for) == (count, 0, SMALL_TABLE)
     assert 0 < table.entries <= table.capacity == small_datapath.tables["ipv4"].room(SMALL_TABLE)
     assert table.evicted == count - table.entries
-    assert snapshot.ledger.states["evicted"] == Count(table.evicted, table.evicted * SIZE)
-    assert snapshot.ledger.difference == NOTHING
+    assert snapshot.ledgers["ingress"].states["evicted"] == Count(table.evicted, table.evicted * SIZE)
+    assert snapshot.ledgers["ingress"].difference == NOTHING
     assert snapshot.tables["ipv6"].evicted == 0
 
 
@@ -374,8 +374,8 @@ def test_flows_that_come_back_while_a_table_is_read_expire_once(
 
     assert table.expired >= flows
     assert table.created == table.expired + table.entries
-    assert snapshot.ledger.received == Count(2 * flows, 2 * flows * SIZE)
-    assert snapshot.ledger.difference == NOTHING
+    assert snapshot.ledgers["ingress"].seen == Count(2 * flows, 2 * flows * SIZE)
+    assert snapshot.ledgers["ingress"].difference == NOTHING
 
 
 def test_flows_come_and_expire_while_the_tables_are_drained(small_datapath: Datapath) -> None:
@@ -400,8 +400,8 @@ def test_flows_come_and_expire_while_the_tables_are_drained(small_datapath: Data
 
     assert table.created == table.entries + table.expired + table.evicted
     assert table.created >= sender.sent  # more, where a thread that waited for its CPU let a flow expire half-way
-    assert snapshot.ledger.received == Count(2 * sender.sent, 2 * sender.sent * SIZE)
-    assert snapshot.ledger.difference == NOTHING
+    assert snapshot.ledgers["ingress"].seen == Count(2 * sender.sent, 2 * sender.sent * SIZE)
+    assert snapshot.ledgers["ingress"].difference == NOTHING
 
 
 def _seconds(first: Snapshot, second: Snapshot) -> float:

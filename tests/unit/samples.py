@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from cnf.abi import (
+    DIRECTIONS,
     FAMILIES,
     FLOW4_KEY,
     FLOW6_KEY,
@@ -25,9 +26,9 @@ from cnf.abi import (
 )
 from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
-from cnf.counts import Count
+from cnf.counts import Count, total
 from cnf.flows.columns import FlowColumns
-from cnf.flows.ledger import draw_up
+from cnf.flows.ledger import InTables, draw_up
 from cnf.flows.snapshot import Snapshot, TableState
 
 TICK_NS: Final = 4_000_000
@@ -91,11 +92,11 @@ def columns(flows: Iterable[Flow], family: Family) -> FlowColumns:
     return result
 
 
-def interface_counters(packets: Mapping[str, int] | None = None, octets: Mapping[str, int] | None = None) -> Records:
-    """Return the counters of an interface from packets and bytes by label."""
+def interface_counters(*counts: Mapping[str, int]) -> Records:
+    """Return the counters of an interface from packets and bytes by label, received and then sent."""
     counters = np.zeros((), INTERFACE_COUNTERS)
-    for field, counts in (("packets", packets or {}), ("bytes", octets or {})):
-        for label, count in counts.items():
+    for field, by_label in zip(("packets", "bytes", "sent_packets", "sent_bytes"), counts, strict=False):
+        for label, count in by_label.items():
             counters[field][PROTOCOL_LABELS.index(label)] = count
     return counters
 
@@ -108,7 +109,10 @@ def snapshot(
 ) -> Snapshot:
     """Return what a drain would leave that found ``flows``."""
     tables = {family: columns(flows, family) for family in FAMILIES}
-    live = Count(sum(flow.packets for flow in flows), sum(flow.bytes for flow in flows))
+    live = {
+        direction: total(Count(flow.packets, flow.bytes) for flow in flows if flow.sent == bool(place))
+        for place, direction in enumerate(DIRECTIONS)
+    }
     received = received or {}
     return Snapshot(
         clock=clock,
@@ -119,6 +123,9 @@ def snapshot(
             for family, table in tables.items()
         },
         received=received,
-        ledger=draw_up(received.values(), live, Count(), Count(), evicted=Count()),
+        ledgers={
+            direction: draw_up(direction, received.values(), InTables(live[direction], Count(), Count(), Count()))
+            for direction in DIRECTIONS
+        },
         names=names,
     )

@@ -118,6 +118,8 @@ class Interface(TypedDict):
     warning: str | None
     received_packets: int
     received_bytes: int
+    sent_packets: int
+    sent_bytes: int
 
 
 class FlowTable(TypedDict):
@@ -135,10 +137,9 @@ class FlowTable(TypedDict):
 LEDGER_STATES: Final = ("live", "expired", "evicted", "non_ip", "malformed", "dropped", "insert_error")
 
 
-class Tally(TypedDict):
-    """All that was received, by state, and the ``difference``: received less the sum of the states."""
+class States(TypedDict):
+    """All packets, or bytes, of one direction by state, and the ``difference``: all less the sum of the states."""
 
-    received: int
     live: int
     expired: int
     evicted: int
@@ -147,6 +148,18 @@ class Tally(TypedDict):
     dropped: int
     insert_error: int
     difference: int
+
+
+class Tally(States):
+    """What was received."""
+
+    received: int
+
+
+class SentTally(States):
+    """What was sent."""
+
+    sent: int
 
 
 class Drain(TypedDict):
@@ -160,7 +173,7 @@ class Drain(TypedDict):
 
 
 class Rates(TypedDict):
-    """Rates of all interfaces together, between the latest two drains."""
+    """Rates of all interfaces together in one direction, between the latest two drains."""
 
     packets_per_second: float
     bits_per_second: float
@@ -196,7 +209,7 @@ class Limiter(TypedDict):
 
 
 class Status(TypedDict):
-    """The reply of /v1/status; until the first drain there is neither flow table (by family) nor ledger (by unit).
+    """The reply of /v1/status; until the first drain there is neither flow table (by family) nor ledgers (by unit).
 
     Without a table ``[limits]`` in the daemon's configuration there is no limiter.
     """
@@ -205,8 +218,10 @@ class Status(TypedDict):
     interfaces: list[Interface]
     flow_table: dict[str, FlowTable]
     ledger: dict[str, Tally]
+    sent_ledger: dict[str, SentTally]
     drain: Drain
     rates: Rates
+    sent_rates: Rates
     limiter: Limiter | None
 
 

@@ -5,7 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from cnf.cli.api.replies import Amount, Flow, Flows, FlowTable, Interface, Pair, Pairs, Status, Tally, Timestamp
+from cnf.cli.api.replies import (
+    Amount,
+    Flow,
+    Flows,
+    FlowTable,
+    Interface,
+    Pair,
+    Pairs,
+    SentTally,
+    Status,
+    Tally,
+    Timestamp,
+)
 
 NOW: Final = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -140,6 +152,8 @@ ATTACHED: Final[Interface] = {
     "warning": None,
     "received_packets": 1_234_567,
     "received_bytes": 987_654_321,
+    "sent_packets": 345_678,
+    "sent_bytes": 234_567_890,
 }
 MISSING: Final[Interface] = {
     **ATTACHED,
@@ -150,6 +164,8 @@ MISSING: Final[Interface] = {
     "program_id": None,
     "received_packets": 0,
     "received_bytes": 0,
+    "sent_packets": 0,
+    "sent_bytes": 0,
 }
 REFUSED: Final[Interface] = {
     **MISSING,
@@ -188,6 +204,12 @@ def tally(received: int, *, difference: int = 0) -> Tally:
     }
 
 
+def sent_tally(sent: int) -> SentTally:
+    """Return a tally of what was sent, all of which is live."""
+    states = {"expired": 0, "evicted": 0, "non_ip": 0, "malformed": 0, "dropped": 0, "insert_error": 0}
+    return {"sent": sent, "live": sent, **states, "difference": 0}  # type: ignore[typeddict-item]
+
+
 STATUS: Final[Status] = {
     "daemon": {
         "version": "0.1.0",
@@ -201,6 +223,7 @@ STATUS: Final[Status] = {
     "interfaces": [ATTACHED],
     "flow_table": {"ipv4": table(123_456), "ipv6": table(678)},
     "ledger": {"packets": tally(1_234_567), "bytes": tally(987_654_321)},
+    "sent_ledger": {"packets": sent_tally(345_678), "bytes": sent_tally(234_567_890)},
     "drain": {
         "age_seconds": 1.2,
         "duration_seconds": 0.0123,
@@ -209,5 +232,6 @@ STATUS: Final[Status] = {
         "last_error": None,
     },
     "rates": {"packets_per_second": 12_345.6, "bits_per_second": 123_400_000.0},
+    "sent_rates": {"packets_per_second": 345.6, "bits_per_second": 2_340_000.0},
     "limiter": None,
 }

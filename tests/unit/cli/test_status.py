@@ -17,12 +17,12 @@ from tests.unit.cli.stand_in import StandIn
 PAGE = """\
 cnfd 0.1.0  pid 4242, up 3h05m (since 2026-03-01 08:55:00 UTC)
 Linux 6.18.0, BCC 0.31.0, /etc/cnf/cnf.toml
-receiving 123 Mbit/s, 12.3k packets/s
+receiving 123 Mbit/s, 12.3k packets/s; sending 2.3 Mbit/s, 346 packets/s
 
-INTERFACE  STATE     MODE    ASKED  PROGRAM    PACKETS   BYTES
-eth0       attached  native  auto       117  1,234,567  988 MB
-ens5       missing   -       auto         -          0     0 B
-ens6       refused   -       auto         -          0     0 B
+INTERFACE  STATE     MODE    ASKED  PROGRAM    PACKETS   BYTES  SENT PACKETS  SENT BYTES
+eth0       attached  native  auto       117  1,234,567  988 MB       345,678      235 MB
+ens5       missing   -       auto         -          0     0 B             0         0 B
+ens6       refused   -       auto         -          0     0 B             0         0 B
 ! ens5: no such interface; attached when it appears
 ! ens6: the foreign XDP program 9 is on it
 
@@ -30,17 +30,17 @@ FLOWS  ENTRIES  CAPACITY  FILL                  CREATED  EXPIRED  EVICTED  ERROR
 ipv4   123,456   524,288  [##--------]  23.5 %     124k     1.0k        0       0
 ipv6       678   524,288  [----------]   0.1 %     1.7k     1.0k        0       0
 
-LEDGER          PACKETS        BYTES
-live          1,233,507  987,653,261
-expired           1,000        1,000
-evicted               0            0
-non_ip               60           60
-malformed             0            0
-dropped               0            0
-insert_error          0            0
-sum           1,234,567  987,654,321
-received      1,234,567  987,654,321
-balanced: every packet received stands in exactly one state
+LEDGER         RECEIVED        BYTES     SENT        BYTES
+live          1,233,507  987,653,261  345,678  234,567,890
+expired           1,000        1,000        0            0
+evicted               0            0        0            0
+non_ip               60           60        0            0
+malformed             0            0        0            0
+dropped               0            0        0            0
+insert_error          0            0        0            0
+sum           1,234,567  987,654,321  345,678  234,567,890
+all           1,234,567  987,654,321  345,678  234,567,890
+balanced: every packet stands in exactly one state
 
 drained 1.2 s ago in 12.3 ms; every 5 s
 """
@@ -132,15 +132,15 @@ def test_limiter() -> None:
 
 
 def test_unbalanced_ledger() -> None:
-    """A difference is the packets that came while the drain ran, whichever side saw them first."""
+    """A difference is the packets that passed while the drain ran, whichever side saw them first."""
     for difference in (12, -12):
         ledger: dict[str, Tally] = {
             "packets": tally(5_000, difference=difference),
             "bytes": tally(90_000, difference=60 * difference),
         }
         text = text_of({**STATUS, "ledger": ledger})
-        assert f"sum             {5_000 - difference:,}  {90_000 - 60 * difference:,}\n" in text
-        assert "12 packets (720 bytes) arrived during the drain\n" in text
+        assert f"\nsum              {5_000 - difference:,}  {90_000 - 60 * difference:,}  345,678" in text
+        assert "12 packets (720 bytes) passed during the drain\n" in text
 
 
 @pytest.mark.parametrize(

@@ -10,20 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.abi import FAMILIES, ICMP, PROTOCOL_LABELS, protocol_label
+from cnf.abi import DIRECTIONS, FAMILIES, ICMP, PROTOCOL_LABELS, protocol_label
 from cnf.counts import Count
 from cnf.flows.top import FlowLabels, FlowSeries
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, Flow, interface_counters, snapshot
 
 DRAIN_TICKS = 1000
-REST = FlowLabels("eth0", "tcp", "other", "other", "", "")
+REST = FlowLabels("eth0", "tcp", "other", "other", "", "", "ingress")
 A = Flow(src="192.0.2.1")
 B = Flow(src="192.0.2.2")
 
 
 def labels(flow: Flow) -> FlowLabels:
     """Return the labels of a TCP flow."""
-    return FlowLabels("eth0", "tcp", flow.src, flow.dst, str(flow.src_port), str(flow.dst_port))
+    ports = str(flow.src_port), str(flow.dst_port)
+    return FlowLabels("eth0", "tcp", flow.src, flow.dst, *ports, "egress" if flow.sent else "ingress")
 
 
 @dataclass
@@ -32,8 +33,8 @@ class Node:
 
     series: FlowSeries = field(default_factory=FlowSeries)
     flows: dict[Flow, Flow] = field(default_factory=dict)
-    packets: Counter[tuple[int, str]] = field(default_factory=Counter)
-    octets: Counter[tuple[int, str]] = field(default_factory=Counter)
+    packets: Counter[tuple[int, str, bool]] = field(default_factory=Counter)
+    octets: Counter[tuple[int, str, bool]] = field(default_factory=Counter)
     jiffies: int = DRAIN_TICKS
 
     def receive(self, flow: Flow, packets: int, octets: int) -> None:
@@ -41,7 +42,7 @@ class Node:
         now = self.jiffies - 1
         known = self.flows.get(flow) or replace(flow, packets=0, bytes=0, first_seen=now)
         self.flows[flow] = replace(known, packets=known.packets + packets, bytes=known.bytes + octets, last_seen=now)
-        where = flow.ifindex, protocol_label(flow.family, flow.protocol)
+        where = flow.ifindex, protocol_label(flow.family, flow.protocol), flow.sent
         self.packets[where] += packets
         self.octets[where] += octets
 
@@ -54,8 +55,11 @@ class Node:
         clock = replace(CLOCK, now=replace(NOW, jiffies=self.jiffies))
         received = {
             name: interface_counters(
-                {label: self.packets[index, label] for label in PROTOCOL_LABELS},
-                {label: self.octets[index, label] for label in PROTOCOL_LABELS},
+                *(
+                    {label: counts[index, label, sent] for label in PROTOCOL_LABELS}
+                    for sent in (False, True)
+                    for counts in (self.packets, self.octets)
+                )
             )
             for index, name in NAMES.items()
         }
@@ -89,6 +93,18 @@ def test_the_largest_are_those_of_both_families(largest: Flow) -> None:
         node.receive(flow, 1, 900 if flow == largest else 100)
 
     assert node.drain(1) == {labels(largest): Count(1, 900), REST: Count(1, 100)}
+
+
+def test_directions_have_series_of_their_own() -> None:
+    """A flow and its mirror image on a loopback interface differ in the label, and the rest does so, too."""
+    node = Node()
+    for sent, octets in ((False, 300), (True, 900)):
+        node.receive(replace(A, sent=sent), 3, octets)
+
+    sent_rest = REST._replace(direction="egress")
+    assert node.drain(1) == {
+        labels(replace(A, sent=True)): Count(3, 900), REST: Count(3, 300), sent_rest: Count()
+    }  # fmt: skip
 
 
 def test_what_is_no_flow_is_in_no_rest() -> None:
@@ -190,6 +206,8 @@ UNIVERSE = (
     B,
     replace(B, src_port=1),
     replace(A, ifindex=2),
+    replace(A, sent=True),
+    replace(A, src=A.dst, dst=A.src, sent=True),
     Flow(protocol=ICMP, src_port=8, dst_port=0),
     Flow(protocol=ICMP, src_port=0, dst_port=0),
     Flow(src="2001:db8::1", dst="2001:db8::2"),
@@ -234,14 +252,14 @@ def test_nothing_written_down_is_a_new_start() -> None:
 
 
 @given(drains)
-def test_series_never_go_down_and_their_increases_are_what_was_received(
+def test_series_never_go_down_and_their_increases_are_what_was_counted(
     drains: list[tuple[list[tuple[Flow, int, int] | Flow], int]],
 ) -> None:
-    """Whatever flows come, end and come back: no series falls, and all increases add up to the received counters."""
+    """Whatever flows come, end and come back: no series falls, and all increases add up to the counters."""
     node = Node()
     before: dict[FlowLabels, Count] = {}
-    packets: Counter[tuple[str, str]] = Counter()
-    octets: Counter[tuple[str, str]] = Counter()
+    packets: Counter[tuple[str, str, str]] = Counter()
+    octets: Counter[tuple[str, str, str]] = Counter()
     for happened, count in drains:
         for event in happened:
             if isinstance(event, Flow):
@@ -253,10 +271,12 @@ def test_series_never_go_down_and_their_increases_are_what_was_received(
             increase = value.minus(before.get(series, Count()))
             assert increase.packets >= 0
             assert increase.bytes >= 0
-            packets[series.interface, series.protocol] += increase.packets
-            octets[series.interface, series.protocol] += increase.bytes
-        assert +packets == Counter({(NAMES[index], label): n for (index, label), n in node.packets.items()})
-        assert +octets == Counter({(NAMES[index], label): n for (index, label), n in node.octets.items()})
+            packets[series.interface, series.protocol, series.direction] += increase.packets
+            octets[series.interface, series.protocol, series.direction] += increase.bytes
+        for increases, counts in ((packets, node.packets), (octets, node.octets)):
+            assert +increases == Counter(
+                {(NAMES[index], label, DIRECTIONS[sent]): n for (index, label, sent), n in counts.items()}
+            )
         before = values
 
 

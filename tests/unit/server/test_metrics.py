@@ -64,7 +64,7 @@ Shown = tuple[State, Live]
 def daemon(counters: Mapping[str, Records] | None = None, **attributes: object) -> Shown:
     """Return what a daemon shows that has counted ``counters`` and drained once; or with other ``attributes``."""
     counted = {"eth0": PLENTY} if counters is None else counters
-    live: dict[str, Any] = {"totals": lambda: counted, "limiter": Limits(), "events": Events()}
+    live: dict[str, Any] = {"totals": lambda: counted, "limiter": Limits(), "events": Events(), "egress": True}
     live |= {name: attributes.pop(name) for name in (*live,) if name in attributes}
     state = State(
         settings=config.for_interfaces(["eth0"]),
@@ -72,7 +72,7 @@ def daemon(counters: Mapping[str, Records] | None = None, **attributes: object) 
         build_info={"version": "1.2.3", "kernel": "6.1.0"},
         interfaces=(InterfaceState("eth0", "auto", "attached", ifindex=1, mode="generic", program_id=9),),
         snapshot=snapshot(Flow(packets=7, bytes=700), Flow(src="2001:db8::1", dst="2001:db8::2"), received=counted),
-        series={FlowLabels("eth0", "tcp", "192.0.2.1", "198.51.100.2", "40000", "443"): Count(7, 700)},
+        series={FlowLabels("eth0", "tcp", "192.0.2.1", "198.51.100.2", "40000", "443", "ingress"): Count(7, 700)},
     )
     for name, value in attributes.items():
         setattr(state, name, value)
@@ -133,6 +133,9 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_received_packets_total": {"interface", "protocol"},
         "cnf_received_bytes_total": {"interface", "protocol"},
         "cnf_unparsed_packets_total": {"interface", "reason"},
+        "cnf_sent_packets_total": {"interface", "protocol"},
+        "cnf_sent_bytes_total": {"interface", "protocol"},
+        "cnf_sent_unparsed_packets_total": {"interface", "reason"},
         "cnf_flow_table_entries": {"family"},
         "cnf_flow_table_capacity": {"family"},
         "cnf_flow_table_fill_ratio": {"family"},
@@ -140,10 +143,10 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_flows_expired_total": set(),
         "cnf_flows_evicted_total": set(),
         "cnf_flow_insert_errors_total": {"reason"},
-        "cnf_ledger_packets": {"state"},
-        "cnf_ledger_bytes": {"state"},
-        "cnf_flow_packets_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port"},
-        "cnf_flow_bytes_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port"},
+        "cnf_ledger_packets": {"state", "direction"},
+        "cnf_ledger_bytes": {"state", "direction"},
+        "cnf_flow_packets_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port", "direction"},
+        "cnf_flow_bytes_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port", "direction"},
         "cnf_interface_attached": {"interface", "mode"},
         "cnf_interface_state": {"interface", "state"},
         "cnf_link_notifications_lost_total": set(),
@@ -174,6 +177,29 @@ def test_received_packets_and_bytes_stand_by_interface_and_protocol() -> None:
     }
 
 
+def test_what_was_sent_stands_beside_what_was_received() -> None:
+    """Each label has its own count, and malformed packets their reasons; where nothing is counted, there is none."""
+    counters = interface_counters({"tcp": 1}, {"tcp": 60})
+    counters["sent_packets"][:2], counters["sent_bytes"][:2] = (5, 6), (500, 600)
+    counters["sent_packets"][-1], counters["sent_unparsed"] = 3, (0, 2, 0, 1)
+    samples = scraped(daemon({"eth0": counters}))
+
+    assert values(samples, "cnf_sent_packets_total") == {
+        ("eth0", "tcp"): 5,
+        ("eth0", "udp"): 6,
+        ("eth0", "malformed"): 3,
+    } | {("eth0", label): 0 for label in ("icmp", "icmpv6", "sctp", "gre", "esp", "other", "non_ip")}
+    assert values(samples, "cnf_sent_bytes_total")["eth0", "udp"] == 600
+    assert values(samples, "cnf_sent_unparsed_packets_total") == {
+        ("eth0", "truncated"): 0,
+        ("eth0", "bad_header"): 2,
+        ("eth0", "vlan_depth"): 0,
+        ("eth0", "ext_header_depth"): 1,
+    }
+    assert values(samples, "cnf_received_packets_total")["eth0", "tcp"] == 1
+    assert not values(scraped(daemon({"eth0": counters}, egress=False)), "cnf_sent_packets_total")
+
+
 def test_flow_tables_are_told_by_family() -> None:
     """Entries, places and fill are each family's; comings and goings are of all flows."""
     drained = replace(
@@ -199,14 +225,18 @@ def test_flow_tables_are_told_by_family() -> None:
 
 
 def test_the_ledger_adds_up_to_what_was_received() -> None:
-    """The sum over the states is that over the received counters."""
-    live = Flow(packets=9, bytes=900)
-    samples = scraped(daemon(snapshot=snapshot(live, received={"eth0": PLENTY})))
+    """The sum over the states of a direction is that over its counters."""
+    live = Flow(packets=9, bytes=900), Flow(packets=5, bytes=400, sent=True)
+    counters = PLENTY.copy()
+    counters["sent_packets"][:], counters["sent_bytes"][:] = [5, *[0] * 9], [400, *[0] * 9]
+    samples = scraped(daemon({"eth0": counters}, snapshot=snapshot(*live, received={"eth0": counters})))
 
     for unit in ("packets", "bytes"):
-        assert sum(values(samples, f"cnf_ledger_{unit}").values()) == sum(
-            values(samples, f"cnf_received_{unit}_total").values()
-        )
+        for direction, name in (("ingress", "received"), ("egress", "sent")):
+            ledger = values(samples, f"cnf_ledger_{unit}")
+            assert sum(count for (way, _), count in ledger.items() if way == direction) == sum(
+                values(samples, f"cnf_{name}_{unit}_total").values()
+            )
 
 
 def test_an_interface_is_attached_or_not() -> None:
@@ -327,10 +357,10 @@ def test_counters_that_cannot_be_read_fail_alone() -> None:
     samples = scraped(daemon(totals=refused))
 
     assert values(samples, "cnf_collector_success")[("received",)] == 0
-    assert values(samples, "cnf_ledger_packets")[("live",)] == 8
+    assert values(samples, "cnf_ledger_packets")["ingress", "live"] == 8
 
 
-@given(left=st.integers(1, 120))
+@given(left=st.integers(1, 160))
 def test_a_scrape_has_no_more_series_than_it_may(left: int) -> None:
     """What is left out is the end of the list, and is counted under its collector."""
     whole, cut = scraped(daemon()), scraped(daemon(), left)
@@ -362,12 +392,12 @@ def test_suppressed_series_are_a_counter() -> None:
 @pytest.mark.parametrize("name", AWKWARD)
 def test_a_label_may_hold_any_character(name: str) -> None:
     """Quotes, backslashes, line breaks and what is not ASCII come out of Prometheus's parser as they went in."""
-    series = {FlowLabels(name, "tcp", name, name, "1", "2"): Count(1, 2)}
+    series = {FlowLabels(name, "tcp", name, name, "1", "2", "egress"): Count(1, 2)}
     states = (InterfaceState(name, "auto", "attached", mode="native"),)
     samples = scraped(daemon({name: PLENTY}, series=series, interfaces=states, build_info={"kernel": name}))
 
     assert values(samples, "cnf_received_packets_total")[name, "tcp"] == 7
-    assert values(samples, "cnf_flow_bytes_total") == {(name, "2", name, "tcp", name, "1"): 2}
+    assert values(samples, "cnf_flow_bytes_total") == {("egress", name, "2", name, "tcp", name, "1"): 2}
     assert values(samples, "cnf_interface_attached") == {(name, "native"): 1}
     assert values(samples, "cnf_build_info") == {(name,): 1}
 

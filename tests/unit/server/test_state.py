@@ -34,17 +34,18 @@ def state(clock: SimpleNamespace) -> State:
 
 
 def drained(state: State, packets: int, octets: int) -> None:
-    """Publish a drain by which so much had been received."""
-    state.publish(replace(snapshot(), ledger=Ledger(Count(packets, octets), {})), {})
+    """Publish a drain by which so much had been received, and twice as many packets sent."""
+    received, sent = Ledger(Count(packets, octets), {}), Ledger(Count(2 * packets, octets), {})
+    state.publish(replace(snapshot(), ledgers={"ingress": received, "egress": sent}), {})
 
 
 def test_rates_are_of_the_time_between_two_drains(state: State, clock: SimpleNamespace) -> None:
     """Packets and bytes a second, of what came since the drain before; at first nobody knows."""
     drained(state, 100, 5000)
-    assert state.rates == (0, 0)
+    assert state.rates == {"ingress": (0, 0), "egress": (0, 0)}
     clock.now += 4
     drained(state, 300, 45_000)
-    assert state.rates == (50, 10_000)
+    assert state.rates == {"ingress": (50, 10_000), "egress": (100, 10_000)}
 
 
 def test_the_age_is_that_of_the_latest_drain(state: State, clock: SimpleNamespace) -> None:
