@@ -46,7 +46,7 @@ def measure(tables: Mapping[Table, Filled], rounds: int, *, expiry: bool) -> Sec
                 expiring.append(cycle()[0])
                 table.tracker.apply(lasting)
                 table.touch(EXPIRING)
-        section.add(f"{name}, CPU, 10 % of the flows changed", "s", cpu, None, Bar("whole cycle", 0.35, 0.15))
+        section.add(f"{name}, CPU, 10 % of the flows changed", "s", cpu, None, Bar("whole cycle", 0.12, 0.09))
         section.add(f"{name}, wall clock", "s", wall)
         if expiry:
             section.add(f"{name}, CPU, 5 % of the flows expiring", "s", expiring)

@@ -33,7 +33,7 @@ def measure(tables: Mapping[Table, Filled], kinds: Sequence[Table], rounds: int)
         table = tables[kind]
         if kind == "cache":
             walks["cache, read"] = _read_cache(table)
-        walks[f"{kind}, read into columns"] = _drain(kind, table)
+        walks[f"{kind}, drain"] = _drain(kind, table)
     taken: dict[str, list[float]] = {name: [] for name in walks}
     found: dict[str, int] = {}
     for _ in range(rounds):

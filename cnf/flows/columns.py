@@ -107,12 +107,13 @@ class FlowColumns:
         """Return the rows where ``keep`` is set, moved to the front of the same memory."""
         if keep.all():
             return self
-        count = 0
+        count, drops = 0, self.dropped_packets.any()
         for start, block in self.blocks():
             kept = np.flatnonzero(keep[start : start + BLOCK])
             end = count + len(kept)
             self.words[count:end] = block.words[kept]
-            self.dropped[count:end] = block.dropped[kept]
+            if drops:
+                self.dropped[count:end] = block.dropped[kept]
             count = end
         return self.head(count)
 
@@ -130,8 +131,9 @@ class FlowColumns:
             self.records[name][rows] = keys[name]
         for name in ("packets", "bytes", "first_seen", "last_seen", "tcp_flags"):
             self.records[name][rows] = values[name]
+        dropped = np.flatnonzero(values["dropped_packets"])  # memory of all others is not taken
         for name in ("packets", "bytes"):
-            self.dropped[name][rows] = values[f"dropped_{name}"]
+            self.dropped[name][start + dropped] = values[f"dropped_{name}"][dropped]
 
     def keys(self, rows: Rows) -> Records:
         """Return the rows' keys as the kernel's records."""

@@ -28,7 +28,6 @@ def largest(values: npt.NDArray[Any], count: int | None) -> Rows:
 
 def _chosen(values: npt.NDArray[Any], count: int) -> Rows:
     """Return the rows of the ``count`` largest values, fewer than all, in any order."""
-    values = np.ascontiguousarray(values)  # which is then gone through several times
     sample = np.sort(values[:: -(-len(values) // SAMPLE)])
     # Of the sample, twice as many as its share of the largest, so that rarely a second threshold is needed.
     rank = 1 + 2 * count * len(sample) // len(values)

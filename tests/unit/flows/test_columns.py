@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,14 @@ def test_records_come_back_as_they_were(family: Family) -> None:
     """What fill() took from the kernel's keys, keys() gives back, byte by byte, and values stand in their columns."""
     src = ADDRESSES[family][0]
     flow = Flow(src, 1, ADDRESSES[family][1], 65535, UDP, 7, 0, fragment=True, packets=3, bytes=2**40, tcp_flags=0x5A)
+    flow = replace(flow, dropped_packets=2, dropped_bytes=90)
     keys, values = records([Flow(src, dst=src), flow], family)
     table = FlowColumns.empty(family, 5)
     table.fill(3, keys, values)
 
     assert table.keys(np.array([3, 4])).tobytes() == keys.tobytes()
     assert (int(table.src_port[4]), int(table.dst_port[4]), int(table.bytes[4])) == (1, 65535, 2**40)
+    assert (table.dropped_packets.tolist(), table.dropped_bytes.tolist()) == ([0, 0, 0, 0, 2], [0, 0, 0, 0, 90])
     assert (int(table.packets[4]), int(table.tcp_flags[4]), float(table.byte_rate[4])) == (3, 0x5A, 0.0)
 
 
@@ -93,7 +96,7 @@ def test_compress_that_keeps_all_changes_nothing() -> None:
 def test_compress_moves_whole_blocks() -> None:
     """Rows of many blocks find their places in front of these."""
     table = FlowColumns.empty("ipv4", 3 * BLOCK)
-    table.packets[:] = table.dropped_bytes[:] = np.arange(len(table))
+    table.packets[:] = table.dropped_packets[:] = table.dropped_bytes[:] = np.arange(len(table))
     keep = np.random.default_rng(1).random(len(table)) < 0.5
     kept = table.compress(keep)
 
