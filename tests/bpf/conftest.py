@@ -76,7 +76,7 @@ class Datapath:
 
     def counters(self) -> Records:
         """Return the sums of the interface that test runs come in on."""
-        return self.interfaces.read()[LOOPBACK]
+        return self.interfaces.read()[self.ifindex]
 
     def received(self) -> dict[str, tuple[int, int]]:
         """Return label -> (packets, bytes) where not zero; of a hook for what is sent, those are sent."""
