@@ -10,8 +10,10 @@ import pytest
 
 from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
+from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP
 from tests.bpf.limited import SIZE
 
+HOOKS: Final = (XDP, TC_INGRESS, TC_EGRESS)
 MOST: Final = 300_000
 """Of instructions that the verifier follows."""
 
@@ -19,10 +21,12 @@ MOST: Final = 300_000
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "IPv6 and VLANs for limits only"])
 def test_verifier_is_far_from_giving_up(table: Table, whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """Not even with all that can be compiled in."""
-    blueprint = Blueprint(1024, table, ipv6=whole, vlan=whole, limiter=SIZE, evicted_records=whole and table == "cache")
-    loaded = build.load(blueprint)
-    fdinfo = Path(f"/proc/self/fdinfo/{loaded.programs['cnf_ingress']}").read_text(encoding="ascii")
-    loaded.close()
-
-    (followed,) = re.findall(r"^verified_insns:\t(\d+)$", fdinfo, re.MULTILINE)
-    assert 0 < int(followed) < MOST
+    for limiter in (SIZE, None):
+        evicted_records = whole and table == "cache"
+        blueprint = Blueprint(1024, table, whole, whole, limiter, evicted_records, hooks=HOOKS)
+        loaded = build.load(blueprint)
+        for hook in HOOKS:
+            fdinfo = Path(f"/proc/self/fdinfo/{loaded.programs[hook.entry]}").read_text(encoding="ascii")
+            (followed,) = re.findall(r"^verified_insns:\t(\d+)$", fdinfo, re.MULTILINE)
+            assert 0 < int(followed) < MOST, hook.entry
+        loaded.close()
