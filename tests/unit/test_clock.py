@@ -148,6 +148,12 @@ def test_no_age_is_negative(stamps: list[int], now: int) -> None:
     assert clock.age_ticks(np.array(stamps, np.uint64)).tolist() == [max(0, now - stamp) for stamp in stamps]
 
 
+@pytest.mark.parametrize(("seconds", "jiffies"), [(0, 999), (1, 750), (3.999, 0), (4, 0), (3600, 0)])
+def test_jiffies_of_some_time_ago(seconds: float, jiffies: int) -> None:
+    """A duration is at least a tick, and no time is before the first one."""
+    assert WallClock(Reading(1000, 0, 0, 0), 4_000_000).ago(seconds) == jiffies
+
+
 @pytest.mark.parametrize("happens", ["an hour back", "a day ahead", "eight hours of sleep"])
 def test_flows_do_not_expire_by_what_the_clocks_do(happens: str) -> None:
     """Neither a step nor a suspend makes a flow idle."""

@@ -172,5 +172,15 @@ def test_a_rate_is_of_the_flow_that_stood_in_the_same_place(data: st.DataObject,
     assert (flows.packet_rate * seconds).tolist() == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_flow_made_anew_within_a_tick_counts_in_whole() -> None:
+    """It has counted less than the flow that it is taken for."""
+    before, flows = columns([Flow(packets=9, bytes=900)], "ipv4"), columns([Flow(packets=2, bytes=120)], "ipv4")
+    order = BySlot(8)
+    order.add(np.array([3]))
+    set_rates(flows, before, order.candidates(order), 2.0)
+
+    assert (flows.packet_rate.tolist(), flows.byte_rate.tolist()) == ([1.0], [60.0])
+
+
 def _kept(flows: Sequence[Flow], keep: Mask) -> list[Flow]:
     return [key(flow) for flow, kept in zip(flows, keep, strict=True) if kept]
