@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cnf.datapath.source import flatten
 from cnf.kernel import libbpf
 from cnf.kernel.pins import remove
 from cnf.process.gc_tuning import return_freed
@@ -29,27 +29,6 @@ MAP_LINK = "anon_inode:bpf-map"
 """The target of a map's descriptor in /proc."""
 FLAGS = ("-Wall", "-Wno-unused-function", "-Xclang", "-disable-llvm-passes", "-g0")
 """BCC optimizes by itself: clang's own passes, and debug information, would make it take up to twice as long."""
-INCLUDE = re.compile(r'\s*#include "(?P<name>[^"]+)"')
-
-
-def flatten(path: Path, seen: set[Path] | None = None) -> str:
-    """Return the source with its ``#include "..."`` put in place, each file once, and ``#line`` marks between.
-
-    BCC rewrites map calls in the main file only, so that what it compiles must be one file.
-    """
-    seen = set() if seen is None else seen
-    seen.add(path)
-    lines = [f'#line 1 "{path.name}"']
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        include = INCLUDE.match(line)
-        if include is None:
-            lines.append(line)
-            continue
-        target = path.parent / include["name"]
-        if target not in seen:
-            lines.append(flatten(target, seen))
-        lines.append(f'#line {number + 1} "{path.name}"')
-    return "\n".join(lines) + "\n"
 
 
 def build(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:

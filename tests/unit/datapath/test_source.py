@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnf.datapath.blueprint import SOURCE
-from cnf.datapath.compile import INCLUDE, flatten
+from cnf.datapath.source import INCLUDE, flatten
 
 
 def marked(text: str) -> dict[tuple[str, int], str]:
