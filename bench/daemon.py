@@ -24,8 +24,11 @@ PATIENCE: Final = 60.0
 class Daemon:
     """A cnfd on the wire, and what it tells systemd."""
 
-    def __init__(self, folder: Path, flows: str) -> None:
-        """Start it with ``flows`` as that table of its configuration, in TOML."""
+    def __init__(self, folder: Path, programs: Path, flows: str, rest: str) -> None:
+        """Start it with ``flows`` as that table of its configuration, in TOML, and the ``rest`` of it.
+
+        It keeps its program in the folder ``programs``.
+        """
         settings = folder / "cnf.toml"
         settings.write_text(
             f"""
@@ -33,13 +36,14 @@ class Daemon:
             flows = {{{flows}}}
             control = {{socket = "{folder / "cnf.sock"}"}}
             log = {{level = "error"}}
+            {rest}
             """,
             encoding="utf-8",
         )
         self._notifications = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notifications.bind(str(folder / "notify"))
         self._notifications.settimeout(1.0)  # between looks whether it still lives
-        environment = os.environ | {"NOTIFY_SOCKET": str(folder / "notify")}
+        environment = os.environ | {"NOTIFY_SOCKET": str(folder / "notify"), "CACHE_DIRECTORY": str(programs)}
         self._started = time.monotonic()
         self._process = subprocess.Popen([sys.executable, "-m", "cnf.cnfd", "--config", settings], env=environment)
 
@@ -78,10 +82,13 @@ class Daemon:
 
 
 @contextmanager
-def running(table: Table, flows: str = "") -> Iterator[Daemon]:
-    """Start a daemon with this flow table, and with ``flows`` besides in that table of its configuration; end it."""
+def running(table: Table, flows: str = "", *, rest: str = "", programs: Path | None = None) -> Iterator[Daemon]:
+    """Start a daemon with this flow table, and with ``flows`` besides in that table of its configuration; end it.
+
+    ``rest`` and ``programs`` are those of Daemon; by itself, it finds no program that was built before.
+    """
     with tempfile.TemporaryDirectory(prefix="cnf-bench-") as folder:
-        daemon = Daemon(Path(folder), f'table = "{table}"{flows}')
+        daemon = Daemon(Path(folder), programs or Path(folder), f'table = "{table}"{flows}', rest)
         try:
             yield daemon
         finally:

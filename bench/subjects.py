@@ -44,12 +44,14 @@ class Subject(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Apart(Blueprint):
-    """A program that is none of cnf's: its maps are its own matter."""
+    """A program that is none of cnf's, and has other maps."""
+
+    own_maps: tuple[str, ...] = ()
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """Return none, so that none is asked for."""
-        return ()
+        """Return their names."""
+        return self.own_maps
 
 
 def xdp(*names: str) -> dict[str, int]:
@@ -69,6 +71,7 @@ NAIVE: Final = Apart(
     hooks=(),
     source=FOLDER / "naive.c",
     others=xdp("naive", "naive_bucket"),
+    own_maps=("flows4", "flows6", "buckets4", "buckets6"),
 )
 
 

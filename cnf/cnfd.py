@@ -1,6 +1,6 @@
-"""The command cnfd: arguments, configuration, and an early start of the compiling child; then the daemon.
+"""The command cnfd: arguments, configuration, and an early start of building the program; then the daemon.
 
-Light to import: what the daemon itself needs (numpy, pyroute2, h11) is loaded while the child compiles.
+Light to import: what the daemon itself needs (numpy, pyroute2, h11) is loaded while the program is built.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 import attrs
 
 from cnf import __version__, config
+from cnf.datapath import program_file
 from cnf.datapath.blueprint import Blueprint, plan
 from cnf.datapath.build import Build
 from cnf.errors import CnfError, UsageError
@@ -117,10 +118,11 @@ def _build_and_run(
     blueprint: Blueprint, configuration: config.Configuration, map_pins: pins.MapPins, signals: Signals
 ) -> None:
     settings = configuration.settings
-    systemd.notify(STATUS="compiling the program")
-    build = Build(blueprint, map_pins.path)
+    systemd.notify(STATUS="building the program")
+    folder = program_file.folder()
+    build = Build(blueprint, map_pins.path, files=folder)
     try:
-        # Loaded while the child compiles: most of the start-up time.
+        # Loaded while the program is built: most of the start-up time.
         imported_whole = light_imports.load()
         import structlog  # noqa: PLC0415 - as said above
 
@@ -133,10 +135,17 @@ def _build_and_run(
         signals.wait(None, build)
         if signals.stop is not None:
             structlog.get_logger().info("stopped while compiling", signal=signals.stop.name)
+            build.cancel()  # it might pin maps yet
             if signals.stop != LEAVE and settings.on_exit == "detach":
                 _take_back(map_pins)
             return
-        datapath = build.finish()
+        try:
+            datapath = build.finish()
+        finally:
+            if build.not_used:
+                structlog.get_logger().warning("program of a file not used", path=str(folder), error=build.not_used)
+            if build.not_kept:
+                structlog.get_logger().warning("program not kept in a file", path=str(folder), error=build.not_kept)
     except CnfError as error:
         structlog.get_logger().debug("details of the error", lines=error.details.splitlines())
         raise

@@ -200,6 +200,7 @@ heading "Set-up: packages, and .venv"
 show "sh deploy/setup.sh"
 
 use_name "cnf-demo-$$"
+export CACHE_DIRECTORY="$dir/programs" # and not /var/cache/cnf
 mkdir "$dir" # fails where a demo of this name was kept: before the trap, so that nothing happens to that
 trap leave EXIT
 trap 'exit 130' INT

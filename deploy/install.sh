@@ -17,6 +17,7 @@ unit=$units/cnfd.service
 user=/usr/local/lib/sysusers.d/cnf.conf
 config=/etc/cnf/cnf.toml
 state=/var/lib/cnf
+cache=/var/cache/cnf
 contents="cnf deploy docs systemd LICENSES LICENSE README.md CHANGELOG.md
 pyproject.toml requirements.lock requirements-dev.lock"
 commands="cnfd cnfctl"
@@ -143,7 +144,7 @@ uninstall() {
 		systemctl -q reset-failed cnfd 2>/dev/null || true # nothing to reset
 	fi
 	detach_all
-	rm -rf "$unit" "$units/cnfd-detach.service" "$user" "$home" /run/cnf
+	rm -rf "$unit" "$units/cnfd-detach.service" "$user" "$home" /run/cnf "$cache"
 	for command in $commands; do
 		case $(readlink "/usr/local/bin/$command" || true) in
 		"$home"/*) rm "/usr/local/bin/$command" ;;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,15 @@ STRICT: Final = os.environ.get("CNF_STRICT") == "1" or os.environ.get("CI") == "
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line("markers", f"needs(*abilities): skip where the machine lacks one of {[*abilities.PROBES]}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def programs_of_this_run() -> Iterator[None]:
+    """Have every daemon of the run keep its program where the next one finds it, and no other run."""
+    with tempfile.TemporaryDirectory(prefix="cnf-t-programs-") as folder, pytest.MonkeyPatch.context() as context:
+        Path(folder).chmod(0o1777)  # there are daemons of other users
+        context.setenv("CACHE_DIRECTORY", folder)
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)

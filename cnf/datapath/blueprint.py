@@ -96,7 +96,7 @@ class Blueprint:
             names += [f"limit_{noun}{family}" for noun in nouns for family in ("4", "6")]
             names += LIMITER_MAPS
         if self.ring_bytes:
-            names += ["events", "events_lost"]
+            names += ["events", "events_lost", "event_draft"]
         names += ["interface_sent"] * self._egress
         return (*names, "table_counters", "interfaces", "interfaces_direct", "interface_counters", "handover")
 

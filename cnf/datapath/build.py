@@ -1,40 +1,37 @@
-"""Building in a child process (``Build``), and the loaded datapath: its maps and programs.
+"""Building: a program that is kept in a file, or compiled by a child, is loaded (``Build``); and what that gives.
 
-Light to import: the child is started before numpy, pyroute2 and the rest of the daemon are loaded.
+Light to import: a build is started before numpy, pyroute2 and the rest of the daemon are loaded.
 """
 
 from __future__ import annotations
 
 import ctypes
-import errno
 import json
 import os
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
+import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Any, Final
 
+from cnf.datapath import bcc_files, program_file
 from cnf.datapath.blueprint import CLOCK, SECRETS, Blueprint
-from cnf.errors import (
-    CnfError,
-    CompileError,
-    KernelError,
-    UnavailableError,
-    VerifierError,
-)
+from cnf.datapath.compiler import FLAGS, Compiler
+from cnf.datapath.load import load as load_program
+from cnf.datapath.program import Program
+from cnf.datapath.program_file import UnusableError
+from cnf.datapath.source import flatten, headers
+from cnf.errors import CompileError, VerifierError
 from cnf.kernel import capabilities, libbpf
 from cnf.kernel.refusal import reported
+from cnf.process.light_imports import sha256
 
-BCC_REMEDY: Final = "install the distribution's package: python3-bpfcc on Debian and Ubuntu, python3-bcc on Fedora"
-MEMORY_REMEDY: Final = "cnfctl doctor says what a start takes, and how much there may be; lower flows.max_entries"
-LOG_LIMIT: Final = 1 << 20
+FORMAT: Final = 1
+"""To be raised when programs are made, or kept, in another way."""
 CLOCK_FRAME: Final = bytes(64)
 
 
@@ -51,6 +48,8 @@ class Datapath:
     """Names of the maps that are the previous daemon's, with what they hold: all, all but the limiter's, or none."""
     discarded: tuple[str, ...]
     """The reasons why maps that were pinned are not kept."""
+    file: Path | None = None
+    """The file that the program was kept in; None if it has been compiled."""
 
     def read_clock(self) -> tuple[int, int]:
         """Return (jiffies, CLOCK_MONOTONIC in ns) of one moment. Raises KernelError."""
@@ -66,96 +65,111 @@ class Datapath:
 
 
 class Build:
-    """The child at work. ``fileno()`` is readable when it has answered or died; then call ``finish()``."""
+    """A build at work. ``fileno()`` is readable when it is done; then call ``finish()``.
 
-    def __init__(self, blueprint: Blueprint, pins: Path | None = None, *, python: str = sys.executable) -> None:
-        """Start the child; the maps are those that are pinned in the folder ``pins``, or are made and pinned there.
+    A thread does it, which waits nearly all the time: for the kernel, and where the program is not kept in a file, for
+    the child that compiles it.
+    """
+
+    def __init__(
+        self, blueprint: Blueprint, pins: Path | None = None, *, files: Path | None = None, python: str = sys.executable
+    ) -> None:
+        """Start it.
+
+        The maps are those that are pinned in the folder ``pins``, or are made and pinned there. The program is the one
+        that is kept in the folder ``files``, or is compiled and put there.
 
         Raises:
             PrivilegeError: a capability that loading or attaching needs is missing.
-            KernelError: no process can be started.
+            KernelError: there is no room for a pair of sockets.
 
         """
         missing = capabilities.missing()
         if missing:
             raise capabilities.lacking(missing)
-        self._blueprint = blueprint
-        request = {
-            "source": str(blueprint.source),
-            "defines": blueprint.defines
-            | blueprint.entry_points
-            | {"CNF_PERFMON": int(not capabilities.missing(capabilities.SPEED))},
-            "maps": blueprint.maps,
-            "limiter_maps": blueprint.limiter_maps,
-            "programs": blueprint.programs,
-            "pins": str(pins) if pins else None,
-        }
-        with reported("starting the compiling process"), ExitStack() as stack:
-            self._log: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._socket = stack.enter_context(ours)
-            with theirs:
-                self._child = subprocess.Popen(
-                    [python, "-P", "-m", "cnf.datapath.compile", json.dumps(request)],
-                    stdin=theirs.fileno(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=self._log,
-                )
-            stack.pop_all()  # closed by cancel()
+        self.not_used = self.not_kept = ""
+        """Why the program of a file was not used, or the one that was compiled is not kept: neither ends a build."""
+        self._blueprint, self._pins, self._files = blueprint, pins, files
+        self._compiler = Compiler(python)
+        self._result: Datapath | BaseException | None = None
+        with reported("starting to build the program"):
+            self._done, self._working = socket.socketpair()
+        self._thread = threading.Thread(target=self._work, name="build", daemon=True)
+        self._thread.start()
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
-        return self._socket.fileno()
+        return self._done.fileno()
 
     def cancel(self) -> None:
-        """End the child and close everything; harmless after ``finish()``."""
-        self._child.kill()
-        self._child.wait()
-        self._socket.close()
-        self._log.close()
+        """End it and close everything; harmless after ``finish()``."""
+        self._compiler.cancel()
+        if isinstance(result := self._take(), Datapath):
+            result.close()
 
     def finish(self) -> Datapath:
-        """Wait for the answer and take over the descriptors.
+        """Wait for the end and take over the descriptors.
 
         Raises:
             UnavailableError: BCC is missing, is another package, or its process died.
             CompileError, VerifierError, KernelError: with the log in ``details``.
 
         """
-        maps, programs = self._blueprint.maps, self._blueprint.programs
+        result = self._take()
+        if isinstance(result, Datapath):
+            return result
+        raise result or AssertionError("there is no second result")
+
+    def _take(self) -> Datapath | BaseException | None:
+        self._thread.join()
+        self._done.close()
+        result, self._result = self._result, None
+        return result
+
+    def _work(self) -> None:
         try:
-            with reported("taking the program over from the compiling process"):
-                message, fds, _flags, _address = socket.recv_fds(
-                    self._socket, LOG_LIMIT, len(maps) + len(programs), socket.MSG_CMSG_CLOEXEC
-                )
-                self._child.wait()
-                self._log.seek(0)
-                log = self._log.read(LOG_LIMIT).decode(errors="backslashreplace")
-        finally:
-            self.cancel()
-        if not message:
-            raise _died(self._child.returncode, log)
-        answer = json.loads(message)
-        if "error" in answer:
-            raise _FAILURES[answer["error"]](answer["message"], log)
-        if len(fds) < len(maps) + len(programs):  # the kernel hands over as many as there is room for
-            for fd in fds:
-                os.close(fd)
-            raise KernelError(
-                "too many open files: no room for the descriptors of the maps", remedy="raise LimitNOFILE="
-            )
-        by_name = dict(zip(maps, fds, strict=False))
-        with reported("looking at the program that was loaded"):
-            if SECRETS in by_name:
-                _draw_secrets(by_name[SECRETS])
-            program_id = libbpf.program_id(fds[len(maps)])
+            self._result = self._build()
+        except BaseException as error:  # noqa: BLE001 - finish() raises it
+            self._result = error
+        self._working.close()
+
+    def _build(self) -> Datapath:
+        request = _request(self._blueprint)
+        user = os.geteuid()
+        path = program_file.path_of(_key(request, user), self._files) if self._files else None
+        if path:
+            try:
+                if program := _kept(path, user):
+                    return self._load(program, {}, path)
+            except (UnusableError, VerifierError) as error:
+                self.not_used = str(error)
+        with self._compiler.compile(request) as (program, maps):
+            datapath = self._load(program, maps)
+        if path:
+            try:
+                program_file.write(path, program.to_json())
+            except OSError as error:
+                self.not_kept = str(error.strerror)
+        return datapath
+
+    def _load(self, program: Program, made: Mapping[str, int], path: Path | None = None) -> Datapath:
+        loaded = load_program(program, made, self._blueprint.limiter_maps, self._pins)
+        try:
+            with reported("looking at the program that was loaded"):
+                if SECRETS in loaded.maps:
+                    _draw_secrets(loaded.maps[SECRETS])
+                program_id = libbpf.program_id(next(iter(loaded.functions.values())))
+        except BaseException:
+            loaded.close()
+            raise
         return Datapath(
             blueprint=self._blueprint,
-            bcc_version=answer["bcc_version"],
-            kept=frozenset(answer["kept"]),
-            discarded=tuple(answer["discarded"]),
-            maps=by_name,
-            programs=dict(zip(programs, fds[len(maps) :], strict=True)),
+            bcc_version=program.bcc_version,
+            file=path,
+            kept=loaded.kept,
+            discarded=loaded.discarded,
+            maps=loaded.maps,
+            programs=loaded.functions,
             program_id=program_id,
         )
 
@@ -163,6 +177,52 @@ class Build:
 def load(blueprint: Blueprint) -> Datapath:
     """Build a blueprint, and wait for it."""
     return Build(blueprint).finish()
+
+
+def kept(blueprint: Blueprint, files: Path, user: int) -> Path | None:
+    """Return the file in ``files`` that a build by ``user`` would take the program from; None if it would compile it.
+
+    Raises:
+        CompileError: the source cannot be read.
+
+    """
+    path = program_file.path_of(_key(_request(blueprint), user), files)
+    with suppress(UnusableError):
+        return path if _kept(path, user) else None
+    return None
+
+
+def _kept(path: Path, user: int) -> Program | None:
+    """Return the program that is kept in a file, if BCC is still what has built it. Raises UnusableError."""
+    text = program_file.read(path, user)
+    try:
+        program = Program.of_json(text) if text else None
+    except ValueError as error:
+        raise UnusableError(str(error)) from error
+    return None if program is None or bcc_files.have_changed(program.built_by) else program
+
+
+def _request(blueprint: Blueprint) -> dict[str, Any]:
+    """Return what the compiling child is to do. Raises CompileError if a part of the source cannot be read."""
+    perfmon = int(not capabilities.missing(capabilities.SPEED))
+    defines = blueprint.defines | blueprint.entry_points | {"CNF_PERFMON": perfmon}
+    try:
+        text = flatten(blueprint.source)
+    except OSError as error:
+        raise CompileError(f"flow.c did not compile: {error}", remedy="install cnf anew") from error
+    return {
+        "text": text,
+        "flags": [*FLAGS, *(f"-D{name}={value}" for name, value in defines.items())],
+        "maps": blueprint.maps,
+        "functions": blueprint.programs,
+    }
+
+
+def _key(request: Mapping[str, Any], user: int) -> str:
+    """Return what tells a program from all others, on this kernel and for ``user``."""
+    kernel = os.uname()
+    whole = [FORMAT, request, headers(), kernel.release, kernel.version, kernel.machine, user]
+    return sha256(json.dumps(whole).encode())[:32]
 
 
 def _draw_secrets(fd: int) -> None:
@@ -173,48 +233,3 @@ def _draw_secrets(fd: int) -> None:
         if not any(words.raw):
             words.raw = os.urandom(len(words))
             libbpf.check(libbpf.library().bpf_map_update_elem(fd, ctypes.byref(zero), words, 0))
-
-
-def _died(status: int, log: str) -> CnfError:
-    lines = log.strip().splitlines() or ["no output"]
-    message = f"the compiling process ended with status {status}: {lines[-1]}"
-    if status == -signal.SIGKILL:
-        return KernelError(message, remedy=f"killed, perhaps for lack of memory: {MEMORY_REMEDY}", details=log)
-    return UnavailableError(message, remedy="the last line that it wrote is quoted", details=log)
-
-
-def _bcc_missing(message: str, log: str) -> CnfError:
-    return UnavailableError(f"BCC is missing: {message}", remedy=BCC_REMEDY, details=log)
-
-
-def _bcc_wrong(message: str, log: str) -> CnfError:
-    text = f"the module bcc at {message} is not BCC but PyPI's package of that name"
-    return UnavailableError(text, remedy=f"pip uninstall bcc; {BCC_REMEDY}", details=log)
-
-
-def _compile_failed(message: str, log: str) -> CnfError:
-    lines = [line for line in log.splitlines() if "error:" in line]
-    line = lines[0] if lines else message
-    omitted = f"{max(len(log.splitlines()) - 1, 0)} lines omitted; log level debug shows them"
-    if line.startswith("could not open bpf map"):
-        remedy = "raise LimitNOFILE=" if os.strerror(errno.EMFILE) in line else MEMORY_REMEDY
-        return KernelError(f"the kernel made no map: {line}", remedy=remedy, details=log)
-    return CompileError(f"flow.c did not compile: {line}", remedy=omitted, details=log)
-
-
-def _load_failed(message: str, log: str) -> CnfError:
-    lines = [
-        line for line in log.splitlines() if line.strip() and not line.startswith(("processed ", "libbpf:", "HINT"))
-    ]
-    last = lines[-1] if lines else "no log"
-    cause = f"{capabilities.refused()}; " if capabilities.missing(capabilities.SPEED) else ""
-    omitted = f"{cause}{max(len(lines) - 1, 0)} lines omitted; log level debug shows them"
-    return VerifierError(f"the kernel rejected the program: {message}: {last}", remedy=omitted, details=log)
-
-
-_FAILURES: Final[dict[str, Callable[[str, str], CnfError]]] = {
-    "bcc_missing": _bcc_missing,
-    "bcc_wrong": _bcc_wrong,
-    "compile": _compile_failed,
-    "load": _load_failed,
-}

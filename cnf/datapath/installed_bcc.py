@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Final
 
-from cnf.datapath.build import BCC_REMEDY
+from cnf.datapath.compiler import BCC_REMEDY
 from cnf.errors import UnavailableError
 
 BCC_CHILD: Final = """

@@ -1,4 +1,4 @@
-"""The source that BCC compiles: flow.c and what it includes, as one text."""
+"""The source that BCC compiles: flow.c and what it includes, as one text; and the headers that stand in for Linux's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+HEADERS: Final = Path(__file__).parent.parent / "bpf" / "include"
 INCLUDE: Final = re.compile(r'\s*#include "(?P<name>[^"]+)"')
 
 
@@ -27,3 +28,8 @@ def flatten(path: Path, seen: set[Path] | None = None) -> str:
             lines.append(flatten(target, seen))
         lines.append(f'#line {number + 1} "{path.name}"')
     return "\n".join(lines) + "\n"
+
+
+def headers() -> list[str]:
+    """Return the texts of HEADERS, which are included in pointed brackets."""
+    return [path.read_text(encoding="utf-8") for path in sorted(HEADERS.rglob("*.h"))]

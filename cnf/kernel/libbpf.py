@@ -9,11 +9,15 @@ import ctypes
 import functools
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from cnf.errors import MapError, UnavailableError
 
 LIBRARY = "libbpf.so.1"
+LICENSE = b"GPL"
+INSTRUCTION_BYTES = 8
+LOG_BYTES = 16 << 20
+"""The verifier refuses a program whose log does not fit."""
 
 InfoT = TypeVar("InfoT", bound=ctypes.Structure)
 
@@ -43,6 +47,49 @@ class TestRunOpts(ctypes.Structure):
         ("flags", ctypes.c_uint32),
         ("cpu", ctypes.c_uint32),
         ("batch_size", ctypes.c_uint32),
+    )
+
+
+class MapCreateOpts(ctypes.Structure):
+    """``struct bpf_map_create_opts`` of libbpf's bpf.h, as of libbpf 1.0."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("not_used", ctypes.c_uint32 * 5),  # from btf_fd to inner_map_fd
+        ("map_flags", ctypes.c_uint32),
+        ("map_extra", ctypes.c_uint64),
+        ("numa_node", ctypes.c_uint32),
+        ("map_ifindex", ctypes.c_uint32),
+    )
+
+
+class MapKind(NamedTuple):
+    """All that makes a map what it is, but for its name and what it holds."""
+
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    map_flags: int
+
+
+class ProgLoadOpts(ctypes.Structure):
+    """``struct bpf_prog_load_opts`` of libbpf's bpf.h, as of libbpf 1.0."""
+
+    _fields_ = (
+        ("sz", ctypes.c_size_t),
+        ("attempts", ctypes.c_int),
+        ("not_used", ctypes.c_uint32 * 8),  # from expected_attach_type to attach_btf_obj_fd
+        ("fd_array", ctypes.c_void_p),
+        ("func_info", ctypes.c_void_p),
+        ("func_info_cnt", ctypes.c_uint32),
+        ("func_info_rec_size", ctypes.c_uint32),
+        ("line_info", ctypes.c_void_p),
+        ("line_info_cnt", ctypes.c_uint32),
+        ("line_info_rec_size", ctypes.c_uint32),
+        ("log_level", ctypes.c_uint32),
+        ("log_size", ctypes.c_uint32),
+        ("log_buf", ctypes.c_void_p),
     )
 
 
@@ -82,11 +129,13 @@ _SIGNATURES: dict[str, list[Any]] = {
     "bpf_map_get_next_key": [_FD, _POINTER, _POINTER],
     "bpf_map_update_batch": [_FD, _POINTER, _POINTER, ctypes.POINTER(_U32), ctypes.POINTER(BatchOpts)],
     "bpf_map_lookup_batch": [_FD, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, ctypes.POINTER(BatchOpts)],
+    "bpf_map_create": [_U32, ctypes.c_char_p, _U32, _U32, _U32, ctypes.POINTER(MapCreateOpts)],
     "bpf_obj_get": [ctypes.c_char_p],
     "bpf_obj_get_info_by_fd": [_FD, _POINTER, ctypes.POINTER(_U32)],
     "bpf_obj_pin": [_FD, ctypes.c_char_p],
     "bpf_map_get_fd_by_id": [_U32],
     "bpf_prog_get_fd_by_id": [_U32],
+    "bpf_prog_load": [_U32, ctypes.c_char_p, ctypes.c_char_p, _POINTER, ctypes.c_size_t, ctypes.POINTER(ProgLoadOpts)],
     "bpf_prog_test_run_opts": [_FD, ctypes.POINTER(TestRunOpts)],
     "libbpf_num_possible_cpus": [],
 }
@@ -106,6 +155,7 @@ def library() -> ctypes.CDLL:
             function = getattr(lib, name)
             function.argtypes = arguments
             function.restype = ctypes.c_int
+        lib.libbpf_set_print(None)  # what it returns is told by us, in one line
     except (OSError, AttributeError) as error:
         remedy = "install the distribution's libbpf, version 1.0 or newer"
         raise UnavailableError(f"{LIBRARY} cannot be used: {error}", remedy=remedy) from error
@@ -173,6 +223,51 @@ def map_info(fd: int) -> MapInfo:
         return _info(fd, MapInfo())
     except OSError as error:
         raise MapError(f"asking for what a map is failed: {error.strerror}", errno=error.errno or 0) from error
+
+
+def map_kind(fd: int) -> MapKind:
+    """Return the kind of the map behind ``fd``. Raises MapError."""
+    info = map_info(fd)
+    return MapKind(info.type, info.key_size, info.value_size, info.max_entries, info.map_flags)
+
+
+def make_map(name: str, kind: MapKind) -> int:
+    """Make a map and return its descriptor. Raises OSError."""
+    opts = MapCreateOpts(sz=ctypes.sizeof(MapCreateOpts), map_flags=kind.map_flags)
+    sizes = (kind.key_size, kind.value_size, kind.max_entries)
+    return check(library().bpf_map_create(kind.type, name.encode()[:15], *sizes, ctypes.byref(opts)))
+
+
+class RejectedError(OSError):
+    """The verifier has rejected a program; ``log`` is what it says."""
+
+    log: str
+
+
+def load_program(name: str, program_type: int, code: bytes) -> int:
+    """Load a program, instructions of enum bpf_prog_type ``program_type``, and return its descriptor.
+
+    Raises:
+        RejectedError: the kernel refused.
+
+    """
+    instructions = ctypes.create_string_buffer(code, len(code))
+    opts = ProgLoadOpts(sz=ctypes.sizeof(ProgLoadOpts))
+
+    def load() -> int:
+        count = len(code) // INSTRUCTION_BYTES
+        return int(library().bpf_prog_load(program_type, name.encode(), LICENSE, instructions, count, opts))
+
+    status = load()
+    if status < 0:  # once more, for the log: to write it takes several times as long
+        log = ctypes.create_string_buffer(LOG_BYTES)
+        opts.log_level, opts.log_size, opts.log_buf = 1, LOG_BYTES, ctypes.addressof(log)
+        status = load()
+        if status < 0:
+            error = RejectedError(-status, os.strerror(-status))
+            error.log = log.value.decode(errors="backslashreplace")
+            raise error
+    return status
 
 
 def pin(fd: int, path: Path) -> None:

@@ -34,6 +34,7 @@ def collect_early() -> None:
     gc.collect()
     gc.freeze()
     collect()  # takes note of how few are left
+    return_freed()
 
 
 def collect() -> None:

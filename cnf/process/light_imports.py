@@ -56,7 +56,8 @@ def load() -> dict[str, str]:
 
 def sha256(data: bytes) -> str:
     """Return a digest in hexadecimal, by Python's own code where there is any: OpenSSL takes 5 MB."""
-    _without("hashlib", "_hashlib")
+    if "hashlib" not in sys.modules:
+        _without("hashlib", "_hashlib")
     return str(sys.modules["hashlib"].sha256(data).hexdigest())
 
 

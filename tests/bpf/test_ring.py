@@ -37,7 +37,12 @@ DISCARDED, SLOW = 100, 101
 
 
 class Blueprint(blueprint.Blueprint):
-    """That of telling.c, with a ring that is soon full."""
+    """That of telling.c, with a map more, and a ring that is soon full."""
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Return the names of the maps."""
+        return (*super().maps, "test_told")
 
     @property
     def ring_bytes(self) -> int:

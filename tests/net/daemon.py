@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Self, TypeGuard
 
 import pytest
 
+import cnf
 from tests.net.exposition import Exposition
 from tests.net.namespaces import Namespace
 from tests.net.wait import PATIENCE, wait_for
@@ -73,6 +74,17 @@ class Daemon:
             document.setdefault(table, {}).update(settings)
         self.config.write_text(_toml(interfaces, document), encoding="utf-8")
 
+    def keep_programs_in(self, folder: Path) -> Self:
+        """Have it keep its program in this folder, and not where the other daemons of the run do."""
+        self.environment["CACHE_DIRECTORY"] = str(folder)
+        return self
+
+    def remove_bcc(self, folder: Path) -> Self:
+        """Have it find no BCC, as where the package was removed; ``folder`` is for what it takes."""
+        (folder / "sitecustomize.py").write_text("import sys\nsys.modules['bcc'] = None\n", encoding="utf-8")
+        self.environment["PYTHONPATH"] = os.pathsep.join((str(folder), str(Path(cnf.__file__).parents[1])))
+        return self
+
     def launch(self, *arguments: str, stderr: int | None = None) -> Self:
         """Start the process; its log goes to the file ``log`` unless there is another descriptor for it."""
         environment = os.environ | {"NOTIFY_SOCKET": "", "SSH_CONNECTION": ""} | self.environment
@@ -97,6 +109,14 @@ class Daemon:
         """The process id."""
         assert self.process is not None
         return self.process.pid
+
+    def compiler(self) -> int | None:
+        """Return the process id of its compiler; None if there is none."""
+        for children in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            for child in children.read_text(encoding="ascii").split():
+                if b"cnf.datapath.compile" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return int(child)
+        return None
 
     def is_running(self) -> bool:
         """Tell whether the process lives."""

@@ -179,11 +179,30 @@ def test_no_bcc(wired: Node, tmp_path: Path, content: str, says: str) -> None:
     assert "python3-bpfcc" in finding["remedy"]
 
 
+def test_no_bcc_but_a_program_that_was_built_before(wired: Node, tmp_path: Path) -> None:
+    """Both start: the lack is a warning, with what ends this; without the program it is a problem."""
+    programs = tmp_path / "programs"
+    daemon = wired.daemon("n0").keep_programs_in(programs)
+    daemon.start().stop()
+    daemon.remove_bcc(tmp_path).start().stop()
+
+    report = examined(daemon)
+    assert report.status == 0
+    assert report.found["bcc"]["state"] == "warning"
+    assert report.found["bcc"]["seen"].startswith("BCC is missing: ")
+    assert "python3-bpfcc" in report.found["bcc"]["remedy"]
+    assert report.found["program"]["state"] == "ok"
+    assert report.found["program"]["seen"].startswith(str(next(programs.iterdir())))
+
+    shutil.rmtree(programs)
+    assert same_cause(daemon)[0] == "bcc"
+
+
 def test_no_libbpf(wired: Node, tmp_path: Path) -> None:
     """A libbpf that cannot be loaded is what both blame, by its file; BCC needs it too."""
     library = tmp_path / "libbpf.so.1"
     library.touch()
-    daemon = wired.daemon("n0")
+    daemon = wired.daemon("n0").keep_programs_in(tmp_path)
     daemon.environment["LD_LIBRARY_PATH"] = str(tmp_path)
     status, line = daemon.refused()
     report = examined(daemon)

@@ -60,7 +60,7 @@ def test_the_steps_of_a_life(daemon: Daemon, manager: Manager) -> None:
     ready = manager.until(READY="1")
     assert ready["STATUS"] == "attached to 1 of 1 interfaces, 0 flows"
     assert [message["STATUS"] for message in manager.seen] == [
-        "compiling the program",
+        "building the program",
         "attaching the program",
         ready["STATUS"],
     ]

@@ -56,11 +56,11 @@ def test_stop_when_ready(node: Node, number: Signals) -> None:
 
 
 @each_signal
-def test_stop_while_compiling(node: Node, number: Signals) -> None:
+def test_stop_while_compiling(node: Node, tmp_path: Path, number: Signals) -> None:
     """A daemon whose program is being compiled ends the compiler, attaches nothing, and ends with status 0."""
     node.wire("n0")
-    daemon = node.daemon("n0").launch()
-    compiler = wait_for(lambda: _compiler_of(daemon), "the compiler to start")
+    daemon = node.daemon("n0").keep_programs_in(tmp_path).launch()
+    compiler = wait_for(daemon.compiler, "the compiler to start")
 
     _stop(daemon, node, number)
 
@@ -142,11 +142,3 @@ def _check_stopped(daemon: Daemon, node: Node) -> None:
     assert node.inside.programs() == {}
     assert not daemon.socket.exists()
     assert "Traceback" not in daemon.log.read_text(encoding="utf-8")
-
-
-def _compiler_of(daemon: Daemon) -> int | None:
-    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text(encoding="ascii").split()
-    for child in map(int, children):
-        if b"cnf.datapath.compile" in Path(f"/proc/{child}/cmdline").read_bytes():
-            return child
-    return None

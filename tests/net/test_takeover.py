@@ -209,15 +209,14 @@ def test_left_for_a_restart(node: Node, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [SIGTERM, SIGUSR2])
-def test_stopped_before_it_has_taken_over(node: Node, folder: Path, number: Signals) -> None:
+def test_stopped_before_it_has_taken_over(node: Node, folder: Path, tmp_path: Path, number: Signals) -> None:
     """A stop while the program is compiled takes back what the daemon before has left; SIGUSR2 leaves it once more."""
     node.wire("n0")
     daemon = node.daemon("n0").start()
     program = node.inside.programs()
     _kill(daemon)
-    daemon.launch()
-    children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children")
-    wait_for(lambda: children.read_text(encoding="ascii"), "the compiler to start")
+    daemon.keep_programs_in(tmp_path).launch()
+    wait_for(daemon.compiler, "the compiler to start")
 
     daemon.signal(number)
 

@@ -52,6 +52,7 @@ class Soak:
         self._steady = Traffic(self._node.wire("n0"), FLOWS_A_SECOND)
         self._flapping = Traffic(self._node.wire(FLAPPING), FLOWS_A_SECOND // 40, first=1 << 28)
         self._daemon = self._node.daemon()
+        self._daemon.keep_programs_in(self._daemon.config.parent / "programs")
         configure(self._daemon)
         small_disk(self._daemon, stack)
         self._log = LogReader(stack)

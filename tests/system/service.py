@@ -46,7 +46,9 @@ class Service:
 
     def remove(self) -> None:
         """Take away what ``install()`` and the tests have put in place."""
-        self.machine.run("rm", "-rf", *INSTALLED.values(), f"{HOME}/current", "/etc/cnf", "/var/lib/cnf")
+        self.machine.run(
+            "rm", "-rf", *INSTALLED.values(), f"{HOME}/current", "/etc/cnf", "/var/lib/cnf", "/var/cache/cnf"
+        )
         self.machine.run("userdel", "cnf")
         self.machine.run("systemctl", "daemon-reload")
 

@@ -20,7 +20,17 @@ MOVED: Final = "/opt/checkout"
 
 WHEELS: Final = "root/wheels"
 SCRIPT: Final = "deploy/install.sh"
-PLACES: Final = ("/etc", "/opt", "/root", "/run/cnf", "/sys/fs/bpf", "/usr/lib", "/usr/local", "/var/lib/cnf")
+PLACES: Final = (
+    "/etc",
+    "/opt",
+    "/root",
+    "/run/cnf",
+    "/sys/fs/bpf",
+    "/usr/lib",
+    "/usr/local",
+    "/var/cache/cnf",
+    "/var/lib/cnf",
+)
 CURRENT, PREVIOUS = f"{HOME}/current", f"{HOME}/previous"
 
 

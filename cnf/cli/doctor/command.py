@@ -34,8 +34,8 @@ try:
     from cnf.cli.doctor.addresses import PATIENCE, judge_control, judge_metrics
     from cnf.cli.doctor.footprint import Room, judge_memory
     from cnf.cli.doctor.interfaces import judge_interfaces
+    from cnf.datapath import build, program_file
     from cnf.datapath.blueprint import LimiterSize, plan
-    from cnf.datapath.build import load
     from cnf.kernel import altnames, capabilities, pins, probe
     from cnf.kernel.nics import nics
     from cnf.limits.state_file import load as load_overrides
@@ -72,34 +72,42 @@ def run(output: str, file: str | None, interfaces: Sequence[str]) -> int:
 
 def examine(file: Path | None, names: Sequence[str]) -> list[Finding]:
     """Look at everything: the machine first, then what the configuration asks of it."""
+    settings, failed = _tried("configuration", lambda: _settings(file, names), os.EX_CONFIG)
+    service, whole = unit.read(), None if names else file or DEFAULT_CONFIG
+    ours = service if service and whole and unit.starts_with(service, whole) else None
+    kept = _tried("program", lambda: _kept(settings, ours))[0] if settings else None
     found = [
         *_checked("kernel", _kernel),
         *_checked("lockdown", _lockdown),
         *_checked("bpffs", _bpffs),
         *_checked("capabilities", _capabilities, os.EX_NOPERM),
         *_checked("libbpf", lambda: f"version {probe.libbpf_version()}", os.EX_UNAVAILABLE),
-        *_checked("bcc", lambda: f"version {installed_bcc.bcc_version()}, with {sys.executable}", os.EX_UNAVAILABLE),
+        *_checked("bcc", lambda: _bcc(kept), os.EX_UNAVAILABLE),
     ]
     lacking = [finding.name for finding in found if finding.exit_status]
     if "libbpf" not in lacking:
         found += _checked("bpf", _features)
         found += _checked("jit", _jit)
-    settings, failed = _tried("configuration", lambda: _settings(file, names), os.EX_CONFIG)
     if lacking:
         found.append(Finding("program", "unknown", f"not tried, for want of {', '.join(lacking)}"))
+    elif any(finding.name == "bcc" and finding.state != "ok" for finding in found):
+        found.append(Finding("program", "ok", f"{kept}: compiled before, and this kernel took it"))
     else:
         found += _checked("program", lambda: _program(settings), os.EX_OSERR)
     found += failed or [Finding("configuration", "ok", f"{_source(file, names)} is valid")]
     if settings:
-        found += _examine_for(settings, None if names else file or DEFAULT_CONFIG)
+        found += _examine_for(settings, whole, service, ours)
     return found
 
 
-def _examine_for(settings: config.Settings, file: Path | None) -> list[Finding]:
-    """Look at what the configuration asks for; ``file`` is where all of it stands, None where there is no such."""
+def _examine_for(
+    settings: config.Settings, file: Path | None, service: unit.Answer | None, ours: unit.Answer | None
+) -> list[Finding]:
+    """Look at what the configuration asks for; ``file`` is where all of it stands, None where there is no such.
+
+    ``service`` is the unit, if there is one, and so is ``ours``, if it starts cnfd with that file.
+    """
     limits = settings.limits
-    service = unit.read()
-    ours = service if service and file and unit.starts_with(service, file) else None
     answering, failed = _tried("control.socket", Client(settings.control.socket, PATIENCE).status)
     refused = [finding for finding in failed if finding.exit_status == os.EX_NOPERM]
     holder = lock.holder(pins.folder())
@@ -203,10 +211,27 @@ def _bpffs() -> Iterator[Finding]:
     yield Finding("bpffs", "warning", seen, pins.MOUNT)
 
 
+def _kept(settings: config.Settings, ours: unit.Answer | None) -> Path | None:
+    """Return the file that cnfd would take its program from; None if it would compile it."""
+    folder, user = unit.programs(ours) if ours else (program_file.folder(), os.geteuid())
+    return build.kept(plan(settings), folder, user)
+
+
+def _bcc(program: Path | None) -> Iterator[Finding]:
+    """Say which BCC there is; ``program`` is a file that makes up for its lack. Raises UnavailableError."""
+    try:
+        yield Finding("bcc", "ok", f"version {installed_bcc.bcc_version()}, with {sys.executable}")
+    except UnavailableError as error:
+        if program is None:
+            raise
+        seen = f"{error.message}; cnfd starts all the same, until its configuration, its version or the kernel changes"
+        yield Finding("bcc", "warning", seen, error.remedy)
+
+
 def _program(settings: config.Settings | None) -> str:
     blueprint = plan(settings or config.for_interfaces(["any-name"]))
     limiter = LimiterSize(TRIAL_ENTRIES, TRIAL_ENTRIES, TRIAL_ENTRIES) if blueprint.limiter else None
-    load(replace(blueprint, max_entries=TRIAL_ENTRIES, limiter=limiter)).close()
+    build.load(replace(blueprint, max_entries=TRIAL_ENTRIES, limiter=limiter)).close()
     return "compiles, and the verifier takes it"
 
 

@@ -20,6 +20,7 @@ from typing import Final
 
 from cnf import config
 from cnf.cli.doctor.report import Finding
+from cnf.datapath import program_file
 from cnf.kernel import capabilities
 
 NAME: Final = "cnfd.service"
@@ -37,6 +38,7 @@ PROPERTIES: Final = (
     "PrivateTmp",
     "RuntimeDirectory",
     "StateDirectory",
+    "CacheDirectory",
     "ReadWritePaths",
     "IPAddressAllow",
     "IPAddressDeny",
@@ -91,6 +93,13 @@ def memory_limit(unit: Answer) -> int | None:
     """Return the bytes of memory that the unit may have; None for no bound."""
     bounds = [int(text) for name in ("MemoryMax", "EffectiveMemoryMax") if (text := unit.get(name, "")).isdecimal()]
     return min(bounds, default=None)
+
+
+def programs(unit: Answer) -> tuple[Path, int]:
+    """Return the folder in which the service keeps its program, and its user's number."""
+    account = _account(unit.get("User") or "root", unit)
+    names = unit.get("CacheDirectory", "").split()
+    return Path("/var/cache", names[0]) if names else program_file.DEFAULT, account.uid if account else 0
 
 
 def judge(unit: Answer, settings: config.Settings, file: Path) -> Iterator[Finding]:

@@ -114,6 +114,7 @@ def test_a_limiter_has_maps_of_the_sizes_asked_for() -> None:
         *LIMITER_MAPS,
         "events",
         "events_lost",
+        "event_draft",
     }
     assert (
         limited.defines.items()
