@@ -109,7 +109,7 @@ class Cache:
         self._aged = 0
         self._copies = np.empty((BLOCK, sets.value.itemsize // 8), np.uint64)
         self._slots = np.empty((BLOCK * WAYS, self._slot.itemsize // 8), np.uint64)
-        # Head and slots are whole numbers of units, which numpy takes faster than structs.
+        # Head and slots are whole numbers of units, which numpy takes by number; _starts has each slot's first one.
         unit = math.gcd(CACHE_HEAD.itemsize, self._slot.itemsize) // 8
         self._units = self._copies.reshape(-1, unit)
         self._units_of_slot = np.arange(self._slots.shape[1] // unit)
