@@ -32,7 +32,7 @@ class Daemon:
         settings = folder / "cnf.toml"
         settings.write_text(
             f"""
-            interfaces = [{{name = "{wire.RECEIVER.name}"}}]
+            interfaces = [{{name = "{wire.RECEIVER.name}", mode = "native", directions = ["ingress"]}}]
             flows = {{{flows}}}
             control = {{socket = "{folder / "cnf.sock"}"}}
             log = {{level = "error"}}

@@ -18,16 +18,16 @@ from cnf.datapath.blueprint import Blueprint, Table
 from cnf.datapath.build import Datapath
 from cnf.datapath.counters import InterfaceCounters
 from cnf.flows.drain import Tracker
+from cnf.interfaces.attachers import attachers_for
 from cnf.interfaces.reconcile import Interfaces
-from cnf.kernel.hooks import XDP
+from cnf.kernel.hooks import HOOKS
 from cnf.kernel.links import Links
-from cnf.kernel.xdp import Attacher
 from cnf.process.gc_tuning import return_large_blocks
 
 FLOWS: Final = 1_000_000
 """A little below MAX_ENTRIES: a full table evicts."""
 SETTINGS: Final = f"""
-interfaces = [{{name = "{wire.RECEIVER.name}"}}]
+interfaces = [{{name = "{wire.RECEIVER.name}", mode = "native", directions = ["ingress"]}}]
 flows = {{idle_timeout = "1h"}}
 """
 FRAME: Final = course("ipv4", FLOWS, ESTABLISHED, IN_TURN)
@@ -66,7 +66,7 @@ def filled() -> Iterator[Mapping[Table, Filled]]:
     """Load the program with each table, and send it a packet of every flow."""
     return_large_blocks()  # as the daemon does
     with ExitStack() as stack:
-        bare, *datapaths = build([BARE, *(Blueprint(MAX_ENTRIES, table) for table in TABLES)], stack)
+        bare, *datapaths = build([BARE, *(Blueprint(MAX_ENTRIES, table, hooks=HOOKS) for table in TABLES)], stack)
         tables = {}
         for table, datapath in zip(TABLES, datapaths, strict=True):
             tables[table] = _around(datapath, bare.programs["send"], stack)
@@ -77,7 +77,7 @@ def filled() -> Iterator[Mapping[Table, Filled]]:
 
 def _around(datapath: Datapath, sender: int, stack: ExitStack) -> Filled:
     settings = config.parse(SETTINGS, "bench")
-    attacher = stack.enter_context(Attacher(datapath.programs[XDP.entry], datapath.program_id, {}))
+    attachers = attachers_for(datapath, {}, None, stack)
     links, counters = stack.enter_context(Links()), InterfaceCounters(datapath.maps)
-    interfaces = Interfaces(settings.interfaces, attacher, links, counters, structlog.get_logger())
+    interfaces = Interfaces(settings.interfaces, attachers, links, counters, structlog.get_logger())
     return Filled(datapath, settings, interfaces, Tracker(datapath, interfaces.tallies, settings.flows), sender)

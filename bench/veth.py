@@ -15,7 +15,7 @@ from bench.workloads import AT_RANDOM, ESTABLISHED, FLOWS_512K, IN_TURN, course
 from cnf.datapath.blueprint import Table
 from cnf.datapath.counters import InterfaceCounters
 from cnf.kernel import libbpf
-from cnf.kernel.xdp import Attacher
+from cnf.kernel.xdp import XdpAttacher
 
 FRAMES: Final = 1 << 16
 BARE: Final = "bare pass"
@@ -67,7 +67,7 @@ def _measure(subjects: Subjects, first: int, rounds: int) -> Mapping[tuple[str, 
 
 @contextmanager
 def _attached(fd: int) -> Iterator[None]:
-    with Attacher(fd, libbpf.program_id(fd), {}) as attacher:
+    with XdpAttacher(fd, libbpf.program_id(fd), {}) as attacher:
         attacher.attach(wire.RECEIVER, "native")
         try:
             yield

@@ -14,7 +14,7 @@ from typing import Final
 from bench import calls
 from cnf.kernel import libbpf
 from cnf.kernel.links import ARPHRD_ETHER, Link
-from cnf.kernel.xdp import Attacher
+from cnf.kernel.xdp import XdpAttacher
 
 SENDER: Final = "bench0"
 SENDER_IFINDEX: Final = 1001  # as in bare.c
@@ -53,7 +53,7 @@ def parked(program: int) -> Iterator[None]:
     link = Link(index=index, name=f"parked{index}", hardware=ARPHRD_ETHER, mtu=1500)
     _ip("link", "add", link.name, "index", str(index), "type", "veth")
     try:
-        with Attacher(program, libbpf.program_id(program), {}) as attacher:
+        with XdpAttacher(program, libbpf.program_id(program), {}) as attacher:
             attacher.attach(link, "generic")
         yield
     finally:

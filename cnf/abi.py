@@ -9,6 +9,9 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from cnf.direction import DIRECTIONS as DIRECTIONS  # noqa: PLC0414 - enum cnf_direction is here for all who read maps
+from cnf.direction import Direction as Direction  # noqa: PLC0414 - and so is its type
+
 Family = Literal["ipv4", "ipv6"]
 FAMILIES: Final[tuple[Family, ...]] = ("ipv4", "ipv6")
 
@@ -16,11 +19,9 @@ VLAN_PRESENT: Final = 0x1000
 VLAN_ID: Final = VLAN_PRESENT - 1
 FLOW_FRAGMENT: Final = 1
 FLOW_EGRESS: Final = 2
+"""In a flow's key: set for egress, not for ingress."""
 FLOW_OPENED: Final = 0x200
 """Bit of a flow's ``tcp_flags``: it began with a SYN without ACK."""
-Direction = Literal["ingress", "egress"]
-DIRECTIONS: Final[tuple[Direction, ...]] = ("ingress", "egress")
-"""Of a flow: whether FLOW_EGRESS is set among its key's flags."""
 
 PROTOCOL_LABELS: Final = ("tcp", "udp", "icmp", "icmpv6", "sctp", "gre", "esp", "other", "non_ip", "malformed")
 NON_IP: Final = PROTOCOL_LABELS.index("non_ip")

@@ -18,6 +18,7 @@ from typing import Annotated, Final, Literal
 
 from attrs import field, frozen
 
+from cnf.direction import DIRECTIONS, Direction
 from cnf.errors import ConfigError, PrivilegeError, Problem, UnavailableError
 from cnf.limits.table import LIMITS, Limits
 from cnf.readers import (
@@ -33,11 +34,12 @@ from cnf.readers import (
     refusal,
     shortened,
     size,
+    subset,
     table,
     text,
 )
 
-Mode = Literal["auto", "native", "generic"]
+Mode = Literal["auto", "native", "generic", "tc"]
 OnExit = Literal["detach", "keep"]
 FlowTable = Literal["cache", "lru_hash"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -82,6 +84,7 @@ def _listen(value: object, path: str) -> str:
 
 
 _SOCKET: Final = text("the absolute path of a socket, at most 107 bytes", _is_socket)
+_DIRECTIONS: Final = subset(Direction)
 _GROUP: Final = text('the name of a group, or "" for none', _is_group)
 
 
@@ -90,7 +93,8 @@ class Interface:
     """One ``[[interfaces]]`` table; ``name`` may be a shell pattern (``fnmatch``)."""
 
     name: Annotated[str, INTERFACE, 'an interface, by name or altname, or a shell pattern such as "ens*"']
-    mode: Annotated[Mode, choice(Mode), "auto (native, then generic), native or generic"] = "auto"
+    mode: Annotated[Mode, choice(Mode), "of what comes in: auto (native or tc), native, generic or tc"] = "auto"
+    directions: Annotated[tuple[Direction, ...], _DIRECTIONS, "what is counted: ingress, egress, or both"] = DIRECTIONS
 
 
 def default_table(machine: str) -> FlowTable:

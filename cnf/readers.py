@@ -94,6 +94,22 @@ def choice(literal: object) -> Reader:
     return text(f"{', '.join(names)} or {last}", {*names, last}.__contains__)
 
 
+def subset(literal: object) -> Reader:
+    """Read an array of one or more strings of a ``Literal``, each once; return them in the order of the Literal."""
+    names = get_args(literal)
+    expected = f"an array of {' and '.join(map(shown, names))}, at least one of them, each once"
+
+    def read(value: object, path: str) -> tuple[str, ...]:
+        if not isinstance(value, list) or not value or any(value.count(name) > 1 for name in value):
+            raise refusal(path, expected, value)
+        for name in value:
+            if name not in names:
+                raise refusal(path, expected, name)
+        return tuple(name for name in names if name in value)
+
+    return read
+
+
 def integer(least: int, most: int) -> Reader:
     """Read an integer within bounds; a boolean is none."""
     return value(f"an integer from {least} to {most}", lambda value: type(value) is int and least <= value <= most)

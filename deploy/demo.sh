@@ -66,6 +66,8 @@ start_daemon() {
 	cat >"$dir/cnf.toml" <<-END
 		[[interfaces]]
 		name = "nic0"
+		mode = "native"
+		directions = ["ingress"]
 
 		[flows]
 		drain_interval = "1s"

@@ -10,7 +10,7 @@ from cnf.cli.api.client import Client
 from cnf.cli.show.units import printable
 from cnf.errors import AttachError, CnfError, PrivilegeError
 from cnf.kernel import capabilities, pins
-from cnf.kernel.leavings import take_back
+from cnf.kernel.leavings import programs_on, take_back
 from cnf.kernel.links import Links
 from cnf.process import lock
 
@@ -45,7 +45,8 @@ def _check_daemon(socket: str, links: Links) -> None:
     except CnfError:
         return
     running = {interface["program_id"] for interface in status["interfaces"]} - {None}
-    if not running.isdisjoint(link.program.id for link in links.read() if link.program):
+    running |= {there["program_id"] for interface in status["interfaces"] for there in interface["directions"]} - {None}
+    if not running.isdisjoint(programs_on(links.read())):
         raise lock.running(status["daemon"]["pid"])
 
 

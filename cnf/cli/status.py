@@ -66,6 +66,7 @@ def _interfaces(interfaces: list[Interface], width: int | None, style: Style) ->
         Column("INTERFACE", lambda interface: interface["name"]),
         Column("STATE", lambda interface: interface["state"]),
         Column("MODE", lambda interface: interface["mode"] or _NONE),
+        Column("EGRESS", lambda interface: _mode(interface, "egress"), priority=SPARE),
         Column("ASKED", lambda interface: interface["requested_mode"]),
         Column("PROGRAM", lambda interface: str(interface["program_id"] or _NONE), right=True),
         Column("PACKETS", lambda interface: f"{interface['received_packets']:,}", right=True),
@@ -81,6 +82,12 @@ def _interfaces(interfaces: list[Interface], width: int | None, style: Style) ->
             yield from warning(f"{interface['name']}: no such interface; attached when it appears", width, style)
         if interface["warning"]:
             yield from warning(f"{interface['name']}: {interface['warning']}", width, style)
+
+
+def _mode(interface: Interface, direction: str) -> str:
+    """Return the mode of one direction."""
+    modes = (there["mode"] for there in interface["directions"] if there["direction"] == direction)
+    return next(modes, None) or _NONE
 
 
 def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) -> Iterator[str]:

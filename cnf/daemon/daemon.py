@@ -20,7 +20,7 @@ from cnf.config import Configuration, Settings
 from cnf.daemon.drains import Drains
 from cnf.daemon.handover import Handover
 from cnf.daemon.loop import Loop
-from cnf.daemon.program_pin import ProgramPin
+from cnf.daemon.program_pins import ProgramPins
 from cnf.daemon.reload import Reload
 from cnf.daemon.watch import Watch
 from cnf.datapath.build import Datapath
@@ -31,11 +31,10 @@ from cnf.events.log import Context
 from cnf.events.reader import EventReader
 from cnf.flows.drain import Tracker
 from cnf.flows.top import FlowSeries
+from cnf.interfaces.attachers import attachers_for
 from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel import capabilities, pins
-from cnf.kernel.hooks import XDP
 from cnf.kernel.links import Links
-from cnf.kernel.xdp import Attacher
 from cnf.process import ssh_clients, systemd
 from cnf.process.gc_tuning import collect_early, return_large_blocks
 from cnf.process.signals import LEAVE, Signals
@@ -94,12 +93,11 @@ class Daemon:
         self._metrics_sockets = stack.enter_context(listen_tcp(settings.metrics.host, settings.metrics.port, self._log))
         self._left_behind = stack.enter_context(contextlib.ExitStack())
         left_behind = self._left_behind.enter_context(pins.left_behind(map_pins.folder))
-        program = datapath.programs[XDP.entry]
-        attacher = stack.enter_context(Attacher(program, datapath.program_id, left_behind))
-        self._pin = ProgramPin(datapath, map_pins, self._log)
+        attachers = attachers_for(datapath, left_behind, map_pins.folder, stack)
+        self._pins = ProgramPins(datapath, map_pins, self._log)
         links = stack.enter_context(Links())
         counters = InterfaceCounters(datapath.maps)
-        self._interfaces = Interfaces(settings.interfaces, attacher, links, counters, self._log)
+        self._interfaces = Interfaces(settings.interfaces, attachers, links, counters, self._log)
         self._tracker = Tracker(datapath, self._interfaces.tallies, settings.flows)
         self._series = FlowSeries()
         self._handover_map = HandoverMap(datapath.maps["handover"])
@@ -120,7 +118,7 @@ class Daemon:
         self._stack.callback(self._leave, limiter)
         self._interfaces.clean_up()
         self._left_behind.close()  # no interface has one any more, and the kernel frees them
-        self._pin.remove_others()
+        self._pins.remove_others()
         self._drop_capabilities()  # before there are other threads: each has its own
 
         live = Live(
@@ -163,12 +161,12 @@ class Daemon:
     @contextlib.contextmanager
     def _trial(self) -> Iterator[None]:
         """Have the program pinned; if the start comes to nothing, leave what was there before."""
-        self._pin.put()
+        self._pins.put()
         try:
             yield
         except BaseException:
             self._interfaces.give_back()
-            self._pin.remove()
+            self._pins.remove()
             if self._datapath.kept:
                 self._handover.note()
             raise
@@ -224,14 +222,14 @@ class Daemon:
     def _leave(self, limiter: Limiter | None) -> None:
         """Take everything back; or leave all as it is, for a restart, or because the configuration has it so."""
         if self._signals.stop == LEAVE or self._state.settings.on_exit == "keep":
-            if self._pin.is_there:
+            if self._pins.are_there:
                 if limiter:
                     limiter.leave()
                 self._log.info("leaving the program on the interfaces", remedy="cnfctl detach takes it off")
                 return
             self._log.warning("not leaving the program, which is not pinned: the next daemon would not know it")
         self._interfaces.detach_all()
-        self._pin.remove_all()
+        self._pins.remove_all()
 
 
 def _warn(settings: Settings, datapath: Datapath, log: structlog.typing.FilteringBoundLogger) -> None:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from cnf.config import MAX_INTERFACES, Settings
 from cnf.kernel import capabilities
-from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP, Hook
+from cnf.kernel.hooks import HOOKS, TC_EGRESS, TC_INGRESS, XDP, Hook
 from cnf.limits.table import room
 from cnf.process.light_imports import sha256
 
@@ -67,8 +67,7 @@ class Blueprint:
     evicted_records: bool = False
     max_interfaces: int = MAX_INTERFACES
     hooks: tuple[Hook, ...] = (XDP,)
-    """Those that the configuration can need. Only their entry points are built; of a hook for what is sent, counters,
-    too."""
+    """Those that the program is for. Only their entry points are built; of a hook for what is sent, counters, too."""
     source: Path = SOURCE
     others: Mapping[str, int] = field(default_factory=lambda: {CLOCK: XDP.program_type})
     """Programs besides the hooks' own, with their types."""
@@ -158,6 +157,7 @@ def plan(settings: Settings) -> Blueprint:
         limiter=LimiterSize(limits.max_sources, *room(limits)) if limits else None,
         evicted_records=flows.evicted_records and table == "cache",
         max_interfaces=settings.max_interfaces,
+        hooks=HOOKS,  # whatever the interfaces ask for now: a reload may ask for another, and loads nothing
     )
 
 

@@ -43,7 +43,7 @@ class Datapath:
     bcc_version: str
     maps: dict[str, int]
     programs: dict[str, int]
-    program_id: int
+    program_ids: dict[str, int]
     kept: frozenset[str]
     """Names of the maps that are the previous daemon's, with what they hold: all, all but the limiter's, or none."""
     discarded: tuple[str, ...]
@@ -158,7 +158,7 @@ class Build:
             with reported("looking at the program that was loaded"):
                 if SECRETS in loaded.maps:
                     _draw_secrets(loaded.maps[SECRETS])
-                program_id = libbpf.program_id(next(iter(loaded.functions.values())))
+                program_ids = {name: libbpf.program_id(fd) for name, fd in loaded.functions.items()}
         except BaseException:
             loaded.close()
             raise
@@ -170,7 +170,7 @@ class Build:
             discarded=loaded.discarded,
             maps=loaded.maps,
             programs=loaded.functions,
-            program_id=program_id,
+            program_ids=program_ids,
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from cnf.config import Interface
-from cnf.kernel.links import Link
+from cnf.kernel.links import Link, Mode
 
 
 class Matches(NamedTuple):
@@ -32,6 +32,8 @@ def match(links: Collection[Link], wanted: Collection[Interface]) -> Matches:
     return Matches(requests, missing)
 
 
-def unreadable(link: Link) -> str | None:
-    """Return why the program cannot read the frames of ``link``; None if it can."""
-    return None if link.is_ethernet else f"its frames have no Ethernet header (ARP type {link.hardware})"
+def unreadable(link: Link, mode: Mode) -> str | None:
+    """Return why the program cannot read the packets of ``link`` in this mode; None if it can."""
+    if link.is_ethernet or (mode == "tc" and link.is_ip):
+        return None
+    return f"its frames have no Ethernet header (ARP type {link.hardware})"

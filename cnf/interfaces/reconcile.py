@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import UNASSIGNED_INTERFACE
 from cnf.config import Interface
 from cnf.datapath.counters import InterfaceCounters
+from cnf.direction import DIRECTIONS, Direction
 from cnf.errors import AttachError, CnfError
-from cnf.interfaces.matching import match, unreadable
-from cnf.interfaces.modes import Modes
+from cnf.interfaces.attachers import Attachers
+from cnf.interfaces.matching import match
+from cnf.interfaces.modes import Attachment, Modes
 from cnf.interfaces.stacking import Stacks, leave_out
 from cnf.interfaces.totals import Tallies
 from cnf.kernel.links import Link, Links, Mode
-from cnf.kernel.xdp import Attacher
+from cnf.process import systemd
+
+PATIENCE_USEC: Final = 30_000_000
+"""Microseconds for which systemd is to wait for the next interface."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +34,15 @@ class InterfaceState:
     state: Literal["attached", "missing", "refused"]
     ifindex: int | None = None
     mode: Mode | None = None
+    """The mode of the first of its directions."""
     program_id: int | None = None
+    """The program of the first of its directions."""
     error: str | None = None
     """Why it is not attached, or not in the mode that was asked for."""
     warning: str | None = None
-    """A trouble that it has although it is attached."""
+    """Troubles that it has although it is attached."""
+    directions: tuple[Attachment, ...] = ()
+    """How each direction that is wanted is attached, or why it is not."""
 
 
 class Seating(Protocol):
@@ -55,7 +64,7 @@ class Interfaces:
     def __init__(
         self,
         wanted: Sequence[Interface],
-        attacher: Attacher,
+        attachers: Attachers,
         links: Links,
         counters: InterfaceCounters,
         log: FilteringBoundLogger,
@@ -65,16 +74,17 @@ class Interfaces:
         self.tallies = Tallies(counters)
         self.states: tuple[InterfaceState, ...] = ()
         self.seating: Seating | None = None
-        self._attacher = attacher
         self._links = links
         self._log = log
         self._owned: dict[int, Link] = {}
-        self._modes = Modes(attacher, log)
+        self._modes = {direction: Modes(direction, attachers[direction], log) for direction in DIRECTIONS}
         self._members: Mapping[int, int] = {}
         """The bond whose packets a member's are, both by ifindex."""
         self._lost = 0
-        self._said: set[str | None] = set()
+        self._said: set[str] = set()
         """Errors and warnings of the previous look: each is logged once, not at every look."""
+        self._saying: set[str] = set()
+        """Those of this look."""
 
     def reconcile(self) -> None:
         """Look at what is there, and attach and detach until it is what the configuration wants."""
@@ -87,7 +97,8 @@ class Interfaces:
         requests = matches.requests
         for index in [index for index in self._owned if index not in requests]:
             self._let_go(index, gone=index not in present, moved=index in moved)
-            self._modes.forget(index)
+            for modes in self._modes.values():
+                modes.forget(index)
         self.tallies.altnames = {index: present[index].altnames for index in requests}
         if self.seating:
             self.seating.expect({present[index].name: present[index].altnames for index in requests})
@@ -95,9 +106,10 @@ class Interfaces:
         self._members = stacks.members(requests)
         for member in [member for member, bond in self.tallies.members.items() if self._members.get(member) != bond]:
             self.tallies.leave(member)
-        self._said = {words for known in self.states for words in (known.error, known.warning)}
+        self._said, self._saying = self._saying, set()
         kept = {index: self._keep(present[index], requests[index]) for index in stacks.upwards(requests)}
-        states = [self._judge(index, kept[index], requests[index], stacks) for index in requests]
+        counted = {direction: {*filter(modes.has, self._owned)} for direction, modes in self._modes.items()}
+        states = [self._judge(index, kept[index], requests[index], stacks, counted) for index in requests]
         states += [
             InterfaceState(request.name, request.mode, "missing", error="no such interface in this network namespace")
             for request in matches.missing
@@ -108,93 +120,147 @@ class Interfaces:
     def clean_up(self) -> None:
         """Take what the previous daemon has left off the interfaces that are not ours now, and free their counters."""
         for link in self._links.read():
+            for modes in self._modes.values():
+                try:
+                    if modes.clean(link):
+                        self._log.info("left-behind program detached", interface=link.name, direction=modes.direction)
+                except CnfError as error:
+                    self._log.error("left-behind program stays", interface=link.name, error=str(error))
+        for modes in self._modes.values():
             try:
-                if self._attacher.clean(link):
-                    self._log.info("left-behind program detached", interface=link.name)
+                modes.clean_others()
             except CnfError as error:
-                self._log.error("left-behind program stays", interface=link.name, error=str(error))
+                self._log.error("left-behind programs stay", error=str(error))
         self.tallies.unseat_others()
 
     def give_back(self) -> None:
         """Leave every interface as it was before the start: with the program that ours has replaced, or with none."""
         for index, link in tuple(self._owned.items()):
-            try:
-                there = self._attacher.put_back(link)
-            except CnfError as error:
-                there = False
-                self._log.error("previous program not put back", interface=link.name, error=str(error))
-            if there:
-                self._log.info("previous program is back", interface=link.name)
-            else:
+            back = [self._put_back(link, modes) for modes in self._modes.values()]
+            if not any(back):
                 self._let_go(index)
 
     def detach_all(self) -> None:
         """Take the program off every interface that it was put on, or was about to be; log what refuses."""
-        for index in tuple(self._owned):
-            self._let_go(index)
+        for modes in self._modes.values():  # ingress first: netlink waits for what the kernel has to finish at TCX
+            for link in self._owned.values():
+                self._drop(link, modes, wait=False)
+        while self._owned:
+            index, link = self._owned.popitem()
+            self._unseat(index, link.name)
         self.states = ()
 
     def _keep(self, link: Link, request: Interface) -> InterfaceState:
+        """Have the program on ``link`` in every direction that is wanted, but for a later one that is refused."""
         state = InterfaceState(link.name, request.mode, "refused", ifindex=link.index)
+        first, *others = request.directions
         try:
-            if why := unreadable(link):
-                raise AttachError(f"interface {link.shown}: {why}")
-            mode = self._attach(link, request)
+            self._own(link)
+            there = [self._modes[first].keep(link, request.mode)]
         except CnfError as error:
             if link.index in self._owned:
                 self._let_go(link.index)
-            if str(error) not in self._said:
+            if self._is_news(str(error)):
                 self._log.error("interface refused", interface=link.name, error=str(error))
             return replace(state, error=str(error))
-        refusal = self._modes.refusal(link.index)
-        return replace(state, state="attached", mode=mode, program_id=self._attacher.program_id, error=refusal)
+        there += [self._keep_if_possible(link, self._modes[direction], request) for direction in others]
+        for direction in DIRECTIONS:
+            if direction not in request.directions and self._modes[direction].has(link.index):
+                self._drop(link, self._modes[direction])
+        return replace(
+            state,
+            state="attached",
+            mode=there[0].mode,
+            program_id=there[0].program_id,
+            error=self._modes[first].refusal(link.index),
+            directions=tuple(there),
+        )
 
-    def _judge(self, index: int, state: InterfaceState, request: Interface, stacks: Stacks) -> InterfaceState:
-        """Add to ``state`` what only shows when every interface has been looked at."""
-        repetition = stacks.repetition(index, self._owned) if index in self._owned else None
-        if repetition is None:
-            return state
-        state = replace(state, warning=f"{repetition} ({leave_out(state.name, request.name)})")
-        if state.warning not in self._said:
-            self._log.warning("packets counted twice", interface=state.name, warning=state.warning)
-        return state
+    def _keep_if_possible(self, link: Link, modes: Modes, request: Interface) -> Attachment:
+        """Have one direction's program on ``link``; where that is refused, the others go on without it."""
+        try:
+            return modes.keep(link, request.mode)
+        except CnfError as error:
+            return Attachment(modes.direction, None, None, None, str(error))
 
-    def _attach(self, link: Link, request: Interface) -> Mode:
+    def _judge(
+        self,
+        index: int,
+        state: InterfaceState,
+        request: Interface,
+        stacks: Stacks,
+        counted: Mapping[Direction, Collection[int]],
+    ) -> InterfaceState:
+        """Add to ``state`` what only shows when every interface has been looked at.
+
+        ``counted`` are the interfaces that have the program, by direction.
+        """
+        troubles = []
+        for there in state.directions:
+            repetition = stacks.repetition(index, counted[there.direction], there.direction)
+            if there.mode is None:
+                troubles.append(("direction missing", f"{there.direction} is not counted: {there.why}"))
+            elif repetition:
+                advice = leave_out(state.name, request.name)
+                troubles.append(("packets counted twice", f"{repetition} ({advice})"))
+            if there.before:
+                troubles.append(("others see packets first", _behind(there)))
+        for event, words in troubles:
+            if self._is_news(f"{state.name}: {words}"):
+                self._log.warning(event, interface=state.name, warning=words)
+        return replace(state, warning="; ".join(words for _event, words in troubles) or None)
+
+    def _own(self, link: Link) -> None:
         owned = self._owned.get(link.index)
+        if owned is None:  # a link of TCX takes its time, and there may be a thousand
+            systemd.notify(WATCHDOG=1, EXTEND_TIMEOUT_USEC=PATIENCE_USEC)
         if owned is None or owned.name != link.name:
             self._seat(link)
         # Owned from before the kernel is asked, so that an interruption leaves nothing behind.
         self._owned[link.index] = link
         self._join_members(link)
-        if link.program is not None and link.program.id == self._attacher.program_id:
-            if owned is None:  # back from another namespace
-                self._log.info("xdp is attached", interface=link.name, mode=link.program.mode)
-            return self._modes.move(link, link.program.mode, request.mode)
-        if owned is not None:
-            self._log.warning(
-                "program was taken off by somebody else, putting it back",
-                interface=link.name,
-                remedy="to keep it off, take the interface out of the configuration and reload",
-            )
-        return self._modes.put_on(link, request.mode)
 
     def _let_go(self, index: int, *, gone: bool = False, moved: bool = False) -> None:
         link = self._owned.pop(index)
-        try:
-            if moved:
-                self._log.warning(
-                    "interface moved to another network namespace, with the program on it",
-                    interface=link.name,
-                    effect=f"its packets are counted still, as of interface {UNASSIGNED_INTERFACE}",
-                    remedy=f"there: ip link set dev {link.shown} xdpdrv off (or xdpgeneric)",
-                )
-            elif gone:
-                self._log.info("interface gone", interface=link.name)
-            elif self._attacher.detach(link):
-                self._log.info("xdp detached", interface=link.name)
-        except CnfError as error:
-            self._log.error("detaching failed", interface=link.name, error=str(error))
+        there = [attachment for modes in self._modes.values() if (attachment := modes.has(index))]
+        if moved and any(attachment.hook == "xdp" for attachment in there):
+            self._log.warning(
+                "interface moved to another network namespace, with the program on it",
+                interface=link.name,
+                effect=f"its packets are counted still, as of interface {UNASSIGNED_INTERFACE}",
+                remedy=f"there: ip link set dev {link.shown} xdpdrv off (or xdpgeneric)",
+            )
+        elif moved:
+            self._log.info("interface moved to another network namespace", interface=link.name)
+        elif gone:
+            self._log.info("interface gone", interface=link.name)
+        for modes in self._modes.values():
+            self._drop(link, modes, here=not gone)
         self._unseat(index, link.name)
+
+    def _drop(self, link: Link, modes: Modes, *, here: bool = True, wait: bool = True) -> None:
+        """Take one direction's program off ``link``; log what refuses."""
+        try:
+            if modes.let_go(link, wait=wait) and here:
+                self._log.info("program detached", interface=link.name, direction=modes.direction)
+        except CnfError as error:
+            self._log.error("detaching failed", interface=link.name, direction=modes.direction, error=str(error))
+
+    def _put_back(self, link: Link, modes: Modes) -> bool:
+        """Put the program that ours has replaced back, or have none there; tell whether it is back."""
+        try:
+            if modes.put_back(link):
+                self._log.info("previous program is back", interface=link.name, direction=modes.direction)
+                return True
+        except CnfError as error:
+            self._log.error("previous program not put back", interface=link.name, error=str(error))
+        self._drop(link, modes)
+        return False
+
+    def _is_news(self, words: str) -> bool:
+        """Note what is wrong at this look; tell whether it was not at the previous one."""
+        self._saying.add(words)
+        return words not in self._said
 
     def _unseat(self, index: int, name: str) -> None:
         try:
@@ -216,7 +282,7 @@ class Interfaces:
 
     def _seat(self, link: Link) -> None:
         try:
-            slot = self.tallies.seat(link.index, link.name)
+            slot = self.tallies.seat(link.index, link.name, ethernet=link.is_ethernet)
         except AttachError as error:
             raise AttachError(f"interface {link.shown}: {error}") from error
         if self.seating:
@@ -227,3 +293,10 @@ class Interfaces:
             if state.state == "missing" and state not in self.states:
                 self._log.warning("interface missing, waiting for it", interface=state.name)
         self.states = states
+
+
+def _behind(there: Attachment) -> str:
+    """Return the words for what stands before our program, and what to do about it."""
+    place = f"{', '.join(there.before)} before cnfd's program at {there.direction}"
+    advice = "a stop and a start of cnfd, no restart, put cnfd's first at TC"
+    return f"{place}: what is dropped, redirected or ended there is not counted ({advice})"

@@ -1,7 +1,8 @@
-"""Interfaces that stand on others: a packet that comes in through both is counted on both, on the lower one first.
+"""Interfaces that stand on others: a packet that passes both is counted on both.
 
-A native program runs in the driver of the lower one, a generic one when the packet enters the stack. On its way up to a
-bond, a bridge, or a VLAN device and its like, the packet enters the stack again, and meets the generic program there.
+Coming in, it meets the lower one's program first: a native one in its driver, others when the packet enters the stack.
+On its way up to a bond, a bridge, or a VLAN device and its like, the packet enters the stack again, and meets the upper
+one's program there. Going out, it passes the upper one first, and then the lower one.
 A VRF takes the packet over further up, where no program is met; a tunnel's packet inside is another one than the outer.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
+from cnf.direction import Direction
 from cnf.kernel.links import Link
 
 # In the kernel's words, IFLA_INFO_KIND: rtnl_link_ops of net/ and drivers/net/.
@@ -68,12 +70,14 @@ class Stacks:
             if link.master in bonds and link.index not in wanted
         }
 
-    def repetition(self, index: int, attached: Collection[int]) -> str | None:
-        """Return which packets of ``index`` are counted below already, given where the program is; None if none are."""
+    def repetition(self, index: int, attached: Collection[int], direction: Direction = "ingress") -> str | None:
+        """Return which packets of ``index`` are counted below, too, given where the program is; None if none are."""
         lower = [self._links[each] for each in sorted(self.below(index)) if each in attached]
         if not lower:
             return None
         link = self._links[index]
+        if direction == "egress":
+            return f"what it sends is counted here, and on {listed(lower)} once more"
         which = "what it hands to this node" if link.kind == "bridge" else "what it receives"
         return f"{which} is counted, and charged to limits, on {listed(lower)} and here once more"
 

@@ -93,9 +93,10 @@ class Tallies:
         with self._lock:
             return self._totals(), self._departed.copy()
 
-    def seat(self, index: int, name: str) -> int:
+    def seat(self, index: int, name: str, *, ethernet: bool = True) -> int:
         """Count the packets of an interface under ``name`` from now on; return its counter slot.
 
+        Without ``ethernet`` they begin with the IP header.
         What it has counted under another name stays there.
 
         Raises:
@@ -105,7 +106,7 @@ class Tallies:
         """
         with self._lock:
             had_slot = index in self._counters.assigned()
-            slot = self._counters.assign(index)
+            slot = self._counters.assign(index, ethernet=ethernet)
             known = self.names.get(index, name)
             if had_slot and known not in (name, UNASSIGNED_INTERFACE):
                 counters = self._counters.read_one(index)

@@ -1,4 +1,4 @@
-"""Changes of an interface's program by pyroute2, each of which comes to an end.
+"""Changes of what is on an interface by pyroute2, each of which comes to an end.
 
 By itself, pyroute2 reads for ever from a socket that fails, waits for ever for an answer, and refuses every request
 once a read has failed.
@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from pyroute2 import IPRoute
+from pyroute2 import IPRoute, NetlinkError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -39,10 +39,14 @@ class Changer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the socket."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
         self._close()
 
-    def change(self, ifindex: int, attributes: Sequence[tuple[str, int]]) -> None:
-        """Set attributes of IFLA_XDP.
+    def change(self, request: Callable[[IPRoute], object]) -> None:
+        """Have pyroute2 make one ``request``.
 
         Raises:
             NetlinkError: the kernel refused.
@@ -53,7 +57,7 @@ class Changer:
             self._open()
         self._look(self._loop.time() + TIMEOUT)
         try:
-            self._netlink.link("set", index=ifindex, xdp={"attrs": attributes})
+            request(self._netlink)
         except asyncio.CancelledError:
             failed = self._failed()
             self._close()
@@ -90,3 +94,12 @@ class Changer:
         """Return what pyroute2 has met as it read, if anything."""
         error = self._netlink.status.get("error")
         return error if isinstance(error, OSError) else None
+
+
+def words_of(error: OSError | NetlinkError) -> str:
+    """Return the kernel's sentence, and the error's name."""
+    if isinstance(error, NetlinkError):
+        words, code = str(error.args[1]) if len(error.args) > 1 else "", error.code
+    else:
+        words, code = error.strerror or str(error), error.errno
+    return f"{words} ({errno.errorcode.get(code or 0, code)})"

@@ -29,6 +29,12 @@ def left_alone(link: Link, program: Program) -> tuple[str, str]:
     return f"program {program.id} ({known}) is on it and is left alone", remedy
 
 
+def named(program_id: int) -> str:
+    """Return the words for somebody else's program: its id, and its name where that is shown."""
+    name = _name(program_id)
+    return f"program {program_id} (named {name})" if name else f"program {program_id}"
+
+
 def _describe(link: Link, program: Program) -> tuple[str, str]:
     """Return what is known of the program, and the remedy."""
     mode, number = program

@@ -1,14 +1,13 @@
 """The hooks of the kernel that our program hangs on. Light to import: what to build is known before numpy is loaded.
 
-How a program is put on a hook and taken off it is in a file of its own: xdp.py.
+How a program is put on a hook and taken off it is in files of their own: xdp.py, and tc.py.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-if TYPE_CHECKING:
-    from cnf.abi import Direction  # which loads numpy
+from cnf.direction import Direction
 
 
 class Hook(NamedTuple):
@@ -25,3 +24,4 @@ class Hook(NamedTuple):
 XDP: Final = Hook("ingress", "cnf_ingress", 6)
 TC_INGRESS: Final = Hook("ingress", "cnf_skb_ingress", 3)
 TC_EGRESS: Final = Hook("egress", "cnf_skb_egress", 3)
+HOOKS: Final = (XDP, TC_INGRESS, TC_EGRESS)

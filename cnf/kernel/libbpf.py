@@ -120,6 +120,31 @@ class MapInfo(ctypes.Structure):
     )
 
 
+class LinkCreateOpts(ctypes.Structure):
+    """The first fields of ``struct bpf_link_create_opts`` of libbpf's bpf.h."""
+
+    _fields_ = (("sz", ctypes.c_size_t), ("flags", ctypes.c_uint32))
+
+
+class LinkUpdateOpts(ctypes.Structure):
+    """``struct bpf_link_update_opts`` of libbpf's bpf.h, as of version 1.0."""
+
+    _fields_ = (("sz", ctypes.c_size_t), ("flags", ctypes.c_uint32), ("old_prog_fd", ctypes.c_uint32))
+
+
+class LinkInfo(ctypes.Structure):
+    """The first fields of ``struct bpf_link_info`` (linux/bpf.h), of a TCX link."""
+
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("prog_id", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
+        ("ifindex", ctypes.c_uint32),
+        ("attach_type", ctypes.c_uint32),
+    )
+
+
 _FD, _POINTER, _U32, _U64 = ctypes.c_int, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
 _SIGNATURES: dict[str, list[Any]] = {
     "bpf_map_lookup_elem": [_FD, _POINTER, _POINTER],
@@ -136,6 +161,10 @@ _SIGNATURES: dict[str, list[Any]] = {
     "bpf_map_get_fd_by_id": [_U32],
     "bpf_prog_get_fd_by_id": [_U32],
     "bpf_prog_load": [_U32, ctypes.c_char_p, ctypes.c_char_p, _POINTER, ctypes.c_size_t, ctypes.POINTER(ProgLoadOpts)],
+    "bpf_prog_query": [_FD, _U32, _U32, _POINTER, _POINTER, ctypes.POINTER(_U32)],
+    "bpf_link_create": [_FD, _FD, _U32, ctypes.POINTER(LinkCreateOpts)],
+    "bpf_link_update": [_FD, _FD, ctypes.POINTER(LinkUpdateOpts)],
+    "bpf_link_detach": [_FD],
     "bpf_prog_test_run_opts": [_FD, ctypes.POINTER(TestRunOpts)],
     "libbpf_num_possible_cpus": [],
 }
@@ -268,6 +297,11 @@ def load_program(name: str, program_type: int, code: bytes) -> int:
             error.log = log.value.decode(errors="backslashreplace")
             raise error
     return status
+
+
+def link_info(fd: int) -> LinkInfo:
+    """Return what the link behind ``fd`` is. Raises OSError."""
+    return _info(fd, LinkInfo())
 
 
 def pin(fd: int, path: Path) -> None:

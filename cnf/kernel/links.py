@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-Mode = Literal["native", "generic", "offloaded"]
-"""The place where a program runs: the driver, the network stack, or the NIC itself."""
+Mode = Literal["native", "generic", "offloaded", "tc"]
+"""The place where a program runs: XDP's in the driver, in the network stack, or in the NIC itself; or TC's."""
 
 # linux/rtnetlink.h, linux/if_arp.h
 RTMGRP_LINK: Final = 1
 ARPHRD_ETHER: Final = 1
 ARPHRD_LOOPBACK: Final = 772
+BARE_IP: Final = {65534: "NONE", 512: "PPP", 519: "RAWIP", 768: "TUNNEL", 769: "TUNNEL6", 776: "SIT"}
+"""ARP types of interfaces whose packets are IP, with no header before it where TC sees them: tun, WireGuard, ..."""
 # linux/if_link.h
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
@@ -45,7 +47,7 @@ ATTACHED_AS: Final[dict[int, Mode]] = {1: "native", 2: "generic", 3: "offloaded"
 
 
 class Program(NamedTuple):
-    """An XDP program on an interface."""
+    """A program on an interface."""
 
     mode: Mode
     id: int
@@ -80,6 +82,11 @@ class Link:
     def is_ethernet(self) -> bool:
         """Tell whether its frames start with an Ethernet header."""
         return self.hardware in (ARPHRD_ETHER, ARPHRD_LOOPBACK)
+
+    @property
+    def is_ip(self) -> bool:
+        """Tell whether its packets start with an IP header."""
+        return self.hardware in BARE_IP
 
     def is_meant_by(self, wanted: str) -> bool:
         """Tell whether a name or shell pattern of the configuration means it; no pattern means the loopback one."""

@@ -7,14 +7,18 @@ import fcntl
 import socket
 import struct
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pyroute2 import NetlinkError
 from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.generic import GenericNetlinkSocket
 
+from cnf.direction import DIRECTIONS, Direction
 from cnf.kernel.links import Link, Links
+from cnf.kernel.tc import programs
 
 # linux/ethtool.h, linux/sockios.h
 SIOCETHTOOL: Final = 0x8946
@@ -48,6 +52,8 @@ class Nic:
     """Whether the NIC puts VLAN tags on as it sends."""
     lro: bool | None = None
     """Whether the NIC joins received packets (large receive offload)."""
+    at_tc: Mapping[Direction, tuple[int, ...]] = field(default_factory=dict)
+    """The ids of the programs at TC, in the order in which they run, by direction; of those that this user may see."""
 
 
 def nics() -> tuple[Nic, ...]:
@@ -71,7 +77,16 @@ def _nic(link: Link, native: dict[int, bool], any_socket: socket.socket) -> Nic:
         rx_vlan=None if flags is None else bool(flags & ETH_FLAG_RXVLAN),
         tx_vlan=None if flags is None else bool(flags & ETH_FLAG_TXVLAN),
         lro=None if flags is None else bool(flags & ETH_FLAG_LRO),
+        at_tc=_at_tc(link),
     )
+
+
+def _at_tc(link: Link) -> dict[Direction, tuple[int, ...]]:
+    found = {}
+    for direction in DIRECTIONS:
+        with suppress(OSError):
+            found[direction] = programs(link.index, direction)
+    return found
 
 
 def _ethtool(any_socket: socket.socket, name: str, command: int) -> bytes | None:

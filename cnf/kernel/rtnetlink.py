@@ -1,4 +1,4 @@
-"""Questions about interfaces to rtnetlink(7), and its answers taken apart.
+"""Questions about interfaces, and what hangs on them, to rtnetlink(7), and its answers taken apart.
 
 pyroute2 would take a second for two thousand interfaces, fifty times as long as this.
 """
@@ -20,6 +20,8 @@ NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
 RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
+RTM_GETQDISC: Final = 38
+RTM_GETTFILTER: Final = 46
 IFLA_EXT_MASK: Final = 29
 RTEXT_FILTER_SKIP_STATS: Final = 1 << 3
 TYPE: Final = 0x3FFF
@@ -29,6 +31,8 @@ HEADER: Final = struct.Struct("=IHHII")
 """struct nlmsghdr: length, type, flags, sequence, sender."""
 INTERFACE: Final = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, ARP type, ifindex, flags, changed flags."""
+TRAFFIC_CONTROL: Final = struct.Struct("=BxxxiIII")
+"""struct tcmsg: family, ifindex, handle, parent, of a filter its priority and protocol."""
 ATTRIBUTE: Final = struct.Struct("=HH")
 """struct nlattr: length, type."""
 ERROR: Final = struct.Struct("=i")
@@ -38,6 +42,17 @@ TIMEOUT: Final = 10.0
 """Seconds for a piece of an answer; the kernel takes milliseconds."""
 TRIES: Final = 10
 """Of a list during which interfaces came or went, so that one that stays may be missing."""
+
+
+class TrafficControl(NamedTuple):
+    """A qdisc or a filter, as one message describes it."""
+
+    ifindex: int
+    handle: int
+    parent: int
+    info: int
+    """Of a filter: its priority in the upper 16 bits, its protocol in network byte order in the lower ones."""
+    attributes: dict[int, bytes]
 
 
 class Message(NamedTuple):
@@ -57,10 +72,20 @@ def ask(ifindex: int = 0) -> list[Message]:
         OSError: it refused, or did not answer in time.
 
     """
-    for _ in range(TRIES):
-        if (found := _ask(ifindex)) is not None:
-            return found
-    raise InterruptedError("they came and went all the while")
+    body = INTERFACE.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0)
+    body += ATTRIBUTE.pack(ATTRIBUTE.size + 4, IFLA_EXT_MASK) + struct.pack("=I", RTEXT_FILTER_SKIP_STATS)
+    return [_message(content) for content in _answer(RTM_GETLINK, body, whole=not ifindex)]
+
+
+def qdiscs(ifindex: int) -> list[TrafficControl]:
+    """Return the qdiscs of an interface, without those in classes. Raises OSError as ``ask()`` does."""
+    found = _traffic_control(RTM_GETQDISC, TRAFFIC_CONTROL.pack(socket.AF_UNSPEC, ifindex, 0, 0, 0))
+    return [qdisc for qdisc in found if qdisc.ifindex == ifindex]  # the kernel lists those of all interfaces
+
+
+def filters(ifindex: int, parent: int) -> list[TrafficControl]:
+    """Return the filters of an interface below ``parent``, in the order in which they run. Raises OSError."""
+    return _traffic_control(RTM_GETTFILTER, TRAFFIC_CONTROL.pack(socket.AF_UNSPEC, ifindex, 0, parent, 0))
 
 
 def messages(data: bytes, wanted: int) -> Iterator[Message]:
@@ -84,28 +109,42 @@ def number(content: bytes | None) -> int:
     return int.from_bytes(content or b"", sys.byteorder)
 
 
-def _ask(ifindex: int) -> list[Message] | None:
+def _answer(kind: int, body: bytes, *, whole: bool = True) -> list[bytes]:
+    """Return the answer to one question: a ``whole`` list, or one message."""
+    for _ in range(TRIES):
+        if (found := _ask(kind, body, dump=whole)) is not None:
+            return found
+    raise InterruptedError("they came and went all the while")
+
+
+def _ask(kind: int, body: bytes, *, dump: bool) -> list[bytes] | None:
     """Return the answer to one question; None if it may not be whole."""
-    flags = NLM_F_REQUEST if ifindex else NLM_F_REQUEST | NLM_F_DUMP
-    body = INTERFACE.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0)
-    body += ATTRIBUTE.pack(ATTRIBUTE.size + 4, IFLA_EXT_MASK) + struct.pack("=I", RTEXT_FILTER_SKIP_STATS)
-    found: list[Message] = []
+    flags = NLM_F_REQUEST | NLM_F_DUMP if dump else NLM_F_REQUEST
+    found: list[bytes] = []
     whole = True
     # A socket for each question: nothing of an answer that was not waited for is taken for the next one's.
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         netlink.settimeout(TIMEOUT)
-        netlink.send(HEADER.pack(HEADER.size + len(body), RTM_GETLINK, flags, 0, 0) + body)
+        netlink.send(HEADER.pack(HEADER.size + len(body), kind, flags, 0, 0) + body)
         while True:
-            for kind, message_flags, content in _split(netlink.recv(BUFFER)):
+            for answer, message_flags, content in _split(netlink.recv(BUFFER)):
                 whole = whole and not message_flags & NLM_F_DUMP_INTR
-                if kind in (NLMSG_ERROR, NLMSG_DONE):
+                if answer in (NLMSG_ERROR, NLMSG_DONE):
                     (code,) = ERROR.unpack_from(content)
                     if code:
                         raise OSError(-code, os.strerror(-code))
                     return found if whole else None
-                found.append(_message(content))
-                if ifindex:
+                found.append(content)
+                if not dump:
                     return found
+
+
+def _traffic_control(kind: int, body: bytes) -> list[TrafficControl]:
+    found = []
+    for content in _answer(kind, body):
+        _, ifindex, handle, parent, info = TRAFFIC_CONTROL.unpack_from(content)
+        found.append(TrafficControl(ifindex, handle, parent, info, dict(attributes(content[TRAFFIC_CONTROL.size :]))))
+    return found
 
 
 def _message(body: bytes) -> Message:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from pyroute2 import NetlinkError
 
 from cnf.errors import AttachError
 from cnf.kernel import foreign, rtnetlink
-from cnf.kernel.changing import Changer
+from cnf.kernel.attacher import Standing
+from cnf.kernel.changing import Changer, words_of
 from cnf.kernel.links import Mode, Program, program_of
 from cnf.kernel.refusal import reported
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from cnf.kernel.links import Link
-
-AUTO: Final[tuple[Mode, ...]] = ("native", "generic")
-"""The modes that ``auto`` tries, in this order."""
 
 # linux/if_link.h
 XDP_FLAGS_UPDATE_IF_NOEXIST: Final = 1
@@ -36,14 +34,11 @@ TAKEN_ABOVE: Final = (
 """The reason why the kernel takes no program on an interface below, and the remedy."""
 
 
-class Attached(NamedTuple):
-    """The mode obtained, and the kernel's words for refusing the mode tried first (empty if that was obtained)."""
-
-    mode: Mode
-    refused: str
+class AboveError(AttachError):
+    """Report that what stands above the interface has a program: a second one here would count its packets twice."""
 
 
-class Attacher:
+class XdpAttacher:
     """Attach one program to any number of interfaces, and detach it; never touch another program."""
 
     def __init__(self, program_fd: int, program_id: int, left_behind: Mapping[int, int]) -> None:
@@ -69,32 +64,28 @@ class Attacher:
         """Close the netlink socket; the program stays where it is."""
         self._changer.__exit__(kind, error, trace)
 
-    def attach(self, link: Link, mode: Mode | Literal["auto"]) -> Attached:
-        """Attach to ``link``; ``auto`` tries native, then generic.
+    def attach(self, link: Link, mode: Mode) -> Standing:
+        """Attach to ``link`` in this mode; replace a previous daemon's program in the mode that it is in.
 
         Raises:
-            AttachError: another program is there or above it (it stays), or every mode was refused, in the kernel's
-                words.
+            AboveError: a bond, bridge or VLAN device above it has a program.
+            AttachError: another program is there (it stays), or the mode was refused, in the kernel's words.
 
         """
-        refusals = []
-        for candidate in AUTO if mode == "auto" else (mode,):
-            try:
-                self._set(link.index, self._fd, MODE_FLAGS[candidate] | XDP_FLAGS_UPDATE_IF_NOEXIST)
-            except NetlinkError as error:
-                if error.code in OCCUPIED:
-                    return self._take_over(link, error)
-                refusals.append(f"{candidate}: {_words(error)}")
-                continue
-            if self.ours(link.index) == candidate:
-                return Attached(candidate, "; ".join(refusals))
-            refusals.append(f"{candidate}: accepted, but it is not there when read back")
+        try:
+            self._set(link.index, self._fd, MODE_FLAGS[mode] | XDP_FLAGS_UPDATE_IF_NOEXIST)
+        except NetlinkError as error:
+            if error.code in OCCUPIED:
+                return self._take_over(link, error)
+            refusal = words_of(error)
+        else:
+            if self.ours(link.index) == mode:
+                return Standing(mode, "xdp", ())
+            refusal = "accepted, but it is not there when read back"
         remedy = "mode auto or generic works on any interface" if mode == "native" else "does its driver take XDP?"
-        raise AttachError(
-            f"interface {link.shown}: the kernel refused the program: {'; '.join(refusals)}", remedy=remedy
-        )
+        raise AttachError(f"interface {link.shown}: the kernel refused the program: {mode}: {refusal}", remedy=remedy)
 
-    def detach(self, link: Link) -> bool:
+    def detach(self, link: Link, *, wait: bool = True) -> bool:  # noqa: ARG002 - it takes no time
         """Detach our program from ``link``; return False if it was not there.
 
         Raises:
@@ -109,7 +100,7 @@ class Attacher:
         except NetlinkError as error:
             if error.code == errno.ENODEV:
                 return False
-            raise AttachError(f"interface {link.shown}: detaching was refused: {_words(error)}") from error
+            raise AttachError(f"interface {link.shown}: detaching was refused: {words_of(error)}") from error
         if self.ours(link.index) is not None:
             raise AttachError(f"interface {link.shown}: program {self.program_id} is still there after detaching it")
         return True
@@ -127,7 +118,7 @@ class Attacher:
         try:
             self._set(link.index, before, MODE_FLAGS[mode] | XDP_FLAGS_REPLACE, expected=self._fd)
         except NetlinkError as error:
-            raise AttachError(f"interface {link.shown}: putting back was refused: {_words(error)}") from error
+            raise AttachError(f"interface {link.shown}: putting back was refused: {words_of(error)}") from error
         return True
 
     def clean(self, link: Link) -> bool:
@@ -139,8 +130,19 @@ class Attacher:
         try:
             self._set(link.index, -1, MODE_FLAGS[there.mode] | XDP_FLAGS_REPLACE, expected=expected)
         except NetlinkError as error:
-            raise AttachError(f"interface {link.shown}: detaching was refused: {_words(error)}") from error
+            raise AttachError(f"interface {link.shown}: detaching was refused: {words_of(error)}") from error
         return True
+
+    def clean_others(self) -> None:
+        """Detach from no other interface: netlink reaches those of this namespace only."""
+
+    def left(self, link: Link) -> Mode | None:
+        """Return the mode in which a previous daemon's program is on ``link``; None if none is."""
+        return link.program.mode if link.program and link.program.id in self._left_behind else None
+
+    def standing(self, link: Link) -> Standing | None:
+        """Return how our program stands on ``link``, as of when that was read; None if it is not there."""
+        return Standing(link.program.mode, "xdp", ()) if link.program and link.program.id == self.program_id else None
 
     def ours(self, ifindex: int) -> Mode | None:
         """Return the mode in which our program is on the interface; None if it is not."""
@@ -168,9 +170,9 @@ class Attacher:
         if expected is not None:
             attributes.append(("IFLA_XDP_EXPECTED_FD", expected))
         with reported(f"ifindex {ifindex}: changing its program", AttachError):
-            self._changer.change(ifindex, attributes)
+            self._changer.change(lambda netlink: netlink.link("set", index=ifindex, xdp={"attrs": attributes}))
 
-    def _take_over(self, link: Link, error: NetlinkError) -> Attached:
+    def _take_over(self, link: Link, error: NetlinkError) -> Standing:
         """Replace a previous daemon's program in one step, in the mode that it is in; refuse to replace any other."""
         there = self.query(link.index)
         if there is None or there.id not in self._left_behind:
@@ -185,7 +187,7 @@ class Attacher:
         except NetlinkError as refusal:
             raise _occupied(link, there, refusal) from refusal
         self._replaced[link.index] = there.id
-        return Attached(there.mode, "")
+        return Standing(there.mode, "xdp", ())
 
 
 def _occupied(link: Link, there: Program | None, error: NetlinkError) -> AttachError:
@@ -193,12 +195,7 @@ def _occupied(link: Link, there: Program | None, error: NetlinkError) -> AttachE
         what, remedy = foreign.left_alone(link, there)
     elif error.code == errno.EEXIST:  # netdev_for_each_upper_dev_rcu() in dev_xdp_attach() of net/core/dev.c
         what, remedy = TAKEN_ABOVE
+        return AboveError(f"interface {link.shown}: {what}: {words_of(error)}", remedy=remedy)
     else:
         what, remedy = "another program is on it", "see whose it is: bpftool net"
-    return AttachError(f"interface {link.shown}: {what}: {_words(error)}", remedy=remedy)
-
-
-def _words(error: NetlinkError) -> str:
-    """Return the kernel's sentence, or the error's name if there was none."""
-    words = str(error.args[1]) if len(error.args) > 1 else ""
-    return f"{words} ({errno.errorcode.get(error.code, error.code)})"
+    return AttachError(f"interface {link.shown}: {what}: {words_of(error)}", remedy=remedy)

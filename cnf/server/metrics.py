@@ -78,6 +78,11 @@ def interfaces(state: State, _live: Live) -> Iterator[Metric]:
         "1 where the program is on the interface, in this mode.",
         labels=("interface", "mode"),
     )
+    directions = GaugeMetricFamily(
+        "cnf_interface_direction_attached",
+        "1 where this direction of the interface is counted, in this mode; 0 where it is wanted, and not to be had.",
+        labels=("interface", "direction", "mode"),
+    )
     states = GaugeMetricFamily(
         "cnf_interface_state", "1, with the state of the interface as a label.", labels=("interface", "state")
     )
@@ -85,7 +90,9 @@ def interfaces(state: State, _live: Live) -> Iterator[Metric]:
         mode = interface.mode or interface.requested_mode
         attached.add_metric((interface.name, mode), int(interface.state == "attached"))
         states.add_metric((interface.name, interface.state), 1)
-    yield from (attached, states)
+        for there in interface.directions:
+            directions.add_metric((interface.name, there.direction, there.mode or "none"), int(there.mode is not None))
+    yield from (attached, directions, states)
     yield CounterMetricFamily(
         "cnf_link_notifications_lost",
         "Times that the kernel discarded notifications about interfaces; all interfaces were read again then.",

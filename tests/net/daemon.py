@@ -61,8 +61,9 @@ class Daemon:
             self.process.wait()
             pytest.fail(f"cnfd did not end within {PATIENCE:g} s of SIGTERM")
 
-    def configure(self, interfaces: Sequence[Mapping[str, str]], **tables: Mapping[str, object]) -> None:
-        """Write the configuration anew."""
+    def configure(self, interfaces: Sequence[Mapping[str, object]], **tables: Mapping[str, object]) -> None:
+        """Write the configuration anew; an interface is at native XDP, and ingress alone, unless it says otherwise."""
+        interfaces = [{"mode": "native", "directions": ["ingress"], **interface} for interface in interfaces]
         document: dict[str, dict[str, object]] = {
             "flows": {"drain_interval": "200ms", "max_entries": 4096},
             "control": {"socket": str(self.socket)},
@@ -132,7 +133,7 @@ class Daemon:
         self.signal(Signals.SIGTERM)
         assert self.ended() == 0
 
-    def reload(self, interfaces: Sequence[Mapping[str, str]], **tables: Mapping[str, object]) -> None:
+    def reload(self, interfaces: Sequence[Mapping[str, object]], **tables: Mapping[str, object]) -> None:
         """Write the configuration anew, and have it read."""
         self.configure(interfaces, **tables)
         reloads = len(self.events("reloaded"))
@@ -277,7 +278,7 @@ def _connected(connection: socket.socket, address: tuple[str, int] | str) -> soc
     return connection
 
 
-def _toml(interfaces: Sequence[Mapping[str, str]], tables: Mapping[str, Mapping[str, object]]) -> str:
+def _toml(interfaces: Sequence[Mapping[str, object]], tables: Mapping[str, Mapping[str, object]]) -> str:
     headed: list[tuple[str, Mapping[str, object]]] = [("[[interfaces]]", table) for table in interfaces]
     for name, table in tables.items():
         inner = {key: value for key, value in table.items() if _is_array_of_tables(value)}

@@ -12,7 +12,7 @@ import pytest
 from cnf.errors import AttachError
 from cnf.kernel import libbpf
 from cnf.kernel.links import Link, Links, Mode, Program
-from cnf.kernel.xdp import Attacher
+from cnf.kernel.xdp import XdpAttacher
 from tests.net.conftest import Node
 from tests.net.foreign import Foreign, foreign_program
 from tests.net.namespaces import Namespace
@@ -26,7 +26,7 @@ LEAST: Final = 36
 
 def test_questions_leave_nothing_behind(node: Node) -> None:
     """However often it is asked for, of an interface that is there or not, no answer's rest is kept."""
-    with node.inside.entered(), Attacher(-1, 0, {}) as attacher:
+    with node.inside.entered(), XdpAttacher(-1, 0, {}) as attacher:
         assert [attacher.query(index) for index in (LOOPBACK, ABSENT)] == [None, None]
         tracemalloc.start()
         try:
@@ -42,7 +42,7 @@ def test_questions_leave_nothing_behind(node: Node) -> None:
     assert held[2] - held[1] < QUERIES * LEAST
 
 
-class Raced(Attacher):
+class Raced(XdpAttacher):
     """One between whose look at an interface and whose change of it somebody else is quicker."""
 
     def __init__(
@@ -77,7 +77,7 @@ def test_another_program_stays_also_in_a_race(node: Node, what: str) -> None:
         assert node.inside.programs() == {"n0": other.id}
 
 
-class Deaf(Attacher):
+class Deaf(XdpAttacher):
     """One whose changes the kernel takes, and does not make."""
 
     def ours(self, _ifindex: int) -> Mode | None:

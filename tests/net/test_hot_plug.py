@@ -22,7 +22,7 @@ PACKET = frame(IPv4(), UDP(), bytes(100))
 JUMBO = frame(IPv4(), UDP(), bytes(8972))
 ATTACH_LIMIT: Final = 8.0
 """Seconds from an interface's appearance to the program on it, at most: without a notification it takes ten."""
-XDP_EVENTS: Final = ("xdp attached", "xdp detached", "interface gone", "interface refused")
+XDP_EVENTS: Final = ("program attached", "program detached", "interface gone", "interface refused")
 
 
 def batch(namespace: Namespace, *commands: str) -> None:
@@ -170,7 +170,7 @@ def test_an_interface_made_a_hundred_times(node: Node) -> None:
     for life in range(1, 101):
         wire.delete()
         wire = node.wire("n0")
-        daemon.wait_for_event("xdp attached", life + 1)
+        daemon.wait_for_event("program attached", life + 1)
         if life % 25 == 0:
             wire.send([PACKET])
 
@@ -178,7 +178,7 @@ def test_an_interface_made_a_hundred_times(node: Node) -> None:
     daemon.settle(5)
     assert daemon.scrape().by("interface", "cnf_received_packets_total") == {"n0": 5}
     wait_for(lambda: holdings(daemon) == before, "everything to be back to where it was")
-    assert len(daemon.events("xdp attached")) == 101
+    assert len(daemon.events("program attached")) == 101
 
 
 def test_a_flapping_interface_stays_attached(node: Node) -> None:
@@ -193,7 +193,7 @@ def test_a_flapping_interface_stays_attached(node: Node) -> None:
 
     daemon.settle(10)
     assert node.inside.programs() == before
-    assert happened(daemon) == ["xdp attached"]
+    assert happened(daemon) == ["program attached"]
 
 
 def test_the_carrier_does_not_notice(node: Node) -> None:
@@ -208,7 +208,7 @@ def test_the_carrier_does_not_notice(node: Node) -> None:
         daemon.drain()
 
     assert (carrier_changes(node.inside, "n0"), carrier_changes(node.outside, wire.far_name)) == before
-    assert happened(daemon) == ["xdp attached"]
+    assert happened(daemon) == ["program attached"]
 
 
 def test_an_interface_renamed_while_up(node: Node) -> None:
@@ -223,7 +223,7 @@ def test_an_interface_renamed_while_up(node: Node) -> None:
     wire.send([PACKET] * 2)
     daemon.settle(5)
 
-    assert happened(daemon) == ["xdp attached"]
+    assert happened(daemon) == ["program attached"]
     assert daemon.scrape().by("interface", "cnf_received_packets_total") == {"n0": 3, "n9": 2}
     assert [(flow["interface"], flow["packets"]) for flow in daemon.flows()] == [("n9", 5)]
 
@@ -269,7 +269,7 @@ def test_an_mtu_raised_under_a_native_program(node: Node) -> None:
     daemon.configure([{"name": "n0", "mode": "generic"}])
     daemon.signal(SIGHUP)
     wait_for(lambda: daemon.interfaces()["n0"]["mode"] == "generic", "mode generic")
-    assert sorted(happened(daemon)) == ["xdp attached", "xdp attached"]
+    assert sorted(happened(daemon)) == ["program attached", "program attached"]
     node.outside.ip("link", "set", wire.far_name, "mtu", "9000")
     wire.send([JUMBO] * 3)
     daemon.settle(5)
@@ -279,7 +279,9 @@ def test_an_mtu_raised_under_a_native_program(node: Node) -> None:
 def test_a_mode_that_the_kernel_refuses_leaves_the_one_before(node: Node) -> None:
     """A reload that asks for native where it cannot be leaves the program in generic mode, and says why, once."""
     wire = node.wire("n0", mtu=9000)
-    daemon = node.daemon("n0").start()
+    daemon = node.daemon()
+    daemon.configure([{"name": "n0", "mode": "generic"}])
+    daemon.start()
     daemon.configure([{"name": "n0", "mode": "native"}])
     daemon.signal(SIGHUP)
 
@@ -294,6 +296,6 @@ def test_a_mode_that_the_kernel_refuses_leaves_the_one_before(node: Node) -> Non
     wire.send([JUMBO] * 3)
     daemon.settle(3)
 
-    daemon.configure([{"name": "n0"}])
+    daemon.configure([{"name": "n0", "mode": "auto"}])
     daemon.signal(SIGHUP)
     wait_for(lambda: daemon.interfaces()["n0"]["error"] is None, "the error to go with its cause")

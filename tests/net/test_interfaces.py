@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from signal import SIGHUP
 
+import pytest
+
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
 
@@ -26,11 +28,11 @@ def test_a_pattern_takes_what_matches_and_nothing_else(node: Node) -> None:
 
 def test_the_loopback_interface_by_its_name(node: Node) -> None:
     """Named in full, the loopback interface is tracked as well."""
-    daemon = node.daemon("lo").start()
+    daemon = node.daemon()
+    daemon.configure([{"name": "lo", "mode": "auto"}])
+    daemon.start().attached("lo")
 
-    daemon.attached("lo")
-
-    assert daemon.interfaces()["lo"]["mode"] == "generic"
+    assert daemon.interfaces()["lo"]["mode"] == "tc"
 
 
 def test_native_on_a_large_mtu_is_refused_in_the_kernels_words(node: Node) -> None:
@@ -48,18 +50,17 @@ def test_native_on_a_large_mtu_is_refused_in_the_kernels_words(node: Node) -> No
     assert node.inside.programs() == {}
 
 
-def test_auto_on_a_large_mtu_is_generic_and_says_so(node: Node) -> None:
-    """Mode auto falls back to generic, says why in the log, shows it everywhere, and counts 9,000 bytes exactly."""
+@pytest.mark.parametrize(("wanted", "mode"), [("generic", "generic"), ("auto", "tc")])
+def test_a_large_mtu(node: Node, wanted: str, mode: str) -> None:
+    """Where native XDP takes no frame of that size, the other modes count 9,000 bytes exactly."""
     wire = node.wire("n0", mtu=9000)
-    daemon = node.daemon("n0").start()
+    daemon = node.daemon()
+    daemon.configure([{"name": "n0", "mode": wanted}])
+    daemon.start()
 
-    (warning,) = daemon.events("native xdp refused, generic in use")
-    assert warning["interface"] == "n0"
-    assert "MTU is too large" in warning["refused"]
-    assert daemon.interfaces()["n0"]["mode"] == "generic"
-    assert daemon.interfaces()["n0"]["requested_mode"] == "auto"
-    assert node.inside.links()["n0"]["xdp"]["mode"] == 2  # XDP_ATTACHED_SKB
-    assert list(daemon.scrape().samples("cnf_interface_attached")) == [({"interface": "n0", "mode": "generic"}, 1)]
+    assert daemon.interfaces()["n0"]["mode"] == mode
+    assert daemon.interfaces()["n0"]["requested_mode"] == wanted
+    assert list(daemon.scrape().samples("cnf_interface_attached")) == [({"interface": "n0", "mode": mode}, 1)]
 
     jumbo = frame(IPv4(), UDP(), bytes(8972))
     wire.send([jumbo] * 9)
@@ -68,7 +69,7 @@ def test_auto_on_a_large_mtu_is_generic_and_says_so(node: Node) -> None:
 
 
 def test_generic_is_generic_where_native_would_do(node: Node) -> None:
-    """Mode generic is taken at its word, and auto gets native, beside each other."""
+    """Mode generic is taken at its word, and native, beside each other."""
     node.wire("n0")
     node.wire("n1")
     daemon = node.daemon()

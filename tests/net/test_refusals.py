@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from pyroute2 import IPRoute
 
 from cnf.errors import KernelError
 from cnf.kernel import changing
@@ -32,7 +33,11 @@ NUMBERS: Final[Mapping[str, int]] = (
 LIMITS: Final = {"mode": "shadow"}
 LOOPBACK: Final = 1
 NOTHING: Final = (("IFLA_XDP_FD", -1), ("IFLA_XDP_FLAGS", MODE_FLAGS["generic"]))
-"""A change after which there is no program, as before."""
+
+
+def nothing(netlink: IPRoute) -> None:
+    """Make a change after which there is no program, as before."""
+    netlink.link("set", index=LOOPBACK, xdp={"attrs": NOTHING})
 
 
 @pytest.mark.parametrize(
@@ -98,11 +103,11 @@ def test_a_socket_that_fails(node: Node) -> None:
 
     def change() -> None:
         with node.inside.entered(), Changer() as changer:
-            changer.change(LOOPBACK, NOTHING)
+            changer.change(nothing)
             refuse(NUMBERS["recvfrom"])
             for _ in range(2):
                 try:
-                    changer.change(LOOPBACK, NOTHING)
+                    changer.change(nothing)
                 except OSError as error:
                     answers.append(str(error.strerror))
 
@@ -120,15 +125,15 @@ def test_a_socket_that_does_not_answer(node: Node, monkeypatch: pytest.MonkeyPat
     with node.inside.entered(), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as silent:
         before = _descriptors()
         with Changer() as changer:
-            changer.change(LOOPBACK, NOTHING)
+            changer.change(nothing)
             for descriptor in _descriptors() - before:
                 if _family(descriptor) == socket.AF_NETLINK:
                     silent.bind("")
                     silent.connect(silent.getsockname())
                     os.dup2(silent.fileno(), descriptor)
             with pytest.raises(TimeoutError, match="timed out"):
-                changer.change(LOOPBACK, NOTHING)
-            changer.change(LOOPBACK, NOTHING)
+                changer.change(nothing)
+            changer.change(nothing)
 
 
 def test_a_start_without_descriptors(node: Node) -> None:

@@ -17,7 +17,7 @@ def test_a_reload_takes_interfaces_in_and_lets_them_go(node: Node) -> None:
     wires["n0"].send([PACKET] * 3)
     wires["n1"].send([PACKET] * 4)
     daemon.settle(7)
-    attached = len(daemon.events("xdp attached"))
+    attached = len(daemon.events("program attached"))
 
     daemon.configure([{"name": "n1"}, {"name": "n2"}])
     daemon.signal(SIGHUP)
@@ -25,7 +25,7 @@ def test_a_reload_takes_interfaces_in_and_lets_them_go(node: Node) -> None:
 
     daemon.attached("n1", "n2")
     assert node.inside.programs().keys() == {"n1", "n2"}
-    assert [event["interface"] for event in daemon.events("xdp attached")[attached:]] == ["n2"]
+    assert [event["interface"] for event in daemon.events("program attached")[attached:]] == ["n2"]
     for wire in wires.values():
         wire.send([PACKET] * 2)
     daemon.settle(11)

@@ -51,8 +51,8 @@ def foreseen(node: Node, daemon: Daemon) -> dict[str, str]:
     doctor = daemon.ctl("doctor", "-o", "json", "--config", str(daemon.config), command=(*node.inside.enter, *CNFCTL))
     modes = {}
     for finding in json.loads(doctor.stdout)["findings"]:
-        if mode := re.search(r"MTU \d+: (\w+) XDP", finding["seen"]):
-            modes[finding["name"].removeprefix("interface ")] = mode[1]
+        if mode := re.search(r"MTU \d+: (\w+)", finding["seen"]):
+            modes[finding["name"].removeprefix("interface ")] = mode[1].lower()
     return modes
 
 
@@ -71,16 +71,16 @@ def join(node: Node, bond: str, member: str) -> None:
     wait_for(lambda: node.inside.links()[bond]["operstate"] == "UP", f"{bond} to be up")
 
 
-@pytest.mark.parametrize("mode", ["native", "generic"])
+@pytest.mark.parametrize(("mode", "upper"), [("native", "generic"), ("generic", "generic"), ("tc", "auto")])
 @pytest.mark.parametrize("kind", [kind for kind in ON_ONE if kernel_has(kind)])
-def test_a_device_on_another_repeats_its_packets(node: Node, kind: str, mode: str) -> None:
-    """A device on another, and that one, count a packet twice, in either mode; doctor and warning say which to drop."""
+def test_a_device_on_another_repeats_its_packets(node: Node, kind: str, mode: str, upper: str) -> None:
+    """A device on another, and that one, count a packet twice, in any mode; doctor and warning say which to drop."""
     wire = node.wire("n0")
     node.inside.ip("link", "add", "link", "n0", "name", "n0.5", "type", kind, *ON_ONE[kind])
     node.inside.ip("link", "set", "n0.5", "up")
     node.inside.ip("address", "add", f"{HERE}/24", "dev", "n0.5")
     daemon = node.daemon()
-    daemon.configure([{"name": "n0", "mode": mode}, {"name": "n0.*"}])
+    daemon.configure([{"name": "n0", "mode": mode}, {"name": "n0.*", "mode": upper}])
     daemon.start()
     layers: tuple[Layer | bytes, ...] = (IPv4(dst=HERE), UDP(), bytes(100))
     layers = (VLAN(5), *layers) if kind == "vlan" else layers
@@ -116,7 +116,9 @@ def test_a_bridge_repeats_what_it_hands_to_the_node(node: Node) -> None:
     wires = [node.wire("n0"), node.wire("n1")]
     for wire in wires:
         node.inside.ip("link", "set", wire.name, "master", "br0")
-    daemon = node.daemon("br0", "n*").start()
+    daemon = node.daemon()
+    daemon.configure([{"name": "br0", "mode": "auto"}, {"name": "n*"}])
+    daemon.start()
     daemon.attached("br0", "n0", "n1")
     wait_for(lambda: "br0" in {event["interface"] for event in daemon.events("packets counted twice")}, "the warning")
 
@@ -139,9 +141,11 @@ def test_a_port_under_a_bridge_with_the_program_is_refused_with_the_reason(node:
     """The kernel takes no program below one that is there; the refusal names the reason, and a remedy that works."""
     node.wire("n0")
     node.inside.ip("link", "add", "br0", "type", "bridge")
-    daemon = node.daemon("br0").start()
+    daemon = node.daemon()
+    daemon.configure([{"name": "br0", "mode": "generic"}])
+    daemon.start()
     node.inside.ip("link", "set", "n0", "master", "br0")
-    daemon.configure([{"name": "br0"}, {"name": "n0"}])
+    daemon.configure([{"name": "br0", "mode": "generic"}, {"name": "n0"}])
     daemon.signal(SIGHUP)
     wait_for(lambda: "n0" in daemon.interfaces(), "the new configuration")
     error = daemon.interfaces()["n0"]["error"]
@@ -203,7 +207,8 @@ if kernel_has("bond"):
         """
         wire = node.wire("n0")
         bond(node)
-        daemon = node.daemon(*names)
+        daemon = node.daemon()
+        daemon.configure([{"name": name, "mode": "auto" if name == "bond0" else "native"} for name in names])
         modes = foreseen(node, daemon)
         daemon.start()
         assert modes == {name: shown["mode"] for name, shown in daemon.interfaces().items()}

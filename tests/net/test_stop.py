@@ -45,13 +45,15 @@ def test_stop_when_ready(node: Node, number: Signals) -> None:
     """A running daemon detaches, frees its program, removes its socket, says why once, and ends with status 0."""
     node.wire("n0")
     node.wire("n1", mtu=9000)
-    daemon = node.daemon("n0", "n1").start()
+    daemon = node.daemon()
+    daemon.configure([{"name": "n0"}, {"name": "n1", "mode": "generic"}])
+    daemon.start()
     (program,) = set(node.inside.programs().values())
 
     _stop(daemon, node, number)
 
     assert [event["signal"] for event in daemon.events("stopping")] == [number.name]
-    assert {event["interface"] for event in daemon.events("xdp detached")} == {"n0", "n1"}
+    assert {event["interface"] for event in daemon.events("program detached")} == {"n0", "n1"}
     wait_for(lambda: not is_loaded(program), "the program to be freed")
 
 
@@ -65,7 +67,7 @@ def test_stop_while_compiling(node: Node, tmp_path: Path, number: Signals) -> No
     _stop(daemon, node, number)
 
     assert [event["signal"] for event in daemon.events("stopped while compiling")] == [number.name]
-    assert daemon.events("xdp attached") == []
+    assert daemon.events("program attached") == []
     assert not Path(f"/proc/{compiler}").exists()
 
 
@@ -73,7 +75,7 @@ def test_stop_while_attaching(node: Node) -> None:
     """A signal between the first of three interfaces and the second leaves none of them attached."""
     for name in ("n0", "n1", "n2"):
         node.wire(name)
-    daemon = _stopped_at(node.daemon("n0", "n1", "n2"), "xdp attached")
+    daemon = _stopped_at(node.daemon("n0", "n1", "n2"), "program attached")
     assert node.inside.programs().keys() == {"n0"}
 
     daemon.signal(SIGTERM)

@@ -21,6 +21,7 @@ from pyroute2 import IPRoute
 from cnf.abi import FLOW4_KEY, FLOW_VALUE, HANDOVER_PAGE
 from cnf.datapath.handover_map import HandoverMap
 from cnf.kernel import libbpf, pins
+from cnf.kernel.hooks import HOOKS, XDP
 from cnf.kernel.maps import Array, FlowMap
 from cnf.limiter.handover import from_json, to_json
 from cnf.limits.layout import Numbering, Parameters, parameters
@@ -314,7 +315,7 @@ def test_another_layout_starts_anew(node: Node, folder: Path, before: Tables, af
 
     (warning,) = daemon.events(DISCARDED)
     assert "another configuration" in warning["reasons"][0]
-    assert not daemon.events("xdp detached")
+    assert not daemon.events("program detached")
     assert not daemon.events("left-behind program detached")
     now = _pinned(folder)
     assert now["maps"].isdisjoint(left["maps"])
@@ -718,19 +719,21 @@ def _first_seen(daemon: Daemon) -> dict[str, float]:
 
 
 def _pinned(folder: Path) -> dict[str, set[int]]:
-    """Return the ids of what is pinned: programs and maps, and nothing else is there."""
-    programs, maps = set(), set()
+    """Return the ids of what is pinned: that of XDP and the maps; beside them those of TC, and nothing else."""
+    programs, maps, names = set(), set(), []
     for path in folder.rglob("*"):
         if path.is_dir():
             continue
         fd = libbpf.open_pin(path)
         try:
             if path.parent == folder:
-                programs.add(libbpf.program_id(fd))
+                names.append(libbpf.name_of(fd))
+                programs |= {libbpf.program_id(fd)} if names[-1] == XDP.entry else set()
             else:
                 maps.add(libbpf.map_info(fd).id)
         finally:
             os.close(fd)
+    assert sorted(names) in ([], sorted(hook.entry for hook in HOOKS))
     return {"programs": programs, "maps": maps}
 
 

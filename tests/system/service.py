@@ -62,10 +62,10 @@ class Service:
         self._since = time.time()
 
     def example(self, interface: str) -> str:
-        """Return the example configuration with another interface in it."""
+        """Return the example configuration with another interface in it, which is a veth, and native XDP on it."""
         text = (CHECKOUT / "deploy/cnf.toml").read_text(encoding="utf-8")
-        assert text.count('"eth0"') == 1
-        return text.replace('"eth0"', f'"{interface}"')
+        assert (text.count('"eth0"'), text.count('mode = "auto"')) == (1, 1)
+        return text.replace('"eth0"', f'"{interface}"').replace('mode = "auto"', 'mode = "native"')
 
     def configure(self, text: str) -> None:
         """Write the configuration."""

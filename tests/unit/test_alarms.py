@@ -83,6 +83,9 @@ TROUBLES: Final[dict[str, list[Series]]] = {
     "rate(cnf_series_suppressed_total[10m]) > 0": counter('cnf_series_suppressed_total{collector="top_flows"}'),
     "increase(cnf_log_lines_lost_total[15m]) > 0": counter("cnf_log_lines_lost_total"),
     "increase(cnf_log_lines_suppressed_total[15m]) > 0": counter("cnf_log_lines_suppressed_total"),
+    "cnf_interface_direction_attached == 0": gauge(
+        'cnf_interface_direction_attached{direction="egress",interface="eth0",mode="none"}', 1, 0
+    ),
     'cnf_interface_attached{mode="generic"} == 1': [
         {
             'cnf_interface_attached{interface="eth0",mode="native"}': (f"1x{MINUTES}", f"_x{MINUTES}"),

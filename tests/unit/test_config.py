@@ -262,7 +262,7 @@ def test_every_problem_is_found_in_one_go() -> None:
         "metrics.listen",
     ]
     assert str(caught.value).startswith("configuration /etc/cnf/cnf.toml: color: unknown key")
-    assert 'interfaces[0].mode: expected auto, native or generic, got "fast"; ' in str(caught.value)
+    assert 'interfaces[0].mode: expected auto, native, generic or tc, got "fast"; ' in str(caught.value)
 
 
 @pytest.mark.parametrize(

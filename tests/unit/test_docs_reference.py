@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -89,9 +90,8 @@ def written(default: object) -> str:
     """Return how the reference has a default."""
     if default is attrs.NOTHING or default is None:
         return "none" if default is None else "required"
-    values = {(): "[]", True: "true", False: "false"}
     if isinstance(default, bool | tuple):
-        return f"`{values[default]}`"
+        return f"`{json.dumps(default)}`"
     return (
         f"`{default}`"
         if isinstance(default, int)

@@ -105,8 +105,19 @@ class Daemon(TypedDict):
     config: str | None
 
 
+class Attachment(TypedDict):
+    """One direction of an interface that is wanted; without a mode, ``why`` is why it is not counted."""
+
+    direction: str
+    mode: str | None
+    hook: str | None
+    program_id: int | None
+    why: str
+    before: list[str]
+
+
 class Interface(TypedDict):
-    """One interface; ``mode`` is the mode in use."""
+    """One interface; ``mode`` and ``program_id`` are those of the first of its ``directions``."""
 
     name: str
     ifindex: int | None
@@ -116,6 +127,7 @@ class Interface(TypedDict):
     program_id: int | None
     error: str | None
     warning: str | None
+    directions: list[Attachment]
     received_packets: int
     received_bytes: int
     sent_packets: int

@@ -6,6 +6,7 @@ It takes cnfd's options and says what cnfd would do with them. Nothing is attach
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import platform
@@ -36,7 +37,7 @@ try:
     from cnf.cli.doctor.interfaces import judge_interfaces
     from cnf.datapath import build, program_file
     from cnf.datapath.blueprint import LimiterSize, plan
-    from cnf.kernel import altnames, capabilities, pins, probe
+    from cnf.kernel import altnames, capabilities, pins, probe, tcx
     from cnf.kernel.nics import nics
     from cnf.limits.state_file import load as load_overrides
     from cnf.limits.table import Limits
@@ -88,6 +89,7 @@ def examine(file: Path | None, names: Sequence[str]) -> list[Finding]:
     if "libbpf" not in lacking:
         found += _checked("bpf", _features)
         found += _checked("jit", _jit)
+        found += _checked("tcx", _tcx)
     if lacking:
         found.append(Finding("program", "unknown", f"not tried, for want of {', '.join(lacking)}"))
     elif any(finding.name == "bcc" and finding.state != "ok" for finding in found):
@@ -200,6 +202,19 @@ def _jit() -> Iterator[Finding]:
         yield Finding("jit", "warning", seen, "sysctl -w net.core.bpf_jit_enable=1")
 
 
+def _tcx() -> Iterator[Finding]:
+    answer = probe.attempt(_need_tcx)
+    if answer.works is None:
+        yield Finding("tcx", "unknown", f"could not tell: {answer.words}")
+    else:
+        yield Finding("tcx", "ok", "works" if answer.works else "not in this kernel (Linux 6.6): clsact is used")
+
+
+def _need_tcx() -> None:
+    if not tcx.is_there():
+        raise OSError(errno.EOPNOTSUPP, "no TCX")
+
+
 def _bpffs() -> Iterator[Finding]:
     if probe.bpffs_is_mounted():
         yield Finding("bpffs", "ok", f"mounted at {pins.BPFFS}")
@@ -292,7 +307,8 @@ def _programs(daemon: Status | None) -> set[int] | None:
             return None
         if capabilities.missing() or not os.access(folder, os.R_OK | os.X_OK):
             return None
-    attached = {interface["program_id"] for interface in daemon["interfaces"]} if daemon else set()
+    interfaces = daemon["interfaces"] if daemon else []
+    attached = {there["program_id"] for interface in interfaces for there in interface["directions"]}
     with contextlib.suppress(OSError, CnfError), pins.left_behind(folder) as left_behind:
         attached |= left_behind.keys()
     return {program for program in attached if program is not None}

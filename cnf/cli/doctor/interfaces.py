@@ -10,7 +10,9 @@ from typing import Final, NamedTuple
 from cnf import config
 from cnf.abi import DROP_REASONS, PROTOCOL_LABELS, UNPARSED_REASONS
 from cnf.cli.doctor.report import Finding
+from cnf.direction import Direction
 from cnf.interfaces.matching import match, unreadable
+from cnf.interfaces.modes import choose
 from cnf.interfaces.stacking import Stacks, leave_out, listed
 from cnf.kernel import foreign
 from cnf.kernel.links import Link
@@ -44,10 +46,8 @@ def judge_interfaces(nics: Iterable[Nic], settings: config.Settings, ours: Colle
     below_programs = {each for link in links if link.program for each in stacks.below(link.index)}
     refusals: dict[int, _Reason] = {}
     for index, request in chosen.items():
-        refusal = _refusal(known[index], ours, taken_above=index in below_programs)
-        if refusal is None and request.mode == "native" and index in no_native:
-            refusal = _native_refused(no_native[index])
-        if refusal:
+        taken_above = index in below_programs
+        if refusal := _refusal(known[index], request, ours, no_native.get(index), taken_above=taken_above):
             refusals[index] = refusal
     served = chosen.keys() - refusals.keys()
     # cnfd ends when every interface refuses it; else it serves the others, or waits for those that are missing.
@@ -57,33 +57,49 @@ def judge_interfaces(nics: Iterable[Nic], settings: config.Settings, ours: Colle
         name = f"interface {nic.link.shown}"
         if index not in refusals:
             yield _expected(name, nic, request, no_native.get(index), ours)
+            yield from _behind(name, nic, ours)
         elif ends:
             yield Finding(name, "problem", *refusals[index], os.EX_OSERR)
         else:
             yield Finding(name, "warning", *refusals[index])
-        repetition = stacks.repetition(index, served) if index in served else None
-        if repetition:
-            yield Finding(name, "warning", repetition, leave_out(nic.link.shown, request.name))
+        for direction in request.directions if index in served else ():
+            others = [each for each in served if direction in chosen[each].directions]
+            if repetition := stacks.repetition(index, others, direction):
+                yield Finding(name, "warning", repetition, leave_out(nic.link.shown, request.name))
         yield from _joining(name, nic)
     if settings.flows.vlan:
-        yield from _hidden_tags([known[index] for index in chosen], known, stacks)
+        at_xdp = [known[index] for index in chosen if _is_at_xdp(known[index], chosen[index], no_native.get(index))]
+        yield from _hidden_tags(at_xdp, known, stacks)
     yield from map(_missing, missing)
     yield from _room(len(served), settings)
 
 
-def _refusal(nic: Nic, ours: Collection[int] | None, *, taken_above: bool) -> _Reason | None:
-    """Return why the program will not get onto ``nic`` in any mode; None if it will.
+def _refusal(
+    nic: Nic,
+    request: config.Interface,
+    ours: Collection[int] | None,
+    no_native: _Reason | None,
+    *,
+    taken_above: bool,
+) -> _Reason | None:
+    """Return why the program will not get onto ``nic``; None if it will.
 
     ``taken_above`` tells that an interface which stands on it has a program.
     """
-    if why := unreadable(nic.link):
-        return _Reason(why)
+    choice = choose(nic.link, request.directions[0], request.mode)
+    unread = [why for mode in choice.modes if (why := unreadable(nic.link, mode))]
+    if len(unread) == len(choice.modes):
+        return _Reason(unread[-1])
     program = nic.link.program
-    if program is None:
-        return _Reason(*TAKEN_ABOVE) if taken_above else None
-    if ours is not None and program.id not in ours:
+    if choice.modes == ("tc",) or (program and ours is not None and program.id in ours):
+        return None
+    if program is None and taken_above:
+        return _Reason(*TAKEN_ABOVE)
+    if "tc" in choice.modes:
+        return None
+    if program is not None and ours is not None:
         return _Reason(*foreign.left_alone(nic.link, program))
-    return None
+    return _native_refused(no_native) if choice.modes == ("native",) and no_native else None
 
 
 def _not_native(nic: Nic, crowding: Collection[Link]) -> _Reason | None:
@@ -114,20 +130,57 @@ def _native_refused(reason: _Reason) -> _Reason:
 def _expected(
     name: str, nic: Nic, request: config.Interface, no_native: _Reason | None, ours: Collection[int] | None
 ) -> Finding:
-    """Say in which mode the program will be on ``nic``."""
+    """Say how each direction will be attached on ``nic``, or is."""
     about = f"{nic.driver or 'no driver'}, MTU {nic.link.mtu}"
-    if nic.link.program:
+    if nic.link.program and ours is None and request.directions[0] == "ingress":
         mode, number = nic.link.program
-        if ours is None:
-            seen = f"{about}: program {number} ({mode}) is on it, and whether it is cnfd's, this user cannot tell"
-            return Finding(name, "unknown", seen, "run the doctor as root")
-        return Finding(name, "ok", f"{about}: cnfd's program {number} ({mode}) is on it")
-    if request.mode == "generic":
-        return Finding(name, "ok", f"{about}: generic XDP, as configured")
-    if no_native is None:
-        return Finding(name, "ok", f"{about}: native XDP" + ("" if nic.native else ", if its driver has it"))
-    why, remedy = no_native
-    return Finding(name, "warning" if remedy else "ok", f"{about}: generic XDP, no native: {why}", remedy)
+        seen = f"{about}: program {number} ({mode}) is on it, and whether it is cnfd's, this user cannot tell"
+        return Finding(name, "unknown", seen, "run the doctor as root")
+    parts, remedy = [], None
+    for direction in request.directions:
+        there = _there(nic, direction, ours or ())
+        if there is None:
+            there, advice = _forecast(nic, direction, request, no_native, ours or ())
+            remedy = remedy or advice
+        parts.append(there if direction == "ingress" else f"egress: {there}")
+    return Finding(name, "warning" if remedy else "ok", f"{about}: {'; '.join(parts)}", remedy)
+
+
+def _there(nic: Nic, direction: Direction, ours: Collection[int]) -> str | None:
+    """Return the words for the program of cnfd's that is on ``nic`` in this direction; None if none is."""
+    program = nic.link.program
+    if direction == "ingress" and program and program.id in ours:
+        return f"cnfd's program {program.id} ({program.mode}) is on it"
+    number = next((each for each in nic.at_tc.get(direction, ()) if each in ours), None)
+    return f"cnfd's program {number} (tc) is on it" if number is not None else None
+
+
+def _forecast(
+    nic: Nic, direction: Direction, request: config.Interface, no_native: _Reason | None, ours: Collection[int]
+) -> tuple[str, str | None]:
+    """Return in which mode the program will be on ``nic`` in this direction, and a remedy if that may be improved."""
+    choice = choose(nic.link, direction, request.mode)
+    program = nic.link.program
+    if choice.modes[0] == "generic":
+        return f"generic XDP, {choice.why}", None
+    if choice.modes[0] == "tc":
+        return f"TC, {choice.why}", None
+    if program and program.id not in ours:
+        return f"TC, no XDP: {foreign.left_alone(nic.link, program)[0]}", None
+    if no_native:
+        return f"TC, no native XDP: {no_native.why}", no_native.remedy
+    return "native XDP" + ("" if nic.native else ", if its driver has it"), None
+
+
+def _behind(name: str, nic: Nic, ours: Collection[int] | None) -> Iterator[Finding]:
+    """Name what stands before cnfd's program at TC."""
+    for direction, at_tc in nic.at_tc.items():
+        programs = (nic.link.program.id, *at_tc) if nic.link.program and direction == "ingress" else at_tc
+        place = next((place for place, each in enumerate(programs) if each in (ours or ())), 0)
+        if place:
+            before = ", ".join(map(foreign.named, programs[:place]))
+            seen = f"{direction}: {before} runs before cnfd's program: what is dropped or ended there is not counted"
+            yield Finding(name, "warning", seen, "stop and start cnfd, no restart: its program will be the first")
 
 
 def _joining(name: str, nic: Nic) -> Iterator[Finding]:
@@ -139,6 +192,12 @@ def _joining(name: str, nic: Nic) -> Iterator[Finding]:
 def _missing(request: config.Interface) -> Finding:
     seen = "no such interface in this network namespace; cnfd waits for it"
     return Finding(f"interface {request.name}", "warning", seen, "see the names: ip link")
+
+
+def _is_at_xdp(nic: Nic, request: config.Interface, no_native: _Reason | None) -> bool:
+    """Tell whether what comes in on ``nic`` will be counted at XDP: at TC, tags beside the frame are seen."""
+    modes = choose(nic.link, request.directions[0], request.mode).modes
+    return modes[0] != "tc" and not (no_native and "tc" in modes)
 
 
 def _hidden_tags(chosen: Iterable[Nic], known: Mapping[int, Nic], stacks: Stacks) -> Iterator[Finding]:

@@ -35,6 +35,8 @@ def test_an_entry_that_means_nothing_is_missing() -> None:
 
 
 def test_frames_without_an_ethernet_header_cannot_be_read() -> None:
-    """A tunnel's can not; the loopback interface's can."""
-    assert unreadable(Link(4, "tun0", 65534, 1500)) == "its frames have no Ethernet header (ARP type 65534)"
-    assert (unreadable(LO), unreadable(ETH0)) == (None, None)
+    """A tunnel's packets can be at TC, where they are IP; what is neither can not; the loopback interface's can."""
+    tunnel = Link(4, "tun0", 65534, 1500)
+    assert unreadable(tunnel, "native") == "its frames have no Ethernet header (ARP type 65534)"
+    assert unreadable(Link(4, "can0", 280, 16), "tc") == "its frames have no Ethernet header (ARP type 280)"
+    assert [unreadable(tunnel, "tc"), unreadable(LO, "native"), unreadable(ETH0, "tc")] == [None, None, None]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import structlog
 
+from cnf import config
 from cnf.abi import INTERFACE_COUNTERS
 from cnf.arrays import Records
 from cnf.config import Interface
@@ -16,10 +17,15 @@ from cnf.datapath.counters import InterfaceCounters
 from cnf.errors import AttachError
 from cnf.interfaces.reconcile import Interfaces
 from cnf.interfaces.totals import REMEMBERED_COUNTERS, REMEMBERED_NAMES, SHOWN, Tallies
-from cnf.kernel.links import ARPHRD_ETHER, Link, Links, Program
-from cnf.kernel.xdp import Attached, Attacher
+from cnf.kernel.attacher import Attacher, Standing
+from cnf.kernel.links import ARPHRD_ETHER, Link, Links, Mode, Program
 
 BOND = Link(9, "bond0", ARPHRD_ETHER, 1500, "bond")
+
+
+def ingress(name: str, mode: config.Mode = "auto") -> Interface:
+    """Return the wish to have what comes in counted."""
+    return Interface(name, mode, ("ingress",))
 
 
 class Present:
@@ -44,15 +50,23 @@ class Willing:
     refuses: tuple[str, ...] = ()
     """Interfaces, or modes."""
 
-    def attach(self, link: Link, mode: str) -> Attached:
-        """Attach, in native mode if any is right, unless it is to refuse."""
+    def attach(self, link: Link, mode: Mode) -> Standing:
+        """Attach, unless it is to refuse."""
         if link.name in self.refuses or mode in self.refuses:
             raise AttachError(f"interface {link.name}: not now")
-        return Attached("generic" if mode == "generic" else "native", "")
+        return Standing(mode, "tcx" if mode == "tc" else "xdp", ())
 
-    def detach(self, _link: Link) -> bool:
+    def detach(self, _link: Link, *, wait: bool = True) -> bool:  # noqa: ARG002 - as Attacher has it
         """Detach."""
         return True
+
+    def left(self, _link: Link) -> Mode | None:
+        """Return that the previous daemon has left nothing."""
+        return None
+
+    def standing(self, link: Link) -> Standing | None:
+        """Return what the interface carries."""
+        return Standing(link.program.mode, "xdp", ()) if link.program else None
 
 
 class Counters:
@@ -66,7 +80,7 @@ class Counters:
         self.members: dict[int, int] = {}
         self.seats: dict[int, str] = {}
 
-    def assign(self, ifindex: int) -> int:
+    def assign(self, ifindex: int, *, ethernet: bool = True) -> int:  # noqa: ARG002 - all have one
         """Give the interface a slot, of its number."""
         if ifindex not in self.slots and len(self.slots) == self.room:
             raise AttachError("no room")
@@ -118,9 +132,10 @@ class Node:
         """Want these interfaces of a node that has none yet."""
         self.time = 0.0
         self.kernel, self.present, self.counters = Willing(), Present(), Counters()
+        kernel = cast("Attacher", self.kernel)
         self.interfaces = Interfaces(
-            [Interface(name) for name in wanted],
-            cast("Attacher", self.kernel),
+            [ingress(name) for name in wanted],
+            {"ingress": {"native": kernel, "generic": kernel, "tc": kernel}, "egress": {"tc": kernel}},
             cast("Links", self.present),
             cast("InterfaceCounters", self.counters),
             structlog.get_logger(),
@@ -179,7 +194,7 @@ def test_a_member_that_is_wanted_itself_has_its_own_counts() -> None:
     node.have(BOND, *members)
     node.counters.receive(2, 5)
 
-    node.interfaces.wanted = (*node.interfaces.wanted, Interface("eth0"))
+    node.interfaces.wanted = (*node.interfaces.wanted, ingress("eth0"))
     node.have(BOND, *members)
     node.counters.receive(2, 3)
 
@@ -207,13 +222,13 @@ def test_members_of_a_bond_that_is_refused_at_first() -> None:
 def test_a_mode_before_that_is_refused_is_tried_again() -> None:
     """When the kernel takes neither the mode that a reload asks for nor the one before, the one before comes back."""
     node = Node()
-    node.interfaces.wanted = (Interface("eth0", "generic"),)
+    node.interfaces.wanted = (ingress("eth0", "generic"),)
     eth0 = nic(1, "eth0")
     node.have(eth0)
     carrying = replace(eth0, program=Program("generic", 7))
     node.have(carrying)
     node.kernel.refuses = ("native", "generic")
-    node.interfaces.wanted = (Interface("eth0", "native"),)
+    node.interfaces.wanted = (ingress("eth0", "native"),)
     node.have(carrying)
     assert [state.state for state in node.interfaces.states] == ["refused"]
     assert node.counters.slots == {}
@@ -223,7 +238,7 @@ def test_a_mode_before_that_is_refused_is_tried_again() -> None:
 
     (state,) = node.interfaces.states
     assert (state.state, state.mode, state.error) == ("attached", "generic", "interface eth0: not now")
-    node.interfaces.wanted = (Interface("eth0", "auto"),)
+    node.interfaces.wanted = (ingress("eth0", "auto"),)
     node.have(eth0)
     assert [state.error for state in node.interfaces.states] == [None]
 

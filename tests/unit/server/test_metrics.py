@@ -23,6 +23,7 @@ from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.flows.snapshot import TableState
 from cnf.flows.top import FlowLabels
+from cnf.interfaces.modes import Attachment
 from cnf.interfaces.reconcile import InterfaceState
 from cnf.limiter.source_expiry import SourceTable
 from cnf.server import metrics
@@ -59,6 +60,8 @@ class Events:
 
 
 Shown = tuple[State, Live]
+INGRESS = Attachment("ingress", "generic", "xdp", 9, "as configured")
+NO_EGRESS = Attachment("egress", None, None, None, "the kernel refused")
 
 
 def daemon(counters: Mapping[str, Records] | None = None, **attributes: object) -> Shown:
@@ -70,7 +73,7 @@ def daemon(counters: Mapping[str, Records] | None = None, **attributes: object) 
         settings=config.for_interfaces(["eth0"]),
         config_source="command line",
         build_info={"version": "1.2.3", "kernel": "6.1.0"},
-        interfaces=(InterfaceState("eth0", "auto", "attached", ifindex=1, mode="generic", program_id=9),),
+        interfaces=(InterfaceState("eth0", "auto", "attached", 1, "generic", 9, directions=(INGRESS, NO_EGRESS)),),
         snapshot=snapshot(Flow(packets=7, bytes=700), Flow(src="2001:db8::1", dst="2001:db8::2"), received=counted),
         series={FlowLabels("eth0", "tcp", "192.0.2.1", "198.51.100.2", "40000", "443", "ingress"): Count(7, 700)},
     )
@@ -148,6 +151,7 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_flow_packets_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port", "direction"},
         "cnf_flow_bytes_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port", "direction"},
         "cnf_interface_attached": {"interface", "mode"},
+        "cnf_interface_direction_attached": {"interface", "direction", "mode"},
         "cnf_interface_state": {"interface", "state"},
         "cnf_link_notifications_lost_total": set(),
         "cnf_drain_age_seconds": set(),

@@ -11,11 +11,12 @@ import pytest
 from cnf import config
 from cnf.cli.doctor.interfaces import SERIES, judge_interfaces
 from cnf.cli.doctor.report import Finding
+from cnf.direction import Direction
 from cnf.interfaces.stacking import ON_ONE, OVER_MEMBERS
 from cnf.kernel.links import Link, Mode, Program
 from cnf.kernel.nics import Nic
 
-ETHERNET, LOOPBACK, NONE = 1, 772, 65534  # ARPHRD_ of linux/if_arp.h
+ETHERNET, LOOPBACK, CAN, NONE = 1, 772, 280, 65534  # ARPHRD_ of linux/if_arp.h
 MOST = os.sysconf("SC_PAGE_SIZE") - 590
 
 
@@ -29,14 +30,18 @@ def nic(
 def veth(mtu: int, peer_mtu: int | None, *, tx_vlan: bool = False) -> Nic:
     """Return one end of a veth pair, and the other end's MTU and offload, if that can be seen."""
     peer = None if peer_mtu is None else Nic(Link(3, "eth1", ETHERNET, peer_mtu), driver="veth", tx_vlan=tx_vlan)
-    return Nic(Link(2, "eth0", ETHERNET, mtu), driver="veth", native=True, rx_vlan=True, peer=peer)
+    return Nic(Link(2, "eth0", ETHERNET, mtu, "veth"), driver="veth", native=True, rx_vlan=True, peer=peer)
 
 
 def judged(
-    nics: Sequence[Nic], *names: str, mode: config.Mode = "auto", ours: Collection[int] | None = ()
+    nics: Sequence[Nic],
+    *names: str,
+    mode: config.Mode = "auto",
+    ours: Collection[int] | None = (),
+    directions: tuple[Direction, ...] = ("ingress",),
 ) -> list[Finding]:
     """Return what is said of ``nics`` when the configuration names ``names``."""
-    interfaces = tuple(config.Interface(name, mode) for name in names or ("eth0",))
+    interfaces = tuple(config.Interface(name, mode, directions) for name in names or ("eth0",))
     return list(judge_interfaces(nics, config.Settings(interfaces), ours))
 
 
@@ -62,15 +67,39 @@ def test_mtu_of_veth(mtu: int, peer_mtu: int | None, native: bool) -> None:  # n
     """What counts is the MTU at the other end of a veth pair; where that cannot be seen, it is taken to be equal."""
     auto, *_ = judged([veth(mtu, peer_mtu)])
     forced, *_ = judged([veth(mtu, peer_mtu)], mode="native")
-    assert (auto.state, forced.state) == (("ok", "ok") if native else ("warning", "problem"))
-    assert ("generic XDP" in auto.seen) != native
+    assert (auto.state, forced.state) == ("ok", "ok" if native else "problem")
+    assert auto.seen.endswith("TC, native XDP would turn segmentation off at its other end")
+
+
+def test_both_directions() -> None:
+    """What goes out is counted at TC, wherever what comes in is."""
+    (found,) = judged([nic()], directions=("ingress", "egress"))
+    assert found.seen == "ice, MTU 1500: native XDP; egress: TC, XDP does not see what goes out"
+    (tunnel,) = judged([nic("wg0", hardware=NONE)], "wg0", directions=("ingress", "egress"))
+    assert tunnel.seen.startswith("ice, MTU 1500: TC, its packets have no Ethernet header")
+
+
+def test_egress_that_is_counted_twice() -> None:
+    """What goes out through a VLAN device passes the interface below, too."""
+    upper = Nic(Link(3, "up0", ETHERNET, 1500, "vlan", lower=2), driver="vlan", native=False)
+    warnings = [found.seen for found in judged([nic(), upper], "eth0", "up0", directions=("egress",))][2:]
+    assert warnings == ["what it sends is counted here, and on eth0 once more"]
+
+
+def test_programs_before_ours() -> None:
+    """What runs before cnfd's program, at XDP or at TC, is named: it may hide packets."""
+    crowded = replace(nic(program=Program("native", 117)), at_tc={"ingress": (5, 118, 6), "egress": (119, 7)})
+    found = judged([crowded], mode="tc", ours={118, 119}, directions=("ingress", "egress"))
+    assert [each.state for each in found] == ["ok", "warning"]
+    assert found[0].seen == "ice, MTU 1500: cnfd's program 118 (tc) is on it; egress: cnfd's program 119 (tc) is on it"
+    assert found[1].seen.startswith("ingress: program 117, program 5 runs before cnfd's program")
 
 
 def test_driver_without_native_xdp() -> None:
     """Such a driver is served in mode auto, and ends cnfd in mode native."""
     plain = Nic(Link(2, "eth0", ETHERNET, 1500), driver="tg3", native=False)
     (auto,) = judged([plain])
-    assert (auto.state, auto.seen) == ("ok", "tg3, MTU 1500: generic XDP, no native: its driver has none")
+    assert (auto.state, auto.seen) == ("ok", "tg3, MTU 1500: TC, no native XDP: its driver has none")
     (native,) = judged([plain], mode="native")
     assert (native.state, native.exit_status) == ("problem", 71)
     assert native.remedy == "mode auto or generic works on any interface"
@@ -80,14 +109,16 @@ def test_driver_without_native_xdp() -> None:
     ("mode", "keyword"), [("native", "xdpdrv"), ("generic", "xdpgeneric"), ("offloaded", "xdpoffload")]
 )
 def test_program_of_another(mode: Mode, keyword: str) -> None:
-    """Somebody else's program is a problem, with how to see it and how to take it off; a running cnfd's is none."""
+    """Where XDP is asked for, somebody else's program is a problem, with how to see it and how to take it off."""
     taken = nic("eth 0", program=Program(mode, 117))
-    (foreign,) = judged([taken], "eth?0")
+    (foreign,) = judged([taken], "eth?0", mode="native")
     assert (foreign.state, foreign.exit_status) == ("problem", 71)
     assert foreign.seen == f"program 117 ({mode}) is on it and is left alone"
     assert foreign.remedy is not None
     assert "bpftool prog show id 117" in foreign.remedy
     assert f"ip link set dev 'eth 0' {keyword} off" in foreign.remedy
+    (auto,) = judged([taken], "eth?0")
+    assert auto.seen == f"ice, MTU 1500: TC, no XDP: program 117 ({mode}) is on it and is left alone"
     (own,) = judged([taken], "eth?0", ours={117})
     assert (own.state, own.seen) == ("ok", f"ice, MTU 1500: cnfd's program 117 ({mode}) is on it")
 
@@ -102,10 +133,10 @@ def test_program_of_nobody_knows_whom() -> None:
 
 def test_one_refusal_among_others() -> None:
     """An interface that refuses stops cnfd only if no other is served, and none is missing."""
-    tunnel = nic("tun0", 3, hardware=NONE)
-    assert [(f.state, f.exit_status) for f in judged([tunnel], "tun0")] == [("problem", 71)]
-    assert [(f.state, f.exit_status) for f in judged([tunnel, nic()], "tun0", "eth0")] == [("warning", 0), ("ok", 0)]
-    assert [f.state for f in judged([tunnel], "tun0", "eth9")] == ["warning", "warning"]
+    tunnel = nic("can0", 3, hardware=CAN)
+    assert [(f.state, f.exit_status) for f in judged([tunnel], "can0")] == [("problem", 71)]
+    assert [(f.state, f.exit_status) for f in judged([tunnel, nic()], "can0", "eth0")] == [("warning", 0), ("ok", 0)]
+    assert [f.state for f in judged([tunnel], "can0", "eth9")] == ["warning", "warning"]
 
 
 def test_pattern_and_loopback() -> None:
@@ -138,8 +169,9 @@ def test_hidden_vlan_tags() -> None:
     ],
 )
 def test_tags_beside_the_frame(end: Nic, remedy: str | None) -> None:
-    """Over a veth it is the other end that hides tags, and there they are shown, whatever this end offloads."""
-    _, *found = judged([end])
+    """Over a veth it is the other end that hides tags from XDP, and shows them, whatever this one offloads."""
+    _, *found = judged([end], mode="native")
+    assert [found.name for found in judged([end])] == ["interface eth0"]
     assert [(each.name, each.state, each.remedy) for each in found] == (
         [("vlan tags", "warning", f"at the other end: {remedy}")] if remedy else []
     )
@@ -148,7 +180,7 @@ def test_tags_beside_the_frame(end: Nic, remedy: str | None) -> None:
 def test_tags_of_many_veths_are_one_finding() -> None:
     """A node with a thousand veths is told once."""
     ends = [replace(veth(1500, None), link=Link(index, f"eth{index}", ETHERNET, 1500)) for index in range(10, 20)]
-    (found,) = [each for each in judged(ends, "eth*") if each.name == "vlan tags"]
+    (found,) = [each for each in judged(ends, "eth*", mode="native") if each.name == "vlan tags"]
     assert found.seen.startswith("eth10, eth11, eth12 and 7 more: over a veth")
 
 
@@ -159,7 +191,9 @@ def test_tags_that_are_taken_off_below() -> None:
     member = Nic(Link(4, "eth4", ETHERNET, 1500, master=5), driver="ice", native=True, rx_vlan=True)
     bond = Nic(Link(5, "bond0", ETHERNET, 1500, "bond"), driver="bonding", native=True, rx_vlan=True)
     for top in ("eth0.5", "bond0"):
-        remedies = [each.remedy for each in judged([below, above, member, bond], top) if each.state == "warning"]
+        remedies = [
+            each.remedy for each in judged([below, above, member, bond], top, mode="generic") if each.state == "warning"
+        ]
         assert remedies == [f"ethtool -K {'eth4' if top == 'bond0' else 'eth0'} rxvlan off"]
 
 
@@ -182,7 +216,7 @@ def test_what_is_counted_twice(kind: str) -> None:
     )
     assert len(judged([nic(), upper], "eth0")) == 1
     foreign = nic(program=Program("native", 117))
-    assert [found.state for found in judged([foreign, upper], "eth0", "up0")] == ["warning", "ok"]
+    assert [found.state for found in judged([foreign, upper], "eth0", "up0", mode="generic")] == ["warning", "ok"]
 
 
 @pytest.mark.parametrize("kind", sorted(OVER_MEMBERS))
@@ -218,7 +252,7 @@ def test_native_on_a_bond(names: tuple[str, ...]) -> None:
     found = judged([Nic(replace(member, program=program), driver="ice"), bond], *names)
     (crowded,) = (each for each in found if each.name == "interface bond0" and "MTU" in each.seen)
     assert crowded.state == "warning"
-    assert crowded.seen == "bonding, MTU 1500: generic XDP, no native: a member has a program of its own: eth0"
+    assert crowded.seen == "bonding, MTU 1500: TC, no native XDP: a member has a program of its own: eth0"
     foreign = Nic(replace(member, program=Program("generic", 117)), driver="ice")
     (native,) = judged([foreign, bond], "bond0", mode="native")
     assert (native.state, native.remedy) == ("problem", crowded.remedy)

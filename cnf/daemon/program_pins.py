@@ -1,35 +1,36 @@
-"""The pin of the program in bpffs, by which the next daemon knows it as cnfd's."""
+"""The pins of the programs in bpffs, by which the next daemon knows them as cnfd's."""
 
 from __future__ import annotations
 
 from structlog.typing import FilteringBoundLogger
 
 from cnf.datapath.build import Datapath
-from cnf.kernel import pins
-from cnf.kernel.hooks import XDP
+from cnf.kernel import pins, tcx
 from cnf.kernel.pins import MapPins
 
 
-class ProgramPin:
-    """Pin the program of a datapath, and remove what other daemons have pinned."""
+class ProgramPins:
+    """Pin the programs of a datapath, and remove what other daemons have pinned."""
 
     def __init__(self, datapath: Datapath, map_pins: MapPins, log: FilteringBoundLogger) -> None:
         """Pin beside the maps of ``map_pins``, which are the datapath's."""
-        self._program_fd, self._program_id = datapath.programs[XDP.entry], datapath.program_id
+        entries = [hook.entry for hook in datapath.blueprint.hooks]
+        self._programs = {datapath.program_ids[entry]: datapath.programs[entry] for entry in entries}
         self._map_pins = map_pins
         self._log = log
-        self.is_there = False
-        """Whether the program and its maps are pinned."""
+        self.are_there = False
+        """Whether the programs and their maps are pinned."""
 
     def put(self) -> None:
-        """Pin the program; log why it or its maps cannot be pinned."""
+        """Pin the programs; log why they or their maps cannot be pinned."""
         folder, trouble = self._map_pins.folder, self._map_pins.trouble
         if folder:
             try:
-                pins.pin(folder, self._program_fd, self._program_id)
+                for program_id, program_fd in self._programs.items():
+                    pins.pin(folder, program_fd, program_id)
             except OSError as error:
                 trouble = error
-        self.is_there = trouble is None
+        self.are_there = trouble is None
         if trouble:
             self._log.warning(
                 "program not pinned",
@@ -40,16 +41,17 @@ class ProgramPin:
             )
 
     def remove(self) -> None:
-        """Unpin the program alone."""
+        """Unpin the programs alone."""
         if self._map_pins.folder:
-            pins.unpin_program(self._map_pins.folder, self._program_id)
+            for program_id in self._programs:
+                pins.unpin_program(self._map_pins.folder, program_id)
 
     def remove_others(self) -> None:
         """Unpin what previous daemons have left; log it if maps were among that."""
         folder, path = self._map_pins.folder, self._map_pins.path
         if folder is None:
             return
-        removed = pins.unpin(folder, str(self._program_id), path.name if path else "")
+        removed = pins.unpin(folder, *map(str, self._programs), path.name if path else "", tcx.FOLDER)
         if any(not name.isdecimal() for name in removed):
             self._log.warning(
                 "flows and counters of the previous daemon discarded",
@@ -57,6 +59,6 @@ class ProgramPin:
             )
 
     def remove_all(self) -> None:
-        """Unpin the program and its maps."""
+        """Unpin the programs, their links, and their maps."""
         if self._map_pins.folder:
             pins.unpin(self._map_pins.folder)
