@@ -97,7 +97,9 @@ FLOW_VALUE: Final = np.dtype(
 )
 WAYS: Final = 8
 """Slots of a set of a cache."""
-CACHE_HEAD: Final = np.dtype([("tags", "<u8"), ("sequence", "<u8"), ("stamps", "<u4", (WAYS,)), ("zero", "<u8", (2,))])
+CACHE_HEAD: Final = np.dtype(
+    [("tags", "<u8"), ("sequence", "<u8"), ("stamps", "<u4", (WAYS,)), ("guests_until", "<u4"), ("zero", "<u4", (3,))]
+)
 SECRETS: Final = 14
 CACHE_SECRETS: Final = np.dtype([("words", "<u8", (SECRETS,))])
 _SLOT_COUNTS: Final[list[Any]] = [(name, "<u8") for name in (FLOW_VALUE.names or ())[:5]]

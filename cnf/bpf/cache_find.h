@@ -1,35 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Find a key's slot in its set of a cache. The functions are the same for all tables: see cache_shape(). */
+/* Find a key's slot in a cache, or give it one. The functions are the same for all tables: see cache_shape(). */
 #ifndef CNF_CACHE_FIND_H
 #define CNF_CACHE_FIND_H
 
 #include "cache.h"
-
-/* What the slots of a table look like. */
-struct cache_shape {
-	__u32 slot_bytes;
-	__u32 key_at; /* bytes of the slot before its key */
-	__u32 words;  /* of 64 bits, of a key */
-};
-
-#define CACHE_SHAPE(slot)                                                                                              \
-	((struct cache_shape){sizeof(struct slot), __builtin_offsetof(struct slot, key),                               \
-			      sizeof(((struct slot *)0)->key) / sizeof(__u64)})
-
-/* `table` is a constant wherever this is called, so that nothing of it remains in the program. */
-static __always_inline struct cache_shape cache_shape(enum cnf_table table)
-{
-	switch (table) {
-	case CNF_TABLE_IPV4:
-		return CACHE_SHAPE(flow4_slot);
-	case CNF_TABLE_IPV6:
-		return CACHE_SHAPE(flow6_slot);
-	case CNF_TABLE_SOURCES4:
-		return CACHE_SHAPE(limit4_slot);
-	default:
-		return CACHE_SHAPE(limit6_slot);
-	}
-}
+#include "cache_tables.h"
 
 /* Return a slot of the place's set. */
 static __always_inline void *cache_slot(enum cnf_table table, struct cache_place *place, __u32 way)
@@ -60,27 +35,51 @@ static __always_inline int cache_has(enum cnf_table table, struct cache_place *p
 	return !difference;
 }
 
-/* Write a key into the slot, whose tag must be hidden. */
-static __always_inline void cache_write_key(enum cnf_table table, void *slot, void *key)
+/*
+ * Write a key into the slot in two steps: first all but its last word, in place of which stands one that no key has,
+ * then, once all else in the slot is the key's, that word. So no lookup that reads no tag takes the slot too early.
+ */
+static __always_inline void cache_write_key(enum cnf_table table, void *slot, void *key, int last)
 {
 	__u64 *words = cache_key(table, slot);
+	int count = cache_shape(table).words;
 
+	if (last) {
+		WRITE_ONCE(words[count - 1], cache_word(key, count - 1));
+		return;
+	}
+	WRITE_ONCE(words[count - 1], ~0ULL);
 #pragma clang loop unroll(full)
-	for (int index = 0; index < cache_shape(table).words; index++)
+	for (int index = 0; index < count - 1; index++)
 		WRITE_ONCE(words[index], cache_word(key, index));
 }
 
-/* Look for the key in the place's set, unless another key has the same tag there; return whether it was found. */
-static __always_inline int cache_look_once(enum cnf_table table, void *key, struct cache_place *place)
+/* Take the key's home; return 0 if there is none, which does not happen. */
+static __always_inline int cache_locate(enum cnf_table table, void *key, struct cache_place *place)
 {
-	__u64 matches = cache_matches(READ_ONCE(place->head->tags), place->tag);
+	place->hash = cache_hash(key, cache_shape(table).words);
+	place->tag = cache_tag(place->hash);
+	place->set = cache_home(place->hash, cache_shape(table).sets);
+	place->head = place->home = cache_set(table, place->set);
+	return place->head != NULL;
+}
 
+/* Look for the key in its home, first in its preferred slot; return whether it is there. */
+static __always_inline int cache_look_home(enum cnf_table table, void *key, struct cache_place *place)
+{
+	__u64 matches;
+
+	place->found = 1;
+	place->way = cache_preferred(place->hash);
+	if (cache_has(table, place, place->way, key))
+		return 1;
+	matches = cache_matches(READ_ONCE(place->head->tags), place->tag);
 	place->way = cache_way(matches);
 	return matches && cache_has(table, place, place->way, key);
 }
 
 /* Look for the key in the place's set. */
-static __always_inline void cache_look(enum cnf_table table, void *key, struct cache_place *place)
+static __always_inline void cache_look_set(enum cnf_table table, void *key, struct cache_place *place)
 {
 	__u64 matches;
 
@@ -93,7 +92,68 @@ static __always_inline void cache_look(enum cnf_table table, void *key, struct c
 		place->way = cache_way(matches);
 		place->found = cache_has(table, place, place->way, key);
 	}
-	place->found += unknown_zero(place->sequence);
+}
+
+/* Go over to the key's second set; return 0 if there is none. */
+static __always_inline int cache_go_on(enum cnf_table table, struct cache_place *place)
+{
+	__u32 sets = cache_shape(table).sets;
+
+	if (sets < 2)
+		return 0;
+	place->set = cache_second(place->hash, place->set, sets);
+	place->head = cache_set(table, place->set);
+	return place->head != NULL;
+}
+
+/*
+ * Look for the key in its home, and in its second set if it may be a guest there. If it has no slot, the place is its
+ * home. How it was found the verifier is made to forget.
+ */
+static __always_inline void cache_look(enum cnf_table table, void *key, struct cache_place *place, __u64 now)
+{
+	__u64 zero, sequence;
+	__u32 home = place->set;
+
+	cache_look_set(table, key, place);
+	sequence = place->sequence;
+	zero = unknown_zero(sequence);
+	if (!place->found && cache_has_guests(place->home, now) && cache_go_on(table, place)) {
+		cache_look_set(table, key, place);
+		if (!place->found) {
+			place->head = place->home;
+			place->set = home;
+			place->sequence = sequence;
+		}
+	}
+	place->found += zero;
+	place->way += zero;
+	place->set += zero;
+}
+
+/*
+ * Choose a slot for a key that has none. Its home must be claimed, and is the place; afterwards the place is the set
+ * that has the slot, claimed, too. Then cache_release_place() releases both.
+ */
+static __always_inline void cache_settle(enum cnf_table table, struct cache_place *place, __u64 now)
+{
+	struct cache_place guest;
+
+	if (cache_choose(place, now) || *DIRECT_AT(cache_crowded, table))
+		return;
+	guest = *place;
+	if (!cache_go_on(table, &guest))
+		return;
+	guest.sequence = READ_ONCE(guest.head->sequence);
+	if (cache_choose(&guest, now) && cache_claim(&guest))
+		*place = guest;
+}
+
+static __always_inline void cache_release_place(struct cache_place *place)
+{
+	cache_release(place->head);
+	if (!place->found && place->head != place->home)
+		cache_release(place->home);
 }
 
 #endif

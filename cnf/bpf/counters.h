@@ -4,6 +4,7 @@
 #define CNF_COUNTERS_H
 
 #include "abi.h"
+#include "direct.h"
 #include "frame.h"
 #include "once.h"
 #include "verifier.h"
@@ -17,7 +18,7 @@
  * there takes a nanosecond in place of 27. Of two interfaces with the same lowest bits, the hash has the second only.
  */
 BPF_HASH(interfaces, __u32, struct interface, CNF_MAX_INTERFACES);
-BPF_ARRAY(interfaces_direct, struct interface, CNF_INTERFACE_PLACES);
+DIRECT_ARRAY(interfaces_direct, struct interface);
 /* The extra last slot counts the packets of interfaces that have no slot. */
 BPF_PERCPU_ARRAY(interface_counters, struct counter, (CNF_MAX_INTERFACES + 1) * CNF_INTERFACE_COUNTERS);
 #if CNF_EGRESS
@@ -28,13 +29,9 @@ BPF_PERCPU_ARRAY(table_counters, struct counter, CNF_DIRECTIONS * CNF_TABLES * C
 /* Find what is known of an interface in the array; return whether it is there. */
 static __always_inline int interface_find_direct(__u32 ifindex, struct interface *found)
 {
-	__u32 index = ifindex & (CNF_INTERFACE_PLACES - 1);
-	struct interface *interface = interfaces_direct.lookup(&index);
-	__u64 word;
+	struct interface *interface = DIRECT_AT(interfaces_direct, ifindex & (CNF_COUNT_interfaces_direct - 1));
+	__u64 word = READ_ONCE(*(__u64 *)interface); /* user space writes it whole */
 
-	if (!interface)
-		return 0; /* never */
-	word = READ_ONCE(*(__u64 *)interface); /* user space writes it whole */
 	found->slot = word >> 32;
 	found->counted_as = interface->counted_as;
 	found->no_ethernet = interface->no_ethernet;

@@ -63,29 +63,27 @@ static __always_inline int established_transport(struct established *packet, voi
 }
 
 /* Find the packet's flow; return 0 if it is not there, or the packet would change more than its counts. */
-static __always_inline int established_flow(enum cnf_table table, struct cache_secrets *secrets, void *key,
-					    __u8 tcp_flags, __u64 jiffies, struct cache_place *place)
+static __always_inline int established_flow(enum cnf_table table, void *key, __u8 tcp_flags, __u64 jiffies,
+					    struct cache_place *place)
 {
 	struct flow_value *flow;
 
-	if (!flow_locate(table, secrets, key, place) || !cache_look_once(table, key, place))
+	if (!cache_locate(table, key, place) || !cache_look_home(table, key, place))
 		return 0;
-	place->found = 1;
 	flow = flow_at(table, place);
 	return (READ_ONCE(flow->tcp_flags) & (tcp_flags | FLOW_ENDED)) == tcp_flags && !flow_expired(flow, 0, jiffies);
 }
 
 #if CNF_LIMITER
 /* Find the source of `group`; return its decision, or 0 if it has none of this generation, or another slot's bucket. */
-static __always_inline __u64 established_source(enum cnf_table table, struct cache_secrets *secrets, __u64 generation,
-						void *key, __u32 group, struct cache_place *place)
+static __always_inline __u64 established_source(enum cnf_table table, __u64 generation, void *key, __u32 group,
+						struct cache_place *place)
 {
 	__u64 decision;
 
 	key_set_group(table, key, group);
-	if (!source_locate(table, secrets, key, place) || !cache_look_once(source_table(table), key, place))
+	if (!cache_locate(source_table(table), key, place) || !cache_look_home(source_table(table), key, place))
 		return 0;
-	place->found = 1;
 	decision = READ_ONCE(source_at(table, place)->decision);
 	if (DECISION_GENERATION(decision) != (generation & 0xffffffff) ||
 	    (DECISION_RULE(decision) && DECISION_HOME(decision) != group))
@@ -101,19 +99,12 @@ static __always_inline __u64 established_source(enum cnf_table table, struct cac
 static __always_inline int established_generation(const struct frame *frame, __u64 *generation)
 {
 #if CNF_LIMITER
-	__u32 zero = 0, one = 1, two = 2;
-	__u64 *in_force = limit_generation.lookup(&zero), *latest, *announced;
+	__u64 *words = DIRECT_AT(limit_generation, 0);
 
 	if (!frame_is_limited(frame))
 		return 1;
-	if (!in_force)
-		return 0; /* never */
-	*generation = READ_ONCE(*in_force);
-	if (*generation)
-		return 1;
-	latest = limit_generation.lookup(&one);
-	announced = limit_generation.lookup(&two);
-	return latest && announced && READ_ONCE(*latest) == READ_ONCE(*announced);
+	*generation = READ_ONCE(words[0]);
+	return *generation || READ_ONCE(words[1]) == READ_ONCE(words[2]);
 #else
 	return 1;
 #endif
@@ -138,13 +129,12 @@ static __always_inline int established_begin(struct established *packet, void *i
 static __always_inline int established(enum cnf_table table, struct established *packet, void *key, void *addr,
 				       void *source, __u64 generation)
 {
-	struct cache_secrets *secrets = cache_secrets_read();
 	__u64 jiffies = bpf_jiffies64();
 	__u8 tcp_flags = packet->transport.tcp_flags;
 	struct flow_place flow_place = {};
 	struct flow_value *flow;
 
-	if (!secrets || !established_flow(table, secrets, key, tcp_flags, jiffies, &flow_place.cache))
+	if (!established_flow(table, key, tcp_flags, jiffies, &flow_place.cache))
 		return 0;
 #if CNF_LIMITER
 	if (generation) {
@@ -154,11 +144,11 @@ static __always_inline int established(enum cnf_table table, struct established 
 
 		if (!group)
 			return 0;
-		decision = established_source(table, secrets, generation, source, *group, &source_place.cache);
+		decision = established_source(table, generation, source, *group, &source_place.cache);
 		if (!decision)
 			return 0;
 		if (!DECISION_RULE(decision)) {
-			source_full(&source_place, jiffies);
+			source_in_use(&source_place, jiffies);
 		} else if (limit_admit(table, addr, packet->interface.counted_as, &source_place,
 				       source_at(table, &source_place.cache), 0, decision, DECISION_RULE(decision),
 				       packet->wire, jiffies) != CNF_LIMIT_PASS) {
@@ -171,7 +161,7 @@ static __always_inline int established(enum cnf_table table, struct established 
 #endif
 	flow = flow_at(table, &flow_place.cache);
 	flow_add(flow, packet->wire, tcp_flags, jiffies);
-	cache_stamp(flow_place.cache.head, flow_place.cache.way, jiffies);
+	flow_stamp(&flow_place.cache, 0, jiffies);
 	count_frame(packet->frame, packet->interface.slot, packet->outcome, packet->wire);
 	return frame_pass(packet->frame);
 }
@@ -214,14 +204,8 @@ static __always_inline int established_ipv6(struct established *packet, struct i
 	key.dst_addr[0] = ip->dst_addr[0];
 	key.dst_addr[1] = ip->dst_addr[1];
 #if CNF_LIMITER
-	if (generation) {
-		__u32 bank = generation & 1;
-		struct limit_settings *settings = limit_settings.lookup(&bank);
-
-		if (!settings)
-			return 0;
-		source6_key(&source, key.src_addr, settings);
-	}
+	if (generation)
+		source6_key(&source, key.src_addr, DIRECT_AT(limit_settings, generation & 1));
 #endif
 	complete_key(&key.src_port, packet->interface.counted_as, packet->vlan, &packet->transport);
 	return established(CNF_TABLE_IPV6, packet, &key, key.src_addr, &source, generation);

@@ -4,7 +4,6 @@
  *   CNF_CACHE        tables of flows and sources: 1 caches of the program's own, 0 LRU hashes of the kernel
  *   CNF_MAX_ENTRIES  flows a table can hold
  *   CNF_MAX_INTERFACES interfaces that can have counters
- *   CNF_INTERFACE_PLACES elements of the array that finds them, some times as many; a power of two
  *   CNF_IPV6         0: IPv6 packets count as non-IP; limits hold for them all the same
  *   CNF_VLAN         0: tagged packets count as non-IP; limits hold for them all the same
  *   CNF_PERFMON      1: loaded with CAP_PERFMON
@@ -14,6 +13,9 @@
  *   CNF_MAX_POLICIES combinations of rules, of one rule set
  *   CNF_MAX_PREFIXES prefixes of a family, of one rule set
  *   CNF_XDP, CNF_SKB_INGRESS, CNF_EGRESS 1: with this entry point; the last with counters of what is sent, too
+ *   CNF_COUNT_*, CNF_MAP_* elements and number of an array that the program addresses directly: see direct.h
+ *   CNF_DIRECT_TABLES 0: the tables are too large for that
+ *   CNF_FLOW_SETS, CNF_SOURCE_SETS sets of a table
  *   CNF_RING_BYTES   size of the ring that carries events; 0: no events
  *   CNF_EVICTED_RECORDS 1: of flows that have to make room, too
  */

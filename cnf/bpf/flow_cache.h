@@ -12,60 +12,17 @@
 #include "cache_find.h"
 
 #define FLOW_ENDED (TCP_FIN | TCP_RST)
-#define FLOW_SETS CACHE_SETS(CNF_MAX_ENTRIES)
 
-struct flow4_set {
-	struct cache_head head;
-	struct flow4_slot slots[CNF_WAYS];
-};
-
-struct flow6_set {
-	struct cache_head head;
-	struct flow6_slot slots[CNF_WAYS];
-};
-
-BPF_ARRAY(flow_settings, struct flow_settings, 1);
-BPF_F_TABLE("array", __u32, struct flow4_set, flows4, FLOW_SETS, BPF_F_MMAPABLE);
-#if CNF_IPV6
-BPF_F_TABLE("array", __u32, struct flow6_set, flows6, FLOW_SETS, BPF_F_MMAPABLE);
-#endif
-#if CNF_LIMITER
-BPF_F_TABLE("array", __u32, struct flow_drops, flow_drops4, FLOW_SETS *CNF_WAYS, BPF_F_MMAPABLE);
-#if CNF_IPV6
-BPF_F_TABLE("array", __u32, struct flow_drops, flow_drops6, FLOW_SETS *CNF_WAYS, BPF_F_MMAPABLE);
-#endif
-#endif
-
+DIRECT_ARRAY(flow_settings, struct flow_settings);
 struct flow_place {
 	struct cache_place cache;
 };
 
-/* `table` is a constant wherever these are called, so that one branch remains of each. */
-static __always_inline struct cache_head *flow_set(enum cnf_table table, __u32 set)
-{
-#if CNF_IPV6
-	if (table == CNF_TABLE_IPV6)
-		return (void *)flows6.lookup(&set);
-#endif
-	return (void *)flows4.lookup(&set);
-}
-
-/* Find the set of a key; return 0 if there is none, which does not happen. */
-static __always_inline int flow_locate(enum cnf_table table, struct cache_secrets *secrets, void *key,
-				       struct cache_place *place)
-{
-	cache_place(place, cache_hash(secrets, key, cache_shape(table).words), FLOW_SETS);
-	place->head = flow_set(table, place->set);
-	return place->head != NULL;
-}
-
 static __always_inline void flow_find(enum cnf_table table, void *key, struct flow_place *place)
 {
-	struct cache_secrets *secrets = cache_secrets_read();
-
 	place->cache.found = 0;
-	if (secrets && flow_locate(table, secrets, key, &place->cache))
-		cache_look(table, key, &place->cache);
+	if (cache_locate(table, key, &place->cache))
+		cache_look(table, key, &place->cache, bpf_jiffies64());
 }
 
 /* Return the flow in a slot of the place's set; a slot begins like a flow_value. */
@@ -80,29 +37,20 @@ static __always_inline int flow_expired(struct flow_value *flow, __u64 ended, __
 {
 	/* Signed: another CPU may have written a later jiffy than this one read. */
 	__s64 age = now - READ_ONCE(flow->last_seen);
-	struct flow_settings *settings;
-	__u32 zero = 0;
+	struct flow_settings *settings = DIRECT_AT(flow_settings, 0);
 
-	if (age <= 0)
-		return 0;
-	settings = flow_settings.lookup(&zero);
-	if (!settings)
-		return 0; /* does not happen */
 	return (age > (__s64)settings->idle) | (!!ended & (age > (__s64)settings->ended));
 }
 
-/* Return what was dropped of the flow in a slot; NULL where nothing can be. */
-static __always_inline struct flow_drops *flow_drops(enum cnf_table table, __u32 index)
+/* Note that the place's flow has had a packet: when it expires now, if no other comes. */
+static __always_inline void flow_stamp(struct cache_place *place, __u64 ended, __u64 now)
 {
-#if CNF_LIMITER
-#if CNF_IPV6
-	if (table == CNF_TABLE_IPV6)
-		return flow_drops6.lookup(&index);
-#endif
-	return flow_drops4.lookup(&index);
-#else
-	return NULL;
-#endif
+	struct flow_settings *settings = DIRECT_AT(flow_settings, 0);
+	__u64 stays = settings->idle;
+
+	if (ended && settings->ended < stays)
+		stays = settings->ended;
+	cache_stamp(place, now + stays + 1, now);
 }
 
 /* Begin the event of a flow that is evicted, with its key, before another key is written over it. */
@@ -155,14 +103,14 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	int expired;
 
 	if (!cache->found)
-		cache->way = cache_victim(cache, now);
+		cache_settle(table, cache, now);
 	flow = flow_at(table, cache);
 	expired = flow_expired(flow, flow->tcp_flags & FLOW_ENDED, now);
 	if (!expired && READ_ONCE(flow->packets))
 		event = eviction_begin(table, flow, now);
 	direction = flow_direction(table, cache_key(table, flow));
-	cache_tag(cache, 0);
-	cache_write_key(table, flow, key);
+	cache_set_tag(cache, 0);
+	cache_write_key(table, flow, key, 0);
 	packets = __sync_lock_test_and_set(&flow->packets, wire.packets);
 	before = __sync_lock_test_and_set(&flow->bytes, wire.bytes);
 	if (packets) {
@@ -170,15 +118,16 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 		count_table(table, direction, expired ? CNF_EXPIRED_FLOWS : CNF_EVICTED_FLOWS, 1, 0);
 	}
 	if (flow->tcp_flags & CNF_SLOT_DROPS)
-		drops = flow_drops(table, cache_index(cache));
+		drops = cache_aside(table, cache_index(cache));
 	eviction_send(event, flow, drops, packets, before);
 	if (drops)
 		*drops = (struct flow_drops){};
 	flow->first_seen = now;
 	flow->last_seen = now;
 	flow->tcp_flags = flow_first_flags(tcp_flags);
-	cache_stamp(cache->head, cache->way, now);
-	cache_tag(cache, cache->tag);
+	flow_stamp(cache, tcp_flags & FLOW_ENDED, now);
+	cache_write_key(table, flow, key, 1);
+	cache_set_tag(cache, cache->tag);
 	count_table(table, flow_direction(table, key), CNF_INSERT_DONE, 1, wire.bytes);
 }
 
@@ -196,12 +145,12 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 
 		if (tries) {
 			cache_wait(cache);
-			cache_look(table, key, cache);
+			cache_look(table, key, cache, now);
 		}
 		flow = flow_at(table, cache);
 		if (cache->found && !flow_expired(flow, flow->tcp_flags & FLOW_ENDED, now)) {
 			flow_add(flow, wire, tcp_flags, now);
-			cache_stamp(cache->head, cache->way, now);
+			flow_stamp(cache, flow->tcp_flags & FLOW_ENDED, now);
 			return;
 		}
 		if (cache_claim(cache))
@@ -211,7 +160,7 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 	return;
 claimed: /* one copy for all tries: it is long */
 	flow_begin(table, key, cache, wire, tcp_flags, now);
-	cache_release(cache);
+	cache_release_place(cache);
 }
 
 static __always_inline void account_drop(enum cnf_table table, void *key, struct flow_place *place, struct wire wire)
@@ -223,7 +172,7 @@ static __always_inline void account_drop(enum cnf_table table, void *key, struct
 	if (!place->cache.head || !place->cache.found)
 		return;
 	flow = flow_at(table, &place->cache);
-	drops = flow_drops(table, cache_index(&place->cache));
+	drops = cache_aside(table, cache_index(&place->cache));
 	if (!drops)
 		return; /* does not happen */
 	if (!(flow->tcp_flags & CNF_SLOT_DROPS))

@@ -18,12 +18,12 @@ enum cnf_limit { CNF_LIMIT_PASS, CNF_LIMIT_DROP, CNF_LIMIT_DENY, CNF_LIMIT_UNREA
 #include "token_bucket.h"
 
 /* In force, or 0; the latest, whether it limits anything or not; the latest that an event has told of. */
-BPF_ARRAY(limit_generation, __u64, 3);
-BPF_ARRAY(limit_settings, struct limit_settings, 2);
-BPF_ARRAY(limit_groups, __u32, 2 * (CNF_MAX_INTERFACES + 1) * CNF_TRAFFIC_CLASSES);
-BPF_ARRAY(limit_policies, struct limit_policy, 2 * CNF_MAX_POLICIES * CNF_LIMIT_GROUPS);
-BPF_ARRAY(limit_rules, struct limit_rule, CNF_MAX_RULES);
-BPF_ARRAY(limit_shared, struct limit_source, CNF_MAX_RULES);
+DIRECT_ARRAY(limit_generation, __u64);
+DIRECT_ARRAY(limit_settings, struct limit_settings);
+DIRECT_ARRAY(limit_groups, __u32);
+DIRECT_ARRAY(limit_policies, struct limit_policy);
+DIRECT_ARRAY(limit_rules, struct limit_rule);
+DIRECT_ARRAY(limit_shared, struct limit_source);
 BPF_PERCPU_ARRAY(limit_counters, struct counter, CNF_MAX_RULES *CNF_VERDICTS);
 BPF_F_TABLE("lpm_trie", struct limit4_prefix, struct limit_match, limit_prefixes4, 2 * CNF_MAX_PREFIXES,
 	    BPF_F_NO_PREALLOC);
@@ -73,7 +73,7 @@ static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32
 {
 	struct limit_match *match = prefix_lookup(table, addr, bank);
 	struct limit_policy *policy;
-	__u32 index;
+	__u64 index;
 
 	*choice = (struct limit_choice){.home = group};
 	if (!match)
@@ -83,9 +83,10 @@ static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32
 	if (match->match != CNF_MATCH_POLICY)
 		return;
 	index = (bank * CNF_MAX_POLICIES + match->policy) * CNF_LIMIT_GROUPS + group;
-	policy = limit_policies.lookup(&index);
-	if (!policy)
+	WITHOUT_BRANCH(index);
+	if (index >= CNF_COUNT_limit_policies)
 		return; /* never */
+	policy = DIRECT_AT(limit_policies, index);
 	choice->rule = policy->rule;
 	choice->home = policy->home;
 	choice->shared = policy->shared;
@@ -121,14 +122,10 @@ static __always_inline int source_count(enum cnf_table table, struct source_plac
 /* Return the generation in force. It is read once a packet, so that all lookups are of one rule set. */
 static __always_inline __u64 generation_now(void)
 {
-	__u32 zero = 0, one = 1, two = 2;
-	__u64 *generation = limit_generation.lookup(&zero), *latest = limit_generation.lookup(&one);
-	__u64 *announced = limit_generation.lookup(&two);
+	__u64 *generation = DIRECT_AT(limit_generation, 0);
 
-	if (!generation || !latest || !announced)
-		return 0; /* never */
-	event_generation(READ_ONCE(*latest), announced);
-	return READ_ONCE(*generation);
+	event_generation(READ_ONCE(generation[1]), &generation[2]);
+	return READ_ONCE(generation[0]);
 }
 
 /*
@@ -140,13 +137,11 @@ static __always_inline enum cnf_limit limit_admit(enum cnf_table table, void *ad
 						  __u64 decision, __u32 rule, struct wire wire, __u64 jiffies)
 {
 	__u32 index = rule_index(rule);
-	struct limit_rule *parameters = limit_rules.lookup(&index);
+	struct limit_rule *parameters = DIRECT_AT(limit_rules, index);
 	int within;
 
-	if (!parameters)
-		return CNF_LIMIT_PASS; /* never: the index is below the array's size */
 	if (!shared)
-		source_full(place, jiffies + parameters->full_after + 1);
+		source_full(place, jiffies + parameters->full_after + 1, jiffies);
 	within = bucket_admit(source, decision, parameters, wire, jiffies);
 	if (source_count(table, place, source, shared, within, !!(rule & CNF_ENFORCE), wire, jiffies))
 		event_first_drop(table, addr, rule & ~CNF_ENFORCE, ifindex, jiffies);
@@ -157,9 +152,10 @@ static __always_inline enum cnf_limit limit_admit(enum cnf_table table, void *ad
 /* Return the group of a packet in the bank of the generation; NULL never. */
 static __always_inline __u32 *limit_group(__u64 generation, __u32 slot, __u32 traffic)
 {
-	__u32 index = ((generation & 1) * (CNF_MAX_INTERFACES + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic;
+	__u64 index = ((generation & 1) * (CNF_MAX_INTERFACES + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic;
 
-	return limit_groups.lookup(&index);
+	WITHOUT_BRANCH(index);
+	return index < CNF_COUNT_limit_groups ? DIRECT_AT(limit_groups, index) : NULL;
 }
 
 /*
@@ -169,8 +165,8 @@ static __always_inline __u32 *limit_group(__u64 generation, __u32 slot, __u32 tr
 static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generation, void *addr, void *key, __u32 slot,
 					    __u32 ifindex, __u32 traffic, struct wire wire)
 {
-	__u32 bank = generation & 1, index, *known_group = limit_group(generation, slot, traffic), group, rule = 0;
-	__u64 jiffies = bpf_jiffies64(), decision = 0, known;
+	__u32 bank = generation & 1, *known_group = limit_group(generation, slot, traffic), group, rule = 0;
+	__u64 jiffies = bpf_jiffies64(), decision = 0, known, index;
 	struct limit_source *source = NULL;
 	struct source_place place = {};
 	__u64 zero = unknown_zero(jiffies);
@@ -184,7 +180,7 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 	 * if it is another one. */
 #pragma clang loop unroll(disable)
 	for (int turn = 0; turn < 2; turn++) {
-		source_find(table, key, &place);
+		source_find(table, key, &place, jiffies);
 		source = source_found(table, &place);
 		known = source ? READ_ONCE(source->decision) : 0;
 		if (!decision && source && DECISION_GENERATION(known) == (generation & 0xffffffff))
@@ -200,9 +196,10 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 			 * others. */
 			if (choice.shared) {
 				index = choice.shared - 1;
-				source = limit_shared.lookup(&index);
-				if (!source)
+				WITHOUT_BRANCH(index);
+				if (index >= CNF_COUNT_limit_shared)
 					return CNF_LIMIT_PASS; /* never */
+				source = DIRECT_AT(limit_shared, index);
 				shared = 1;
 				goto admit;
 			}
@@ -220,7 +217,7 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 		rule = DECISION_RULE(decision);
 		if (rule && DECISION_HOME(decision) == group)
 			break;
-		source_full(&place, jiffies); /* no bucket is kept here */
+		source_in_use(&place, jiffies);
 		if (!rule)
 			return CNF_LIMIT_PASS;
 		group = DECISION_HOME(decision);
@@ -316,15 +313,12 @@ static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot,
 #if CNF_LIMITER
 	__u64 generation = generation_now();
 	__u32 traffic = traffic_of(outcome, transport, IPPROTO_ICMPV6, unknown_zero(generation));
-	__u32 bank = generation & 1;
 	struct limit6_key source = {};
 	struct limit_settings *settings;
 
 	if (!generation || transport->neighbor_discovery) /* without its neighbours a node is off the link */
 		return CNF_LIMIT_PASS;
-	settings = limit_settings.lookup(&bank);
-	if (!settings)
-		return CNF_LIMIT_PASS; /* never */
+	settings = DIRECT_AT(limit_settings, generation & 1);
 	if (settings->drop_unreadable && (outcome == CNF_EXT_HEADER_DEPTH || is_mapped(flow->src_addr)))
 		return CNF_LIMIT_UNREADABLE;
 	source6_key(&source, flow->src_addr, settings);
@@ -340,10 +334,9 @@ static __always_inline enum cnf_limit limit_unreadable(void)
 {
 #if CNF_LIMITER
 	__u64 generation = generation_now();
-	__u32 bank = generation & 1;
-	struct limit_settings *settings = limit_settings.lookup(&bank);
+	struct limit_settings *settings = DIRECT_AT(limit_settings, generation & 1);
 
-	if (generation && settings && settings->drop_unreadable)
+	if (generation && settings->drop_unreadable)
 		return CNF_LIMIT_UNREADABLE;
 #endif
 	return CNF_LIMIT_PASS;

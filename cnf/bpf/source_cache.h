@@ -13,33 +13,11 @@
 
 #include "cache_find.h"
 
-#define SOURCE_SETS CACHE_SETS(CNF_MAX_SOURCES)
-
-struct limit4_set {
-	struct cache_head head;
-	struct limit4_slot slots[CNF_WAYS];
-};
-
-struct limit6_set {
-	struct cache_head head;
-	struct limit6_slot slots[CNF_WAYS];
-};
-
-BPF_F_TABLE("array", __u32, struct limit4_set, limit_sources4, SOURCE_SETS, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", __u32, struct limit_over, limit_over4, SOURCE_SETS *CNF_WAYS, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", __u32, struct limit6_set, limit_sources6, SOURCE_SETS, BPF_F_MMAPABLE);
-BPF_F_TABLE("array", __u32, struct limit_over, limit_over6, SOURCE_SETS *CNF_WAYS, BPF_F_MMAPABLE);
+#define SOURCE_STAYS 256 /* jiffies */
 
 struct source_place {
 	struct cache_place cache;
 };
-
-static __always_inline struct cache_head *source_set(enum cnf_table table, __u32 set)
-{
-	if (table == CNF_TABLE_IPV6)
-		return (void *)limit_sources6.lookup(&set);
-	return (void *)limit_sources4.lookup(&set);
-}
 
 /* Return the source in the place's slot; a slot begins like a limit_source, up to over_packets. */
 static __always_inline struct limit_source *source_at(enum cnf_table table, struct cache_place *place)
@@ -56,29 +34,14 @@ static __always_inline struct limit_source *source_found(enum cnf_table table, s
 /* Return where the source counts what was over the limit. */
 static __always_inline struct limit_over *source_over(enum cnf_table table, struct source_place *place)
 {
-	__u32 index = cache_index(&place->cache);
-
-	if (table == CNF_TABLE_IPV6)
-		return limit_over6.lookup(&index);
-	return limit_over4.lookup(&index);
+	return cache_aside(source_table(table), cache_index(&place->cache));
 }
 
-/* Find the set of a key; return 0 if there is none, which does not happen. */
-static __always_inline int source_locate(enum cnf_table table, struct cache_secrets *secrets, void *key,
-					 struct cache_place *place)
+static __always_inline void source_find(enum cnf_table table, void *key, struct source_place *place, __u64 now)
 {
-	cache_place(place, cache_hash(secrets, key, cache_shape(source_table(table)).words), SOURCE_SETS);
-	place->head = source_set(table, place->set);
-	return place->head != NULL;
-}
-
-static __always_inline void source_find(enum cnf_table table, void *key, struct source_place *place)
-{
-	struct cache_secrets *secrets = cache_secrets_read();
-
 	place->cache.found = 0;
-	if (secrets && source_locate(table, secrets, key, &place->cache))
-		cache_look(source_table(table), key, &place->cache);
+	if (cache_locate(source_table(table), key, &place->cache))
+		cache_look(source_table(table), key, &place->cache, now);
 }
 
 /* Fill the token bucket. */
@@ -99,7 +62,7 @@ static __always_inline void source_redecide(enum cnf_table table, struct cache_p
 	if (!decision_differs(before, decision))
 		return;
 	source_refill(source);
-	cache_stamp(place->head, place->way, now);
+	cache_stamp(place, now, now);
 }
 
 /* Give a slot of the claimed set to the key's source, whose first packet this is. */
@@ -110,15 +73,15 @@ static __always_inline void source_begin(enum cnf_table table, void *key, struct
 	enum cnf_table sources = source_table(table);
 	struct limit_source *source;
 
-	cache->way = cache_victim(cache, now);
+	cache_settle(sources, cache, now);
 	source = source_at(table, cache);
 	if (source->decision) {
-		__s32 full_since = (__u32)now - READ_ONCE(cache->head->stamps[cache->way]);
+		int debited = source->bucket.last_used && cache_age(cache->head, cache->way, now) < 0;
 
-		count_table(sources, CNF_DIRECTION_INGRESS, full_since < 0 ? CNF_EVICTED_FLOWS : CNF_EXPIRED_FLOWS, 1,
-			    0);
+		count_table(sources, CNF_DIRECTION_INGRESS, debited ? CNF_EVICTED_FLOWS : CNF_EXPIRED_FLOWS, 1, 0);
 	}
-	cache_tag(cache, 0);
+	cache_set_tag(cache, 0);
+	cache_write_key(sources, source, key, 0);
 	/* The decision before the bucket, since bucket_debit() relies on it. */
 	WRITE_ONCE(source->decision, decision);
 	source_refill(source);
@@ -131,10 +94,9 @@ static __always_inline void source_begin(enum cnf_table table, void *key, struct
 	}
 	source->packets = 0;
 	source->bytes = 0;
-	cache_write_key(sources, source, key);
-	cache_stamp(cache->head, cache->way, now);
-	cache_tag(cache, cache->tag);
-	cache->found = 1;
+	cache_write_key(sources, source, key, 1);
+	cache_stamp(cache, now, now);
+	cache_set_tag(cache, cache->tag);
 	count_table(sources, CNF_DIRECTION_INGRESS, CNF_INSERT_DONE, 1, 0);
 }
 
@@ -154,7 +116,7 @@ static __always_inline int source_remember(enum cnf_table table, void *key, stru
 	for (int tries = 0; tries < CACHE_TRIES; tries++) {
 		if (tries) {
 			cache_wait(cache);
-			cache_look(source_table(table), key, cache);
+			cache_look(source_table(table), key, cache, now);
 			source = source_at(table, cache);
 			if (cache->found && READ_ONCE(source->decision) == decision)
 				return 1; /* by another CPU */
@@ -169,7 +131,8 @@ claimed: /* one copy for all tries: it is long */
 		source_redecide(table, cache, decision, now);
 	else
 		source_begin(table, key, place, decision, now);
-	cache_release(cache);
+	cache_release_place(cache);
+	cache->found = 1;
 	return 1;
 }
 
@@ -178,9 +141,15 @@ static __always_inline void source_seen(struct source_place *place, __u64 now)
 }
 
 /* Stamp the slot with the jiffy at which its token bucket is full, whatever its words say. */
-static __always_inline void source_full(struct source_place *place, __u64 jiffy)
+static __always_inline void source_full(struct source_place *place, __u64 jiffy, __u64 now)
 {
-	cache_stamp(place->cache.head, place->cache.way, jiffy);
+	cache_stamp(&place->cache, jiffy, now);
+}
+
+/* Keep the slot of a source that has no bucket here for as long as its packets follow each other soon. */
+static __always_inline void source_in_use(struct source_place *place, __u64 now)
+{
+	cache_stamp(&place->cache, now + SOURCE_STAYS, now);
 }
 
 #endif

@@ -10,7 +10,7 @@ struct source_place {
 	struct limit_source *source; /* NULL if there is none */
 };
 
-static __always_inline void source_find(enum cnf_table table, void *key, struct source_place *place)
+static __always_inline void source_find(enum cnf_table table, void *key, struct source_place *place, __u64 now)
 {
 	if (table == CNF_TABLE_IPV6) {
 		place->source = limit_sources6.lookup((struct limit6_key *)key);
@@ -52,7 +52,7 @@ static __always_inline int source_remember(enum cnf_table table, void *key, stru
 		count_table(source_table(table), CNF_DIRECTION_INGRESS, CNF_INSERT_DONE, 1, 0);
 	else if (error != -EEXIST)
 		count_table(source_table(table), CNF_DIRECTION_INGRESS, insert_error(error), 1, 0);
-	source_find(table, key, place);
+	source_find(table, key, place, now);
 	return place->source != 0;
 }
 
@@ -63,7 +63,11 @@ static __always_inline void source_seen(struct source_place *place, __u64 now)
 		place->source->last_seen = now;
 }
 
-static __always_inline void source_full(struct source_place *place, __u64 jiffy)
+static __always_inline void source_full(struct source_place *place, __u64 jiffy, __u64 now)
+{
+}
+
+static __always_inline void source_in_use(struct source_place *place, __u64 now)
 {
 }
 

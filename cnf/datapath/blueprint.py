@@ -25,7 +25,7 @@ SOURCE: Final = Path(__file__).parent.parent / "bpf" / "flow.c"
 CLOCK: Final = "cnf_clock"
 """The program that tells what jiffies are now, when it is test-run."""
 SECRETS: Final = "cache_secrets"
-CACHE_MAPS: Final = (SECRETS, "flow_settings")
+CACHE_MAPS: Final = (SECRETS, "cache_crowded", "flow_settings")
 LIMITER_PREFIX: Final = "limit_"
 LIMITER_MAPS: Final = (
     "limit_generation",
@@ -36,12 +36,19 @@ LIMITER_MAPS: Final = (
     "limit_shared",
     "limit_counters",
 )
-LAYOUT_SOURCES: Final = ("abi.h", "cache.h", "cache_find.h", "counters.h")
+LAYOUT_SOURCES: Final = ("abi.h", "cache.h", "cache_find.h", "cache_tables.h", "counters.h", "direct.h")
 """Headers that say how the maps' structs are laid out, and where in a map a key or an interface is found."""
 RING_BYTES: Final = 256 << 10
 """Size of the ring of events: it holds 2,047."""
 EVICTED_RING_BYTES: Final = 16 << 20
 """Size of the ring where evicted flows are events, too: it holds 131,071."""
+WAYS: Final = 8
+TRAFFIC_CLASSES: Final = 11
+LIMIT_GROUPS: Final = 32
+"""CNF_WAYS, CNF_TRAFFIC_CLASSES and CNF_LIMIT_GROUPS of abi.h, where cnf.abi would load numpy."""
+DIRECT_ENTRIES: Final = 1 << 21
+"""Entries of a table up to which the program addresses its memory: each of IPv6 takes 208 bytes, and the verifier adds
+no more than 2^29 to an address (BPF_MAX_VAR_OFF of linux/bpf_verifier.h)."""
 PLACES_AN_INTERFACE: Final = 16
 """Entries an interface of the array that finds interfaces: of 1,000 with random numbers, 30 share an entry."""
 
@@ -116,14 +123,16 @@ class Blueprint:
         """Return the preprocessor's definitions that the maps depend on."""
         defines = {"CNF_CACHE": int(self.table == "cache"), "CNF_MAX_ENTRIES": self.max_entries}
         defines |= {"CNF_MAX_INTERFACES": self.max_interfaces}
-        defines |= {"CNF_INTERFACE_PLACES": 1 << (PLACES_AN_INTERFACE * self.max_interfaces - 1).bit_length()}
+        defines |= {f"CNF_COUNT_{name}": count for name, count in self.direct.items()}
         defines |= {"CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan), "CNF_EGRESS": int(self._egress)}
+        defines |= {"CNF_DIRECT_TABLES": int(self.direct_tables), "CNF_FLOW_SETS": _sets(self.max_entries)}
         defines |= {"CNF_EVICTED_RECORDS": int(self.evicted_records), "CNF_RING_BYTES": self.ring_bytes}
         if self.limiter is None:
             return defines | {"CNF_LIMITER": 0}
         return defines | {
             "CNF_LIMITER": 1,
             "CNF_MAX_SOURCES": self.limiter.sources,
+            "CNF_SOURCE_SETS": _sets(self.limiter.sources),
             "CNF_MAX_RULES": self.limiter.rules,
             "CNF_MAX_POLICIES": self.limiter.rules,
             "CNF_MAX_PREFIXES": self.limiter.prefixes,
@@ -134,10 +143,46 @@ class Blueprint:
         return TC_EGRESS in self.hooks
 
     @property
+    def direct(self) -> dict[str, int]:
+        """Return the number of elements of each array that the program addresses directly, DIRECT_ARRAY() of direct.h.
+
+        A cache has twice as many slots as entries, so that few homes are full when the table is, and hardly any second
+        set.
+        """
+        flow_sets, source_sets = _sets(self.max_entries), _sets(self.limiter.sources if self.limiter else 0)
+        rules = self.limiter.rules if self.limiter else 0
+        counts = {"cache_secrets": 1, "cache_crowded": 4, "flow_settings": 1}
+        for family in ("4", "6"):
+            if self.direct_tables:
+                counts |= {f"flows{family}": flow_sets, f"flow_drops{family}": flow_sets * WAYS}
+                counts |= {f"limit_sources{family}": source_sets, f"limit_over{family}": source_sets * WAYS}
+        counts["interfaces_direct"] = 1 << (PLACES_AN_INTERFACE * self.max_interfaces - 1).bit_length()
+        counts |= {"limit_generation": 3, "limit_settings": 2, "limit_rules": rules, "limit_shared": rules}
+        counts["limit_groups"] = 2 * (self.max_interfaces + 1) * TRAFFIC_CLASSES
+        counts["limit_policies"] = 2 * rules * LIMIT_GROUPS
+        there = self.maps
+        return {name: count for name, count in counts.items() if name in there}
+
+    @property
+    def direct_tables(self) -> bool:
+        """Tell whether the tables are small enough for the program to address their memory."""
+        entries = max(self.max_entries, self.limiter.sources if self.limiter else 0)
+        return self.table == "cache" and entries <= DIRECT_ENTRIES
+
+    @property
+    def map_numbers(self) -> dict[str, int]:
+        """Return the definitions by which MAP_VALUE() of direct.h names a map."""
+        return {f"CNF_MAP_{name}": number for number, name in enumerate(self.maps)}
+
+    @property
     def layout(self) -> str:
         """Return a name for the maps' layout: a hash of the definitions, and of the code of LAYOUT_SOURCES."""
         sources = [_code(self.source.with_name(name).read_text(encoding="utf-8")) for name in LAYOUT_SOURCES]
         return sha256(json.dumps([self.defines, *sources], sort_keys=True).encode())[:16]
+
+
+def _sets(entries: int) -> int:
+    return -(-2 * entries // WAYS)
 
 
 def _code(source: str) -> str:

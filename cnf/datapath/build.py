@@ -205,7 +205,7 @@ def _kept(path: Path, user: int) -> Program | None:
 def _request(blueprint: Blueprint) -> dict[str, Any]:
     """Return what the compiling child is to do. Raises CompileError if a part of the source cannot be read."""
     perfmon = int(not capabilities.missing(capabilities.SPEED))
-    defines = blueprint.defines | blueprint.entry_points | {"CNF_PERFMON": perfmon}
+    defines = blueprint.defines | blueprint.entry_points | blueprint.map_numbers | {"CNF_PERFMON": perfmon}
     try:
         text = flatten(blueprint.source)
     except OSError as error:
@@ -214,6 +214,7 @@ def _request(blueprint: Blueprint) -> dict[str, Any]:
         "text": text,
         "flags": [*FLAGS, *(f"-D{name}={value}" for name, value in defines.items())],
         "maps": blueprint.maps,
+        "direct": blueprint.direct,
         "functions": blueprint.programs,
     }
 

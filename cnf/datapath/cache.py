@@ -20,7 +20,7 @@ from cnf.abi import CACHE_HEAD, CACHE_SECRETS, FLOW_SETTINGS, WAYS
 from cnf.arrays import Records
 from cnf.errors import MapError
 from cnf.kernel import libbpf
-from cnf.kernel.maps import Array
+from cnf.kernel.maps import DirectArray
 from cnf.kernel.refusal import reported
 
 Words = npt.NDArray[np.uint64]
@@ -38,12 +38,17 @@ STALE: Final = 1 << 30
 AGE_EVERY: Final = 1 << 28
 """Ticks from one look for old stamps to the next: often enough that none is 2^31 old before it is found."""
 
+CROWDED: Final = 0.8
+"""Share of slots that are alive from which on a second set is not worth a look: TODO of them are full."""
+
 _STAMPS: Final = 4
 """Index of the first stamp among the 32-bit words of a set."""
 _SEQUENCE: Final = 1
 """Index of the sequence among the words of a set."""
 _HEAD: Final = CACHE_HEAD.itemsize // 8
 """Index of its first slot's."""
+_OTHER_HASH: Final = 0x9E3779B97F4A7C15
+"""CACHE_OTHER_HASH of cache.h."""
 _HALF: Final = (1 << 32) - 1
 _WHOLE: Final = (1 << 64) - 1
 
@@ -179,15 +184,17 @@ class Cache:
             MapError: the kernel refused to map it.
 
         """
-        number = set_of(key, secrets, self._sets.size)
-        first = number // WINDOW * WINDOW
-        window = self._sets.window(first, min(WINDOW, self._sets.size - first))
-        copy = np.empty((1, window.shape[1]), np.uint64)
-        _copy(copy, window, np.array([number - first]))
-        slots = copy[:, _HEAD:].reshape(WAYS, -1)
-        keys = self.records(slots)["key"]
-        found = [way for way in range(WAYS) if slots[way, 0] and keys[way].tobytes() == key.tobytes()]
-        return Block(number * WAYS + np.array(found), slots[found]) if found else None
+        for number in sets_of(key, secrets, self._sets.size):
+            first = number // WINDOW * WINDOW
+            window = self._sets.window(first, min(WINDOW, self._sets.size - first))
+            copy = np.empty((1, window.shape[1]), np.uint64)
+            _copy(copy, window, np.array([number - first]))
+            slots = copy[:, _HEAD:].reshape(WAYS, -1)
+            keys = self.records(slots)["key"]
+            found = [way for way in range(WAYS) if slots[way, 0] and keys[way].tobytes() == key.tobytes()]
+            if found:
+                return Block(number * WAYS + np.array(found), slots[found])
+        return None
 
     def records(self, words: Words) -> Records:
         """Return a block's words as what they are: shape (N,) of the slots' dtype."""
@@ -199,12 +206,25 @@ class Secrets:
 
     def __init__(self, maps: Mapping[str, int]) -> None:
         """Take a datapath's maps, descriptors by name."""
-        self._array = Array("cache_secrets", maps["cache_secrets"], CACHE_SECRETS)
+        self._array = DirectArray("cache_secrets", maps["cache_secrets"], CACHE_SECRETS)
 
     def words(self) -> Words:
         """Return the secret words, shape (SECRETS,)."""
-        words: Words = self._array.read(0)["words"][0]
+        words: Words = self._array.read(0)["words"]
         return words
+
+
+class Crowded:
+    """Which tables are so full that a key whose home is full is not looked for a slot in its second set."""
+
+    def __init__(self, maps: Mapping[str, int], table: int) -> None:
+        """Take a datapath's maps, descriptors by name, and the number of a table."""
+        self._array = DirectArray("cache_crowded", maps["cache_crowded"], np.dtype("<u8"))
+        self._table = table
+
+    def write(self, entries: int, slots: int) -> None:
+        """Tell the program how many of the table's slots are alive."""
+        self._array.write(self._table, np.array(entries > CROWDED * slots, "<u8"))
 
 
 class FlowSettings:
@@ -212,22 +232,24 @@ class FlowSettings:
 
     def __init__(self, maps: Mapping[str, int]) -> None:
         """Take a datapath's maps, descriptors by name."""
-        self._array = Array("flow_settings", maps["flow_settings"], FLOW_SETTINGS)
+        self._array = DirectArray("flow_settings", maps["flow_settings"], FLOW_SETTINGS)
 
     def write(self, idle: int, ended: int) -> None:
         """Set both times, in ticks; see ``struct flow_settings``."""
         self._array.write(0, np.array((idle, ended), FLOW_SETTINGS))
 
 
-def set_of(key: Records, secrets: Words, sets: int) -> int:
-    """Return the set of ``key``, shape (), as ``cache_hash()`` and ``cache_place()`` of cache.h work it out."""
+def sets_of(key: Records, secrets: Words, sets: int) -> tuple[int, ...]:
+    """Return the home of ``key``, shape (), and its second set, as cache.h works them out."""
     numbers: list[int] = secrets.tolist()
     total = 0
     for index, word in enumerate(np.frombuffer(key.tobytes(), np.uint64).tolist()):
         total += (numbers[2 * index] + (word & _HALF)) * (numbers[2 * index + 1] + (word >> 32))
     total &= _WHOLE
     mixed = (total ^ total >> 32) * (numbers[-1] | 1) & _WHOLE
-    return (mixed >> 32) * sets >> 32
+    home = (mixed >> 32) * sets >> 32
+    other = ((mixed * _OTHER_HASH & _WHOLE) >> 32) * (sets - 1) >> 32
+    return (home, other + (other >= home)) if sets > 1 else (home,)
 
 
 def _signed(now: int, stamps: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:

@@ -1,9 +1,10 @@
 """The child that compiles: BCC and LLVM live in this process only, and end with it.
 
 Run as ``python -m cnf.datapath.compile`` by cnf.datapath.compiler, with a stream socket as standard input. On it comes
-the request, JSON: ``text`` (flow.c as one file), ``flags``, ``maps`` (their names, in the order of their numbers) and
-``functions`` (their types, by name). The answer is JSON, too: ``{"program": ...}``, a Program, with the descriptors of
-the maps that BCC has made; or ``{"error": KIND, "message": ...}``. What clang says goes to standard error.
+the request, JSON: ``text`` (flow.c as one file), ``flags``, ``maps`` (their names, in the order of their numbers),
+``direct`` (how many elements the arrays of direct.h have, by name) and ``functions`` (their types, by name). The answer
+is JSON, too: ``{"program": ...}``, a Program, with the descriptors of the maps that BCC has made; or ``{"error": KIND,
+"message": ...}``. What clang says goes to standard error.
 
 This is the only module that imports bcc.
 """
@@ -19,6 +20,7 @@ from cnf.datapath import bcc_files
 from cnf.datapath.program import Program, function
 from cnf.datapath.source import HEADERS
 from cnf.kernel import libbpf
+from cnf.kernel.libbpf import MapKind
 
 
 def build(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
@@ -40,13 +42,19 @@ def build(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
     program = Program(
         bcc_version=str(getattr(bcc, "__version__", "unknown")),
         built_by=bcc_files.loaded(before),
-        maps={name: libbpf.map_kind(fd) for name, fd in maps.items()},
+        maps={name: _kind(fd, request["direct"].get(name, 1)) for name, fd in maps.items()},
         functions={
             name: function(kind, module.dump_func(name.encode()), numbers)
             for name, kind in request["functions"].items()
         },
     )
     return {"program": program.to_json()}, [*maps.values()]
+
+
+def _kind(fd: int, elements: int) -> MapKind:
+    """Return the kind of a map whose value is to be so many times as large as BCC has made it."""
+    kind = libbpf.map_kind(fd)
+    return kind._replace(value_size=elements * kind.value_size)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from cnf.arrays import Records
 from cnf.counts import Count, total
 from cnf.errors import AttachError
 from cnf.kernel import libbpf
-from cnf.kernel.maps import Array, CounterArray, FlowMap
+from cnf.kernel.maps import CounterArray, DirectArray, FlowMap
 
 UNASSIGNED: Final = 0
 """The ifindex under which packets of interfaces without a slot stand; the kernel gives no interface this number."""
@@ -46,8 +46,8 @@ class InterfaceCounters:
 
         """
         self._interfaces = FlowMap("interfaces", maps["interfaces"], _IFINDEX, INTERFACE)
-        self._direct = Array("interfaces_direct", maps["interfaces_direct"], INTERFACE)
-        self._places = libbpf.map_info(maps["interfaces_direct"]).max_entries
+        self._direct = DirectArray("interfaces_direct", maps["interfaces_direct"], INTERFACE)
+        self._places = len(self._direct)
         self._counters = CounterArray("interface_counters", maps["interface_counters"])
         self._sent = CounterArray("interface_sent", maps["interface_sent"]) if "interface_sent" in maps else None
         self.room = libbpf.map_info(maps["interface_counters"]).max_entries // SLOT_COUNTERS - 1

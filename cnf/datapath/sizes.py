@@ -53,9 +53,8 @@ def source_bytes(blueprint: Blueprint, max_sources: int) -> int:
 
 def interface_bytes(blueprint: Blueprint) -> int:
     """Return the bytes of the interfaces' counters, and of the maps that find them."""
-    defines = blueprint.defines
-    entries, places = defines["CNF_MAX_INTERFACES"], defines["CNF_INTERFACE_PLACES"]
-    slot = SLOT_COUNTERS + OUTCOMES * defines["CNF_EGRESS"]
+    entries, places = blueprint.max_interfaces, blueprint.direct["interfaces_direct"]
+    slot = SLOT_COUNTERS + OUTCOMES * blueprint.defines["CNF_EGRESS"]
     counters = os.sysconf("SC_NPROCESSORS_CONF") * (entries + 1) * slot * COUNTER.itemsize
     return counters + places * INTERFACE.itemsize + _hash_bytes(entries, np.dtype("<u4"), INTERFACE)
 
@@ -66,5 +65,5 @@ def _hash_bytes(entries: int, key: np.dtype[Any], value: np.dtype[Any]) -> int:
 
 
 def _cache_bytes(entries: int, set_of_slots: np.dtype[Any], beside: int) -> int:
-    """Return the bytes of CACHE_SETS() of cache.h, and of ``beside`` bytes a slot in an array of its own."""
+    """Return the bytes of a cache with twice as many slots as entries, and ``beside`` bytes more a slot."""
     return -(-2 * entries // WAYS) * (set_of_slots.itemsize + WAYS * beside)

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from cnf.abi import DIRECTIONS, FLOW4_SET, FLOW6_SET, FLOW_DROPS, INSERT_ERRORS, SLOT_DROPS, Family
+from cnf.abi import DIRECTIONS, FAMILIES, FLOW4_SET, FLOW6_SET, FLOW_DROPS, INSERT_ERRORS, SLOT_DROPS, Family
 from cnf.clock import WallClock, in_ticks, tick_ns
 from cnf.config import Flows
 from cnf.counts import total
-from cnf.datapath.cache import Cache, FlowSettings, MappedArray, Words
+from cnf.datapath.cache import Cache, Crowded, FlowSettings, MappedArray, Words
 from cnf.datapath.counters import TableCounters
 from cnf.flows.columns import FlowColumns
 from cnf.flows.expiry import has_expired
@@ -38,6 +38,7 @@ class CacheTable:
         self._cache = Cache(MappedArray(flows, maps[flows], SETS[family]))
         self._drops = MappedArray(drops, maps[drops], FLOW_DROPS) if drops in maps else None
         self._program_settings = FlowSettings(maps)
+        self._crowded = Crowded(maps, FAMILIES.index(family))
         self._counters = counters
         self._capacity = capacity
         self._expired_flows = 0
@@ -71,6 +72,7 @@ class CacheTable:
             flows, order, expired, expired_flows = self._walk(clock, max(present, 0))
         else:
             flows, order, expired, expired_flows = FlowColumns.empty(self.family, 0), BySlot(0), NOTHING, 0
+        self._crowded.write(len(flows), self._cache.size)
         # Counters after flows: what makes room meanwhile may count twice until the next drain, but is never missing.
         counters = {direction: self._counters.read(self.family, (direction,)) for direction in DIRECTIONS}
         # A longer idle_timeout brings back flows that had expired, yet no counter may go down: hence max(). No flow may

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
@@ -175,6 +176,50 @@ class Array:
     def write_many(self, places: npt.ArrayLike, values: Records) -> None:
         """Set the elements at ``places``, shape (N,), to ``values``, shape (N,); not of a per-CPU array."""
         write_batch(self.name, self._fd, np.asarray(places, np.uint32), values)
+
+
+class DirectArray:
+    """An array that the program addresses directly: DIRECT_ARRAY() of direct.h. Writes are stores to its memory."""
+
+    def __init__(self, name: str, fd: int, value: np.dtype[Any]) -> None:
+        """Prepare for elements of the dtype ``value``. Raises MapError."""
+        self.name = name
+        self._fd = fd
+        self._value = value
+        self._bytes = libbpf.map_info(fd).value_size
+
+    def __len__(self) -> int:
+        """Return the number of elements."""
+        return int(self._bytes // self._value.itemsize)
+
+    def read(self, place: int) -> Records:
+        """Return a copy of one element, shape (). Raises MapError."""
+        element: Records = self._words()[place].copy().view(self._value)[0]
+        return element
+
+    def write(self, place: int, value: Records) -> None:
+        """Set one element to ``value``, shape (). Raises MapError."""
+        self.write_many([place], value.reshape(1))
+
+    def write_many(self, places: npt.ArrayLike, values: Records) -> None:
+        """Set the elements at ``places``, shape (N,), to ``values``, shape (N,). No word is seen half written.
+
+        Raises:
+            MapError: the kernel refused to map the array.
+
+        """
+        words = self._words()
+        words[np.asarray(places, np.intp)] = np.ascontiguousarray(values).view(words.dtype).reshape(-1, words.shape[1])
+
+    def _words(self) -> npt.NDArray[Any]:
+        """Map the array, for as long as what is returned is there: shape (elements, words of one)."""
+        try:
+            memory = mmap.mmap(self._fd, -(-self._bytes // mmap.PAGESIZE) * mmap.PAGESIZE)
+        except OSError as error:
+            raise MapError(f"mapping map {self.name}: {error.strerror}", errno=error.errno or 0) from error
+        word = np.dtype("<u8") if self._value.itemsize % 8 == 0 else np.dtype("<u4")
+        words: npt.NDArray[Any] = np.frombuffer(memory, word, self._bytes // word.itemsize)
+        return words.reshape(-1, self._value.itemsize // word.itemsize)
 
 
 class CounterArray(Array):

@@ -29,7 +29,7 @@ from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.errors import MapError
 from cnf.kernel import libbpf
-from cnf.kernel.maps import Array, CounterArray, write_batch
+from cnf.kernel.maps import CounterArray, DirectArray, write_batch
 from cnf.limits.groups import OVERFLOW
 from cnf.limits.layout import Bank
 
@@ -57,14 +57,14 @@ class LimiterMaps:
             for name in (f"limit_prefixes{family[-1]}",)
         }
         self._policy_room = rules * LIMIT_GROUPS
-        self._generation = Array("limit_generation", maps["limit_generation"], _GENERATION)
-        self.generation = int(self._generation.read(0)[0] or self._generation.read(1)[0])
-        self._settings = Array("limit_settings", maps["limit_settings"], LIMIT_SETTINGS)
-        self._groups = Array("limit_groups", maps["limit_groups"], _GROUP)
-        self._slots = libbpf.map_info(maps["limit_groups"]).max_entries // (2 * len(TRAFFIC))
-        self._policies = Array("limit_policies", maps["limit_policies"], LIMIT_POLICY)
-        self._rules = Array("limit_rules", maps["limit_rules"], LIMIT_RULE)
-        self._shared = Array("limit_shared", maps["limit_shared"], LIMIT_SOURCE)
+        self._generation = DirectArray("limit_generation", maps["limit_generation"], _GENERATION)
+        self.generation = int(self._generation.read(0) or self._generation.read(1))
+        self._settings = DirectArray("limit_settings", maps["limit_settings"], LIMIT_SETTINGS)
+        self._groups = DirectArray("limit_groups", maps["limit_groups"], _GROUP)
+        self._slots = len(self._groups) // (2 * len(TRAFFIC))
+        self._policies = DirectArray("limit_policies", maps["limit_policies"], LIMIT_POLICY)
+        self._rules = DirectArray("limit_rules", maps["limit_rules"], LIMIT_RULE)
+        self._shared = DirectArray("limit_shared", maps["limit_shared"], LIMIT_SOURCE)
         self._counters = CounterArray("limit_counters", maps["limit_counters"])
         self._switched = time.monotonic() - GRACE
         self._group_of: Mapping[str, Records] = {OVERFLOW: np.zeros(len(TRAFFIC), _GROUP)}
@@ -122,7 +122,7 @@ class LimiterMaps:
 
     def shared(self, place: int) -> Records:
         """Return a shared bucket and its counts: LIMIT_SOURCE, shape ()."""
-        return self._shared.read(place).reshape(())
+        return self._shared.read(place)
 
 
 class _Prefixes:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from cnf.abi import DROPS, LIMIT4_SET, LIMIT6_SET, LIMIT_OVER, LIMIT_SOURCE, Family
+from cnf.abi import DROPS, FAMILIES, LIMIT4_SET, LIMIT6_SET, LIMIT_OVER, LIMIT_SOURCE, Family
 from cnf.arrays import Records
 from cnf.clock import WallClock
-from cnf.datapath.cache import Block, Cache, MappedArray, Secrets
+from cnf.datapath.cache import Block, Cache, Crowded, MappedArray, Secrets
 from cnf.datapath.counters import TableCounters
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_expiry import RuleOf, SourceDrain, SourceTable, has_bucket, idle
@@ -31,6 +31,7 @@ class CacheSources:
         self._cache = Cache(MappedArray(sources, maps[sources], SETS[family]))
         self._over = MappedArray(over, maps[over], LIMIT_OVER)
         self._secrets = Secrets(maps)
+        self._crowded = Crowded(maps, len(FAMILIES) + FAMILIES.index(family))
         self._family: Family = family
         self._counters = counters
         self._capacity = capacity
@@ -57,9 +58,11 @@ class CacheSources:
             chosen = ~idle(sources, clock, rule_of)
             keys.append(self._cache.records(own.words)["key"][chosen])
             values.append(sources[chosen])
+        entries = sum(map(len, values))
+        self._crowded.write(entries, self._cache.size)
         counters = self._counters.read_sources(self._family)
         table = SourceTable(
-            entries=sum(map(len, values)),
+            entries=entries,
             capacity=self._cache.size,
             made_for=self._capacity,
             evicted=counters.evicted_entries,

@@ -14,11 +14,11 @@ import numpy.typing as npt
 from cnf.abi import CACHE_SECRETS, FAMILIES, SECRETS, Family
 from cnf.arrays import Records
 from cnf.datapath import build
-from cnf.datapath.blueprint import Blueprint, Table
+from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
 from cnf.kernel import libbpf
-from cnf.kernel.maps import Array
+from cnf.kernel.maps import Array, DirectArray
 from tests.bpf.conftest import Datapath
-from tests.bpf.limited import SIZE, Limited
+from tests.bpf.limited import Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 
 SOURCE: Final = Path(__file__).with_name("changing.c")
@@ -54,16 +54,21 @@ class ChangingBlueprint(Blueprint):
 class Changing:
     """A datapath and its list."""
 
-    def __init__(self, table: Table, max_entries: int, *, limiter: bool = False) -> None:
+    def __init__(self, table: Table, max_entries: int, *, limiter: LimiterSize | None = None) -> None:
         """Load it; a cache has the same secrets each time, and so puts the same flows in the same place."""
-        blueprint = ChangingBlueprint(max_entries, table, limiter=SIZE if limiter else None)
+        blueprint = ChangingBlueprint(max_entries, table, limiter=limiter)
         loaded = build.load(blueprint)
         self.datapath = Limited(loaded) if limiter else Datapath(loaded)
         if table == "cache":
-            secrets = np.zeros((), CACHE_SECRETS)
-            secrets["words"] = draw(0)
-            Array("cache_secrets", loaded.maps["cache_secrets"], CACHE_SECRETS).write(0, secrets)
+            self.draw_secrets(0)
         self._turns = Array("test_turns", loaded.maps["test_turns"], np.dtype("<u8"), libbpf.possible_cpus())
+
+    def draw_secrets(self, seed: int) -> None:
+        """Hash by other secrets, the same for the same seed; the tables must be empty."""
+        secrets = np.zeros((), CACHE_SECRETS)
+        secrets["words"] = draw(seed)
+        maps = self.datapath.loaded.maps
+        DirectArray("cache_secrets", maps["cache_secrets"], CACHE_SECRETS).write(0, secrets)
 
     def start(self, flows: Flows) -> None:
         """Empty tables and counters; go through ``flows`` from the first one on, over and over, on every CPU."""

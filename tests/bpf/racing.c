@@ -93,7 +93,7 @@ static __always_inline void test_on_word(__u32 step, __u64 *word, __u64 *decisio
 	})
 #define cache_claim(place) (test_on_set(TEST_CLAIM, (place)->head, TEST_SIZE), (cache_claim)(place))
 #define cache_wait(place) (test_on_set(TEST_WAIT, (place)->head, TEST_SIZE), (cache_wait)(place))
-#define cache_tag(place, tag) (test_on_set(TEST_TAG, (place)->head, TEST_SIZE), (cache_tag)(place, tag))
+#define cache_set_tag(place, tag) (test_on_set(TEST_TAG, (place)->head, TEST_SIZE), (cache_set_tag)(place, tag))
 
 #define TEST_TABLE table
 #include "../../cnf/bpf/cache_find.h"

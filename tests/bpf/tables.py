@@ -11,15 +11,15 @@ import numpy as np
 from cnf.abi import DROPS, FAMILIES, FLOW_DROPS, FLOW_VALUE, LIMIT_OVER, LIMIT_SOURCE, SLOT_DROPS, WAYS, Family
 from cnf.arrays import Records
 from cnf.datapath import build
-from cnf.datapath.cache import Cache, FlowSettings, MappedArray, Secrets, set_of
+from cnf.datapath.cache import Cache, FlowSettings, MappedArray, Secrets, sets_of
 from cnf.flows.columns import KEYS
 from cnf.flows.flow_cache import SETS
-from cnf.kernel.maps import FlowMap
+from cnf.kernel.maps import DirectArray, FlowMap
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_cache import SETS as SOURCE_SETS
 
-NEVER: Final = 1 << 62
-"""Ticks after which no test's flow is over."""
+NEVER: Final = 1 << 29
+"""Ticks after which a flow expires: later than any test ends."""
 
 
 class HashEntries(FlowMap):
@@ -109,7 +109,7 @@ class CacheSlots(CacheEntries):
 
     def put(self, key: Records, value: Records) -> None:
         """Have an entry there; a source that has been seen has been debited then, and not been over its limit."""
-        number = set_of(key, Secrets(self._fds).words(), self.sets.size)
+        number, *_ = sets_of(key, Secrets(self._fds).words(), self.sets.size)
         sets = self.writable()
         sets["head"]["sequence"][number] += 2
         slots = sets["slots"][number]
@@ -154,6 +154,12 @@ def sources_of(loaded: build.Datapath) -> dict[Family, HashEntries | CacheSlots]
         family: HashEntries(name, loaded.maps[name], SOURCE_KEYS[family], LIMIT_SOURCE)
         for family, name in names.items()
     }
+
+
+def crowd(loaded: build.Datapath) -> None:
+    """Have no key be a guest in its second set: a test that fills one set then knows which slot makes room."""
+    crowded = DirectArray("cache_crowded", loaded.maps["cache_crowded"], np.dtype("<u8"))
+    crowded.write_many(np.arange(len(crowded)), np.ones(len(crowded), "<u8"))
 
 
 def let_none_expire(loaded: build.Datapath) -> None:

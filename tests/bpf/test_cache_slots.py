@@ -19,7 +19,7 @@ from tests.bpf.conftest import only
 from tests.bpf.limited import FLOWS, Clocked
 from tests.bpf.packets import TCP, IPv4, IPv6, frame
 from tests.bpf.placement import keys_of, place
-from tests.bpf.tables import CacheFlows
+from tests.bpf.tables import CacheFlows, crowd
 
 pytestmark = [only("cache"), pytest.mark.parametrize("family", FAMILIES)]
 
@@ -36,6 +36,7 @@ class Slots:
     def __init__(self, clocked: Clocked, family: Family) -> None:
         """Begin with an empty one."""
         clocked.start({})
+        crowd(clocked.loaded)
         self._clocked, self._family = clocked, family
         self.settings(IDLE, ENDED)
         self.size = len(FRAMES[family])

@@ -27,7 +27,7 @@ SEED: Final = int(os.environ.get("CNF_SEED") or secrets.randbits(32))
 ROUNDS: Final = {XDP: 5 * 12, TC_INGRESS: 12, TC_EGRESS: 12}
 """Of some 1,500 packets each, half of them mutants; rule sets take turns."""
 STEPS: Final = 500
-SMALL: Final = 64
+SMALL: Final = 32
 """Flows and sources of a family, so that there are evictions and keys of one tag."""
 TICKS: Final = (*[0] * 20, *[1] * 8, 2, 5, 100)
 IDLE: Final = 800

@@ -16,7 +16,7 @@ import pytest
 from cnf.abi import EVENT_KINDS, FAMILIES, LIMIT_SETTINGS
 from cnf.arrays import Records
 from cnf.errors import MapError
-from cnf.kernel.maps import Array, write_batch
+from cnf.kernel.maps import DirectArray, write_batch
 from cnf.kernel.ring import Ring
 from cnf.limiter import maps
 from cnf.limits.table import Network
@@ -221,7 +221,7 @@ def test_no_packet_meets_half_a_rule_set(limited: Limited) -> None:
 def test_a_bank_is_written_again_only_once_nobody_reads_it(limited: Limited, monkeypatch: pytest.MonkeyPatch) -> None:
     """A switch right after another one waits for packets that may still see the set before; only then it writes."""
     now, slept = 1000.0, list[float]()
-    settings = Array("limit_settings", limited.loaded.maps["limit_settings"], LIMIT_SETTINGS)
+    settings = DirectArray("limit_settings", limited.loaded.maps["limit_settings"], LIMIT_SETTINGS)
 
     def banks() -> list[bytes]:
         written = [settings.read(bank).tobytes() for bank in (0, 1)]
@@ -268,8 +268,8 @@ def test_nothing_is_looked_up_where_everything_passes(
     limited.start(limits)
     limited.run(PACKETS[0])
 
-    generation = Array("limit_generation", limited.loaded.maps["limit_generation"], np.dtype("<u8"))
-    assert bool(generation.read(0)[0]) is looks_up
+    generation = DirectArray("limit_generation", limited.loaded.maps["limit_generation"], np.dtype("<u8"))
+    assert bool(generation.read(0)) is looks_up
     assert len(limited.sources()) == sources
 
 

@@ -31,10 +31,10 @@ class Shape(NamedTuple):
 
 
 SHAPES: Final[dict[Table, Shape]] = {
-    "cache": Shape(ARRAY, 4, 64 + 8 * 64, 2 * ENTRIES // 8, MMAPABLE),
+    "cache": Shape(ARRAY, 4, 2 * ENTRIES // 8 * (64 + 8 * 64), 1, MMAPABLE),
     "lru_hash": Shape(LRU_HASH, 24, 56, ENTRIES, 0),
 }
-"""What flows4 is: sets of a cache, or struct flow4_key and struct flow_value."""
+"""What flows4 is: all sets of a cache, or struct flow4_key and struct flow_value."""
 
 
 @pytest.fixture

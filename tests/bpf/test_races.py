@@ -15,7 +15,7 @@ from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.datapath.cache import Secrets
 from cnf.flows.flow_cache import SETS
-from cnf.kernel.maps import Array
+from cnf.kernel.maps import DirectArray
 from cnf.kernel.ring import Ring
 from cnf.limiter.source_cache import SETS as SOURCE_SETS
 from tests.bpf.compare import XDP_PASS
@@ -433,14 +433,14 @@ def test_a_rule_set_that_is_older_than_one_told_of_is_not_told(racing: Racing, s
     """A CPU that was held up since it read the generation does not tell of it after a newer one."""
     mine, *_ = sources.numbers
     sources.send(mine)
-    generations = Array("limit_generation", racing.loaded.maps["limit_generation"], np.dtype("<u8"))
+    generations = DirectArray("limit_generation", racing.loaded.maps["limit_generation"], np.dtype("<u8"))
     newer = np.array(racing.maps.generation + 5, "<u8")
     with closing(Ring(racing.loaded.maps["events"])) as ring:
         ring.read()
         generations.write(2, newer)
         sources.send(mine)
         assert len(ring.read().events) == 0
-    assert generations.read(2)[0] == newer
+    assert generations.read(2) == newer
     generations.write(2, np.array(0, "<u8"))
 
 

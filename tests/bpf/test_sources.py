@@ -22,7 +22,7 @@ from tests.bpf.conftest import only
 from tests.bpf.limited import Clocked, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.bpf.placement import place
-from tests.bpf.tables import HashEntries
+from tests.bpf.tables import HashEntries, crowd
 
 RULES = {
     1: BucketRule("default", words(Meter(100, 50, 1), None, tick_ns()), "enforce"),
@@ -247,7 +247,8 @@ def test_sources_unused_for_so_long_that_stamps_wrap_go_first(
         clocked.show(clocked.now + clocked.tick_ns)
         clocked.run(frame(IPv4(address), UDP()))
 
-    assert {str(source.network_address) for source, *_ in clocked.sources()} == {first, *others[WAYS:]}
+    if not allow:  # of sources without a bucket, any that is unused for a while makes room
+        assert {str(source.network_address) for source, *_ in clocked.sources()} == {first, *others[WAYS:]}
     assert clocked.table_counters.read_sources("ipv4").evicted_entries == 0
 
 
@@ -258,6 +259,7 @@ def test_a_source_that_makes_room_was_evicted_unless_its_bucket_was_full(
 ) -> None:
     """Only those count as evicted, which an alarm is about, that lose something by it; the others have expired."""
     clocked.start({"mode": "enforce", "rules": [RULE]})
+    crowd(clocked.loaded)
     *first, last = neighbours(clocked, WAYS + 1)
     for address in first:
         clocked.run(frame(IPv4(address), UDP()))

@@ -17,7 +17,7 @@ from cnf.counts import Count, total
 from cnf.datapath.blueprint import Table
 from cnf.flows.drain import Tracker
 from tests.bpf.changing import FRAMES, Changing, flows_of, numbered
-from tests.bpf.limited import Limited
+from tests.bpf.limited import SIZE, Limited
 from tests.bpf.pinned import Flood
 from tests.bpf.tables import CacheFlows
 from tests.bpf.test_tracker import Loopback
@@ -48,7 +48,7 @@ def limiter(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="module", params=[AMPLE, SMALL], ids=["ample", "small"])
 def changing(request: pytest.FixtureRequest, table: Table, limiter: bool) -> Iterator[Changing]:  # noqa: FBT001 - a fixture
     """Load a program with room for every flow, and one with far too little."""
-    changing = Changing(table, request.param, limiter=limiter)
+    changing = Changing(table, request.param, limiter=SIZE if limiter else None)
     yield changing
     changing.close()
 

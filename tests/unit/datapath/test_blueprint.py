@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from cnf import abi
+from cnf.datapath import blueprint
 from cnf.datapath.blueprint import (
     CLOCK,
+    DIRECT_ENTRIES,
     EVICTED_RING_BYTES,
     LAYOUT_SOURCES,
+    LIMIT_GROUPS,
     LIMITER_MAPS,
     RING_BYTES,
     SOURCE,
@@ -35,7 +39,9 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_CACHE": 0,
         "CNF_MAX_ENTRIES": 10,
         "CNF_MAX_INTERFACES": 1024,
-        "CNF_INTERFACE_PLACES": 16384,
+        "CNF_COUNT_interfaces_direct": 16384,
+        "CNF_DIRECT_TABLES": 0,
+        "CNF_FLOW_SETS": 3,
         "CNF_IPV6": 0,
         "CNF_VLAN": 0,
         "CNF_EGRESS": 0,
@@ -47,6 +53,7 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "flows4",
         "flows6",
         "cache_secrets",
+        "cache_crowded",
         "flow_settings",
         "table_counters",
         "interfaces",
@@ -58,7 +65,14 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_CACHE": 1,
         "CNF_MAX_ENTRIES": 10,
         "CNF_MAX_INTERFACES": 1024,
-        "CNF_INTERFACE_PLACES": 16384,
+        "CNF_COUNT_flows4": 3,
+        "CNF_COUNT_flows6": 3,
+        "CNF_COUNT_cache_secrets": 1,
+        "CNF_COUNT_cache_crowded": 4,
+        "CNF_COUNT_flow_settings": 1,
+        "CNF_COUNT_interfaces_direct": 16384,
+        "CNF_DIRECT_TABLES": 1,
+        "CNF_FLOW_SETS": 3,
         "CNF_IPV6": 1,
         "CNF_VLAN": 1,
         "CNF_EGRESS": 0,
@@ -66,6 +80,20 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_RING_BYTES": 0,
         "CNF_LIMITER": 0,
     }
+
+
+def test_tables_that_no_program_can_address_are_looked_up_by_number() -> None:
+    """The verifier adds no more than 2^29 to an address, and IPv6 has the largest entries."""
+    largest, larger = Blueprint(DIRECT_ENTRIES), Blueprint(DIRECT_ENTRIES + 1)
+
+    assert largest.direct["flows6"] * abi.FLOW6_SET.itemsize < 1 << 29
+    assert {"flows4", "flows6"} & {*larger.direct} == set()
+    assert not Blueprint(64, limiter=LimiterSize(DIRECT_ENTRIES + 1, 32, 32)).direct_tables
+
+
+def test_numbers_are_those_of_abi() -> None:
+    """They are here once more, as that module loads numpy."""
+    assert (abi.WAYS, abi.LIMIT_GROUPS, len(abi.TRAFFIC)) == (blueprint.WAYS, LIMIT_GROUPS, blueprint.TRAFFIC_CLASSES)
 
 
 def test_only_the_entry_points_of_the_hooks_are_built() -> None:
@@ -92,14 +120,14 @@ def test_there_is_a_ring_where_there_is_something_to_tell() -> None:
     """Drops and rule sets make a small ring of events, evicted flows a large one; nothing else makes any."""
     limiter = LimiterSize(sources=100, rules=32, prefixes=50)
 
-    for blueprint, size in (
+    for each, size in (
         (Blueprint(10, "cache"), 0),
         (Blueprint(10, "cache", limiter=limiter), RING_BYTES),
         (Blueprint(10, "cache", evicted_records=True), EVICTED_RING_BYTES),
         (Blueprint(10, "cache", limiter=limiter, evicted_records=True), EVICTED_RING_BYTES),
     ):
-        assert blueprint.defines["CNF_RING_BYTES"] == size
-        assert ({"events", "events_lost"} <= {*blueprint.maps}) == bool(size)
+        assert each.defines["CNF_RING_BYTES"] == size
+        assert ({"events", "events_lost"} <= {*each.maps}) == bool(size)
 
 
 def test_a_limiter_has_maps_of_the_sizes_asked_for() -> None:
@@ -121,6 +149,9 @@ def test_a_limiter_has_maps_of_the_sizes_asked_for() -> None:
         >= {
             "CNF_LIMITER": 1,
             "CNF_MAX_SOURCES": 100,
+            "CNF_SOURCE_SETS": 25,
+            "CNF_COUNT_limit_rules": 32,
+            "CNF_COUNT_limit_policies": 2 * 32 * LIMIT_GROUPS,
             "CNF_MAX_RULES": 32,
             "CNF_MAX_POLICIES": 32,
             "CNF_MAX_PREFIXES": 50,
