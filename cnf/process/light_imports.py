@@ -9,6 +9,7 @@ The rest of cnfd imports from these libraries as ever, and whatever a library ha
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -98,6 +99,8 @@ def _in_parts(package: str, library: Library) -> None:
         loader.exec_module(module)
         return getattr(module, name)
 
+    # Its __init__ may have seen to it that no line goes to standard error.
+    logging.getLogger(package).addHandler(logging.NullHandler())
     module.__getattr__ = get  # type: ignore[method-assign]
     sys.modules[package] = module
     with _replaced({name: _StandIn(name, (), {}) for name in library.unused}):

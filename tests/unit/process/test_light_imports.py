@@ -55,6 +55,16 @@ def test_metrics_are_written_as_by_the_whole_library() -> None:
     assert light == run(ENCODE)
 
 
+def test_a_library_writes_nothing_to_standard_error() -> None:
+    """What pyroute2 warns of as it is imported, it warns of by ``logging``, and its ``__init__`` sees to that."""
+    code = """
+    import logging
+    sys.stderr = sys.stdout
+    logging.getLogger("pyroute2.netlink").warning("the functionality is limited")
+    """
+    assert run(LIGHT + textwrap.dedent(code)) == ""
+
+
 def test_every_other_name_of_a_library_is_there() -> None:
     """Whoever asks for one gets it, and what was imported before stays what it was."""
     code = """
