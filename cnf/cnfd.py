@@ -129,6 +129,9 @@ def _build_and_run(
         from cnf.daemon import daemon  # noqa: PLC0415
         from cnf.process import log  # noqa: PLC0415
 
+        if settings.limits:
+            import cnf.limiter.limiter  # noqa: F401, PLC0415 - while there is time
+
         log.configure(settings.log.level, settings.log.format, sys.stderr)
         for library, error in imported_whole.items():
             structlog.get_logger().info("library imported whole", library=library, error=error)
