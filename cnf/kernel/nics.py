@@ -17,6 +17,7 @@ from pyroute2.netlink import NLM_F_DUMP, NLM_F_REQUEST, genlmsg
 from pyroute2.netlink.generic import GenericNetlinkSocket
 
 from cnf.direction import DIRECTIONS, Direction
+from cnf.errors import UnavailableError
 from cnf.kernel.links import Link, Links
 from cnf.kernel.tc import programs
 
@@ -84,7 +85,7 @@ def _nic(link: Link, native: dict[int, bool], any_socket: socket.socket) -> Nic:
 def _at_tc(link: Link) -> dict[Direction, tuple[int, ...]]:
     found = {}
     for direction in DIRECTIONS:
-        with suppress(OSError):
+        with suppress(OSError, UnavailableError):  # not this user's to see, or no libbpf
             found[direction] = programs(link.index, direction)
     return found
 

@@ -23,8 +23,11 @@ CHOSEN: Final = (
     "tests/bpf/test_forms.py::test_a_form_is_passed_and_counted_once_where_the_table_says",
     "tests/net/test_doctor.py::test_limits_without_cap_perfmon",
     "tests/net/test_takeover.py::test_a_spent_bucket_stays_spent[source]",
+    "tests/net/test_tc.py::test_left_on_purpose[clsact]",
+    "tests/net/test_tc.py::test_a_reload_changes_mode_and_directions",
 )
-"""Programs that differ most, every packet form, and a daemon with limits in force that is killed and started again."""
+"""Programs that differ most, every packet form, a daemon with limits in force that is killed and started again, and one
+at TC, by clsact and by what the kernel has."""
 HARDENED: Final = f"""\
 echo 2 >/proc/sys/net/core/bpf_jit_harden
 echo confidentiality >/sys/kernel/security/lockdown

@@ -56,10 +56,14 @@ def daemon(node: Node, tmp_path: Path) -> Daemon:
 
 
 def test_the_steps_of_a_life(daemon: Daemon, manager: Manager) -> None:
-    """STATUS names each step of the start, READY comes once attached, and STOPPING before the end."""
+    """STATUS names each step of the start, READY comes once attached, and STOPPING before the end.
+
+    Each interface has half a minute to be attached in.
+    """
     ready = manager.until(READY="1")
     assert ready["STATUS"] == "attached to 1 of 1 interfaces, 0 flows"
-    assert [message["STATUS"] for message in manager.seen] == [
+    assert [message["EXTEND_TIMEOUT_USEC"] for message in manager.seen if "STATUS" not in message] == ["30000000"]
+    assert [message["STATUS"] for message in manager.seen if "STATUS" in message] == [
         "building the program",
         "attaching the program",
         ready["STATUS"],
