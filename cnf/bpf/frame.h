@@ -5,7 +5,7 @@
  *   - it may be many packets, which the kernel has put together (GRO), or will cut up behind us (TSO, UDP_SEGMENT);
  *   - its outer VLAN tag may stand beside it;
  *   - it may have no Ethernet header;
- *   - not all of its bytes need to be between data and data_end. None of them is moved there: a look changes nothing.
+ *   - its headers may not all be between data and data_end; then they are pulled there.
  */
 #ifndef CNF_FRAME_H
 #define CNF_FRAME_H
@@ -59,18 +59,19 @@ static __always_inline __u64 frame_length(const struct frame *frame)
 #endif
 }
 
-/* Return whether all that can be looked for in the first `size` bytes stands between data and data_end. */
-static __always_inline int frame_is_in_place(const struct frame *frame, __u32 size)
+/* Have the first `size` bytes, or all that there are, between data and data_end. */
+static __always_inline void frame_pull(const struct frame *frame, __u32 size)
 {
 	void *data = frame_data(frame), *end = frame_data_end(frame);
+	__u64 length = frame_length(frame);
 
 	if (!frame_is_skb(frame) || data + size <= end)
-		return 1;
+		return;
 #if CNF_PERFMON
-	return end - data == frame_length(frame);
-#else
-	return 0;
+	if (end - data == length)
+		return;
 #endif
+	bpf_skb_pull_data(frame->ctx, length < size ? length : size);
 }
 
 /* Copy `size` bytes, wherever they are; return a negative number if they are not all there. */

@@ -26,8 +26,7 @@
 
 /*
  * Where parsing stands. Headers behind IPv4 options or IPv6 extension headers are at a place that varies: to add that
- * to a packet pointer takes CAP_PERFMON, so those are copied out by a helper. So are all headers of a frame that does
- * not have them in one piece. All others are read in place.
+ * to a packet pointer takes CAP_PERFMON, so those are copied out by a helper. All others are read in place.
  */
 struct cursor {
 	const struct frame *frame;
@@ -59,12 +58,12 @@ static __always_inline void transport_add(struct transport *transport, __u64 zer
 
 static __always_inline struct cursor cursor_begin(const struct frame *frame, __u32 length)
 {
+	frame_pull(frame, MOST_IN_PLACE);
 	return (struct cursor){
 		.frame = frame,
 		.at = frame_data(frame),
 		.end = frame_data_end(frame),
 		.remaining = length,
-		.moved = !frame_is_in_place(frame, MOST_IN_PLACE),
 	};
 }
 
@@ -162,9 +161,9 @@ static __always_inline int parse_more_tags(struct cursor *cursor, __u32 ids, __u
  * them. */
 static __always_inline int parse_ethernet(struct cursor *cursor, __u16 *type, __u16 *vlan)
 {
-	struct eth_header copy, *eth;
+	struct eth_header *eth = cursor->at;
 
-	if (cursor_take(cursor, &copy, sizeof(copy), (void **)&eth))
+	if (cursor_step(cursor, sizeof(*eth)))
 		return CNF_TRUNCATED;
 	*type = eth->type;
 #if CNF_PARSE_VLAN
@@ -172,13 +171,13 @@ static __always_inline int parse_ethernet(struct cursor *cursor, __u16 *type, __
 
 #pragma unroll
 	for (int depth = 0; depth < MAX_VLAN_TAGS; depth++) {
-		struct vlan_tag tag_copy, *tag;
+		struct vlan_tag *tag = cursor->at;
 		int outer = !*vlan;
 
 		if (!is_vlan(*type))
 			return 0;
 		*vlan |= CNF_VLAN_PRESENT;
-		if (cursor_take(cursor, &tag_copy, sizeof(tag_copy), (void **)&tag))
+		if (cursor_step(cursor, sizeof(*tag)))
 			return CNF_TRUNCATED;
 		if (outer)
 			*vlan |= be16(tag->control) & VLAN_ID_MASK;

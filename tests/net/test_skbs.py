@@ -41,6 +41,9 @@ PORT: Final = 5001
 Protocol = Literal["tcp", "udp"]
 NUMBERS: Final = {"tcp": 6, "udp": 17}
 BULK: Final = bytes(3_000_000)
+WINDOW: Final = 100_000
+"""Bytes that the receiver takes at once: fewer packets than wait between the ends of a veth pair, so that none is lost
+behind the hook that has counted it."""
 UDP_SEGMENT: Final = 103  # linux/udp.h
 JUMBO: Final = 5000
 """Bytes of a frame that a packet socket puts into pages, all but its Ethernet header."""
@@ -82,6 +85,7 @@ class Wired:
     def listening(self, family: int, address: str) -> Iterator[None]:
         """Have the receiver read all that comes in one connection."""
         with self.near.socket(family, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, WINDOW)
             listener.bind((address, PORT))
             listener.listen()
             reader = threading.Thread(target=_read_all, args=(listener,))
