@@ -259,8 +259,8 @@ def _labels(key: Key, label: str) -> frozenset[tuple[str, str]]:
     """Return the labels of the series that a flow belongs to."""
     ports = (str(key.src_port), str(key.dst_port)) if label in ("tcp", "udp", "sctp") else ("", "")
     addresses = (str(ip_address(key.src_addr)), str(ip_address(key.dst_addr)))
-    names = ("interface", "protocol", "src", "dst", "src_port", "dst_port")
-    return frozenset(zip(names, ("n0", label, *addresses, *ports), strict=True))
+    names = ("interface", "protocol", "src", "dst", "src_port", "dst_port", "direction")
+    return frozenset(zip(names, ("n0", label, *addresses, *ports, "ingress"), strict=True))
 
 
 def _growth(before: Exposition, after: Exposition, name: str) -> Counter[frozenset[tuple[str, str]]]:
