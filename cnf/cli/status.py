@@ -20,7 +20,11 @@ from cnf.cli.show.warnings import fill_bar, troubles, warning
 LATE_DRAIN: Final = 3
 """Intervals after which a drain is overdue."""
 
+LEAST_COVERAGE: Final = 0.9
+"""Share of the driver's packets from which on nothing is missing: see docs/operations.md."""
+
 _NONE: Final = "-"
+_SEEN: Final = {"ingress": "received", "egress": "sent"}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -71,6 +75,7 @@ def _interfaces(interfaces: list[Interface], width: int | None, style: Style) ->
         Column("PROGRAM", lambda interface: str(interface["program_id"] or _NONE), right=True),
         Column("PACKETS", lambda interface: f"{interface['received_packets']:,}", right=True),
         Column("BYTES", lambda interface: size(interface["received_bytes"]), right=True),
+        Column("COVERAGE", _coverage, right=True, priority=SPARE + 1),
         Column("SENT PACKETS", lambda interface: f"{interface['sent_packets']:,}", right=True, priority=SPARE),
         Column("SENT BYTES", lambda interface: size(interface["sent_bytes"]), right=True, priority=SPARE),
     )
@@ -82,12 +87,23 @@ def _interfaces(interfaces: list[Interface], width: int | None, style: Style) ->
             yield from warning(f"{interface['name']}: no such interface; attached when it appears", width, style)
         if interface["warning"]:
             yield from warning(f"{interface['name']}: {interface['warning']}", width, style)
+        for there in interface["directions"]:
+            if there["coverage"] is not None and there["coverage"] < LEAST_COVERAGE:
+                share = f"{there['coverage']:.1%}".replace("%", " %")
+                what = f"of what its driver counts as {_SEEN[there['direction']]}, {share} was seen"
+                yield from warning(f"{interface['name']}: {what} (docs/operations.md, coverage)", width, style)
 
 
 def _mode(interface: Interface, direction: str) -> str:
     """Return the mode of one direction."""
     modes = (there["mode"] for there in interface["directions"] if there["direction"] == direction)
     return next(modes, None) or _NONE
+
+
+def _coverage(interface: Interface) -> str:
+    """Return the share of packets, of those received and of those sent."""
+    shares = [there["coverage"] for there in interface["directions"]]
+    return ", ".join(_NONE if share is None else f"{100 * share:.1f} %" for share in shares) or _NONE
 
 
 def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) -> Iterator[str]:

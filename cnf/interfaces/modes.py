@@ -53,6 +53,8 @@ class Attachment:
     """Why it is in this mode, or not there."""
     before: tuple[str, ...] = ()
     """What sees the packets first, in words."""
+    coverage: float | None = None
+    """What share was counted of what the driver's statistics have; see coverage.py. None where it is not known."""
 
 
 class _Refused(NamedTuple):

@@ -10,10 +10,12 @@ from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import UNASSIGNED_INTERFACE
 from cnf.config import Interface
+from cnf.counts import Count
 from cnf.datapath.counters import InterfaceCounters
 from cnf.direction import DIRECTIONS, Direction
 from cnf.errors import AttachError, CnfError
 from cnf.interfaces.attachers import Attachers
+from cnf.interfaces.coverage import Coverages, Reading, counted_of
 from cnf.interfaces.matching import match
 from cnf.interfaces.modes import Attachment, Modes
 from cnf.interfaces.stacking import Stacks, leave_out
@@ -78,6 +80,7 @@ class Interfaces:
         self._log = log
         self._owned: dict[int, Link] = {}
         self._modes = {direction: Modes(direction, attachers[direction], log) for direction in DIRECTIONS}
+        self._coverages = Coverages()
         self._members: Mapping[int, int] = {}
         """The bond whose packets a member's are, both by ifindex."""
         self._lost = 0
@@ -93,6 +96,7 @@ class Interfaces:
             self._log.info("link notifications lost, everything read afresh", times=self._lost)
         moved = self._links.take_moved()
         present = {link.index: link for link in self._links.read()}
+        self._compare(present)  # at once: both are read at nearly the same time
         matches = match(present.values(), self.wanted)
         requests = matches.requests
         for index in [index for index in self._owned if index not in requests]:
@@ -116,6 +120,18 @@ class Interfaces:
         ]
         self._publish(tuple(states))
         self.tallies.forget()
+
+    def _compare(self, present: Mapping[int, Link]) -> None:
+        """Note the counters, and the drivers' statistics, of what has had the program since an earlier look."""
+        counters = self.tallies.by_index()
+        for direction, modes in self._modes.items():
+            for index in self._owned:
+                link = present.get(index)
+                if link and direction in link.statistics and index in counters and modes.has(index):
+                    counted = counted_of(counters[index])[direction]
+                    self._coverages.observe(index, direction, Reading(counted, Count(*link.statistics[direction])))
+                else:
+                    self._coverages.forget(index, direction)
 
     def clean_up(self) -> None:
         """Take what the previous daemon has left off the interfaces that are not ours now, and free their counters."""
@@ -173,7 +189,10 @@ class Interfaces:
             mode=there[0].mode,
             program_id=there[0].program_id,
             error=self._modes[first].refusal(link.index),
-            directions=tuple(there),
+            directions=tuple(
+                replace(each, coverage=self._coverages.ratio(link.index, each.direction, virtual=bool(link.kind)))
+                for each in there
+            ),
         )
 
     def _keep_if_possible(self, link: Link, modes: Modes, request: Interface) -> Attachment:

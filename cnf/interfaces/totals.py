@@ -83,6 +83,10 @@ class Tallies:
         """Return the interfaces that have a counter slot, by slot."""
         return {slot: self.names[index] for index, slot in self._counters.assigned().items()}
 
+    def by_index(self) -> dict[int, Counters]:
+        """Return the counters of the interfaces that have a slot, by ifindex, since they have it."""
+        return self._counters.read()
+
     def totals(self) -> dict[str, Counters]:
         """Return the counters as they stand now, by interface name."""
         with self._lock:

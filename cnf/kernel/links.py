@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from cnf.direction import Direction
 from cnf.errors import KernelError
 from cnf.kernel import rtnetlink
 from cnf.kernel.refusal import reported
@@ -34,6 +37,7 @@ IFLA_MASTER: Final = 10
 IFLA_LINKINFO: Final = 18
 IFLA_INFO_KIND: Final = 1
 IFLA_INFO_DATA: Final = 2
+IFLA_STATS64: Final = 23
 IFLA_LINK_NETNSID: Final = 37
 IFLA_XDP: Final = 43
 IFLA_XDP_ATTACHED: Final = 2
@@ -42,6 +46,8 @@ IFLA_NEW_NETNSID: Final = 45
 IFLA_PROP_LIST: Final = 52
 IFLA_ALT_IFNAME: Final = 53
 HSR_SLAVES: Final = (1, 2)
+STATISTICS: Final = struct.Struct("=QQQQ")
+"""The first fields of struct rtnl_link_stats64: packets received and sent, bytes received and sent."""
 ATTACHED_AS: Final[dict[int, Mode]] = {1: "native", 2: "generic", 3: "offloaded"}
 """The mode by the kernel's number: XDP_ATTACHED_DRV, XDP_ATTACHED_SKB, XDP_ATTACHED_HW."""
 
@@ -72,6 +78,8 @@ class Link:
     """The interface's other names."""
     ring: tuple[int, ...] = ()
     """ifindexes of the two interfaces that an HSR or PRP interface stands on; they have no master."""
+    statistics: Mapping[Direction, tuple[int, int]] = field(default_factory=dict, compare=False)
+    """Packets and bytes that the driver has counted, by direction; empty where it does not tell."""
 
     @property
     def shown(self) -> str:
@@ -179,12 +187,20 @@ def _link(message: Message) -> Link:
         lower=(number(said.get(IFLA_LINK)) or None) if here else None,
         program=program_of(message),
         ring=tuple(number(slaves[slave]) for slave in HSR_SLAVES if slaves.get(slave)),
+        statistics=_statistics(said.get(IFLA_STATS64, b"")),
         altnames=tuple(
             _text(name)
             for kind_of_name, name in attributes(said.get(IFLA_PROP_LIST, b""))
             if kind_of_name == IFLA_ALT_IFNAME
         ),
     )
+
+
+def _statistics(content: bytes) -> dict[Direction, tuple[int, int]]:
+    if len(content) < STATISTICS.size:
+        return {}
+    received, sent, received_bytes, sent_bytes = STATISTICS.unpack_from(content)
+    return {"ingress": (received, received_bytes), "egress": (sent, sent_bytes)}
 
 
 def _text(content: bytes) -> str:

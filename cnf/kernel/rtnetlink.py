@@ -66,14 +66,15 @@ class Message(NamedTuple):
 
 
 def ask(ifindex: int = 0) -> list[Message]:
-    """Return what the kernel says of one interface, or of all.
+    """Return what the kernel says of one interface, or of all, of these with their statistics.
 
     Raises:
         OSError: it refused, or did not answer in time.
 
     """
     body = INTERFACE.pack(socket.AF_UNSPEC, 0, ifindex, 0, 0)
-    body += ATTRIBUTE.pack(ATTRIBUTE.size + 4, IFLA_EXT_MASK) + struct.pack("=I", RTEXT_FILTER_SKIP_STATS)
+    left_out = RTEXT_FILTER_SKIP_STATS if ifindex else 0
+    body += ATTRIBUTE.pack(ATTRIBUTE.size + 4, IFLA_EXT_MASK) + struct.pack("=I", left_out)
     return [_message(content) for content in _answer(RTM_GETLINK, body, whole=not ifindex)]
 
 

@@ -83,6 +83,11 @@ def interfaces(state: State, _live: Live) -> Iterator[Metric]:
         "1 where this direction of the interface is counted, in this mode; 0 where it is wanted, and not to be had.",
         labels=("interface", "direction", "mode"),
     )
+    coverage = GaugeMetricFamily(
+        "cnf_interface_coverage_ratio",
+        "What was counted, divided by the statistics of the interface's driver, since the program is there.",
+        labels=("interface", "direction"),
+    )
     states = GaugeMetricFamily(
         "cnf_interface_state", "1, with the state of the interface as a label.", labels=("interface", "state")
     )
@@ -91,8 +96,10 @@ def interfaces(state: State, _live: Live) -> Iterator[Metric]:
         attached.add_metric((interface.name, mode), int(interface.state == "attached"))
         states.add_metric((interface.name, interface.state), 1)
         for there in interface.directions:
+            if there.coverage is not None:
+                coverage.add_metric((interface.name, there.direction), there.coverage)
             directions.add_metric((interface.name, there.direction, there.mode or "none"), int(there.mode is not None))
-    yield from (attached, directions, states)
+    yield from (attached, directions, coverage, states)
     yield CounterMetricFamily(
         "cnf_link_notifications_lost",
         "Times that the kernel discarded notifications about interfaces; all interfaces were read again then.",

@@ -78,7 +78,7 @@ class ForeignTc:
 def foreign_tc(code: bytes = NEXT, name: str = "foreign") -> Iterator[ForeignTc]:
     """Load a program for the length of the block."""
     loaded = ctypes.CDLL("libbpf.so.1").bpf_prog_load(
-        BPF_PROG_TYPE_SCHED_CLS, name.encode(), b"GPL", code, ctypes.c_size_t(2), None
+        BPF_PROG_TYPE_SCHED_CLS, name.encode(), b"GPL", code, ctypes.c_size_t(len(code) // 8), None
     )
     assert loaded >= 0, os.strerror(-loaded)
     try:

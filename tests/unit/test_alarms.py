@@ -86,6 +86,9 @@ TROUBLES: Final[dict[str, list[Series]]] = {
     "cnf_interface_direction_attached == 0": gauge(
         'cnf_interface_direction_attached{direction="egress",interface="eth0",mode="none"}', 1, 0
     ),
+    "cnf_interface_coverage_ratio < 0.9": gauge(
+        'cnf_interface_coverage_ratio{direction="egress",interface="eth0"}', 0.9, 0.89
+    ),
     'cnf_interface_attached{mode="generic"} == 1': [
         {
             'cnf_interface_attached{interface="eth0",mode="native"}': (f"1x{MINUTES}", f"_x{MINUTES}"),

@@ -106,7 +106,10 @@ class Daemon(TypedDict):
 
 
 class Attachment(TypedDict):
-    """One direction of an interface that is wanted; without a mode, ``why`` is why it is not counted."""
+    """One direction of an interface that is wanted; without a mode, ``why`` is why it is not counted.
+
+    The ``coverage`` is what was counted, divided by what the driver's statistics have; null where it is not known.
+    """
 
     direction: str
     mode: str | None
@@ -114,6 +117,7 @@ class Attachment(TypedDict):
     program_id: int | None
     why: str
     before: list[str]
+    coverage: float | None
 
 
 class Interface(TypedDict):

@@ -158,6 +158,7 @@ ATTACHED: Final[Interface] = {
             "program_id": 117,
             "why": "its driver runs it",
             "before": [],
+            "coverage": 1.0,
         },
         {
             "direction": "egress",
@@ -166,6 +167,7 @@ ATTACHED: Final[Interface] = {
             "program_id": 118,
             "why": "XDP does not see what goes out",
             "before": [],
+            "coverage": None,
         },
     ],
     "received_packets": 1_234_567,

@@ -19,10 +19,10 @@ cnfd 0.1.0  pid 4242, up 3h05m (since 2026-03-01 08:55:00 UTC)
 Linux 6.18.0, BCC 0.31.0, /etc/cnf/cnf.toml
 receiving 123 Mbit/s, 12.3k packets/s; sending 2.3 Mbit/s, 346 packets/s
 
-INTERFACE  STATE     MODE    EGRESS  ASKED  PROGRAM    PACKETS   BYTES  SENT PACKETS  SENT BYTES
-eth0       attached  native  tc      auto       117  1,234,567  988 MB       345,678      235 MB
-ens5       missing   -       -       auto         -          0     0 B             0         0 B
-ens6       refused   -       -       auto         -          0     0 B             0         0 B
+INTERFACE  STATE     MODE    EGRESS  ASKED  PROGRAM    PACKETS   BYTES    COVERAGE  SENT PACKETS  SENT BYTES
+eth0       attached  native  tc      auto       117  1,234,567  988 MB  100.0 %, -       345,678      235 MB
+ens5       missing   -       -       auto         -          0     0 B           -             0         0 B
+ens6       refused   -       -       auto         -          0     0 B           -             0         0 B
 ! ens5: no such interface; attached when it appears
 ! ens6: the foreign XDP program 9 is on it
 
@@ -70,6 +70,15 @@ def test_what_is_wrong_with_an_attached_interface() -> None:
     attached: Interface = {**ATTACHED, "error": "native was refused", "warning": "packets are counted twice"}
     text = text_of({**STATUS, "interfaces": [attached]})
     assert "\n! eth0: native was refused\n! eth0: packets are counted twice\n" in text
+
+
+def test_coverage() -> None:
+    """The share of the driver's packets stands by direction, and one that is low is warned of."""
+    received, sent = ATTACHED["directions"]
+    low: Interface = {**ATTACHED, "directions": [received, {**sent, "coverage": 0.52}]}
+    text = text_of({**STATUS, "interfaces": [low]})
+    assert "  100.0 %, 52.0 %  " in text
+    assert "\n! eth0: of what its driver counts as sent, 52.0 % was seen (docs/operations.md, coverage)\n" in text
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ class Events:
 
 
 Shown = tuple[State, Live]
-INGRESS = Attachment("ingress", "generic", "xdp", 9, "as configured")
+INGRESS = Attachment("ingress", "generic", "xdp", 9, "as configured", coverage=0.75)
 NO_EGRESS = Attachment("egress", None, None, None, "the kernel refused")
 
 
@@ -152,6 +152,7 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_flow_bytes_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port", "direction"},
         "cnf_interface_attached": {"interface", "mode"},
         "cnf_interface_direction_attached": {"interface", "direction", "mode"},
+        "cnf_interface_coverage_ratio": {"interface", "direction"},
         "cnf_interface_state": {"interface", "state"},
         "cnf_link_notifications_lost_total": set(),
         "cnf_drain_age_seconds": set(),
@@ -263,6 +264,11 @@ def test_an_interface_is_attached_or_not() -> None:
         ("eth1", "refused"): 1,
         ("ens*", "missing"): 1,
     }
+
+
+def test_coverage_stands_where_it_is_known() -> None:
+    """A direction whose share nobody knows has no sample, so that no alarm goes off."""
+    assert values(scraped(daemon()), "cnf_interface_coverage_ratio") == {("ingress", "eth0"): 0.75}
 
 
 def test_rules_and_sources_are_counted() -> None:
