@@ -61,7 +61,9 @@ def _daemon(status: Status, style: Style) -> Iterator[str]:
     yield printable(f"Linux {daemon['kernel']}, BCC {daemon['bcc_version'] or 'unknown'}, {config}")
     ways = (("receiving", status["rates"]), ("sending", status["sent_rates"]))
     yield "; ".join(
-        f"{verb} {bit_rate(rates['bits_per_second'])}, {packets(rates['packets_per_second'])}/s" for verb, rates in ways
+        f"{verb} {bit_rate(rates['bits_per_second'])}, {packets(rates['packets_per_second'])}/s"
+        for verb, rates in ways
+        if verb == "receiving" or rates["packets_per_second"]
     )
 
 
@@ -130,7 +132,7 @@ def _flow_tables(tables: dict[str, FlowTable], width: int | None, style: Style) 
 
 
 def _ledgers(received: dict[str, Tally], sent: dict[str, SentTally], width: int | None, style: Style) -> Iterator[str]:
-    """Yield what was received by state, and beside it what was sent."""
+    """Yield what was received by state, and beside it what was sent, if anything was."""
     if not received.keys() & sent.keys() >= {"packets", "bytes"}:
         return
     both = received["packets"], received["bytes"], sent["packets"], sent["bytes"]
@@ -147,7 +149,7 @@ def _ledgers(received: dict[str, Tally], sent: dict[str, SentTally], width: int 
         Column("SENT", lambda row: f"{row[1][2]:,}", right=True),
         Column("BYTES", lambda row: f"{row[1][3]:,}", right=True),
     )
-    yield from render(columns, rows, width, style)
+    yield from render(columns if any(every[2:]) else columns[:3], rows, width, style)
     late = [abs(tally["difference"]) for tally in tallies]
     if any(late):
         packets_late, bytes_late = late[0] + late[2], late[1] + late[3]

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from cnf.cli import main
-from cnf.cli.api.replies import Drain, Interface, Limiter, Status, Tally
+from cnf.cli.api.replies import Drain, Interface, Limiter, SentTally, Status, Tally
 from cnf.cli.show.table import Style
 from cnf.cli.status import page
 from tests.unit.cli.limit_samples import FULL, LIMITER, PENDING
-from tests.unit.cli.samples import ATTACHED, MISSING, REFUSED, STATUS, table, tally
+from tests.unit.cli.samples import ATTACHED, MISSING, REFUSED, STATUS, sent_tally, table, tally
 from tests.unit.cli.stand_in import StandIn
 
 PAGE = """\
@@ -70,6 +70,19 @@ def test_what_is_wrong_with_an_attached_interface() -> None:
     attached: Interface = {**ATTACHED, "error": "native was refused", "warning": "packets are counted twice"}
     text = text_of({**STATUS, "interfaces": [attached]})
     assert "\n! eth0: native was refused\n! eth0: packets are counted twice\n" in text
+
+
+def test_nothing_is_said_of_what_is_not_sent() -> None:
+    """Where nothing that goes out was counted, there is no column of it, and no rate."""
+    nothing: dict[str, SentTally] = {"packets": sent_tally(0), "bytes": sent_tally(0)}
+    silent: Status = {
+        **STATUS,
+        "sent_ledger": nothing,
+        "sent_rates": {"packets_per_second": 0.0, "bits_per_second": 0.0},
+    }
+    text = text_of(silent)
+    assert "\nreceiving 123 Mbit/s, 12.3k packets/s\n" in text
+    assert "\nLEDGER         RECEIVED        BYTES\n" in text
 
 
 def test_coverage() -> None:
