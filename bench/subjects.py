@@ -50,8 +50,17 @@ class Apart(Blueprint):
 
     @property
     def maps(self) -> tuple[str, ...]:
-        """Return their names."""
-        return self.own_maps
+        """Return their names, with that of change.h."""
+        return (*self.own_maps, "turns")
+
+
+class Changing(Blueprint):
+    """A program of cnf's, on frames that change.h changes first."""
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Return the names of the maps, with that of change.h."""
+        return (*super().maps, "turns")
 
 
 def xdp(*names: str) -> dict[str, int]:
@@ -67,6 +76,7 @@ BARE: Final = Apart(
 )
 NAIVE: Final = Apart(
     MAX_ENTRIES,
+    "lru_hash",
     limiter=LimiterSize(MAX_ENTRIES, 1, 1),
     hooks=(),
     source=FOLDER / "naive.c",
@@ -78,7 +88,7 @@ NAIVE: Final = Apart(
 def whole(table: Table, limiter: LimiterSize | None = None, max_entries: int = MAX_ENTRIES) -> Blueprint:
     """Return what builds the programs of whole.c."""
     others = xdp("whole", "cnf_clock") if limiter else xdp("whole", "parse_only", "cnf_clock")
-    return Blueprint(max_entries, table, limiter=limiter, hooks=(), source=FOLDER / "whole.c", others=others)
+    return Changing(max_entries, table, limiter=limiter, hooks=(), source=FOLDER / "whole.c", others=others)
 
 
 def build(blueprints: Sequence[Blueprint], stack: ExitStack) -> list[Datapath]:
