@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 from tests import seclusion
@@ -45,12 +46,17 @@ def _no_perfmon() -> str:
     return f"Linux {release} takes limits with CAP_PERFMON only" if old else ""
 
 
+def _tun() -> str:
+    return "" if Path("/dev/net/tun").exists() else "there is no /dev/net/tun"
+
+
 PROBES: Final[Mapping[str, Callable[[], str]]] = {
     "root": _root,
     "bpf": _bpf,
     "netns": _netns,
     "seclusion": seclusion.begin,
     "limits without CAP_PERFMON": _no_perfmon,
+    "tun": _tun,
     "memory cgroup": cgroups.lacking,
 }
 

@@ -194,6 +194,7 @@ def tunnel(namespace: Namespace, name: str, flags: int) -> Iterator[int]:
             os.close(descriptor)
 
 
+@pytest.mark.needs("tun")
 def test_a_tap_whose_user_has_not_counted_the_segments(node: Node) -> None:
     """A virtual machine says how long they are, and the kernel no more than that."""
     packet = frame(IPv4(), TCP(), bytes(4500))
@@ -208,6 +209,7 @@ def test_a_tap_whose_user_has_not_counted_the_segments(node: Node) -> None:
         assert counting.received() == {"tcp": (5, len(packet) + 4 * headers)}
 
 
+@pytest.mark.needs("tun")
 def test_a_tun_device_has_no_ethernet_header(node: Node) -> None:
     """What it receives and what it sends are counted from the IP header on, which nothing stands before."""
     packet = frame(IPv4(src="192.0.2.9", dst=SENDER4), UDP(7, 9), bytes(50))
