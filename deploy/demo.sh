@@ -67,7 +67,6 @@ start_daemon() {
 		[[interfaces]]
 		name = "nic0"
 		mode = "native"
-		directions = ["ingress"]
 
 		[flows]
 		drain_interval = "1s"
@@ -232,6 +231,9 @@ echo "The first line is one source that sends more than all others together."
 
 heading "A filter, as in tcpdump"
 show_table "$cnfctl flows --filter 'ip6 and (tcp or udp)'"
+
+heading "Both directions of a connection in one row"
+show_table "$cnfctl flows --pairs --filter tcp"
 
 heading "One flow for a script: the one in VLAN 42"
 show "$cnfctl flows -o json --filter 'udp and src port 53'"
