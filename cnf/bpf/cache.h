@@ -87,12 +87,10 @@ static __always_inline __u32 cache_home(__u64 hash, __u32 sets)
 	return (hash >> 32) * sets >> 32;
 }
 
-/* Return the second set: any but the home, if there are two. */
-static __always_inline __u32 cache_second(__u64 hash, __u32 home, __u32 sets)
+/* Return the second set; rarely it is the home itself, which is claimed then, and has no room. */
+static __always_inline __u32 cache_second(__u64 hash, __u32 sets)
 {
-	__u64 other = (hash * CACHE_OTHER_HASH >> 32) * (sets - 1) >> 32;
-
-	return other + (other >= home && sets > 1);
+	return (hash * CACHE_OTHER_HASH >> 32) * sets >> 32;
 }
 
 /* Return a mask of the slots with this tag: the highest bit of each one's byte. */

@@ -94,14 +94,10 @@ static __always_inline void cache_look_set(enum cnf_table table, void *key, stru
 	}
 }
 
-/* Go over to the key's second set; return 0 if there is none. */
+/* Go over to the key's second set; return 0 if there is none, which does not happen. */
 static __always_inline int cache_go_on(enum cnf_table table, struct cache_place *place)
 {
-	__u32 sets = cache_shape(table).sets;
-
-	if (sets < 2)
-		return 0;
-	place->set = cache_second(place->hash, place->set, sets);
+	place->set = cache_second(place->hash, cache_shape(table).sets);
 	place->head = cache_set(table, place->set);
 	return place->head != NULL;
 }

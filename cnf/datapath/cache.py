@@ -39,7 +39,7 @@ AGE_EVERY: Final = 1 << 28
 """Ticks from one look for old stamps to the next: often enough that none is 2^31 old before it is found."""
 
 CROWDED: Final = 0.8
-"""Share of slots that are alive from which on a second set is not worth a look: TODO of them are full."""
+"""Share of slots that are alive from which on a second set is not worth a look: of these, most are full, too."""
 
 _STAMPS: Final = 4
 """Index of the first stamp among the 32-bit words of a set."""
@@ -239,7 +239,7 @@ class FlowSettings:
         self._array.write(0, np.array((idle, ended), FLOW_SETTINGS))
 
 
-def sets_of(key: Records, secrets: Words, sets: int) -> tuple[int, ...]:
+def sets_of(key: Records, secrets: Words, sets: int) -> tuple[int, int]:
     """Return the home of ``key``, shape (), and its second set, as cache.h works them out."""
     numbers: list[int] = secrets.tolist()
     total = 0
@@ -248,8 +248,7 @@ def sets_of(key: Records, secrets: Words, sets: int) -> tuple[int, ...]:
     total &= _WHOLE
     mixed = (total ^ total >> 32) * (numbers[-1] | 1) & _WHOLE
     home = (mixed >> 32) * sets >> 32
-    other = ((mixed * _OTHER_HASH & _WHOLE) >> 32) * (sets - 1) >> 32
-    return (home, other + (other >= home)) if sets > 1 else (home,)
+    return home, ((mixed * _OTHER_HASH & _WHOLE) >> 32) * sets >> 32
 
 
 def _signed(now: int, stamps: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:

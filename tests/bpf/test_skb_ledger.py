@@ -20,7 +20,7 @@ from tests.bpf.skb import has_skb
 from tests.bpf.test_random import random_frames
 
 SEED: Final = int(os.environ.get("CNF_SEED") or secrets.randbits(32))
-SMALL: Final = 32
+SMALL: Final = 8
 HOOKS: Final = (XDP, *[TC_INGRESS] * 9, *[TC_EGRESS] * 10)
 IDLE: Final = 50
 PACKETS: Final = 3000

@@ -14,7 +14,7 @@ from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP
 from tests.bpf.limited import SIZE
 
 HOOKS: Final = (XDP, TC_INGRESS, TC_EGRESS)
-MOST: Final = 300_000
+MOST: Final = 400_000
 """Of instructions that the verifier follows."""
 
 
