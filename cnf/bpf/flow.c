@@ -41,7 +41,7 @@ static __always_inline enum cnf_drop drop_reason(enum cnf_limit verdict)
 /* Count a frame, and pass it unless a limit says otherwise. */
 static __always_inline int general(const struct frame *frame)
 {
-	__u64 length = frame_length(frame), zero = CNF_LIMITER ? unknown_zero(length) : 0;
+	__u64 length = frame_length(frame), zero = CNF_LIMITER || frame_is_skb(frame) ? unknown_zero(length) : 0;
 	struct cursor cursor = cursor_begin(frame, length);
 	struct transport transport = {.flow_flags = frame_flow_flags(frame)};
 	__u16 type = 0, vlan = 0;
@@ -119,10 +119,9 @@ static __always_inline int deal_with(void *ctx, enum cnf_hook hook)
 
 	if (verdict)
 		return verdict;
-#if CNF_LIMITER
 	/* What is known of the frame by now is read anew, so that the verifier follows the general code once. */
-	WITHOUT_BRANCH(frame.ctx);
-#endif
+	if (CNF_LIMITER || frame_is_skb(&frame))
+		WITHOUT_BRANCH(frame.ctx);
 	return general(&frame);
 }
 
