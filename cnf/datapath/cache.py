@@ -38,8 +38,8 @@ STALE: Final = 1 << 30
 AGE_EVERY: Final = 1 << 28
 """Ticks from one look for old stamps to the next: often enough that none is 2^31 old before it is found."""
 
-CROWDED: Final = 0.8
-"""Share of slots that are alive from which on a second set is not worth a look: of these, most are full, too."""
+CROWDED: Final = 0.95
+"""Share of slots that are alive from which on most second sets are full, and a look at them is wasted."""
 
 _STAMPS: Final = 4
 """Index of the first stamp among the 32-bit words of a set."""
