@@ -22,6 +22,7 @@ from bench import (
     subjects,
     table,
     tc,
+    throughput,
     veth,
     wire,
 )
@@ -104,6 +105,7 @@ def measure(report: Report, *, quick: bool) -> None:
             report.put("tc", tc.measure(worker, rounds))
             report.put("limiter", limiter.measure(worker, rounds))
             report.put("sources", sources.measure(worker, rounds))
+        report.put("throughput", throughput.measure(rounds))
         report.put("rule_sets", rule_sets.measure(rounds))
     report.document["noise"] = noise.document(comparison.bare(), workers.together)
     report.show(machine.section(report.document["noise"]))

@@ -19,20 +19,21 @@ from bench import wire
 from cnf.datapath.blueprint import Table
 
 PATIENCE: Final = 60.0
+RECEIVING: Final = f'[{{name = "{wire.RECEIVER.name}", mode = "native", directions = ["ingress"]}}]'
 
 
 class Daemon:
     """A cnfd on the wire, and what it tells systemd."""
 
-    def __init__(self, folder: Path, programs: Path, flows: str, rest: str) -> None:
-        """Start it with ``flows`` as that table of its configuration, in TOML, and the ``rest`` of it.
+    def __init__(self, folder: Path, programs: Path, interfaces: str, flows: str, rest: str) -> None:
+        """Start it with ``interfaces`` and ``flows`` of its configuration, in TOML, and the ``rest`` of it.
 
         It keeps its program in the folder ``programs``.
         """
         settings = folder / "cnf.toml"
         settings.write_text(
             f"""
-            interfaces = [{{name = "{wire.RECEIVER.name}", mode = "native", directions = ["ingress"]}}]
+            interfaces = {interfaces}
             flows = {{{flows}}}
             control = {{socket = "{folder / "cnf.sock"}"}}
             log = {{level = "error"}}
@@ -82,13 +83,15 @@ class Daemon:
 
 
 @contextmanager
-def running(table: Table, flows: str = "", *, rest: str = "", programs: Path | None = None) -> Iterator[Daemon]:
+def running(
+    table: Table, flows: str = "", *, interfaces: str = RECEIVING, rest: str = "", programs: Path | None = None
+) -> Iterator[Daemon]:
     """Start a daemon with this flow table, and with ``flows`` besides in that table of its configuration; end it.
 
-    ``rest`` and ``programs`` are those of Daemon; by itself, it finds no program that was built before.
+    The others are those of Daemon; by itself, it finds no program that was built before.
     """
     with tempfile.TemporaryDirectory(prefix="cnf-bench-") as folder:
-        daemon = Daemon(Path(folder), programs or Path(folder), f'table = "{table}"{flows}', rest)
+        daemon = Daemon(Path(folder), programs or Path(folder), interfaces, f'table = "{table}"{flows}', rest)
         try:
             yield daemon
         finally:
