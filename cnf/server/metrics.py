@@ -75,11 +75,6 @@ def interfaces(state: State, _live: Live) -> Iterator[Metric]:
     """Yield the interfaces that the program is on, and the states of all."""
     attached = GaugeMetricFamily(
         "cnf_interface_attached",
-        "1 where the program is on the interface, in this mode.",
-        labels=("interface", "mode"),
-    )
-    directions = GaugeMetricFamily(
-        "cnf_interface_direction_attached",
         "1 where this direction of the interface is counted, in this mode; 0 where it is wanted, and not to be had.",
         labels=("interface", "direction", "mode"),
     )
@@ -92,14 +87,15 @@ def interfaces(state: State, _live: Live) -> Iterator[Metric]:
         "cnf_interface_state", "1, with the state of the interface as a label.", labels=("interface", "state")
     )
     for interface in state.interfaces:
-        mode = interface.mode or interface.requested_mode
-        attached.add_metric((interface.name, mode), int(interface.state == "attached"))
+        if not interface.directions:
+            attached.add_metric((interface.name, "ingress", interface.requested_mode), 0)
         states.add_metric((interface.name, interface.state), 1)
         for there in interface.directions:
             if there.coverage is not None:
                 coverage.add_metric((interface.name, there.direction), there.coverage)
-            directions.add_metric((interface.name, there.direction, there.mode or "none"), int(there.mode is not None))
-    yield from (attached, directions, coverage, states)
+            mode = there.mode or interface.requested_mode
+            attached.add_metric((interface.name, there.direction, mode), int(there.mode is not None))
+    yield from (attached, coverage, states)
     yield CounterMetricFamily(
         "cnf_link_notifications_lost",
         "Times that the kernel discarded notifications about interfaces; all interfaces were read again then.",

@@ -60,7 +60,9 @@ def test_a_large_mtu(node: Node, wanted: str, mode: str) -> None:
 
     assert daemon.interfaces()["n0"]["mode"] == mode
     assert daemon.interfaces()["n0"]["requested_mode"] == wanted
-    assert list(daemon.scrape().samples("cnf_interface_attached")) == [({"interface": "n0", "mode": mode}, 1)]
+    assert list(daemon.scrape().samples("cnf_interface_attached")) == [
+        ({"interface": "n0", "direction": "ingress", "mode": mode}, 1)
+    ]
 
     jumbo = frame(IPv4(), UDP(), bytes(8972))
     wire.send([jumbo] * 9)

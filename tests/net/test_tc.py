@@ -120,7 +120,7 @@ def test_both_directions_are_counted(node: Node, folder: Path, hook: str) -> Non
         "egress": ("tc", hook),
     }
     assert all_programs(node.inside, "n0") == {direction: [each["program_id"]] for direction, each in there.items()}
-    assert daemon.scrape().by("direction", "cnf_interface_direction_attached") == {"ingress": 1, "egress": 1}
+    assert daemon.scrape().by("direction", "cnf_interface_attached") == {"ingress": 1, "egress": 1}
     daemon.stop()
     nothing_is_left(node, folder)
 
@@ -338,7 +338,7 @@ def test_egress_that_cannot_be_had(node: Node) -> None:
     shown = daemon.interfaces()["n0"]
     assert (shown["state"], shown["mode"], shown["warning"]) == ("attached", "native", warning)
     assert (attached(daemon)["egress"]["mode"], attached(daemon)["ingress"]["mode"]) == (None, "native")
-    shown_directions = daemon.scrape().samples("cnf_interface_direction_attached")
+    shown_directions = daemon.scrape().samples("cnf_interface_attached")
     assert {labels["direction"]: value for labels, value in shown_directions} == {"ingress": 1, "egress": 0}
     assert warning in daemon.ctl("status").stdout
     wire.send([IN] * 2)

@@ -25,7 +25,7 @@ def test_unit_file_is_valid(service: Service) -> None:
 def test_started_is_ready(service: Service) -> None:
     """When ``systemctl start`` returns, the program is attached, a scrape says so, and the status text counts it."""
     service.start()
-    assert 'cnf_interface_attached{interface="nic0",mode="native"} 1.0' in service.metrics()
+    assert 'cnf_interface_attached{direction="ingress",interface="nic0",mode="native"} 1.0' in service.metrics()
     assert service.program("nic0") == service.cnfctl("status")["interfaces"][0]["program_id"]
     assert re.fullmatch(r"attached to 1 of 1 interfaces, \d+ flows", service.show("StatusText"))
 

@@ -44,7 +44,7 @@ def gauge(series: str, healthy: float, broken: float) -> list[Series]:
     return [{series: (f"{healthy}x{MINUTES}", f"{broken}x{MINUTES}")}]
 
 
-ATTACHED: Final = 'cnf_interface_attached{interface="eth0",mode="native"}'
+ATTACHED: Final = 'cnf_interface_attached{direction="ingress",interface="eth0",mode="native"}'
 RECEIVED: Final = 'cnf_received_packets_total{interface="eth0",protocol="tcp"}'
 UNPARSED: Final = 'cnf_unparsed_packets_total{interface="eth0",reason="truncated"}'
 FILL: Final = 'cnf_flow_table_fill_ratio{family="ipv6"}'
@@ -83,16 +83,16 @@ TROUBLES: Final[dict[str, list[Series]]] = {
     "rate(cnf_series_suppressed_total[10m]) > 0": counter('cnf_series_suppressed_total{collector="top_flows"}'),
     "increase(cnf_log_lines_lost_total[15m]) > 0": counter("cnf_log_lines_lost_total"),
     "increase(cnf_log_lines_suppressed_total[15m]) > 0": counter("cnf_log_lines_suppressed_total"),
-    "cnf_interface_direction_attached == 0": gauge(
-        'cnf_interface_direction_attached{direction="egress",interface="eth0",mode="none"}', 1, 0
+    "cnf_interface_attached == 0": gauge(
+        'cnf_interface_attached{direction="egress",interface="eth0",mode="auto"}', 1, 0
     ),
     "cnf_interface_coverage_ratio < 0.9": gauge(
         'cnf_interface_coverage_ratio{direction="egress",interface="eth0"}', 0.9, 0.89
     ),
     'cnf_interface_attached{mode="generic"} == 1': [
         {
-            'cnf_interface_attached{interface="eth0",mode="native"}': (f"1x{MINUTES}", f"_x{MINUTES}"),
-            'cnf_interface_attached{interface="eth0",mode="generic"}': (f"_x{MINUTES}", f"1x{MINUTES}"),
+            ATTACHED: (f"1x{MINUTES}", f"_x{MINUTES}"),
+            ATTACHED.replace("native", "generic"): (f"_x{MINUTES}", f"1x{MINUTES}"),
         }
     ],
 }

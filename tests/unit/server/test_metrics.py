@@ -150,8 +150,7 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_ledger_bytes": {"state", "direction"},
         "cnf_flow_packets_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port", "direction"},
         "cnf_flow_bytes_total": {"interface", "protocol", "src", "dst", "src_port", "dst_port", "direction"},
-        "cnf_interface_attached": {"interface", "mode"},
-        "cnf_interface_direction_attached": {"interface", "direction", "mode"},
+        "cnf_interface_attached": {"interface", "direction", "mode"},
         "cnf_interface_coverage_ratio": {"interface", "direction"},
         "cnf_interface_state": {"interface", "state"},
         "cnf_link_notifications_lost_total": set(),
@@ -247,7 +246,7 @@ def test_the_ledger_adds_up_to_what_was_received() -> None:
 def test_an_interface_is_attached_or_not() -> None:
     """The mode is the one in use, or the one that was asked for where it is not attached; the state says why not."""
     states = (
-        InterfaceState("eth0", "auto", "attached", mode="native"),
+        InterfaceState("eth0", "auto", "attached", mode="native", directions=(INGRESS, NO_EGRESS)),
         InterfaceState("eth1", "native", "refused"),
         InterfaceState("ens*", "auto", "missing"),
     )
@@ -255,9 +254,10 @@ def test_an_interface_is_attached_or_not() -> None:
     samples = scraped(daemon(interfaces=states))
 
     assert values(samples, "cnf_interface_attached") == {
-        ("eth0", "native"): 1,
-        ("eth1", "native"): 0,
-        ("ens*", "auto"): 0,
+        ("ingress", "eth0", "generic"): 1,
+        ("egress", "eth0", "auto"): 0,
+        ("ingress", "eth1", "native"): 0,
+        ("ingress", "ens*", "auto"): 0,
     }
     assert values(samples, "cnf_interface_state") == {
         ("eth0", "attached"): 1,
@@ -403,12 +403,12 @@ def test_suppressed_series_are_a_counter() -> None:
 def test_a_label_may_hold_any_character(name: str) -> None:
     """Quotes, backslashes, line breaks and what is not ASCII come out of Prometheus's parser as they went in."""
     series = {FlowLabels(name, "tcp", name, name, "1", "2", "egress"): Count(1, 2)}
-    states = (InterfaceState(name, "auto", "attached", mode="native"),)
+    states = (InterfaceState(name, "auto", "attached", mode="native", directions=(INGRESS,)),)
     samples = scraped(daemon({name: PLENTY}, series=series, interfaces=states, build_info={"kernel": name}))
 
     assert values(samples, "cnf_received_packets_total")[name, "tcp"] == 7
     assert values(samples, "cnf_flow_bytes_total") == {("egress", name, "2", name, "tcp", name, "1"): 2}
-    assert values(samples, "cnf_interface_attached") == {(name, "native"): 1}
+    assert values(samples, "cnf_interface_attached") == {("ingress", name, "generic"): 1}
     assert values(samples, "cnf_build_info") == {(name,): 1}
 
 
