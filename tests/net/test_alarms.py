@@ -54,9 +54,9 @@ def claimed(node: Node, *names: str) -> Iterator[None]:
 def _sequences(pin: Path) -> Any:  # noqa: ANN401 - an array of numpy
     fd = libbpf.open_pin(pin)
     try:
-        entries, dtype = libbpf.map_info(fd).max_entries, CACHES[pin.name]
-        size = -(-entries * dtype.itemsize // mmap.PAGESIZE) * mmap.PAGESIZE
-        return np.frombuffer(mmap.mmap(fd, size), dtype, entries)["head"]["sequence"]
+        size = libbpf.map_info(fd).value_size
+        memory = mmap.mmap(fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
+        return np.frombuffer(memory, CACHES[pin.name], size // CACHES[pin.name].itemsize)["head"]["sequence"]
     finally:
         os.close(fd)
 
