@@ -98,7 +98,7 @@ FLOW_VALUE: Final = np.dtype(
 WAYS: Final = 8
 """Slots of a set of a cache."""
 CACHE_HEAD: Final = np.dtype(
-    [("tags", "<u8"), ("sequence", "<u8"), ("stamps", "<u4", (WAYS,)), ("guests_until", "<u4"), ("zero", "<u4", (3,))]
+    [("tags", "<u8"), ("sequence", "<u8"), ("stamps", "<u4", (WAYS,)), ("guests_until", "<u8"), ("zero", "<u8")]
 )
 SECRETS: Final = 14
 CACHE_SECRETS: Final = np.dtype([("words", "<u8", (SECRETS,))])

@@ -112,8 +112,8 @@ struct cache_head { /* a cache line */
 	__u64 tags;     /* a byte a slot, of its key's hash; 0 = empty */
 	__u64 sequence; /* odd while a slot is given to another key */
 	__u32 stamps[CNF_WAYS]; /* jiffies, the lower half, at which a slot's entry expires; the oldest makes room */
-	__u32 guests_until;     /* jiffies, the lower half: till then keys of this set may be in another; 0 = never */
-	__u32 zero[3];
+	__u64 guests_until;     /* jiffies: till then keys of this set may be in another one */
+	__u64 zero;
 };
 
 /* Multipliers and summands of the hash, drawn when the maps are made. */

@@ -163,21 +163,28 @@ static __always_inline int cache_choose(struct cache_place *place, __u64 now)
 /* Return whether keys of this home may be guests elsewhere. */
 static __always_inline int cache_has_guests(struct cache_head *home, __u64 now)
 {
-	return (__s32)(home->guests_until - (__u32)now) > 0;
+	__s64 left = home->guests_until - now; /* so the verifier draws no conclusions on `now` */
+
+	return left > 0;
 }
 
-/* Note at which jiffy from now on the place's entry expires. */
-static __always_inline void cache_stamp(struct cache_place *place, __u64 jiffy, __u64 now)
+/* Note at which jiffy the place's entry expires. */
+static __always_inline void cache_stamp(struct cache_place *place, __u64 jiffy)
 {
 	__u32 *known = &place->head->stamps[place->way & (CNF_WAYS - 1)];
+	struct cache_head *home = place->home;
 
 	if (READ_ONCE(*known) == (__u32)jiffy)
 		return;
 	WRITE_ONCE(*known, (__u32)jiffy);
-	if (place->head == place->home)
+	if (place->head == home)
 		return;
-	if (!cache_has_guests(place->home, now) || (__s32)(place->home->guests_until - (__u32)jiffy) < 0)
-		WRITE_ONCE(place->home->guests_until, (__u32)jiffy);
+#pragma unroll
+	for (int tries = 0; tries < CACHE_TRIES; tries++) { /* the second changes nothing, if nobody came between */
+		__u64 until = home->guests_until;
+
+		__sync_val_compare_and_swap(&home->guests_until, until, cache_greater(until, jiffy));
+	}
 }
 
 /* Claim the place's set if nobody has changed it since the lookup. */

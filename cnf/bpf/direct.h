@@ -8,11 +8,15 @@
 #ifndef CNF_DIRECT_H
 #define CNF_DIRECT_H
 
+#if CNF_CACHE
 #define DIRECT_ARRAY(name, type)                                                                                       \
 	struct name##_array {                                                                                          \
 		type elements[CNF_COUNT_##name];                                                                       \
 	};                                                                                                             \
 	BPF_F_TABLE("array", __u32, type, name, 1, BPF_F_MMAPABLE)
+#else /* may be loaded without CAP_PERFMON: then the verifier follows offsets that vary on too many paths */
+#define DIRECT_ARRAY(name, type) BPF_F_TABLE("array", __u32, type, name, CNF_COUNT_##name, BPF_F_MMAPABLE)
+#endif
 
 /* Return the address of the array. CNF_MAP_* is the map's number, in place of which cnf.datapath.program puts
  * its descriptor. */

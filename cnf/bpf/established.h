@@ -138,7 +138,7 @@ static __always_inline int established(enum cnf_table table, struct established 
 		return 0;
 #if CNF_LIMITER
 	if (generation) {
-		__u32 *group = limit_group(generation, packet->interface.slot, packet->traffic);
+		__u64 *group = limit_group(generation, packet->interface.slot, packet->traffic);
 		struct source_place source_place = {};
 		__u64 decision;
 

@@ -50,7 +50,7 @@ static __always_inline void flow_stamp(struct cache_place *place, __u64 ended, _
 
 	if (ended && settings->ended < stays)
 		stays = settings->ended;
-	cache_stamp(place, now + stays + 1, now);
+	cache_stamp(place, now + stays + 1);
 }
 
 /* Begin the event of a flow that is evicted, with its key, before another key is written over it. */

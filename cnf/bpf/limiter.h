@@ -20,7 +20,7 @@ enum cnf_limit { CNF_LIMIT_PASS, CNF_LIMIT_DROP, CNF_LIMIT_DENY, CNF_LIMIT_UNREA
 /* In force, or 0; the latest, whether it limits anything or not; the latest that an event has told of. */
 DIRECT_ARRAY(limit_generation, __u64);
 DIRECT_ARRAY(limit_settings, struct limit_settings);
-DIRECT_ARRAY(limit_groups, __u32);
+DIRECT_ARRAY(limit_groups, __u64);
 DIRECT_ARRAY(limit_policies, struct limit_policy);
 DIRECT_ARRAY(limit_rules, struct limit_rule);
 DIRECT_ARRAY(limit_shared, struct limit_source);
@@ -29,6 +29,79 @@ BPF_F_TABLE("lpm_trie", struct limit4_prefix, struct limit_match, limit_prefixes
 	    BPF_F_NO_PREALLOC);
 BPF_F_TABLE("lpm_trie", struct limit6_prefix, struct limit_match, limit_prefixes6, 2 * CNF_MAX_PREFIXES,
 	    BPF_F_NO_PREALLOC);
+
+/* The next functions return an element of an array; NULL for none, which does not happen. */
+static __always_inline __u64 *generation_at(__u64 index)
+{
+#if CNF_CACHE
+	WITHOUT_BRANCH(index);
+	return index < CNF_COUNT_limit_generation ? DIRECT_AT(limit_generation, index) : NULL;
+#else
+	__u32 number = index;
+
+	return limit_generation.lookup(&number);
+#endif
+}
+
+static __always_inline struct limit_settings *settings_at(__u64 index)
+{
+#if CNF_CACHE
+	WITHOUT_BRANCH(index);
+	return index < CNF_COUNT_limit_settings ? DIRECT_AT(limit_settings, index) : NULL;
+#else
+	__u32 number = index;
+
+	return limit_settings.lookup(&number);
+#endif
+}
+
+static __always_inline __u64 *group_at(__u64 index)
+{
+#if CNF_CACHE
+	WITHOUT_BRANCH(index);
+	return index < CNF_COUNT_limit_groups ? DIRECT_AT(limit_groups, index) : NULL;
+#else
+	__u32 number = index;
+
+	return limit_groups.lookup(&number);
+#endif
+}
+
+static __always_inline struct limit_policy *policy_at(__u64 index)
+{
+#if CNF_CACHE
+	WITHOUT_BRANCH(index);
+	return index < CNF_COUNT_limit_policies ? DIRECT_AT(limit_policies, index) : NULL;
+#else
+	__u32 number = index;
+
+	return limit_policies.lookup(&number);
+#endif
+}
+
+static __always_inline struct limit_rule *rule_at(__u64 index)
+{
+#if CNF_CACHE
+	WITHOUT_BRANCH(index);
+	return index < CNF_COUNT_limit_rules ? DIRECT_AT(limit_rules, index) : NULL;
+#else
+	__u32 number = index;
+
+	return limit_rules.lookup(&number);
+#endif
+}
+
+static __always_inline struct limit_source *shared_at(__u64 index)
+{
+#if CNF_CACHE
+	WITHOUT_BRANCH(index);
+	return index < CNF_COUNT_limit_shared ? DIRECT_AT(limit_shared, index) : NULL;
+#else
+	__u32 number = index;
+
+	return limit_shared.lookup(&number);
+#endif
+}
 
 /* Find the longest prefix of the bank that holds the source. */
 static __always_inline struct limit_match *prefix_lookup(enum cnf_table table, void *addr, __u32 bank)
@@ -83,10 +156,9 @@ static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32
 	if (match->match != CNF_MATCH_POLICY)
 		return;
 	index = (bank * CNF_MAX_POLICIES + match->policy) * CNF_LIMIT_GROUPS + group;
-	WITHOUT_BRANCH(index);
-	if (index >= CNF_COUNT_limit_policies)
+	policy = policy_at(index);
+	if (!policy)
 		return; /* never */
-	policy = DIRECT_AT(limit_policies, index);
 	choice->rule = policy->rule;
 	choice->home = policy->home;
 	choice->shared = policy->shared;
@@ -122,10 +194,12 @@ static __always_inline int source_count(enum cnf_table table, struct source_plac
 /* Return the generation in force. It is read once a packet, so that all lookups are of one rule set. */
 static __always_inline __u64 generation_now(void)
 {
-	__u64 *generation = DIRECT_AT(limit_generation, 0);
+	__u64 *generation = generation_at(0), *latest = generation_at(1), *announced = generation_at(2);
 
-	event_generation(READ_ONCE(generation[1]), &generation[2]);
-	return READ_ONCE(generation[0]);
+	if (!generation || !latest || !announced)
+		return 0; /* never */
+	event_generation(READ_ONCE(*latest), announced);
+	return READ_ONCE(*generation);
 }
 
 /*
@@ -137,11 +211,13 @@ static __always_inline enum cnf_limit limit_admit(enum cnf_table table, void *ad
 						  __u64 decision, __u32 rule, struct wire wire, __u64 jiffies)
 {
 	__u32 index = rule_index(rule);
-	struct limit_rule *parameters = DIRECT_AT(limit_rules, index);
+	struct limit_rule *parameters = rule_at(index);
 	int within;
 
+	if (!parameters)
+		return CNF_LIMIT_PASS; /* never: the index is below the array's size */
 	if (!shared)
-		source_full(place, jiffies + parameters->full_after + 1, jiffies);
+		source_full(place, jiffies + parameters->full_after + 1);
 	within = bucket_admit(source, decision, parameters, wire, jiffies);
 	if (source_count(table, place, source, shared, within, !!(rule & CNF_ENFORCE), wire, jiffies))
 		event_first_drop(table, addr, rule & ~CNF_ENFORCE, ifindex, jiffies);
@@ -150,12 +226,11 @@ static __always_inline enum cnf_limit limit_admit(enum cnf_table table, void *ad
 }
 
 /* Return the group of a packet in the bank of the generation; NULL never. */
-static __always_inline __u32 *limit_group(__u64 generation, __u32 slot, __u32 traffic)
+static __always_inline __u64 *limit_group(__u64 generation, __u32 slot, __u32 traffic)
 {
 	__u64 index = ((generation & 1) * (CNF_MAX_INTERFACES + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic;
 
-	WITHOUT_BRANCH(index);
-	return index < CNF_COUNT_limit_groups ? DIRECT_AT(limit_groups, index) : NULL;
+	return group_at(index);
 }
 
 /*
@@ -165,7 +240,8 @@ static __always_inline __u32 *limit_group(__u64 generation, __u32 slot, __u32 tr
 static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generation, void *addr, void *key, __u32 slot,
 					    __u32 ifindex, __u32 traffic, struct wire wire)
 {
-	__u32 bank = generation & 1, *known_group = limit_group(generation, slot, traffic), group, rule = 0;
+	__u64 *known_group = limit_group(generation, slot, traffic);
+	__u32 bank = generation & 1, group, rule = 0;
 	__u64 jiffies = bpf_jiffies64(), decision = 0, known, index;
 	struct limit_source *source = NULL;
 	struct source_place place = {};
@@ -196,10 +272,9 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 			 * others. */
 			if (choice.shared) {
 				index = choice.shared - 1;
-				WITHOUT_BRANCH(index);
-				if (index >= CNF_COUNT_limit_shared)
+				source = shared_at(index);
+				if (!source)
 					return CNF_LIMIT_PASS; /* never */
-				source = DIRECT_AT(limit_shared, index);
 				shared = 1;
 				goto admit;
 			}
@@ -318,7 +393,9 @@ static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot,
 
 	if (!generation || transport->neighbor_discovery) /* without its neighbours a node is off the link */
 		return CNF_LIMIT_PASS;
-	settings = DIRECT_AT(limit_settings, generation & 1);
+	settings = settings_at(generation & 1);
+	if (!settings)
+		return CNF_LIMIT_PASS; /* never */
 	if (settings->drop_unreadable && (outcome == CNF_EXT_HEADER_DEPTH || is_mapped(flow->src_addr)))
 		return CNF_LIMIT_UNREADABLE;
 	source6_key(&source, flow->src_addr, settings);
@@ -334,9 +411,9 @@ static __always_inline enum cnf_limit limit_unreadable(void)
 {
 #if CNF_LIMITER
 	__u64 generation = generation_now();
-	struct limit_settings *settings = DIRECT_AT(limit_settings, generation & 1);
+	struct limit_settings *settings = settings_at(generation & 1);
 
-	if (generation && settings->drop_unreadable)
+	if (generation && settings && settings->drop_unreadable)
 		return CNF_LIMIT_UNREADABLE;
 #endif
 	return CNF_LIMIT_PASS;

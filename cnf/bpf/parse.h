@@ -356,6 +356,10 @@ static __always_inline int parse_extensions(struct cursor *cursor, __u32 *remain
 	for (int depth = 0; depth < MAX_EXT_HEADERS; depth++) {
 		__u32 has_length = is_other(protocol, IPPROTO_FRAGMENT), length;
 
+#if CNF_PERFMON
+		FORGET(offset, zero);
+		FORGET(left, zero);
+#endif
 		if (frame_load(cursor->frame, offset, &header, sizeof(header)))
 			return CNF_TRUNCATED;
 		length = sizeof(header) + has_length * header.length * 8;

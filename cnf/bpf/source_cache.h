@@ -62,7 +62,7 @@ static __always_inline void source_redecide(enum cnf_table table, struct cache_p
 	if (!decision_differs(before, decision))
 		return;
 	source_refill(source);
-	cache_stamp(place, now, now);
+	cache_stamp(place, now);
 }
 
 /* Give a slot of the claimed set to the key's source, whose first packet this is. */
@@ -95,7 +95,7 @@ static __always_inline void source_begin(enum cnf_table table, void *key, struct
 	source->packets = 0;
 	source->bytes = 0;
 	cache_write_key(sources, source, key, 1);
-	cache_stamp(cache, now, now);
+	cache_stamp(cache, now);
 	cache_set_tag(cache, cache->tag);
 	count_table(sources, CNF_DIRECTION_INGRESS, CNF_INSERT_DONE, 1, 0);
 }
@@ -141,15 +141,15 @@ static __always_inline void source_seen(struct source_place *place, __u64 now)
 }
 
 /* Stamp the slot with the jiffy at which its token bucket is full, whatever its words say. */
-static __always_inline void source_full(struct source_place *place, __u64 jiffy, __u64 now)
+static __always_inline void source_full(struct source_place *place, __u64 jiffy)
 {
-	cache_stamp(&place->cache, jiffy, now);
+	cache_stamp(&place->cache, jiffy);
 }
 
 /* Keep the slot of a source that has no bucket here for as long as its packets follow each other soon. */
 static __always_inline void source_in_use(struct source_place *place, __u64 now)
 {
-	cache_stamp(&place->cache, now + SOURCE_STAYS, now);
+	cache_stamp(&place->cache, now + SOURCE_STAYS);
 }
 
 #endif

@@ -63,7 +63,7 @@ static __always_inline void source_seen(struct source_place *place, __u64 now)
 		place->source->last_seen = now;
 }
 
-static __always_inline void source_full(struct source_place *place, __u64 jiffy, __u64 now)
+static __always_inline void source_full(struct source_place *place, __u64 jiffy)
 {
 }
 

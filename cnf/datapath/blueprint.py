@@ -123,7 +123,7 @@ class Blueprint:
         """Return the preprocessor's definitions that the maps depend on."""
         defines = {"CNF_CACHE": int(self.table == "cache"), "CNF_MAX_ENTRIES": self.max_entries}
         defines |= {"CNF_MAX_INTERFACES": self.max_interfaces}
-        defines |= {f"CNF_COUNT_{name}": count for name, count in self.direct.items()}
+        defines |= {f"CNF_COUNT_{name}": count for name, count in self.counts.items()}
         defines |= {"CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan), "CNF_EGRESS": int(self._egress)}
         defines |= {"CNF_DIRECT_TABLES": int(self.direct_tables), "CNF_FLOW_SETS": _sets(self.max_entries)}
         defines |= {"CNF_EVICTED_RECORDS": int(self.evicted_records), "CNF_RING_BYTES": self.ring_bytes}
@@ -144,7 +144,12 @@ class Blueprint:
 
     @property
     def direct(self) -> dict[str, int]:
-        """Return the number of elements of each array that the program addresses directly, DIRECT_ARRAY() of direct.h.
+        """Return the number of elements of each array that the program addresses directly."""
+        return self.counts if self.table == "cache" else {}
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return the number of elements of each DIRECT_ARRAY() of direct.h.
 
         A cache has twice as many slots as entries, so that few homes are full when the table is, and hardly any second
         set.

@@ -53,7 +53,7 @@ def source_bytes(blueprint: Blueprint, max_sources: int) -> int:
 
 def interface_bytes(blueprint: Blueprint) -> int:
     """Return the bytes of the interfaces' counters, and of the maps that find them."""
-    entries, places = blueprint.max_interfaces, blueprint.direct["interfaces_direct"]
+    entries, places = blueprint.max_interfaces, blueprint.counts["interfaces_direct"]
     slot = SLOT_COUNTERS + OUTCOMES * blueprint.defines["CNF_EGRESS"]
     counters = os.sysconf("SC_NPROCESSORS_CONF") * (entries + 1) * slot * COUNTER.itemsize
     return counters + places * INTERFACE.itemsize + _hash_bytes(entries, np.dtype("<u4"), INTERFACE)

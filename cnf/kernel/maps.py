@@ -179,14 +179,15 @@ class Array:
 
 
 class DirectArray:
-    """An array that the program addresses directly: DIRECT_ARRAY() of direct.h. Writes are stores to its memory."""
+    """DIRECT_ARRAY() of direct.h, of elements of whole words of 64 bits. Writes are stores to its memory."""
 
     def __init__(self, name: str, fd: int, value: np.dtype[Any]) -> None:
         """Prepare for elements of the dtype ``value``. Raises MapError."""
         self.name = name
         self._fd = fd
         self._value = value
-        self._bytes = libbpf.map_info(fd).value_size
+        info = libbpf.map_info(fd)
+        self._bytes = info.max_entries * info.value_size
 
     def __len__(self) -> int:
         """Return the number of elements."""
@@ -209,17 +210,16 @@ class DirectArray:
 
         """
         words = self._words()
-        words[np.asarray(places, np.intp)] = np.ascontiguousarray(values).view(words.dtype).reshape(-1, words.shape[1])
+        records = np.ascontiguousarray(values, self._value)
+        words[np.asarray(places, np.intp)] = records.view(np.uint64).reshape(-1, words.shape[1])
 
-    def _words(self) -> npt.NDArray[Any]:
+    def _words(self) -> npt.NDArray[np.uint64]:
         """Map the array, for as long as what is returned is there: shape (elements, words of one)."""
         try:
             memory = mmap.mmap(self._fd, -(-self._bytes // mmap.PAGESIZE) * mmap.PAGESIZE)
         except OSError as error:
             raise MapError(f"mapping map {self.name}: {error.strerror}", errno=error.errno or 0) from error
-        word = np.dtype("<u8") if self._value.itemsize % 8 == 0 else np.dtype("<u4")
-        words: npt.NDArray[Any] = np.frombuffer(memory, word, self._bytes // word.itemsize)
-        return words.reshape(-1, self._value.itemsize // word.itemsize)
+        return np.frombuffer(memory, np.uint64, self._bytes // 8).reshape(-1, self._value.itemsize // 8)
 
 
 class CounterArray(Array):

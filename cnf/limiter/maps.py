@@ -43,7 +43,7 @@ PREFIX_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_PREFIX, "ipv6"
 SOURCE_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_KEY, "ipv6": LIMIT6_KEY}
 
 _GENERATION: Final = np.dtype("<u8")
-_GROUP: Final = np.dtype("<u4")
+_GROUP: Final = np.dtype("<u8")
 
 
 class LimiterMaps:
