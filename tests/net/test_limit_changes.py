@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -194,7 +193,7 @@ def test_an_undoing_that_the_kernel_refuses_is_tried_again(node: Node) -> None:
         daemon.limits("deny", "add", "192.0.2.1", "--confirm", "1s")
         errors = [daemon.wait_for_event("limits not rolled back, trying again", times) for times in (1, 2)]
         for error in errors:
-            assert re.fullmatch(r"writing map limit_policies, entry \d+ of 64: Invalid argument", error["error"])
+            assert error["error"] == "mapping map limit_policies: Permission denied"
         wire.send([packet("192.0.2.1")] * 7)
         assert daemon.settle(7)["ledger"]["packets"]["dropped"] == 7
         assert daemon.limits()["pending"]["changes"] == ["deny add 192.0.2.1/32"]
