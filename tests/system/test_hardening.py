@@ -118,7 +118,7 @@ def test_pins_survive_a_kill(service: Service) -> None:
 
 def test_takes_over_from_root(service: Service) -> None:
     """What a daemon that root ran by hand has left behind is the service's to replace."""
-    by_hand = f"{CNFD} --interface nic0 >/run/by-hand.log 2>&1 & echo $!"
+    by_hand = f"{CNFD} >/run/by-hand.log 2>&1 & echo $!"
     pid = service.machine.run("sh", "-c", by_hand).strip()
     wait_for(lambda: service.machine.try_to(CNFCTL, "status").returncode == 0, "the daemon that was run by hand")
     orphan = service.program("nic0")

@@ -116,8 +116,9 @@ def test_stop_leaves_nothing_of_one_that_has_failed(service: Service, state: str
 def test_stop_while_starting_leaves_nothing(service: Service) -> None:
     """A stop that comes before a restart is through leaves nothing of the daemon before."""
     service.start()
+    service.machine.run("sh", "-c", "rm /var/cache/cnf/*")  # or there would be nothing to compile
     service.machine.run("systemctl", "restart", "--no-block", "cnfd")
-    wait_for(lambda: service.show("StatusText") == "compiling the program", "the compiler to start")
+    wait_for(lambda: service.show("StatusText") == "building the program", "the compiler to start")
     service.machine.run("systemctl", "stop", "cnfd")
     assert service.program("nic0") is None
     assert service.machine.try_to("test", "-e", "/sys/fs/bpf/cnf").returncode == 1
