@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from bench import wire
-from bench.subjects import BARE, MAX_ENTRIES, TABLES, build
+from bench.subjects import BARE, LOOPBACK, MAX_ENTRIES, TABLES, build
 from bench.workloads import AT_RANDOM, ESTABLISHED, IN_TURN, course
 from cnf import config
 from cnf.config import Settings
@@ -79,5 +79,6 @@ def _around(datapath: Datapath, sender: int, stack: ExitStack) -> Filled:
     settings = config.parse(SETTINGS, "bench")
     attachers = attachers_for(datapath, {}, None, stack)
     links, counters = stack.enter_context(Links()), InterfaceCounters(datapath.maps)
+    counters.release(LOOPBACK)  # where BPF_PROG_TEST_RUN lets packets come in
     interfaces = Interfaces(settings.interfaces, attachers, links, counters, structlog.get_logger())
     return Filled(datapath, settings, interfaces, Tracker(datapath, interfaces.tallies, settings.flows), sender)
