@@ -61,7 +61,7 @@ static __always_inline int cache_locate(enum cnf_table table, void *key, struct 
 	place->tag = cache_tag(place->hash);
 	place->set = cache_home(place->hash, cache_shape(table).sets);
 	place->head = place->home = cache_set(table, place->set);
-	return place->head != NULL;
+	return !MISSING(flows4, place->head);
 }
 
 /* Look for the key in its home, first in its preferred slot; return whether it is there. */
@@ -97,9 +97,14 @@ static __always_inline void cache_look_set(enum cnf_table table, void *key, stru
 /* Go over to the key's second set; return 0 if there is none, which does not happen. */
 static __always_inline int cache_go_on(enum cnf_table table, struct cache_place *place)
 {
-	place->set = cache_second(place->hash, cache_shape(table).sets);
-	place->head = cache_set(table, place->set);
-	return place->head != NULL;
+	__u32 set = cache_second(place->hash, cache_shape(table).sets);
+	struct cache_head *head = cache_set(table, set);
+
+	if (MISSING(flows4, head))
+		return 0;
+	place->set = set;
+	place->head = head;
+	return 1;
 }
 
 /*

@@ -17,27 +17,20 @@ CACHE_SET(flow6);
 CACHE_SET(limit4);
 CACHE_SET(limit6);
 
-/* Larger ones than the verifier lets a program address are looked up by number. A table's second array has what few of
- * its slots need. */
-#if CNF_DIRECT_TABLES
-#define CACHE_ARRAY(name, type, count) DIRECT_ARRAY(name, type)
-#else
-#define CACHE_ARRAY(name, type, count) BPF_F_TABLE("array", __u32, type, name, count, BPF_F_MMAPABLE)
-#endif
-
-CACHE_ARRAY(flows4, struct flow4_set, CNF_FLOW_SETS);
+DIRECT_ARRAY(flows4, struct flow4_set);
 #if CNF_IPV6
-CACHE_ARRAY(flows6, struct flow6_set, CNF_FLOW_SETS);
+DIRECT_ARRAY(flows6, struct flow6_set);
 #endif
+/* A table's second array has what few of its slots need. */
 #if CNF_LIMITER
-CACHE_ARRAY(flow_drops4, struct flow_drops, CNF_FLOW_SETS *CNF_WAYS);
+DIRECT_ARRAY(flow_drops4, struct flow_drops);
 #if CNF_IPV6
-CACHE_ARRAY(flow_drops6, struct flow_drops, CNF_FLOW_SETS *CNF_WAYS);
+DIRECT_ARRAY(flow_drops6, struct flow_drops);
 #endif
-CACHE_ARRAY(limit_sources4, struct limit4_set, CNF_SOURCE_SETS);
-CACHE_ARRAY(limit_sources6, struct limit6_set, CNF_SOURCE_SETS);
-CACHE_ARRAY(limit_over4, struct limit_over, CNF_SOURCE_SETS *CNF_WAYS);
-CACHE_ARRAY(limit_over6, struct limit_over, CNF_SOURCE_SETS *CNF_WAYS);
+DIRECT_ARRAY(limit_sources4, struct limit4_set);
+DIRECT_ARRAY(limit_sources6, struct limit6_set);
+DIRECT_ARRAY(limit_over4, struct limit_over);
+DIRECT_ARRAY(limit_over6, struct limit_over);
 #endif
 
 /* What a table looks like. */
@@ -57,14 +50,14 @@ static __always_inline struct cache_shape cache_shape(enum cnf_table table)
 {
 	switch (table) {
 	case CNF_TABLE_IPV4:
-		return CACHE_SHAPE(CNF_FLOW_SETS, flow4_slot);
+		return CACHE_SHAPE(CNF_COUNT_flows4, flow4_slot);
 	case CNF_TABLE_IPV6:
-		return CACHE_SHAPE(CNF_FLOW_SETS, flow6_slot);
+		return CACHE_SHAPE(CNF_COUNT_flows4, flow6_slot);
 #if CNF_LIMITER
 	case CNF_TABLE_SOURCES4:
-		return CACHE_SHAPE(CNF_SOURCE_SETS, limit4_slot);
+		return CACHE_SHAPE(CNF_COUNT_limit_sources4, limit4_slot);
 	case CNF_TABLE_SOURCES6:
-		return CACHE_SHAPE(CNF_SOURCE_SETS, limit6_slot);
+		return CACHE_SHAPE(CNF_COUNT_limit_sources4, limit6_slot);
 #endif
 	default:
 		return (struct cache_shape){};
@@ -75,32 +68,17 @@ static __always_inline struct cache_shape cache_shape(enum cnf_table table)
 static __always_inline struct cache_head *cache_set(enum cnf_table table, __u32 set)
 {
 	switch (table) {
-#if CNF_DIRECT_TABLES
 	case CNF_TABLE_IPV4:
-		return &DIRECT_AT(flows4, set)->head;
+		return (void *)ELEMENT(flows4, set);
 #if CNF_IPV6
 	case CNF_TABLE_IPV6:
-		return &DIRECT_AT(flows6, set)->head;
+		return (void *)ELEMENT(flows6, set);
 #endif
 #if CNF_LIMITER
 	case CNF_TABLE_SOURCES4:
-		return &DIRECT_AT(limit_sources4, set)->head;
+		return (void *)ELEMENT(limit_sources4, set);
 	case CNF_TABLE_SOURCES6:
-		return &DIRECT_AT(limit_sources6, set)->head;
-#endif
-#else
-	case CNF_TABLE_IPV4:
-		return (void *)flows4.lookup(&set);
-#if CNF_IPV6
-	case CNF_TABLE_IPV6:
-		return (void *)flows6.lookup(&set);
-#endif
-#if CNF_LIMITER
-	case CNF_TABLE_SOURCES4:
-		return (void *)limit_sources4.lookup(&set);
-	case CNF_TABLE_SOURCES6:
-		return (void *)limit_sources6.lookup(&set);
-#endif
+		return (void *)ELEMENT(limit_sources6, set);
 #endif
 	default:
 		return NULL;
@@ -111,42 +89,22 @@ static __always_inline struct cache_head *cache_set(enum cnf_table table, __u32 
 static __always_inline void *cache_aside(enum cnf_table table, __u32 index)
 {
 #if CNF_LIMITER
-	__u64 number = index;
-
-	WITHOUT_BRANCH(number);
-	if (number >= cache_shape(table).sets * CNF_WAYS)
-		return NULL; /* does not happen */
-	index = number;
 	switch (table) {
-#if CNF_DIRECT_TABLES
 	case CNF_TABLE_IPV4:
-		return DIRECT_AT(flow_drops4, number);
+		return CHECKED_ELEMENT(flow_drops4, index);
 #if CNF_IPV6
 	case CNF_TABLE_IPV6:
-		return DIRECT_AT(flow_drops6, number);
+		return CHECKED_ELEMENT(flow_drops6, index);
 #endif
 	case CNF_TABLE_SOURCES4:
-		return DIRECT_AT(limit_over4, number);
+		return CHECKED_ELEMENT(limit_over4, index);
 	case CNF_TABLE_SOURCES6:
-		return DIRECT_AT(limit_over6, number);
-#else
-	case CNF_TABLE_IPV4:
-		return flow_drops4.lookup(&index);
-#if CNF_IPV6
-	case CNF_TABLE_IPV6:
-		return flow_drops6.lookup(&index);
-#endif
-	case CNF_TABLE_SOURCES4:
-		return limit_over4.lookup(&index);
-	case CNF_TABLE_SOURCES6:
-		return limit_over6.lookup(&index);
-#endif
+		return CHECKED_ELEMENT(limit_over6, index);
 	default:
-		return NULL;
+		break;
 	}
-#else
-	return NULL;
 #endif
+	return NULL;
 }
 
 #endif

@@ -26,23 +26,14 @@ BPF_PERCPU_ARRAY(interface_sent, struct counter, (CNF_MAX_INTERFACES + 1) * CNF_
 #endif
 BPF_PERCPU_ARRAY(table_counters, struct counter, CNF_DIRECTIONS * CNF_TABLES * CNF_TABLE_COUNTERS);
 
-static __always_inline struct interface *interface_at(__u32 index)
-{
-#if CNF_CACHE
-	return DIRECT_AT(interfaces_direct, index);
-#else
-	return interfaces_direct.lookup(&index);
-#endif
-}
-
 /* Find what is known of an interface in the array; return whether it is there. */
 static __always_inline int interface_find_direct(__u32 ifindex, struct interface *found)
 {
-	struct interface *interface = interface_at(ifindex & (CNF_COUNT_interfaces_direct - 1));
+	struct interface *interface = ELEMENT(interfaces_direct, ifindex & (CNF_COUNT_interfaces_direct - 1));
 	__u64 word;
 
-	if (!interface)
-		return 0; /* does not happen */
+	if (MISSING(interfaces_direct, interface))
+		return 0;
 	word = READ_ONCE(*(__u64 *)interface); /* user space writes it whole */
 	found->slot = word >> 32;
 	found->counted_as = interface->counted_as;

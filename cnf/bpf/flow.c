@@ -13,9 +13,7 @@
  *   CNF_MAX_POLICIES combinations of rules, of one rule set
  *   CNF_MAX_PREFIXES prefixes of a family, of one rule set
  *   CNF_XDP, CNF_SKB_INGRESS, CNF_EGRESS 1: with this entry point; the last with counters of what is sent, too
- *   CNF_COUNT_*, CNF_MAP_* elements and number of an array that the program addresses directly: see direct.h
- *   CNF_DIRECT_TABLES 0: the tables are too large for that
- *   CNF_FLOW_SETS, CNF_SOURCE_SETS sets of a table
+ *   CNF_COUNT_*, CNF_DIRECT_*, CNF_MAP_* elements of an array, whether they are addressed, its number: see direct.h
  *   CNF_RING_BYTES   size of the ring that carries events; 0: no events
  *   CNF_EVICTED_RECORDS 1: of flows that have to make room, too
  */

@@ -30,79 +30,6 @@ BPF_F_TABLE("lpm_trie", struct limit4_prefix, struct limit_match, limit_prefixes
 BPF_F_TABLE("lpm_trie", struct limit6_prefix, struct limit_match, limit_prefixes6, 2 * CNF_MAX_PREFIXES,
 	    BPF_F_NO_PREALLOC);
 
-/* The next functions return an element of an array; NULL for none, which does not happen. */
-static __always_inline __u64 *generation_at(__u64 index)
-{
-#if CNF_CACHE
-	WITHOUT_BRANCH(index);
-	return index < CNF_COUNT_limit_generation ? DIRECT_AT(limit_generation, index) : NULL;
-#else
-	__u32 number = index;
-
-	return limit_generation.lookup(&number);
-#endif
-}
-
-static __always_inline struct limit_settings *settings_at(__u64 index)
-{
-#if CNF_CACHE
-	WITHOUT_BRANCH(index);
-	return index < CNF_COUNT_limit_settings ? DIRECT_AT(limit_settings, index) : NULL;
-#else
-	__u32 number = index;
-
-	return limit_settings.lookup(&number);
-#endif
-}
-
-static __always_inline __u64 *group_at(__u64 index)
-{
-#if CNF_CACHE
-	WITHOUT_BRANCH(index);
-	return index < CNF_COUNT_limit_groups ? DIRECT_AT(limit_groups, index) : NULL;
-#else
-	__u32 number = index;
-
-	return limit_groups.lookup(&number);
-#endif
-}
-
-static __always_inline struct limit_policy *policy_at(__u64 index)
-{
-#if CNF_CACHE
-	WITHOUT_BRANCH(index);
-	return index < CNF_COUNT_limit_policies ? DIRECT_AT(limit_policies, index) : NULL;
-#else
-	__u32 number = index;
-
-	return limit_policies.lookup(&number);
-#endif
-}
-
-static __always_inline struct limit_rule *rule_at(__u64 index)
-{
-#if CNF_CACHE
-	WITHOUT_BRANCH(index);
-	return index < CNF_COUNT_limit_rules ? DIRECT_AT(limit_rules, index) : NULL;
-#else
-	__u32 number = index;
-
-	return limit_rules.lookup(&number);
-#endif
-}
-
-static __always_inline struct limit_source *shared_at(__u64 index)
-{
-#if CNF_CACHE
-	WITHOUT_BRANCH(index);
-	return index < CNF_COUNT_limit_shared ? DIRECT_AT(limit_shared, index) : NULL;
-#else
-	__u32 number = index;
-
-	return limit_shared.lookup(&number);
-#endif
-}
-
 /* Find the longest prefix of the bank that holds the source. */
 static __always_inline struct limit_match *prefix_lookup(enum cnf_table table, void *addr, __u32 bank)
 {
@@ -156,7 +83,7 @@ static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32
 	if (match->match != CNF_MATCH_POLICY)
 		return;
 	index = (bank * CNF_MAX_POLICIES + match->policy) * CNF_LIMIT_GROUPS + group;
-	policy = policy_at(index);
+	policy = CHECKED_ELEMENT(limit_policies, index);
 	if (!policy)
 		return; /* never */
 	choice->rule = policy->rule;
@@ -194,10 +121,11 @@ static __always_inline int source_count(enum cnf_table table, struct source_plac
 /* Return the generation in force. It is read once a packet, so that all lookups are of one rule set. */
 static __always_inline __u64 generation_now(void)
 {
-	__u64 *generation = generation_at(0), *latest = generation_at(1), *announced = generation_at(2);
+	__u64 *generation = ELEMENT(limit_generation, 0), *latest = ELEMENT(limit_generation, 1),
+	      *announced = ELEMENT(limit_generation, 2);
 
-	if (!generation || !latest || !announced)
-		return 0; /* never */
+	if (MISSING(limit_generation, generation && latest && announced))
+		return 0;
 	event_generation(READ_ONCE(*latest), announced);
 	return READ_ONCE(*generation);
 }
@@ -211,11 +139,11 @@ static __always_inline enum cnf_limit limit_admit(enum cnf_table table, void *ad
 						  __u64 decision, __u32 rule, struct wire wire, __u64 jiffies)
 {
 	__u32 index = rule_index(rule);
-	struct limit_rule *parameters = rule_at(index);
+	struct limit_rule *parameters = ELEMENT(limit_rules, index);
 	int within;
 
-	if (!parameters)
-		return CNF_LIMIT_PASS; /* never: the index is below the array's size */
+	if (MISSING(limit_rules, parameters))
+		return CNF_LIMIT_PASS;
 	if (!shared)
 		source_full(place, jiffies + parameters->full_after + 1);
 	within = bucket_admit(source, decision, parameters, wire, jiffies);
@@ -230,7 +158,7 @@ static __always_inline __u64 *limit_group(__u64 generation, __u32 slot, __u32 tr
 {
 	__u64 index = ((generation & 1) * (CNF_MAX_INTERFACES + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic;
 
-	return group_at(index);
+	return CHECKED_ELEMENT(limit_groups, index);
 }
 
 /*
@@ -272,7 +200,7 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 			 * others. */
 			if (choice.shared) {
 				index = choice.shared - 1;
-				source = shared_at(index);
+				source = CHECKED_ELEMENT(limit_shared, index);
 				if (!source)
 					return CNF_LIMIT_PASS; /* never */
 				shared = 1;
@@ -393,9 +321,9 @@ static __always_inline enum cnf_limit limit6(struct flow6_key *flow, __u32 slot,
 
 	if (!generation || transport->neighbor_discovery) /* without its neighbours a node is off the link */
 		return CNF_LIMIT_PASS;
-	settings = settings_at(generation & 1);
-	if (!settings)
-		return CNF_LIMIT_PASS; /* never */
+	settings = ELEMENT(limit_settings, generation & 1);
+	if (MISSING(limit_settings, settings))
+		return CNF_LIMIT_PASS;
 	if (settings->drop_unreadable && (outcome == CNF_EXT_HEADER_DEPTH || is_mapped(flow->src_addr)))
 		return CNF_LIMIT_UNREADABLE;
 	source6_key(&source, flow->src_addr, settings);
@@ -411,9 +339,9 @@ static __always_inline enum cnf_limit limit_unreadable(void)
 {
 #if CNF_LIMITER
 	__u64 generation = generation_now();
-	struct limit_settings *settings = settings_at(generation & 1);
+	struct limit_settings *settings = ELEMENT(limit_settings, generation & 1);
 
-	if (generation && settings && settings->drop_unreadable)
+	if (generation && !MISSING(limit_settings, settings) && settings->drop_unreadable)
 		return CNF_LIMIT_UNREADABLE;
 #endif
 	return CNF_LIMIT_PASS;

@@ -42,6 +42,10 @@ RING_BYTES: Final = 256 << 10
 """Size of the ring of events: it holds 2,047."""
 EVICTED_RING_BYTES: Final = 16 << 20
 """Size of the ring where evicted flows are events, too: it holds 131,071."""
+TABLES: Final = {
+    f"{name}{family}" for name in ("flows", "flow_drops", "limit_sources", "limit_over") for family in "46"
+}
+"""The arrays of the caches, with an element a set, or a slot."""
 WAYS: Final = 8
 TRAFFIC_CLASSES: Final = 11
 LIMIT_GROUPS: Final = 32
@@ -124,15 +128,14 @@ class Blueprint:
         defines = {"CNF_CACHE": int(self.table == "cache"), "CNF_MAX_ENTRIES": self.max_entries}
         defines |= {"CNF_MAX_INTERFACES": self.max_interfaces}
         defines |= {f"CNF_COUNT_{name}": count for name, count in self.counts.items()}
+        defines |= {f"CNF_DIRECT_{name}": int(name in self.direct) for name in self.counts}
         defines |= {"CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan), "CNF_EGRESS": int(self._egress)}
-        defines |= {"CNF_DIRECT_TABLES": int(self.direct_tables), "CNF_FLOW_SETS": _sets(self.max_entries)}
         defines |= {"CNF_EVICTED_RECORDS": int(self.evicted_records), "CNF_RING_BYTES": self.ring_bytes}
         if self.limiter is None:
             return defines | {"CNF_LIMITER": 0}
         return defines | {
             "CNF_LIMITER": 1,
             "CNF_MAX_SOURCES": self.limiter.sources,
-            "CNF_SOURCE_SETS": _sets(self.limiter.sources),
             "CNF_MAX_RULES": self.limiter.rules,
             "CNF_MAX_POLICIES": self.limiter.rules,
             "CNF_MAX_PREFIXES": self.limiter.prefixes,
@@ -144,8 +147,15 @@ class Blueprint:
 
     @property
     def direct(self) -> dict[str, int]:
-        """Return the number of elements of each array that the program addresses directly."""
-        return self.counts if self.table == "cache" else {}
+        """Return the number of elements of each array that the program addresses.
+
+        An LRU hash may be loaded without CAP_PERFMON; then the verifier follows offsets that vary on too many paths.
+        """
+        if self.table != "cache":
+            return {}
+        entries = max(self.max_entries, self.limiter.sources if self.limiter else 0)
+        small = entries <= DIRECT_ENTRIES
+        return {name: count for name, count in self.counts.items() if small or name not in TABLES}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -154,11 +164,11 @@ class Blueprint:
         A cache has twice as many slots as entries, so that few homes are full when the table is, and hardly any second
         set.
         """
-        flow_sets, source_sets = _sets(self.max_entries), _sets(self.limiter.sources if self.limiter else 0)
         rules = self.limiter.rules if self.limiter else 0
         counts = {"cache_secrets": 1, "cache_crowded": 4, "flow_settings": 1}
-        for family in ("4", "6"):
-            if self.direct_tables:
+        if self.table == "cache":
+            flow_sets, source_sets = _sets(self.max_entries), _sets(self.limiter.sources if self.limiter else 0)
+            for family in ("4", "6"):
                 counts |= {f"flows{family}": flow_sets, f"flow_drops{family}": flow_sets * WAYS}
                 counts |= {f"limit_sources{family}": source_sets, f"limit_over{family}": source_sets * WAYS}
         counts["interfaces_direct"] = 1 << (PLACES_AN_INTERFACE * self.max_interfaces - 1).bit_length()
@@ -167,12 +177,6 @@ class Blueprint:
         counts["limit_policies"] = 2 * rules * LIMIT_GROUPS
         there = self.maps
         return {name: count for name, count in counts.items() if name in there}
-
-    @property
-    def direct_tables(self) -> bool:
-        """Tell whether the tables are small enough for the program to address their memory."""
-        entries = max(self.max_entries, self.limiter.sources if self.limiter else 0)
-        return self.table == "cache" and entries <= DIRECT_ENTRIES
 
     @property
     def map_numbers(self) -> dict[str, int]:

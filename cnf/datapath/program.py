@@ -18,7 +18,9 @@ _WIDE_LOAD: Final = 0x18
 _MAP: Final = 1
 """Source register BPF_PSEUDO_MAP_FD: the immediate is a map's descriptor, as BCC puts it."""
 _MAP_VALUE: Final = 2
-"""BPF_PSEUDO_MAP_VALUE: the immediate is a map's number, as MAP_VALUE() of direct.h puts it."""
+"""BPF_PSEUDO_MAP_VALUE: the immediate is a map's number, as DIRECT_AT() of direct.h puts it."""
+_MAP_NUMBER: Final = 5
+"""BPF_PSEUDO_MAP_IDX: the same for a lookup, ELEMENT() of direct.h; the kernel is to see a descriptor."""
 
 
 class Function(NamedTuple):
@@ -79,13 +81,15 @@ class Program:
 
 def function(program_type: int, instructions: bytes, numbers: Mapping[int, int]) -> Function:
     """Return a function as BCC has compiled it; ``numbers`` are the maps' by descriptor."""
-    maps = []
+    code, maps = bytearray(instructions), []
     place = 0
-    while place < len(instructions):
-        opcode, registers, _offset, immediate = _INSTRUCTION.unpack_from(instructions, place)
+    while place < len(code):
+        opcode, registers, offset, immediate = _INSTRUCTION.unpack_from(code, place)
         if opcode == _WIDE_LOAD and registers >> 4 == _MAP:
             maps.append((place, numbers[immediate]))
-        elif opcode == _WIDE_LOAD and registers >> 4 == _MAP_VALUE:
+        elif opcode == _WIDE_LOAD and registers >> 4 in {_MAP_VALUE, _MAP_NUMBER}:
             maps.append((place, immediate))
+            if registers >> 4 == _MAP_NUMBER:
+                _INSTRUCTION.pack_into(code, place, opcode, _MAP << 4 | registers & 0xF, offset, immediate)
         place += 2 * _INSTRUCTION.size if opcode == _WIDE_LOAD else _INSTRUCTION.size
-    return Function(program_type, instructions, maps)
+    return Function(program_type, bytes(code), maps)

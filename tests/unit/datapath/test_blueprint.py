@@ -19,6 +19,7 @@ from cnf.datapath.blueprint import (
     LIMITER_MAPS,
     RING_BYTES,
     SOURCE,
+    TABLES,
     Blueprint,
     LimiterSize,
 )
@@ -40,8 +41,7 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_MAX_ENTRIES": 10,
         "CNF_MAX_INTERFACES": 1024,
         "CNF_COUNT_interfaces_direct": 16384,
-        "CNF_DIRECT_TABLES": 0,
-        "CNF_FLOW_SETS": 3,
+        "CNF_DIRECT_interfaces_direct": 0,
         "CNF_IPV6": 0,
         "CNF_VLAN": 0,
         "CNF_EGRESS": 0,
@@ -71,8 +71,12 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_COUNT_cache_crowded": 4,
         "CNF_COUNT_flow_settings": 1,
         "CNF_COUNT_interfaces_direct": 16384,
-        "CNF_DIRECT_TABLES": 1,
-        "CNF_FLOW_SETS": 3,
+        "CNF_DIRECT_flows4": 1,
+        "CNF_DIRECT_flows6": 1,
+        "CNF_DIRECT_cache_secrets": 1,
+        "CNF_DIRECT_cache_crowded": 1,
+        "CNF_DIRECT_flow_settings": 1,
+        "CNF_DIRECT_interfaces_direct": 1,
         "CNF_IPV6": 1,
         "CNF_VLAN": 1,
         "CNF_EGRESS": 0,
@@ -88,7 +92,9 @@ def test_tables_that_no_program_can_address_are_looked_up_by_number() -> None:
 
     assert largest.direct["flows6"] * abi.FLOW6_SET.itemsize < 1 << 29
     assert {"flows4", "flows6"} & {*larger.direct} == set()
-    assert not Blueprint(64, limiter=LimiterSize(DIRECT_ENTRIES + 1, 32, 32)).direct_tables
+    assert {"flows4", "flows6"} <= {*larger.counts}
+    limited = Blueprint(64, limiter=LimiterSize(DIRECT_ENTRIES + 1, 32, 32))
+    assert {*limited.counts} - {*limited.direct} == TABLES
 
 
 def test_numbers_are_those_of_abi() -> None:
@@ -149,7 +155,6 @@ def test_a_limiter_has_maps_of_the_sizes_asked_for() -> None:
         >= {
             "CNF_LIMITER": 1,
             "CNF_MAX_SOURCES": 100,
-            "CNF_SOURCE_SETS": 25,
             "CNF_COUNT_limit_rules": 32,
             "CNF_COUNT_limit_policies": 2 * 32 * LIMIT_GROUPS,
             "CNF_MAX_RULES": 32,

@@ -37,6 +37,13 @@ def test_maps_are_linked_where_they_are_meant_and_nowhere_else() -> None:
     assert compiled.linked([23, 1]) == CODE
 
 
+def test_a_map_that_is_looked_up_by_its_number_is_one_to_the_kernel() -> None:
+    """BPF_PSEUDO_MAP_IDX is for the compiler only: what is loaded has a descriptor, in the same register."""
+    by_number = INSTRUCTION.pack(0x18, 0x53, 0, 1) + bytes(8)
+
+    assert function(6, by_number, {23: 0}).linked([70, 71]) == INSTRUCTION.pack(0x18, 0x13, 0, 71) + bytes(8)
+
+
 def test_a_program_is_the_same_after_it_was_kept() -> None:
     """Everything that is needed is written, and read."""
     program = Program(
