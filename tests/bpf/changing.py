@@ -73,6 +73,10 @@ class Changing:
     def start(self, flows: Flows) -> None:
         """Empty tables and counters; go through ``flows`` from the first one on, over and over, on every CPU."""
         self.datapath.reset()
+        self.go_on(flows)
+
+    def go_on(self, flows: Flows) -> None:
+        """Go through ``flows`` from the first one on, with tables and counters as they are."""
         self.list = np.resize(flows.view("u8"), LENGTH).view(FLOW)  # as words: resize() would turn the bytes round
         fd = self.datapath.loaded.maps["test_list"]
         with mmap.mmap(fd, LENGTH * FLOW.itemsize) as memory:

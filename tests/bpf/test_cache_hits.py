@@ -56,19 +56,21 @@ def limited() -> Iterator[Changing]:
     [
         (uniform, 50, 100),
         (uniform, 75, 100),
-        (uniform, 100, 97.3),
-        (uniform, 150, 66.8),
+        (uniform, 100, 97.2),
+        (uniform, 150, 66.6),
         (zipf, 50, 100),
-        (zipf, 75, 100),
-        (zipf, 100, 99.7),
-        (zipf, 150, 95.7),
+        (zipf, 75, 99.8),
+        (zipf, 100, 99.2),
+        (zipf, 150, 95.2),
     ],
 )
 def test_hits_are_those_of_two_sets(changing: Changing, traffic: Traffic, load: int, expected: float) -> None:
     """With so many flows to a hundred slots, so many packets in a hundred find theirs, to within one."""
-    numbers = traffic(np.random.default_rng(load), SLOTS * load // 100)
-    changing.start(numbered(numbers * SPREAD % (1 << 32)))
+    rng = np.random.default_rng(load)
+    first, second = (numbered(traffic(rng, SLOTS * load // 100) * SPREAD % (1 << 32)) for _ in range(2))
+    changing.start(first)
     changing.run("ipv4", WARM * LENGTH)
+    changing.go_on(second)  # not the same once more: what a cache has kept for long would come back
     before = changing.datapath.inserted()
     changing.run("ipv4", LENGTH)
     hits = 100 * (1 - (changing.datapath.inserted() - before) / LENGTH)
