@@ -87,7 +87,7 @@ def measure(report: Report, *, quick: bool) -> None:
     with subjects.loaded() as programs, Workers(sorted(os.sched_getaffinity(0))[:2]) as workers:
         report.document["machine"] = machine.describe(programs.bare.bcc_version)
         print(report.document["machine"])
-        comparison = Comparison(datapath.measure(list(programs), workers, rounds))
+        comparison = Comparison(datapath.measure(programs, workers, rounds))
         report.document["datapath"] = comparison.rows
         for section in comparison.sections:
             report.show(section)

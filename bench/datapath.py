@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from bench.subjects import MAX_ENTRIES, Subject
+from bench.subjects import MAX_ENTRIES, Subject, Subjects
 from bench.turns import Run, Workers
 from bench.workloads import (
     ESTABLISHED,
@@ -22,6 +22,9 @@ from bench.workloads import (
 )
 from cnf.abi import FAMILIES, Family
 from cnf.datapath.blueprint import Table
+from cnf.datapath.cache import Cache, Crowded, MappedArray
+from cnf.flows.flow_cache import SETS as FLOW_SETS
+from cnf.limiter.source_cache import SETS as SOURCE_SETS
 
 UNTIL_FULL: Final[Mapping[Table | None, int]] = {
     None: MAX_ENTRIES // 2,
@@ -42,13 +45,16 @@ class Cell(NamedTuple):
 Taken = Mapping[Cell, Sequence[float]]
 
 
-def measure(subjects: Sequence[Subject], workers: Workers, rounds: int) -> Taken:
+def measure(programs: Subjects, workers: Workers, rounds: int) -> Taken:
     """Run every subject in every case, by turns; return the ns a packet, round by round."""
+    subjects = list(programs)
     for subject in subjects:
         _send(subject, workers, FLOWS_512K.flows, ESTABLISHED, FLOWS_512K.flows)
     established = _take_turns(subjects, workers, ESTABLISHED_CASES, rounds)
     for subject in subjects:
         _send(subject, workers, NEVER_TWICE, NEW, UNTIL_FULL[subject.table])
+    for datapath in (programs.plain["cache"], programs.limited["cache"].datapath):
+        _tell_how_full(datapath.maps)
     return established | _take_turns(subjects, workers, NEW_CASES, rounds)
 
 
@@ -64,6 +70,16 @@ def _send(subject: Subject, workers: Workers, flows: int, first: int, packets: i
     for family in FAMILIES:
         parts = [course(family, share, first + index * share, IN_TURN) for index in range(cpus)]
         workers.run(Run(subject.fd, parts), packets // cpus)
+
+
+def _tell_how_full(maps: Mapping[str, int]) -> None:
+    """Tell a cache's program how many of its slots are alive, as each drain of the daemon does."""
+    sets = {f"flows{family[-1]}": dtype for family, dtype in FLOW_SETS.items()}
+    sets |= {f"limit_sources{family[-1]}": dtype for family, dtype in SOURCE_SETS.items()}
+    for number, (name, dtype) in enumerate(sets.items()):
+        if name in maps:
+            cache = Cache(MappedArray(name, maps[name], dtype))
+            Crowded(maps, number).write(sum(len(block.places) for block in cache.blocks()), cache.size)
 
 
 def _take_turns(

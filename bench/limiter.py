@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from bench import limited
-from bench.report import Section
+from bench.report import Bar, Section
 from bench.rule_sets import many_rules
 from bench.subjects import BARE, TABLES, build, whole
 from bench.turns import Run, Workers
@@ -24,6 +24,7 @@ BOTH_RATES: Final = limited.ONE_RULE + 'bits_per_second = "1T"\n'
 SLOW: Final = limited.ONE_RULE.replace("1_000_000_000", "1")
 SHADOW: Final = SLOW.replace("enforce", "shadow")
 OFF: Final = '[limits]\nmode = "off"\n'
+BARS: Final = {"over its limit, dropped": [Bar("over its limit, one flow", 2.0, 1.75, "bare")]}
 TEXTS: Final = {
     "under its limit": limited.ONE_RULE,
     "under its limit, 10,000 rules": many_rules(),
@@ -63,6 +64,6 @@ def measure(workers: Workers, rounds: int) -> Section:
     figure = section.add("bare", "ns", taken.pop("bare"))
     others = {"bare": figure}
     for name, values in taken.items():
-        figure = section.add(name, "ns", values, others)
+        figure = section.add(name, "ns", values, others, *BARS.get(name, ()))
         others.setdefault("without", figure)
     return section
