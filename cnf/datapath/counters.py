@@ -197,6 +197,12 @@ class TableSums:
     evicted_entries: int
 
 
+def packets_by_cause(sums: Iterable[TableSums]) -> dict[str, int]:
+    """Return the packets of insert errors, by cause, of all ``sums`` together."""
+    sums = list(sums)
+    return {cause: sum(each.errors[cause].packets for each in sums) for cause in INSERT_ERRORS}
+
+
 class TableCounters:
     """The counters of the tables of flows and sources."""
 

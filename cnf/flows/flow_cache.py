@@ -7,12 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from cnf.abi import DIRECTIONS, FAMILIES, FLOW4_SET, FLOW6_SET, FLOW_DROPS, INSERT_ERRORS, SLOT_DROPS, Family
+from cnf.abi import DIRECTIONS, FAMILIES, FLOW4_SET, FLOW6_SET, FLOW_DROPS, SLOT_DROPS, Family
 from cnf.clock import WallClock, in_ticks, tick_ns
 from cnf.config import Flows
 from cnf.counts import total
 from cnf.datapath.cache import Cache, Crowded, FlowSettings, MappedArray, Words
-from cnf.datapath.counters import TableCounters
+from cnf.datapath.counters import TableCounters, packets_by_cause
 from cnf.flows.columns import FlowColumns
 from cnf.flows.expiry import has_expired
 from cnf.flows.ledger import NOTHING, Counts, by_direction, plus
@@ -85,9 +85,7 @@ class CacheTable:
             created=sum(each.inserted for each in counters.values()),
             expired=self._expired_flows,
             evicted=sum(each.evicted_entries for each in counters.values()),
-            insert_errors={
-                cause: sum(each.errors[cause].packets for each in counters.values()) for cause in INSERT_ERRORS
-            },
+            insert_errors=packets_by_cause(counters.values()),
         )
         return TableDrain(
             flows,

@@ -7,12 +7,12 @@ from typing import Final
 
 import numpy as np
 
-from cnf.abi import DIRECTIONS, FLOW_EGRESS, FLOW_VALUE, INSERT_ERRORS, Direction, Family
+from cnf.abi import DIRECTIONS, FLOW_EGRESS, FLOW_VALUE, Direction, Family
 from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.config import Flows
 from cnf.counts import Count, count_of, total
-from cnf.datapath.counters import TableCounters
+from cnf.datapath.counters import TableCounters, packets_by_cause
 from cnf.flows.columns import KEYS, FlowColumns
 from cnf.flows.expiry import has_expired
 from cnf.flows.ledger import NOTHING
@@ -86,9 +86,7 @@ class HashTable:
             created=created,
             expired=self._expired_flows,
             evicted=self._evicted_flows,
-            insert_errors={
-                cause: sum(each.errors[cause].packets for each in counters.values()) for cause in INSERT_ERRORS
-            },
+            insert_errors=packets_by_cause(counters.values()),
         )
         return TableDrain(
             flows,
