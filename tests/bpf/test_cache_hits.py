@@ -81,9 +81,12 @@ DRAWS: Final = 10
 ROUNDS: Final = 10
 
 
-@pytest.mark.parametrize(("percent", "at_most"), [(50, 0), (90, 1e-4)])
+@pytest.mark.parametrize(("percent", "at_most"), [(50, 0), (90, 2e-5)])
 def test_no_live_flow_makes_room_before_the_table_is_full(changing: Changing, percent: int, at_most: float) -> None:
-    """Flows that are a share of max_entries stay, round by round, whatever the secrets are."""
+    """Flows that are a share of max_entries stay, round by round, whatever the secrets are: so many packets evict one.
+
+    Which of the live ones goes depends on the jiffies, and so does how many others it evicts when it comes back.
+    """
     flows = SLOTS // 2 * percent // 100
     evicted = inserted = 0
     for draw in range(DRAWS):
@@ -93,7 +96,7 @@ def test_no_live_flow_makes_room_before_the_table_is_full(changing: Changing, pe
         evicted += changing.datapath.table_counters.read("ipv4").evicted_entries
         inserted += changing.datapath.inserted()
     assert inserted == DRAWS * flows + evicted
-    assert evicted <= at_most * DRAWS * flows
+    assert evicted <= at_most * DRAWS * ROUNDS * flows
 
 
 def test_no_source_in_debt_makes_room_before_the_table_is_full(limited: Changing) -> None:
