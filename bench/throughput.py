@@ -1,4 +1,4 @@
-"""TCP through a veth pair, with cnfd on one end as a container host has it: in mode auto, in both directions."""
+"""TCP through one of 20 veths, with cnfd on all as a container host has it: in mode auto, in both directions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from bench.report import Bar, Section
 
 NEAR: Final = "tcp0"
 FAR: Final = "tcp1"
+PATTERN: Final = "tcp*"
+IDLE: Final = 19
+"""Pairs through which nothing comes."""
 NEAR_ADDRESS: Final = "198.18.0.1"  # RFC 2544: for benchmarks
 FAR_ADDRESS: Final = "198.18.0.2"
 PORT: Final = 5001
@@ -29,15 +32,15 @@ RECEIVE: Final = b"r"
 
 def measure(rounds: int) -> Section:
     """Send a stream, and receive one, without cnfd and with it, by turns."""
-    section = Section("TCP through veth, cnfd in mode auto, both directions")
+    section = Section("TCP through one of 20 veths, cnfd in mode auto on all, both directions")
     taken: dict[tuple[bytes, bool], list[float]] = {
         (what, tracked): [] for what in (RECEIVE, SEND) for tracked in (False, True)
     }
-    with _pair(), tempfile.TemporaryDirectory(prefix="cnf-bench-") as programs:
+    with _pair(), _idle(), tempfile.TemporaryDirectory(prefix="cnf-bench-") as programs:
         for _ in range(rounds):
             for what in (RECEIVE, SEND):
                 taken[what, False].append(_rate(what))
-            with running("cache", interfaces=f'[{{name = "{NEAR}"}}]', programs=Path(programs)) as daemon:
+            with running("cache", interfaces=f'[{{name = "{PATTERN}"}}]', programs=Path(programs)) as daemon:
                 daemon.wait("READY=1")
                 for what in (RECEIVE, SEND):
                     taken[what, True].append(_rate(what))
@@ -67,6 +70,20 @@ def _pair() -> Iterator[None]:
         finally:
             far_end.kill()
             far_end.wait()
+
+
+@contextmanager
+def _idle() -> Iterator[None]:
+    """Make the pairs that PATTERN means, too."""
+    names = [f"tcp-idle{number}" for number in range(IDLE)]
+    try:
+        for number, name in enumerate(names):
+            _ip("link", "add", name, "type", "veth", "peer", f"idle{number}")
+            _ip("link", "set", name, "up")
+        yield
+    finally:
+        for name in names:
+            _ip("link", "delete", name)
 
 
 def _rate(what: bytes) -> float:
