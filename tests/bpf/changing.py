@@ -22,6 +22,7 @@ from tests.bpf.limited import Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 
 SOURCE: Final = Path(__file__).with_name("changing.c")
+CLOCKED_SOURCE: Final = Path(__file__).with_name("changing_clocked.c")
 LENGTH: Final = 1 << 20
 """Flows of the list, a power of two."""
 FLOW: Final = np.dtype([("addr", ">u4"), ("src_port", ">u2"), ("dst_port", ">u2")])
@@ -51,12 +52,26 @@ class ChangingBlueprint(Blueprint):
         return {**super(ChangingBlueprint, self).defines, "TEST_FLOWS": LENGTH}
 
 
+@dataclass(frozen=True, slots=True)
+class ClockedChangingBlueprint(ChangingBlueprint):
+    """That of changing_clocked.c, which has a map more."""
+
+    source: Path = CLOCKED_SOURCE
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """Return the names of the maps."""
+        return (*super(ClockedChangingBlueprint, self).maps, "test_clock")
+
+
 class Changing:
     """A datapath and its list."""
 
+    blueprint: type[ChangingBlueprint] = ChangingBlueprint
+
     def __init__(self, table: Table, max_entries: int, *, limiter: LimiterSize | None = None) -> None:
         """Load it; a cache has the same secrets each time, and so puts the same flows in the same place."""
-        blueprint = ChangingBlueprint(max_entries, table, limiter=limiter)
+        blueprint = self.blueprint(max_entries, table, limiter=limiter)
         loaded = build.load(blueprint)
         self.datapath = Limited(loaded) if limiter else Datapath(loaded)
         if table == "cache":
@@ -100,6 +115,16 @@ class Changing:
     def close(self) -> None:
         """Let it go."""
         self.datapath.loaded.close()
+
+
+class ClockedChanging(Changing):
+    """The same, whose jiffies are what the test sets: so it evicts the same flows each time."""
+
+    blueprint = ClockedChangingBlueprint
+
+    def show(self, jiffies: int) -> None:
+        """Let jiffies be so many."""
+        Array("test_clock", self.datapath.loaded.maps["test_clock"], np.dtype("<u8")).write(0, np.array(jiffies, "<u8"))
 
 
 def flows_of(keys: Records) -> Flows:

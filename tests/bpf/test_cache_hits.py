@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from cnf.datapath.blueprint import LimiterSize
-from tests.bpf.changing import LENGTH, Changing, numbered
+from tests.bpf.changing import LENGTH, Changing, ClockedChanging, numbered
 from tests.bpf.limited import SIZE, Limited
+from tests.bpf.tables import CacheFlows
 
 SLOTS: Final = 1 << 16
 WARM: Final = 3
@@ -41,6 +42,14 @@ def changing() -> Iterator[Changing]:
     changing = Changing("cache", SLOTS // 2)
     yield changing
     changing.close()
+
+
+@pytest.fixture(scope="module")
+def clocked() -> Iterator[ClockedChanging]:
+    """Load one whose clock the test sets."""
+    clocked = ClockedChanging("cache", SLOTS // 2)
+    yield clocked
+    clocked.close()
 
 
 @pytest.fixture(scope="module")
@@ -77,25 +86,36 @@ def test_hits_are_those_of_two_sets(changing: Changing, traffic: Traffic, load: 
     assert hits == pytest.approx(expected, abs=1), hits
 
 
+JIFFIES: Final = 1 << 32
 DRAWS: Final = 10
 ROUNDS: Final = 10
 
 
+@pytest.mark.parametrize("ticks", [0, 10])
 @pytest.mark.parametrize(("percent", "at_most"), [(50, 0), (90, 2e-5)])
-def test_no_live_flow_makes_room_before_the_table_is_full(changing: Changing, percent: int, at_most: float) -> None:
-    """Flows that are a share of max_entries stay, round by round, whatever the secrets are: so many packets evict one.
+def test_no_live_flow_makes_room_before_the_table_is_full(
+    clocked: ClockedChanging, percent: int, at_most: float, ticks: int
+) -> None:
+    """Flows that are a share of max_entries stay, whatever the secrets are: so many are evicted in a round at most.
 
-    Which of the live ones goes depends on the jiffies, and so does how many others it evicts when it comes back.
+    Which of the live ones goes depends on the jiffies, and so does how many others it evicts when it comes back: hence
+    a clock of the test's own, with so many ``ticks`` a round.
     """
     flows = SLOTS // 2 * percent // 100
-    evicted = inserted = 0
+    evicted = inserted = entries = 0
     for draw in range(DRAWS):
-        changing.draw_secrets(draw)
-        changing.start(numbered(np.arange(flows) * SPREAD % (1 << 32)))
-        changing.run("ipv4", ROUNDS * flows)
-        evicted += changing.datapath.table_counters.read("ipv4").evicted_entries
-        inserted += changing.datapath.inserted()
-    assert inserted == DRAWS * flows + evicted
+        clocked.draw_secrets(draw)
+        clocked.start(numbered(np.arange(flows) * SPREAD % (1 << 32)))
+        stretches = ROUNDS * max(ticks, 1)
+        for tick in range(stretches):
+            clocked.show(JIFFIES + tick * min(ticks, 1))
+            clocked.run("ipv4", ROUNDS * flows * (tick + 1) // stretches - ROUNDS * flows * tick // stretches)
+        evicted += clocked.datapath.table_counters.read("ipv4").evicted_entries
+        inserted += clocked.datapath.inserted()
+        table = clocked.datapath.tables["ipv4"]
+        assert isinstance(table, CacheFlows)
+        entries += sum(len(block.places) for block in table.cache.blocks())
+    assert inserted == entries + evicted
     assert evicted <= at_most * DRAWS * ROUNDS * flows
 
 
