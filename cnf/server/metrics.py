@@ -151,7 +151,7 @@ def ledger(state: State, _live: Live) -> Iterator[Metric]:
 
 def top_flows(state: State, _live: Live) -> Iterator[Metric]:
     """Yield the largest flows, and by interface, protocol and direction the rest, as src="other"."""
-    note = "of a flow since it came among the largest; src=other: of all other flows."
+    note = "of a large flow since it has a series; src=other: of all other flows."
     packets = CounterMetricFamily("cnf_flow_packets", f"Packets {note}", labels=FlowLabels._fields)
     octets = CounterMetricFamily("cnf_flow_bytes", f"Bytes {note}", labels=FlowLabels._fields)
     for labels, count in state.series.items():
