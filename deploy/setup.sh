@@ -81,7 +81,7 @@ install_locked() {
 	quietly .venv/bin/pip install -q --ignore-installed --require-hashes --only-binary :all: --requirement "$1"
 }
 
-# It tests the alarms of the documents. Only this program of its package: in Debian 12 the whole would start a server.
+# It tests deploy/prometheus. Only this program of its package: in Debian 12 the whole would start a server.
 add_promtool() {
 	quietly apt-get -q update
 	package=prometheus

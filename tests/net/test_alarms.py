@@ -1,4 +1,4 @@
-"""What docs/operations.md has Prometheus alarm on moves, and by the right number, when that happens."""
+"""What docs/alarms.md has alerts on moves, and by the right number, when that happens."""
 
 from __future__ import annotations
 
