@@ -15,6 +15,7 @@ from cnf.abi import DROP_REASONS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASO
 from cnf.arrays import Records
 from cnf.flows.top import FlowLabels
 from cnf.process.log import lost_lines, suppressed_lines
+from cnf.process.usage import usage
 from cnf.server.live import Live
 from cnf.server.state import State
 
@@ -225,7 +226,18 @@ def daemon(state: State, _live: Live) -> Iterator[Metric]:
     )
 
 
-COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, limiter, events, top_flows)
+def process(_state: State, _live: Live) -> Iterator[Metric]:
+    """Yield what the daemon takes of the machine, under the names that all client libraries have for it."""
+    now = usage()
+    yield CounterMetricFamily("process_cpu_seconds", "CPU time of the daemon, user and system.", now.cpu_seconds)
+    yield GaugeMetricFamily("process_resident_memory_bytes", "Memory that is present.", now.resident_memory)
+    yield GaugeMetricFamily("process_virtual_memory_bytes", "Address space.", now.virtual_memory)
+    yield GaugeMetricFamily("process_open_fds", "Open file descriptors.", now.open_fds)
+    yield GaugeMetricFamily("process_max_fds", "File descriptors that may be open.", now.max_fds)
+    yield GaugeMetricFamily("process_start_time_seconds", "When the daemon was started.", now.started)
+
+
+COLLECTORS: Final = (daemon, process, interfaces, ledger, flow_tables, received, limiter, events, top_flows)
 """In order of importance: ``max_series`` leaves out series from the end."""
 
 
