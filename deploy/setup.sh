@@ -71,7 +71,7 @@ make_venv() {
 	if [ -n "$dev" ] && [ "$(cat .venv/.setup-dev 2>/dev/null)" != "$fingerprint" ]; then
 		echo "adding the development tools to .venv" >&2
 		install_locked requirements-dev.lock
-		add_promtool
+		add_prometheus
 		echo "$fingerprint" >.venv/.setup-dev
 	fi
 }
@@ -81,15 +81,16 @@ install_locked() {
 	quietly .venv/bin/pip install -q --ignore-installed --require-hashes --only-binary :all: --requirement "$1"
 }
 
-# It tests deploy/prometheus. Only this program of its package: in Debian 12 the whole would start a server.
-add_promtool() {
+# prometheus and promtool test deploy/prometheus and deploy/grafana. Only these programs of their packages, of which the
+# first would start a server. Where there is no package promtool (Debian 12), the first one has it.
+add_prometheus() {
 	quietly apt-get -q update
-	package=prometheus
-	if [ -n "$(apt-cache search --names-only '^promtool$')" ]; then package=promtool; fi
 	folder=$(mktemp -d)
-	(cd "$folder" && quietly apt-get -q -o APT::Sandbox::User=root download "$package")
-	quietly dpkg-deb --extract "$folder/${package}"_*.deb "$folder"
-	mv "$folder/usr/bin/promtool" .venv/bin/
+	for package in $(apt-cache search --names-only '^(prometheus|promtool)$' | cut -d ' ' -f 1); do
+		(cd "$folder" && quietly apt-get -q -o APT::Sandbox::User=root download "$package")
+		quietly dpkg-deb --extract "$folder/${package}"_*.deb "$folder"
+	done
+	mv "$folder/usr/bin/prometheus" "$folder/usr/bin/promtool" .venv/bin/
 	rm -r "$folder"
 }
 
