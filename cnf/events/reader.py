@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import EVENT_KINDS
 from cnf.datapath.build import Datapath
+from cnf.events.journal import FirstDropLines
 from cnf.events.log import Batch, Context, EventLog
 from cnf.flows.finished import FinishedFlows
 from cnf.kernel.maps import CounterArray
@@ -35,6 +36,7 @@ class EventReader:
         self.log = EventLog()
         self.finished = FinishedFlows(datapath.blueprint.max_entries)
         self._log: FilteringBoundLogger = structlog.get_logger()
+        self._first_drops = FirstDropLines()
         self._ring = Ring(datapath.maps["events"])
         self._lost = CounterArray("events_lost", datapath.maps["events_lost"])
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
@@ -80,5 +82,7 @@ class EventReader:
         if context is None:
             return
         stretch = self._ring.read()
-        self.log.append(Batch(stretch.first + 1, stretch.events, context))
+        batch = Batch(stretch.first + 1, stretch.events, context)
+        self.log.append(batch)
         self.finished.add(stretch.events)
+        self._first_drops.write(batch)

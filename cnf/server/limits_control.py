@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from cnf.errors import UsageError
 from cnf.limiter.limiter import Limiter
@@ -11,7 +10,7 @@ from cnf.limiter.sources import FIELDS
 from cnf.server import limits_json
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, reply
-from cnf.server.params import Listing, count, output, parameters
+from cnf.server.params import Listing, count, flag, output, parameters
 from cnf.server.state import State
 
 
@@ -36,7 +35,8 @@ class LimitControl:
 
     def _rules(self, request: Request) -> Answer:
         parameters(request)
-        return reply(limits_json.rules(self._limiter) | self._denied())
+        denied = limits_json.denied(self._limiter, self._live.totals())
+        return reply(limits_json.rules(self._limiter) | {"denied": denied})
 
     def _change(self, request: Request) -> Answer:
         parameters(request)
@@ -49,12 +49,11 @@ class LimitControl:
         return reply(limits_json.change(self._limiter, body, peer.uid, peer.pid))
 
     def _sources(self, request: Request) -> Answer:
-        asked = parameters(request, "top", "sort", "format")
-        form = output(asked)
-        sources, total = limits_json.sources(self._limiter, asked.get("sort", "over"), count(asked))
+        asked = parameters(request, "top", "sort", "all", "format")
+        form, everyone = output(asked), flag(asked, "all")
+        sources, sizes = limits_json.sources(self._limiter, asked.get("sort", "over"), count(asked), everyone=everyone)
         rest = {
-            "total": total,
-            **self._denied(),
+            **sizes,
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }
@@ -63,7 +62,4 @@ class LimitControl:
     def _explain(self, request: Request) -> Answer:
         asked = parameters(request, "address", "protocol", "interface")
         words = (asked.get(name, "") for name in ("address", "protocol", "interface"))
-        return reply(limits_json.explanation(self._limiter, self._state.drained(), *words) | self._denied())
-
-    def _denied(self) -> dict[str, Any]:
-        return {"denied": limits_json.denied(self._limiter, self._live.totals())}
+        return reply(limits_json.explanation(self._limiter, self._state.drained(), *words))

@@ -104,6 +104,8 @@ def test_every_command_is_in_the_reference() -> None:
     documented = {" ".join(re.findall(r"\b[a-z]+\b", name)) for name in table("Commands")}
     aliases = {
         "limits list": "limits",
+        "limits allow list": "limits allow",
+        "limits deny list": "limits deny",
         "limits allow remove": "limits allow add",
         "limits deny remove": "limits deny add",
     }

@@ -40,7 +40,7 @@ CNFCTL = [sys.executable, "-m", "cnf.cli"]
         (["limits", "lst"], "invalid choice: 'lst'"),
         (["limits", "-o", "csv"], "invalid choice: 'csv'"),
         (["limits", "mode", "on"], "invalid choice: 'on'"),
-        (["limits", "allow"], "the following arguments are required: ACTION (see cnfctl limits allow --help)"),
+        (["limits", "allow", "ad"], "invalid choice: 'ad'"),
         (["limits", "deny", "add"], "the following arguments are required: PREFIX (see cnfctl limits deny add --help)"),
         (["limits", "reset", "--confirm", "60"], "a number and its unit (ms, s, m or h) are expected, such as 60s"),
         (["limits", "confirm", "--confirm", "60s"], "unrecognized arguments: --confirm 60s"),

@@ -12,7 +12,6 @@ from cnf.cli.show.table import Style
 from tests.unit.cli.limit_samples import (
     CHANGED,
     DEFAULT,
-    DENIED,
     FORGOTTEN,
     LIMITS,
     LOUD,
@@ -23,7 +22,7 @@ from tests.unit.cli.limit_samples import (
     SOURCE6,
     sources,
 )
-from tests.unit.cli.samples import NOTHING, NOW
+from tests.unit.cli.samples import NOW
 
 PLAIN = Style(coloured=False)
 
@@ -42,7 +41,7 @@ loud     runtime  shadow   192.… +12  1 packet/s                  0          6
 allow (file): 10.0.0.0/8, fd00::/8
 allow (runtime): 192.0.2.9/32
 deny (file): 198.51.100.0/24
-denied sources, which are not told apart: 243k packets dropped (14.6 MB)
+denied so far: 243k packets dropped (14.6 MB) (by prefix: cnfctl limits deny)
 removed from the file's rules: quiet (all that was changed at run time goes back
   to the file with: cnfctl limits reset)
 
@@ -143,7 +142,7 @@ def test_nothing_limited() -> None:
 def test_long_lists() -> None:
     """A list of thousands does not flood the terminal: it shows the first, and says how many there are more."""
     listed: list[Listed] = [{"prefix": f"10.{i // 256}.{i % 256}.0/24", "origin": "file"} for i in range(2_050)]
-    line = next(line for line in text_of({**LIMITS, "deny": listed}).splitlines() if line.startswith("deny"))
+    line = next(line for line in text_of({**LIMITS, "allow": listed}).splitlines() if line.startswith("allow"))
     assert line.endswith(", 10.0.49.0/24 and 2,000 more (-o json has all)")
 
 
@@ -186,11 +185,17 @@ def test_sources_that_have_only_been_dropped_or_only_been_spared() -> None:
     assert "  DROPPED" not in sources_text(sources(SHADOW))
 
 
-def test_denied_sources_have_a_line() -> None:
-    """They are in no row, whether others are or not."""
-    line = "denied sources, which are not told apart: 243k packets dropped (14.6 MB)"
-    assert sources_text(sources(SOURCE, denied=DENIED)).splitlines()[-1] == line
-    assert sources_text(sources(denied=DENIED)).splitlines()[1:] == [line]
-    assert sources_text(sources(denied={**DENIED, **NOTHING})).splitlines()[1:] == [
-        "denied sources, which are not told apart: nothing dropped"
-    ]
+def test_denied_prefixes_are_rows() -> None:
+    """They stand among the sources, with no rule, and with the rate that they send at."""
+    by_deny: Source = {**SOURCE, "rule": None, "mode": None, "verdict": "denied", "packets": 0}
+    denied: Source = {**by_deny, "source": "198.51.100.0/24"}
+    title, row, _ = sources_text(sources(denied)).splitlines()
+    assert re.split(r" {2,}", title)[:5] == ["SOURCE", "RULE", "VERDICT", "DROPPED", "RATE"]
+    assert re.split(r" {2,}", row)[:3] == ["198.51.100.0/24", "-", "denied"]
+
+
+def test_nobody_who_was_held_back() -> None:
+    """Where nobody was over a limit, the line says how many were not, and how to see them."""
+    assert sources_text(sources(buckets=3), 80) == (
+        "nobody was held back, of 3 sources with a bucket (--all shows them)\n"
+    )
