@@ -75,19 +75,19 @@ RULES_AT_200 = [
     for rule, counted in zip(RULES.splitlines(), COUNTED.splitlines(), strict=True)
 ]
 SOURCES_AT_80 = """\
-SOURCE                 RULE    VERDICT          DROPPED    WOULD DROP  LAST OVER
-192.0.2.66/32          def…lt  limited      678 90.1 kB     0     0 B    3 s ago
-2001:db8:1…:5678::/64  def…lt  would limit    0     0 B  205k 20.5 MB    3 s ago
-192.0.2.0/24 shared    loud    passed         0     0 B     0     0 B          -
-192.0.2.1/32           -       passed         0     0 B     0     0 B          -
+SOURCE               RULE    VERDICT          DROPPED    WOULD DROP         RATE
+192.0.2.66/32        def…lt  limited      678 90.1 kB     0     0 B  20.0 kbit/s
+2001:db8:…5678::/64  def…lt  would limit    0     0 B  205k 20.5 MB  20.0 kbit/s
+192.0.2.0/24 shared  loud    passed         0     0 B     0     0 B  20.0 kbit/s
+192.0.2.1/32         -       passed         0     0 B     0     0 B  20.0 kbit/s
 4 of 1,234 sources by dropped; drained 1.2 s ago
 """
 SOURCES_AT_200 = """\
-SOURCE                   RULE     VERDICT             PASSED      DROPPED    WOULD DROP       TOKENS  LAST OVER
-192.0.2.66/32            default  limited      12.3k  1.2 MB  678 90.1 kB     0     0 B  0.5  1.2 kB    3 s ago
-2001:db8:1234:5678::/64  default  would limit  12.3k  1.2 MB    0     0 B  205k 20.5 MB       1.2 kB    3 s ago
-192.0.2.0/24 shared      loud     passed       12.3k  1.2 MB    0     0 B     0     0 B            1          -
-192.0.2.1/32             -        passed       12.3k  1.2 MB    0     0 B     0     0 B            -          -
+SOURCE                   RULE     VERDICT             PASSED      DROPPED    WOULD DROP         RATE  PKT/S       TOKENS  LAST OVER
+192.0.2.66/32            default  limited      12.3k  1.2 MB  678 90.1 kB     0     0 B  20.0 kbit/s     25  0.5  1.2 kB    3 s ago
+2001:db8:1234:5678::/64  default  would limit  12.3k  1.2 MB    0     0 B  205k 20.5 MB  20.0 kbit/s     25       1.2 kB    3 s ago
+192.0.2.0/24 shared      loud     passed       12.3k  1.2 MB    0     0 B     0     0 B  20.0 kbit/s     25            1          -
+192.0.2.1/32             -        passed       12.3k  1.2 MB    0     0 B     0     0 B  20.0 kbit/s     25            -          -
 4 of 1,234 sources by dropped; drained 1.2 s ago
 """
 
