@@ -82,14 +82,26 @@ SOURCE               RULE    VERDICT          DROPPED    WOULD DROP         RATE
 192.0.2.1/32         -       passed         0     0 B     0     0 B  20.0 kbit/s
 4 of 1,234 sources by dropped; drained 1.2 s ago
 """
-SOURCES_AT_200 = """\
-SOURCE                   RULE     VERDICT             PASSED      DROPPED    WOULD DROP         RATE  PKT/S       TOKENS  LAST OVER
-192.0.2.66/32            default  limited      12.3k  1.2 MB  678 90.1 kB     0     0 B  20.0 kbit/s     25  0.5  1.2 kB    3 s ago
-2001:db8:1234:5678::/64  default  would limit  12.3k  1.2 MB    0     0 B  205k 20.5 MB  20.0 kbit/s     25       1.2 kB    3 s ago
-192.0.2.0/24 shared      loud     passed       12.3k  1.2 MB    0     0 B     0     0 B  20.0 kbit/s     25            1          -
-192.0.2.1/32             -        passed       12.3k  1.2 MB    0     0 B     0     0 B  20.0 kbit/s     25            -          -
-4 of 1,234 sources by dropped; drained 1.2 s ago
+SENT = """\
+SOURCE                   RULE     VERDICT             PASSED      DROPPED    WOULD DROP
+192.0.2.66/32            default  limited      12.3k  1.2 MB  678 90.1 kB     0     0 B
+2001:db8:1234:5678::/64  default  would limit  12.3k  1.2 MB    0     0 B  205k 20.5 MB
+192.0.2.0/24 shared      loud     passed       12.3k  1.2 MB    0     0 B     0     0 B
+192.0.2.1/32             -        passed       12.3k  1.2 MB    0     0 B     0     0 B
 """
+RATES = """\
+         RATE  PKT/S       TOKENS  LAST OVER
+  20.0 kbit/s     25  0.5  1.2 kB    3 s ago
+  20.0 kbit/s     25       1.2 kB    3 s ago
+  20.0 kbit/s     25            1          -
+  20.0 kbit/s     25            -          -
+"""
+SOURCES_AT_200 = "".join(
+    [
+        *(f"{sent}{rates}\n" for sent, rates in zip(SENT.splitlines(), RATES.splitlines(), strict=True)),
+        "4 of 1,234 sources by dropped; drained 1.2 s ago\n",
+    ]
+)
 
 
 def text_of(limits: Limits, width: int | None = None) -> str:
