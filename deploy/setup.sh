@@ -52,7 +52,7 @@ install_packages() {
 # What .venv depends on: the locks, the project's entry points, Python's version, and where it stands (it cannot move).
 fingerprint() {
 	{
-		cat pyproject.toml requirements.lock requirements-dev.lock deploy/setup.sh
+		cat pyproject.toml requirements*.lock deploy/setup.sh
 		$python -V
 		pwd
 	} | sha256sum
@@ -64,6 +64,7 @@ make_venv() {
 		echo "making .venv" >&2
 		quietly $python -m venv --clear --system-site-packages .venv
 		install_locked requirements.lock
+		install_locked requirements-build.lock
 		# Editable: .venv/bin/cnfd runs this checkout. The build backend is the locked one.
 		quietly .venv/bin/pip install -q --no-deps --no-build-isolation --editable .
 		echo "$fingerprint" >.venv/.setup

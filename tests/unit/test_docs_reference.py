@@ -110,7 +110,7 @@ def test_every_command_is_in_the_reference() -> None:
         "limits deny remove": "limits deny add",
     }
 
-    expected = {f"cnfctl {aliases.get(name, name)}" for name in commands(cli._parser())}  # noqa: SLF001 - no other way
+    expected = {f"cnfctl {aliases.get(name, name)}" for name in commands(cli.parser())}
     assert documented == expected | {"cnfd"}
 
 

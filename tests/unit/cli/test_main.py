@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from cnf import __version__
+from cnf import VERSION
 from cnf.cli import main
 from tests.unit.cli.stand_in import Answer, StandIn
 from tests.unit.cli.terminal import PATIENCE
@@ -75,7 +75,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     """The version is that of the package."""
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["--version"])
-    assert capsys.readouterr().out == f"cnfctl {__version__}\n"
+    assert capsys.readouterr().out == f"cnfctl {VERSION}\n"
 
 
 @pytest.mark.parametrize("command", [["flows"], ["limits", "set"]])
