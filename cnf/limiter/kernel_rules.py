@@ -132,12 +132,12 @@ class KernelRules:
             called=self.interfaces.by_altname,
             ends=effective.ends,
         )
-        return ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self.tick_ns, self._jiffy)
+        jiffies, now = self._read_clock()[0], time.time()
 
-    def _jiffy(self, moment: float) -> int:
-        """Return when ``moment`` comes, in seconds since the epoch; at least 1, since 0 is not at all."""
-        jiffies, _monotonic = self._read_clock()
-        return max(1, jiffies + math.ceil((moment - time.time()) * 1e9 / self.tick_ns))
+        def jiffy(moment: float) -> int:
+            return max(1, jiffies + math.ceil((moment - now) * 1e9 / self.tick_ns))  # 0 is not at all
+
+        return ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self.tick_ns, jiffy)
 
     def _taken_over(self) -> Known:
         """Return what the previous daemon knew."""

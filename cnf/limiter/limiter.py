@@ -34,10 +34,9 @@ from cnf.limits.table import Limits, Network, room
 from cnf.limits.token_bucket import words
 
 LOOK: Final = 60.0
-LEAST_WAIT: Final = 0.2
-"""Seconds after which ended entries are looked for at the latest, and at the earliest."""
+"""Seconds after which ended entries are looked for at the latest."""
 RETRY: Final = 1.0
-"""Seconds after which a roll-back that the kernel refused is tried again."""
+"""Seconds after which what the kernel refused is tried again."""
 
 
 class Limiter:
@@ -219,7 +218,7 @@ class Limiter:
             both = [run_time.effective, *([run_time.pending.before] if run_time.pending else [])]
             ends = [end for effective in both for end in effective.ends.values()]
             if ends:
-                wait = min(max(min(ends) - time.time(), LEAST_WAIT), LOOK)
+                wait = min(max(min(ends) - time.time(), RETRY), LOOK)
                 self._end_timer = threading.Timer(wait, self._end)
                 self._end_timer.daemon = True
                 self._end_timer.start()
