@@ -90,7 +90,7 @@ class Control:
         if request.path not in LISTINGS:
             return False
         try:
-            top = count(parameters(request, *LISTING_PARAMETERS, "pairs"))
+            top = count(parameters(request, *LISTING_PARAMETERS, "pairs", "all"))
         except UsageError:
             return False  # the answer is one line
         return top is None or top > MANY

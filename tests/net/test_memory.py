@@ -35,7 +35,7 @@ def test_the_doctors_figure_is_a_bound(node: Node, table: FlowTable) -> None:
     assert daemon.settle(2 * ENTRIES)["ledger"]["packets"]["difference"] == 0
     at_most, listing = daemon_bytes(Flows(max_entries=ENTRIES), Limits(max_sources=ENTRIES))
     assert _peak(daemon) < at_most
-    for path in ("/v1/limits/sources", "/v1/flows"):
+    for path in ("/v1/limits/sources?all=1", "/v1/flows"):
         with ExitStack() as stack:
             clients = []
             for _ in range(LISTINGS):

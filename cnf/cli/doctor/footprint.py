@@ -19,7 +19,7 @@ FLOW_BYTES: Final = 220
 SOURCE_BYTES: Final = 320
 """Bytes that the daemon itself takes at most: once it is ready, for each flow, and for each source."""
 LISTED_FLOW_BYTES: Final = 110
-LISTED_SOURCE_BYTES: Final = 140
+LISTED_SOURCE_BYTES: Final = 160
 """Bytes that a listing slower than a drain takes of each; cnfd writes so many listings at a time:"""
 LISTINGS: Final = 2
 
