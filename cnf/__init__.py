@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 __commit__ = ""
-"""Of an installed copy: deploy/install.sh and deploy/package.sh put it in."""
+"""Of an installed copy: deploy/install.sh puts it in."""
 
 VERSION = f"{__version__} ({__commit__})" if __commit__ else __version__
 """What ``--version`` says."""

@@ -17,13 +17,13 @@ A_MINUTE: Final = 20
 
 
 class FirstDropLines:
-    """Log who is held back, or denied, for the first time: at most A_MINUTE lines at once, and so many a minute."""
+    """Log who is held back, or denied, for the first time: at most A_MINUTE lines within any minute."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        """Begin with a whole minute's lines; ``now`` is in seconds, and never goes back."""
+        """Have half of the lines at once, and the other half by and by; ``now`` is in seconds, and never goes back."""
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._now = now
-        self._repeats = Repeats(A_MINUTE, A_MINUTE / 60)
+        self._repeats = Repeats(A_MINUTE // 2, A_MINUTE / 2 / 60)
 
     def write(self, batch: Batch) -> None:
         """Log the first drops in ``batch``; a line says how many before it were left out."""

@@ -19,7 +19,7 @@ from cnf.flows.query import select
 from cnf.server.http import Bounds
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply
-from cnf.server.params import Listing, count, flag, number, output, parameters
+from cnf.server.params import LISTINGS, Listing, asks_for_many, count, flag, number, output, parameters
 from cnf.server.reloads import Reloaded
 from cnf.server.sockets import Peer
 from cnf.server.state import State
@@ -30,12 +30,8 @@ STATUSES: Final = {
     77: HTTPStatus.FORBIDDEN,
     78: HTTPStatus.CONFLICT,
 }
-MANY: Final = 10_000
-"""Flows or sources; an answer with more is a large one."""
 MOST_EVENTS: Final = 1000
 """Events in one answer; a client that wants more asks again."""
-LISTINGS: Final = {"/v1/flows", "/v1/limits/sources"}
-LISTING_PARAMETERS: Final = ("top", "sort", "filter", "format")
 EXIT_STATUSES: Final = {HTTPStatus.SERVICE_UNAVAILABLE: 69, HTTPStatus.INTERNAL_SERVER_ERROR: 70}
 LIMIT_PATHS: Final = ("/v1/limits", "/v1/limits/sources", "/v1/limits/explain")
 
@@ -87,13 +83,7 @@ class Control:
 
     def is_large(self, request: Request) -> bool:
         """Tell whether more than a few flows or sources are asked for."""
-        if request.path not in LISTINGS:
-            return False
-        try:
-            top = count(parameters(request, *LISTING_PARAMETERS, "pairs", "all"))
-        except UsageError:
-            return False  # the answer is one line
-        return top is None or top > MANY
+        return asks_for_many(request)
 
     def _admit(self, peer: Peer | None) -> None:
         assert peer is not None  # noqa: S101 - it is a Unix socket
@@ -105,7 +95,7 @@ class Control:
         raise PrivilegeError(f"user {peer.uid} may not use this socket", remedy=f"run as root{other}")
 
     def _flows(self, request: Request) -> Answer:
-        asked = parameters(request, *LISTING_PARAMETERS, "pairs")
+        asked = parameters(request, *LISTINGS[request.path])
         snapshot, form, pairs = self._state.drained(), output(asked), flag(asked, "pairs")
         selection = select(snapshot, asked.get("filter", ""), asked.get("sort", "bytes"), count(asked), pairs=pairs)
         rest = {

@@ -10,7 +10,7 @@ from cnf.limiter.sources import FIELDS
 from cnf.server import limits_json
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, reply
-from cnf.server.params import Listing, count, flag, output, parameters
+from cnf.server.params import LISTINGS, Listing, count, flag, output, parameters
 from cnf.server.state import State
 
 
@@ -49,7 +49,7 @@ class LimitControl:
         return reply(limits_json.change(self._limiter, body, peer.uid, peer.pid))
 
     def _sources(self, request: Request) -> Answer:
-        asked = parameters(request, "top", "sort", "all", "format")
+        asked = parameters(request, *LISTINGS[request.path])
         form, everyone = output(asked), flag(asked, "all")
         sources, sizes = limits_json.sources(self._limiter, asked.get("sort", "over"), count(asked), everyone=everyone)
         rest = {

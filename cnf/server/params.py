@@ -15,6 +15,13 @@ from cnf.server.formats import to_csv, to_json, to_jsonl
 from cnf.server.messages import JSON, Answer, Request, encode
 
 KINDS: Final = {"json": JSON, "jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+LISTINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "/v1/flows": ("top", "sort", "filter", "format", "pairs"),
+    "/v1/limits/sources": ("top", "sort", "all", "format"),
+}
+"""The parameters of each path whose answer may be a large one."""
+MANY: Final = 10_000
+"""Flows or sources; an answer with more is a large one."""
 BLOCK: Final = 64 << 10
 MOST_DIGITS: Final = 40
 """Of a number: more than any count has, and fewer than int() refuses."""
@@ -37,6 +44,17 @@ def count(asked: Mapping[str, str]) -> int | None:
     """Return the parameter ``top``; None for all. Raises UsageError."""
     top = number(asked, "top")
     return None if top is None else min(top, MOST)
+
+
+def asks_for_many(request: Request) -> bool:
+    """Tell whether more than MANY flows or sources are asked for."""
+    if request.path not in LISTINGS:
+        return False
+    try:
+        top = count(parameters(request, *LISTINGS[request.path]))
+    except UsageError:
+        return False  # the answer is one line
+    return top is None or top > MANY
 
 
 def number(asked: Mapping[str, str], name: str) -> int | None:

@@ -11,7 +11,7 @@ import pytest
 
 from cnf.errors import UsageError
 from cnf.server.messages import Request
-from cnf.server.params import BLOCK, Listing, count, number, output, parameters
+from cnf.server.params import BLOCK, MANY, Listing, asks_for_many, count, number, output, parameters
 
 
 @pytest.mark.parametrize(("text", "meant"), [("", None), ("0", 0), ("7", 7), ("9" * 40, 1 << 32), ("007", 7)])
@@ -27,6 +27,25 @@ def test_what_is_no_number_is_refused(name: str, text: str) -> None:
     with pytest.raises(UsageError, match=f"^{name} is ") as refused:
         number({name: text}, name)
     assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "many"),
+    [
+        ("/v1/flows", "", True),
+        ("/v1/flows", "pairs=1&filter=tcp", True),
+        ("/v1/flows", f"top={MANY}", False),
+        ("/v1/flows", f"top={MANY + 1}", True),
+        ("/v1/flows", "all=1", False),
+        ("/v1/limits/sources", "all=1", True),
+        ("/v1/limits/sources", "sort=dropped&format=csv", True),
+        ("/v1/limits/sources", "all=1&top=3", False),
+        ("/v1/status", "", False),
+    ],
+)
+def test_a_large_answer_is_known_beforehand(path: str, query: str, *, many: bool) -> None:
+    """By what each listing takes; what is refused is one line."""
+    assert asks_for_many(Request("GET", path, query)) is many
 
 
 def test_an_unknown_parameter_or_format_is_refused_shortly() -> None:
