@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from signal import SIGKILL
+from signal import SIGKILL, SIGTERM, Signals
 from typing import Any, Final
+
+import pytest
 
 from tests.net.arrivals import arrivals
 from tests.net.conftest import Node
@@ -71,10 +73,14 @@ def test_the_first_drop_of_a_denied_prefix_is_told(node: Node) -> None:
     assert [tuple(each[field] for field in fields) for each in events] == drops
 
 
-def test_a_block_ends_on_time_whoever_lives(node: Node) -> None:
-    """With the daemon killed the kernel ends it; the next daemon keeps what is left, and removes what has ended."""
+@pytest.mark.parametrize("end", [SIGKILL, SIGTERM], ids=["killed", "stopped, with on_exit keep"])
+def test_a_block_ends_on_time_whoever_lives(node: Node, end: Signals) -> None:
+    """Without a daemon the kernel ends it; the next daemon keeps what is left, and removes what has ended."""
     wire = node.wire("n0")
-    daemon = node.daemon("n0", limits=enforce(ration("default", 10)), flows=QUICK).start()
+    daemon = node.daemon("n0", limits=enforce(ration("default", 10)), flows=QUICK)
+    configuration = daemon.config.read_text(encoding="utf-8")
+    daemon.config.write_text(f'on_exit = "keep"\n{configuration}', encoding="utf-8")
+    daemon.start()
     daemon.limits("deny", "add", "10.0.0.1", "10.0.0.2", "--for", "1h", "--reason", "scans")
     daemon.limits("deny", "add", "192.0.2.1", "--for", "4s")
     ends = datetime.now(UTC) + timedelta(seconds=5)
@@ -84,7 +90,7 @@ def test_a_block_ends_on_time_whoever_lives(node: Node) -> None:
         "192.0.2.1/32": None,
     }
     assert all(entry["who"].startswith("uid 0, pid ") for entry in entries(daemon).values())
-    daemon.signal(SIGKILL)
+    daemon.signal(end)
     daemon.ended()
     with arrivals(node.inside, "n0") as through:
         wire.send([packet("192.0.2.1"), packet("10.0.0.1"), packet("198.51.100.1")])
@@ -93,6 +99,7 @@ def test_a_block_ends_on_time_whoever_lives(node: Node) -> None:
         wire.send([packet("192.0.2.1"), packet("10.0.0.1")])
         assert through.by_source(2) == {"198.51.100.1": 1, "192.0.2.1": 1}
 
+    daemon.config.write_text(configuration, encoding="utf-8")
     daemon.start()
 
     assert set(entries(daemon)) == {"10.0.0.1/32", "10.0.0.2/32"}
