@@ -150,9 +150,21 @@ struct flow_drops {
 	__u64 bytes;
 };
 
+/* What of a slot's flow has been recorded. The program does not touch it: user space keeps it here, so that no daemon
+ * that follows records a packet twice. */
+struct flow_recorded {
+	__u64 first_seen; /* of the flow that this is about: in the slot may be another one by now */
+	__u64 packets;
+	__u64 bytes;
+	__u64 dropped_packets;
+	__u64 dropped_bytes;
+	__u64 until; /* jiffies up to which */
+};
+
 struct flow_settings {
 	__u64 idle; /* jiffies without a packet after which a flow has expired */
 	__u64 ended; /* and of one that has shown FIN or RST */
+	__u64 drained; /* when the latest drain began: it has recorded the flows that had expired by then */
 };
 
 /* One a CPU. A sum has an element of its own, and is not a field among others: only so is its place a map's key, and
@@ -336,13 +348,15 @@ enum cnf_event {
 	CNF_EVENT_FIRST_DROP,      /* of a source, or of all that share a bucket */
 	CNF_EVENT_RULE_GENERATION, /* a packet has seen a rule set for the first time */
 	CNF_EVENT_FLOW_EVICTED,    /* a flow had to make room before it was idle */
+	CNF_EVENT_FLOW_EXPIRED,    /* a flow has made room, or begun anew, that had not expired at the latest drain */
 	CNF_EVENT_KINDS,
 };
 
 /* With the 8 bytes that the kernel puts before each, a record of 128: the ring is a matrix to user space. */
 struct event {
-	__u32 kind;   /* enum cnf_event */
-	__u32 family; /* CNF_TABLE_IPV4 or CNF_TABLE_IPV6 */
+	__u16 kind;   /* enum cnf_event */
+	__u16 family; /* CNF_TABLE_IPV4 or CNF_TABLE_IPV6 */
+	__u32 slot; /* of a flow: which it was in, counted from the table's first; else 0 */
 	__u64 jiffies;
 	/* Of a flow: its flow4_key or flow6_key. Of a drop: the source's address in 0 and 1, the rule's number in 2,
 	 * the interface's index in 3. Of a rule set: its generation in 0. The rest is 0. */
@@ -364,6 +378,7 @@ _Static_assert(sizeof(struct flow_value) == 56, "flow_value");
 _Static_assert(sizeof(struct cache_head) == 64, "cache_head");
 _Static_assert(sizeof(struct flow4_slot) == 64, "flow4_slot");
 _Static_assert(sizeof(struct flow6_slot) == 96, "flow6_slot");
+_Static_assert(sizeof(struct flow_recorded) == 48, "flow_recorded");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct interface) == 16, "interface");
 _Static_assert(sizeof(struct limit_settings) == 24, "limit_settings");

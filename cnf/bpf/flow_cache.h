@@ -53,15 +53,25 @@ static __always_inline void flow_stamp(struct cache_place *place, __u64 ended, _
 	cache_stamp(place, now + stays + 1);
 }
 
-/* Begin the event of a flow that is evicted, with its key, before another key is written over it. */
-static __always_inline struct event *eviction_begin(enum cnf_table table, struct flow_value *flow, __u64 now)
+/*
+ * Begin the event of a flow that goes, with its key, before another key is written over it. There is none of a flow
+ * that had expired at the latest drain, which has recorded it.
+ */
+static __always_inline struct event *finish_begin(enum cnf_table table, struct cache_place *cache, int expired,
+						  __u64 now)
 {
 #if CNF_EVICTED_RECORDS
-	struct event *event = event_begin(CNF_EVENT_FLOW_EVICTED, table, now);
+	struct flow_value *flow = flow_at(table, cache);
 	__u64 *words = cache_key(table, flow);
+	struct event *event;
 
+	if (!READ_ONCE(flow->packets) ||
+	    (expired && flow_expired(flow, flow->tcp_flags & FLOW_ENDED, DIRECT_AT(flow_settings, 0)->drained)))
+		return NULL;
+	event = event_begin(expired ? CNF_EVENT_FLOW_EXPIRED : CNF_EVENT_FLOW_EVICTED, table, now);
 	if (!event)
 		return NULL;
+	event->slot = cache_index(cache);
 #pragma clang loop unroll(full)
 	for (int index = 0; index < cache_shape(table).words; index++)
 		event->key[index] = READ_ONCE(words[index]);
@@ -72,8 +82,8 @@ static __always_inline struct event *eviction_begin(enum cnf_table table, struct
 }
 
 /* Complete the event with what the flow has counted, and send it. */
-static __always_inline void eviction_send(struct event *event, struct flow_value *flow, struct flow_drops *drops,
-					  __u64 packets, __u64 bytes)
+static __always_inline void finish_send(struct event *event, struct flow_value *flow, struct flow_drops *drops,
+					__u64 packets, __u64 bytes)
 {
 #if CNF_EVICTED_RECORDS
 	if (!event)
@@ -98,7 +108,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	struct flow_value *flow;
 	__u64 packets, before;
 	struct flow_drops *drops = NULL;
-	struct event *event = NULL;
+	struct event *event;
 	enum cnf_direction direction;
 	int expired;
 
@@ -106,8 +116,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 		cache_settle(table, cache, now);
 	flow = flow_at(table, cache);
 	expired = flow_expired(flow, flow->tcp_flags & FLOW_ENDED, now);
-	if (!expired && READ_ONCE(flow->packets))
-		event = eviction_begin(table, flow, now);
+	event = finish_begin(table, cache, expired, now);
 	direction = flow_direction(table, cache_key(table, flow));
 	cache_set_tag(cache, 0);
 	cache_write_key(table, flow, key, 0);
@@ -119,7 +128,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	}
 	if (flow->tcp_flags & CNF_SLOT_DROPS)
 		drops = cache_aside(table, cache_index(cache));
-	eviction_send(event, flow, drops, packets, before);
+	finish_send(event, flow, drops, packets, before);
 	if (drops)
 		*drops = (struct flow_drops){};
 	flow->first_seen = now;

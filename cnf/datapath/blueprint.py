@@ -43,7 +43,9 @@ RING_BYTES: Final = 256 << 10
 EVICTED_RING_BYTES: Final = 16 << 20
 """Size of the ring where evicted flows are events, too: it holds 131,071."""
 TABLES: Final = {
-    f"{name}{family}" for name in ("flows", "flow_drops", "limit_sources", "limit_over") for family in "46"
+    f"{name}{family}"
+    for name in ("flows", "flow_drops", "flow_recorded", "limit_sources", "limit_over")
+    for family in "46"
 }
 """The arrays of the caches, with an element a set, or a slot."""
 WAYS: Final = 8
@@ -100,6 +102,7 @@ class Blueprint:
         names = [f"flows{family}" for family in families]
         if self.table == "cache":
             names += [f"flow_drops{family}" for family in families if self.limiter]
+            names += [f"flow_recorded{family}" for family in families if self.evicted_records]
             names += CACHE_MAPS
         if self.limiter:
             nouns = ("prefixes", "sources", "over") if self.table == "cache" else ("prefixes", "sources")
@@ -170,6 +173,7 @@ class Blueprint:
             flow_sets, source_sets = _sets(self.max_entries), _sets(self.limiter.sources if self.limiter else 0)
             for family in ("4", "6"):
                 counts |= {f"flows{family}": flow_sets, f"flow_drops{family}": flow_sets * WAYS}
+                counts |= {f"flow_recorded{family}": flow_sets * WAYS}
                 counts |= {f"limit_sources{family}": source_sets, f"limit_over{family}": source_sets * WAYS}
         counts["interfaces_direct"] = 1 << (PLACES_AN_INTERFACE * self.max_interfaces - 1).bit_length()
         counts |= {"limit_generation": 3, "limit_settings": 2, "limit_rules": rules, "limit_shared": rules}

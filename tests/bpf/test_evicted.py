@@ -94,10 +94,10 @@ def telling() -> Iterator[Clocked]:
 
 @pytest.mark.parametrize("family", LAYERS)
 def test_an_evicted_flow_is_told_of_as_it_was(telling: Clocked, family: Family) -> None:
-    """Its key, counts, drops, flags and both times are its own; of one that is over nothing is told."""
+    """Its key, counts, drops, flags and both times are its own. So it is with one that expires, if no drain knows of it."""
     slots = Slots(telling, family)
     ring = Ring(telling.loaded.maps["events"])
-    *eight, ninth, tenth = slots.neighbours(10)
+    *eight, ninth, tenth, eleventh = slots.neighbours(11)
     started = telling.jiffies
     for number in eight:
         slots.send(number)
@@ -116,12 +116,18 @@ def test_an_evicted_flow_is_told_of_as_it_was(telling: Clocked, family: Family) 
 
     slots.send(ninth)
     (event,) = ring.read().events
+    taken = table.writable()["slots"].reshape(-1)[event["slot"]]["key"]["src_addr"].tobytes()
     slots.tick(IDLE + 1)
     slots.send(tenth)
+    (expired,) = ring.read().events
+    FlowSettings(telling.loaded.maps).note_drain(telling.jiffies)
+    slots.send(eleventh)
     assert len(ring.read().events) == 0
     ring.close()
 
+    assert EVENT_KINDS[expired["kind"]] == "flow_expired"
     assert EVENT_KINDS[event["kind"]] == "flow_evicted"
+    assert taken[-4:] == ninth.to_bytes(4, "big")
     assert event["jiffies"] == started + 16
     assert event["key"].tobytes()[: 4 if family == "ipv4" else 16][-4:] == eight[0].to_bytes(4, "big")
     assert event["value"].tolist() == (5, 5 * slots.size, started, started + 8, 0x1A, 3, 3 * slots.size)

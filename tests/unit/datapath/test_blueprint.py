@@ -93,7 +93,7 @@ def test_tables_that_no_program_can_address_are_looked_up_by_number() -> None:
     assert largest.direct["flows6"] * abi.FLOW6_SET.itemsize < 1 << 29
     assert {"flows4", "flows6"} & {*larger.direct} == set()
     assert {"flows4", "flows6"} <= {*larger.counts}
-    limited = Blueprint(64, limiter=LimiterSize(DIRECT_ENTRIES + 1, 32, 32))
+    limited = Blueprint(64, limiter=LimiterSize(DIRECT_ENTRIES + 1, 32, 32), evicted_records=True)
     assert {*limited.counts} - {*limited.direct} == TABLES
 
 
