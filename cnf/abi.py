@@ -111,10 +111,7 @@ SLOT_DROPS: Final = 0x100
 """Bit of a slot's ``tcp_flags``: its element of FLOW_DROPS is not 0."""
 FLOW_DROPS: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
 FLOW_RECORDED: Final = np.dtype(
-    [
-        (name, "<u8")
-        for name in ("first_seen", "packets", "bytes", "dropped_packets", "dropped_bytes", "until")
-    ]
+    [(name, "<u8") for name in ("first_seen", "packets", "bytes", "dropped_packets", "dropped_bytes", "until")]
 )
 FLOW_SETTINGS: Final = np.dtype([("idle", "<u8"), ("ended", "<u8"), ("drained", "<u8")])
 INTERFACE: Final = np.dtype([("ifindex", "<u4"), ("slot", "<u4"), ("counted_as", "<u4"), ("no_ethernet", "<u4")])
@@ -188,7 +185,14 @@ DROPS: Final = ("dropped_packets", "dropped_bytes", "last_drop")
 LIMIT_OVER: Final = np.dtype([("bytes", "<u8"), ("last", "<u8"), *((name, "<u8") for name in DROPS)])
 
 EVENT: Final = np.dtype(
-    [("kind", "<u2"), ("family", "<u2"), ("slot", "<u4"), ("jiffies", "<u8"), ("key", "<u8", (6,)), ("value", FLOW_VALUE)]
+    [
+        ("kind", "<u2"),
+        ("family", "<u2"),
+        ("slot", "<u4"),
+        ("jiffies", "<u8"),
+        ("key", "<u8", (6,)),
+        ("value", FLOW_VALUE),
+    ]
 )
 
 HANDOVER_PAGE: Final = np.dtype([("bytes", "u1", (4096,))])

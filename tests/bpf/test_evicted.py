@@ -99,6 +99,7 @@ def test_an_evicted_flow_is_told_of_as_it_was(telling: Clocked, family: Family) 
     ring = Ring(telling.loaded.maps["events"])
     *eight, ninth, tenth, eleventh = slots.neighbours(11)
     started = telling.jiffies
+    FlowSettings(telling.loaded.maps).note_drain(0)
     for number in eight:
         slots.send(number)
         slots.tick(1)
