@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from cnf.abi import FLOW4_KEY, FLOW6_KEY, Family
+from cnf.abi import FLOW4_KEY, FLOW4_SLOT, FLOW6_KEY, FLOW_RECORDED, Family
+from cnf.arrays import Records, Rows
 
 Reason = Literal["idle", "active", "ended", "stopped", "evicted"]
 REASONS: Final[tuple[Reason, ...]] = ("idle", "active", "ended", "stopped", "evicted")
 """Why a record was made; in the order of flowEndReason (IANA), which counts from 1."""
 
+KEY_FIELDS: Final = [name for name in FLOW4_KEY.names or () if name != "zero"]
 _COUNTS: Final[list[Any]] = [
     (name, "<u8")
     for name in (
@@ -26,11 +29,47 @@ _COUNTS: Final[list[Any]] = [
 
 
 def _record(key: np.dtype[Any]) -> np.dtype[Any]:
-    names = [name for name in key.names or () if name != "zero"]
     rest = [("tcp_flags", "u1"), ("reason", "u1"), ("link_bytes", "u1"), ("zero", "u1")]
-    return np.dtype([*((name, key[name]) for name in names), *rest, *_COUNTS])
+    return np.dtype([*((name, key[name]) for name in KEY_FIELDS), *rest, *_COUNTS])
 
 
 FLOW_RECORD: Final[dict[Family, np.dtype[Any]]] = {"ipv4": _record(FLOW4_KEY), "ipv6": _record(FLOW6_KEY)}
 """By family. ``reason`` is an index of REASONS. ``link_bytes`` are what a packet has before its IP header: 14, and 4
 for each VLAN tag; 0 where there is no Ethernet."""
+
+
+def part_of(flows: Records, dropped: Records, before: Records, reasons: npt.NDArray[np.uint8]) -> tuple[Records, Rows]:
+    """Return what ``flows`` have counted since ``before``, and the rows of those that have counted anything.
+
+    ``flows`` are slots of a flow cache, ``dropped`` FLOW_DROPS, ``before`` FLOW_RECORDED and ``reasons`` indexes of
+    REASONS, all of shape (N,). A flow that ``before`` is not about counts in whole.
+    """
+    known = before["first_seen"] == flows["first_seen"]
+    counts = {
+        "packets": flows["packets"],
+        "bytes": flows["bytes"],
+        "dropped_packets": dropped["packets"],
+        "dropped_bytes": dropped["bytes"],
+    }
+    since = {name: values - np.where(known, before[name], 0) for name, values in counts.items()}
+    rows = np.flatnonzero((since["packets"] != 0) | (since["dropped_packets"] != 0))
+    family: Family = "ipv4" if flows.dtype == FLOW4_SLOT else "ipv6"
+    records = np.zeros(len(rows), FLOW_RECORD[family])
+    for name in KEY_FIELDS:
+        records[name] = flows["key"][name][rows]
+    for name, values in since.items():
+        records[name] = values[rows]
+    records["tcp_flags"] = flows["tcp_flags"][rows] & np.uint64(0xFF)
+    records["reason"] = reasons[rows]
+    records["start"] = np.where(known, before["until"], flows["first_seen"])[rows]
+    records["end"] = flows["last_seen"][rows]
+    return records, rows
+
+
+def recorded(flows: Records, dropped: Records, until: int) -> Records:
+    """Return the FLOW_RECORDED that says that ``flows``, as above, are recorded up to the jiffy ``until``."""
+    noted = np.zeros(len(flows), FLOW_RECORDED)
+    noted["first_seen"], noted["until"] = flows["first_seen"], until
+    for name in ("packets", "bytes"):
+        noted[name], noted[f"dropped_{name}"] = flows[name], dropped[name]
+    return noted

@@ -94,7 +94,7 @@ def telling() -> Iterator[Clocked]:
 
 @pytest.mark.parametrize("family", LAYERS)
 def test_an_evicted_flow_is_told_of_as_it_was(telling: Clocked, family: Family) -> None:
-    """Its key, counts, drops, flags and both times are its own. So it is with one that expires, if no drain knows of it."""
+    """Its key, counts, drops, flags and both times are its own; one that expires is told of if no drain knows it."""
     slots = Slots(telling, family)
     ring = Ring(telling.loaded.maps["events"])
     *eight, ninth, tenth, eleventh = slots.neighbours(11)
