@@ -8,6 +8,7 @@ now, less the time that has really passed since: so it is right after a step, wh
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -55,6 +56,8 @@ class WallClock:
 
     def ago(self, seconds: float) -> np.uint64:
         """Return what jiffies were ``seconds`` before the reading; 0 if that was before they began."""
+        if math.isinf(seconds):
+            return np.uint64(0)
         return np.uint64(max(self.now.jiffies - self.ticks(seconds), 0))
 
     def wall_ns(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 
 from cnf.abi import DIRECTIONS, FAMILIES, FLOW4_SET, FLOW6_SET, FLOW_DROPS, SLOT_DROPS, Family
+from cnf.arrays import Records
 from cnf.clock import WallClock, in_ticks, tick_ns
 from cnf.config import Flows
 from cnf.counts import total
@@ -17,6 +19,7 @@ from cnf.flows.columns import FlowColumns
 from cnf.flows.expiry import has_expired
 from cnf.flows.ledger import NOTHING, Counts, by_direction, plus
 from cnf.flows.matching import BySlot
+from cnf.flows.recorder import Recorder
 from cnf.flows.snapshot import TableDrain, TableState
 
 SETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_SET, "ipv6": FLOW6_SET}
@@ -39,6 +42,7 @@ class CacheTable:
         self._drops = MappedArray(drops, maps[drops], FLOW_DROPS) if drops in maps else None
         self._program_settings = FlowSettings(maps)
         self._crowded = Crowded(maps, FAMILIES.index(family))
+        self._recorder = Recorder(family, maps) if f"flow_recorded{family[-1]}" in maps else None
         self._counters = counters
         self._capacity = capacity
         self._expired_flows = 0
@@ -58,13 +62,19 @@ class CacheTable:
         ticks = (in_ticks(seconds, tick_ns()) for seconds in (settings.idle_timeout, settings.ended_timeout))
         self._program_settings.write(*ticks)
 
-    def drain(self, clock: WallClock) -> TableDrain:
-        """Read the table.
+    def drain(self, clock: WallClock, events: Records | None = None, active: float = math.inf) -> TableDrain:
+        """Read the table; first take in what ``events``, EVENT of shape (N,), say of it since the latest drain.
+
+        A flow that goes on is recorded once ``active`` seconds have passed since its latest record.
 
         Raises:
             MapError: the kernel refused.
 
         """
+        if self._recorder:
+            if events is not None:
+                self._recorder.take_events(events)
+            self._recorder.begin(clock, self._settings, active)
         before = self._counters.read(self.family)
         if before.inserted:
             self._cache.age(clock.now.jiffies, lambda block: self._cache.records(block.words)["last_seen"])
@@ -72,6 +82,10 @@ class CacheTable:
             flows, order, expired, expired_flows = self._walk(clock, max(present, 0))
         else:
             flows, order, expired, expired_flows = FlowColumns.empty(self.family, 0), BySlot(0), NOTHING, 0
+        records = None
+        if self._recorder:
+            records = self._recorder.end()
+            self._program_settings.note_drain(clock.now.jiffies)
         self._crowded.write(len(flows), self._cache.size)
         # Counters after flows: what makes room meanwhile may count twice until the next drain, but is never missing.
         counters = {direction: self._counters.read(self.family, (direction,)) for direction in DIRECTIONS}
@@ -94,6 +108,7 @@ class CacheTable:
             expired=plus(expired, {direction: each.expired for direction, each in counters.items()}),
             evicted={direction: each.evicted for direction, each in counters.items()},
             insert_error={direction: total(each.errors.values()) for direction, each in counters.items()},
+            records=records,
         )
 
     def _walk(self, clock: WallClock, expected: int) -> tuple[FlowColumns, BySlot, Counts, int]:
@@ -111,6 +126,8 @@ class CacheTable:
         for block in self._cache.blocks(room):
             places, slots = block.places, self._cache.records(block.words)
             gone = has_expired(slots["last_seen"], slots["tcp_flags"], clock, self._settings)
+            if self._recorder:
+                self._recorder.take(places, slots, gone)
             if gone.any():
                 counts = (slots["key"]["flags"], slots["packets"], slots["bytes"])
                 expired = plus(expired, by_direction(*(column[gone] for column in counts)))

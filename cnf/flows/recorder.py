@@ -1,0 +1,144 @@
+"""The records of one family's flows in a cache: from drain to drain, and of what has made room in between.
+
+What of a slot's flow has been recorded stands in a map beside the table, so that the next daemon goes on from there,
+however this one ended.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from cnf.abi import EVENT_KINDS, FAMILIES, FLOW4_SLOT, FLOW6_SLOT, FLOW_DROPS, FLOW_RECORDED, SLOT_DROPS, Family
+from cnf.arrays import Mask, Records
+from cnf.clock import WallClock
+from cnf.config import Flows
+from cnf.datapath.cache import WINDOW, MappedArray, Places
+from cnf.flows.columns import KEYS
+from cnf.flows.expiry import TCP_FIN, TCP_RST, has_expired
+from cnf.flows.records import FLOW_RECORD, REASONS, part_of, recorded
+
+SLOTS: Final = {"ipv4": FLOW4_SLOT, "ipv6": FLOW6_SLOT}
+EVICTED, EXPIRED = map(EVENT_KINDS.index, ("flow_evicted", "flow_expired"))
+_IDLE, _ACTIVE, _ENDED, _EVICTED = map(REASONS.index, ("idle", "active", "ended", "evicted"))
+
+
+class Recorder:
+    """Make records of flows. A drain first takes the events, then the slots of the walk, and then what was made."""
+
+    def __init__(self, family: Family, maps: Mapping[str, int]) -> None:
+        """Take a datapath's maps, descriptors by name."""
+        self._family: Family = family
+        recorded_name, drops_name = f"flow_recorded{family[-1]}", f"flow_drops{family[-1]}"
+        self._recorded = MappedArray(recorded_name, maps[recorded_name], FLOW_RECORDED)
+        self._drops = MappedArray(drops_name, maps[drops_name], FLOW_DROPS) if drops_name in maps else None
+        self._made: list[Records] = []
+        self._left: tuple[list[Places], list[Records]] = ([], [])
+        """Slots that this walk found given to another flow, and what was recorded of the one before."""
+        self._left_before = np.empty(0, np.intp), np.empty(0, FLOW_RECORDED)
+        """Those of the walk before, which events may still be about."""
+        self._drained: tuple[WallClock, Flows] | None = None
+
+    def take_events(self, events: Records) -> None:
+        """Record the flows that EVENT records, shape (N,), say have made room since the latest call.
+
+        Raises:
+            MapError: the kernel refused.
+
+        """
+        of_family = events["family"] == FAMILIES.index(self._family)
+        told = events[of_family & np.isin(events["kind"], (EVICTED, EXPIRED))]
+        if not len(told):
+            return
+        order = np.argsort(told["slot"], kind="stable")
+        told = told[order]
+        slots = np.zeros(len(told), SLOTS[self._family])
+        key = KEYS[self._family]
+        slots["key"] = np.ascontiguousarray(told["key"]).view(np.uint8)[:, : key.itemsize].copy().view(key)[:, 0]
+        dropped = np.empty(len(told), FLOW_DROPS)
+        for name in ("packets", "bytes"):
+            slots[name], dropped[name] = told["value"][name], told["value"][f"dropped_{name}"]
+        for name in ("first_seen", "last_seen", "tcp_flags"):
+            slots[name] = told["value"][name]
+        reasons = np.where(told["kind"] == EVICTED, _EVICTED, _reasons(slots)).astype(np.uint8)
+        records, _ = part_of(slots, dropped, self._before(slots, told["slot"].astype(np.intp)), reasons)
+        self._made.append(records)
+
+    def begin(self, clock: WallClock, settings: Flows, active: float) -> None:
+        """Begin a walk; flows that go on are recorded once ``active`` seconds have passed since the latest record."""
+        self._clock, self._settings = clock, settings
+        self._active = clock.ago(active)
+
+    def take(self, places: Places, slots: Records, gone: Mask) -> None:
+        """Record of slots at ``places``, ascending, those that are ``gone``, and those that have gone on for so long.
+
+        Raises:
+            MapError: the kernel refused.
+
+        """
+        due = gone.copy()
+        if self._drained is not None and self._drained[1] == self._settings:
+            due &= ~has_expired(slots["last_seen"], slots["tcp_flags"], *self._drained)
+        due |= ~gone & (slots["first_seen"] < self._active)
+        rows = np.flatnonzero(due)
+        if not len(rows):
+            return
+        places, slots, gone = places[rows], slots[rows], gone[rows]
+        first = int(places[0]) // WINDOW * WINDOW
+        end = min(-(-(int(places[-1]) + 1) // WINDOW) * WINDOW, self._recorded.size)
+        window = self._recorded.window(first, end - first, mmap.PROT_READ | mmap.PROT_WRITE)
+        before = window[places - first].view(FLOW_RECORDED).reshape(len(places))
+        since = np.where(before["first_seen"] == slots["first_seen"], before["until"], slots["first_seen"])
+        due = gone | (since < self._active)
+        dropped = np.zeros(len(rows), FLOW_DROPS)
+        if self._drops:
+            with_drops = np.flatnonzero(slots["tcp_flags"] & np.uint64(SLOT_DROPS))
+            if len(with_drops):
+                dropped[with_drops] = self._drops.at(places[with_drops])
+        places, slots, before, dropped, gone = (each[due] for each in (places, slots, before, dropped, gone))
+        reasons = np.where(gone, _reasons(slots), _ACTIVE).astype(np.uint8)
+        records, rows = part_of(slots, dropped, before, reasons)
+        if not len(rows):
+            return
+        self._made.append(records)
+        others = (before["first_seen"] != slots["first_seen"]) & (before["first_seen"] != 0)
+        if others.any():
+            self._left[0].append(places[others])
+            self._left[1].append(before[others])
+        noted = recorded(slots[rows], dropped[rows], int(self._clock.now.jiffies))
+        window[places[rows] - first] = noted.view(np.uint64).reshape(len(rows), -1)
+
+    def end(self) -> Records:
+        """End the walk; return the records since the latest call: FLOW_RECORD, shape (N,)."""
+        self._drained = self._clock, self._settings
+        places, before = self._left
+        self._left_before = (
+            np.concatenate([np.empty(0, np.intp), *places]),
+            np.concatenate([np.empty(0, FLOW_RECORDED), *before]),
+        )
+        self._left = ([], [])
+        made, self._made = self._made, []
+        return np.concatenate([np.empty(0, FLOW_RECORD[self._family]), *made])
+
+    def _before(self, slots: Records, places: Places) -> Records:
+        """Return what was recorded of flows that are gone from their places, ascending."""
+        before = self._recorded.at(places).copy()
+        left_at, left = self._left_before
+        strangers = np.flatnonzero(before["first_seen"] != slots["first_seen"])
+        if len(left_at) and len(strangers):
+            found = np.searchsorted(left_at, places[strangers])
+            found[found == len(left_at)] = 0
+            same = left_at[found] == places[strangers]
+            before[strangers[same]] = left[found[same]]
+        return before
+
+
+def _reasons(slots: Records) -> npt.NDArray[np.uint8]:
+    """Return why flows that have expired did: by the flags that they have shown."""
+    ended = slots["tcp_flags"] & np.uint64(TCP_FIN | TCP_RST) != 0
+    return np.where(ended, _ENDED, _IDLE).astype(np.uint8)
+

@@ -1,0 +1,122 @@
+"""All records, and what is not recorded yet, are what the program has counted, whatever the flows do in between."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import pytest
+
+from cnf.abi import FLOW_RECORDED, Family
+from cnf.arrays import Records
+from cnf.clock import Reading, WallClock
+from cnf.config import Flows
+from cnf.datapath import build
+from cnf.datapath.cache import MappedArray
+from cnf.datapath.counters import TableCounters
+from cnf.flows.flow_cache import CacheTable
+from cnf.flows.records import REASONS
+from cnf.kernel.ring import Ring
+from tests.bpf.limited import CLOCKED, SIZE, TICK_NS, Clocked, ClockedBlueprint
+from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame
+
+TABLE: Final = 32
+LENGTH: Final = 100
+LAYERS: Final[dict[Family, IPv4 | IPv6]] = {"ipv4": IPv4(), "ipv6": IPv6()}
+IDLE, ENDED, ACTIVE = 2.0, 0.5, 1.0
+STEPS: Final = 40
+
+
+@pytest.fixture
+def clocked() -> Iterator[Clocked]:
+    """Load a program with small tables, and a clock that the test sets, that tells of flows which go."""
+    blueprint = ClockedBlueprint(TABLE, "cache", limiter=SIZE, evicted_records=True, source=CLOCKED)
+    clocked = Clocked(build.load(blueprint))
+    yield clocked
+    clocked.loaded.close()
+
+
+class Node:
+    """The table of one family as the daemon has it, and all records that it has made."""
+
+    def __init__(self, clocked: Clocked, family: Family) -> None:
+        """Start a daemon."""
+        self._clocked, self._family = clocked, family
+        self.records: list[Records] = []
+        self._begin()
+
+    def restart(self) -> None:
+        """Have another daemon go on with the same maps, and nothing else."""
+        self.close()
+        self._begin()
+
+    def close(self) -> None:
+        """Let the ring go."""
+        self._ring.close()
+
+    def _begin(self) -> None:
+        maps = self._clocked.loaded.maps
+        settings = Flows(idle_timeout=IDLE, ended_timeout=ENDED)
+        self._table = CacheTable(self._family, maps, TableCounters(maps), TABLE, settings)
+        self._ring = Ring(maps["events"])
+
+    def drain(self) -> None:
+        """Drain once."""
+        now = self._clocked
+        clock = WallClock(Reading(now.jiffies, now.now, now.now, now.now), TICK_NS)
+        found = self._table.drain(clock, self._ring.read().events, ACTIVE)
+        assert found.records is not None
+        self.records.append(found.records)
+        self.live = found.flows
+
+    def recorded(self) -> Counter[int]:
+        """Return the packets of all records, by source port."""
+        total: Counter[int] = Counter()
+        for records in self.records:
+            for port, packets, octets in records[["src_port", "packets", "bytes"]].tolist():
+                assert octets == LENGTH * packets
+                total[port] += packets
+        return total
+
+    def unrecorded(self) -> Counter[int]:
+        """Return the packets of live flows that no record has."""
+        name = f"flow_recorded{self._family[-1]}"
+        elements = MappedArray(name, self._clocked.loaded.maps[name], FLOW_RECORDED)
+        noted = elements.at(np.arange(elements.size))
+        cache = self._clocked.tables[self._family]
+        slots = cache.writable()["slots"].reshape(-1)  # type: ignore[union-attr]
+        total: Counter[int] = Counter()
+        for slot, element in zip(slots, noted, strict=True):
+            before = element["packets"] if element["first_seen"] == slot["first_seen"] else 0
+            total[int(slot["key"]["src_port"])] += int(slot["packets"]) - int(before)
+        return total
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("family", LAYERS)
+def test_records_and_what_is_open_are_what_was_sent(clocked: Clocked, family: Family, seed: int) -> None:
+    """Flows that idle, end, go on, are evicted, or come and go between two drains; daemons that are killed."""
+    rng = np.random.default_rng(seed)
+    node, sent = Node(clocked, family), Counter[int]()
+    for step in range(STEPS):
+        for port in rng.integers(1, 4 * TABLE if step % 10 > 5 else TABLE, 25).tolist():
+            flags = str(rng.choice(["A", "FA", "A", "A"]))
+            layer = TCP(src_port=port, flags=flags) if port % 3 == 0 else UDP(src_port=port)
+            clocked.run(frame(LAYERS[family], layer, pad_to=LENGTH), count := int(rng.integers(1, 5)))
+            sent[port] += count
+            clocked.show(clocked.now + int(rng.integers(3)) * TICK_NS)
+        if rng.random() < 0.2:
+            clocked.show(clocked.now + int(rng.integers(4)) * 10**9)
+        if rng.random() < 0.6:
+            node.drain()
+        if rng.random() < 0.1:
+            node.restart()
+    node.drain()
+    node.close()
+    assert +(node.recorded() + node.unrecorded()) == sent
+    reasons = {REASONS[number] for records in node.records for number in records["reason"].tolist()}
+    assert reasons == {"idle", "ended", "active", "evicted"}
+
+
