@@ -28,7 +28,11 @@ _IDLE, _ACTIVE, _ENDED, _EVICTED = map(REASONS.index, ("idle", "active", "ended"
 
 
 class Recorder:
-    """Make records of flows. A drain first takes the events, then the slots of the walk, and then what was made."""
+    """Make records of flows. A drain reads the clock, takes the events, then the walk's slots, and then the records.
+
+    A flow that makes room after the events have been read leaves its slot to one that is younger than the clock's
+    reading. That one is not recorded by this walk, so that what was recorded of the first is there for its event.
+    """
 
     def __init__(self, family: Family, maps: Mapping[str, int]) -> None:
         """Take a datapath's maps, descriptors by name."""
@@ -37,10 +41,6 @@ class Recorder:
         self._recorded = MappedArray(recorded_name, maps[recorded_name], FLOW_RECORDED)
         self._drops = MappedArray(drops_name, maps[drops_name], FLOW_DROPS) if drops_name in maps else None
         self._made: list[Records] = []
-        self._left: tuple[list[Places], list[Records]] = ([], [])
-        """Slots that this walk found given to another flow, and what was recorded of the one before."""
-        self._left_before = np.empty(0, np.intp), np.empty(0, FLOW_RECORDED)
-        """Those of the walk before, which events may still be about."""
         self._drained: tuple[WallClock, Flows] | None = None
 
     def take_events(self, events: Records) -> None:
@@ -65,7 +65,7 @@ class Recorder:
         for name in ("first_seen", "last_seen", "tcp_flags"):
             slots[name] = told["value"][name]
         reasons = np.where(told["kind"] == EVICTED, _EVICTED, _reasons(slots)).astype(np.uint8)
-        records, _ = part_of(slots, dropped, self._before(slots, told["slot"].astype(np.intp)), reasons)
+        records, _ = part_of(slots, dropped, self._recorded.at(told["slot"].astype(np.intp)), reasons)
         self._made.append(records)
 
     def begin(self, clock: WallClock, settings: Flows, active: float) -> None:
@@ -99,46 +99,23 @@ class Recorder:
             with_drops = np.flatnonzero(slots["tcp_flags"] & np.uint64(SLOT_DROPS))
             if len(with_drops):
                 dropped[with_drops] = self._drops.at(places[with_drops])
-        places, slots, before, dropped, gone = (each[due] for each in (places, slots, before, dropped, gone))
+        places, slots, before, dropped, gone = places[due], slots[due], before[due], dropped[due], gone[due]
         reasons = np.where(gone, _reasons(slots), _ACTIVE).astype(np.uint8)
         records, rows = part_of(slots, dropped, before, reasons)
         if not len(rows):
             return
         self._made.append(records)
-        others = (before["first_seen"] != slots["first_seen"]) & (before["first_seen"] != 0)
-        if others.any():
-            self._left[0].append(places[others])
-            self._left[1].append(before[others])
         noted = recorded(slots[rows], dropped[rows], int(self._clock.now.jiffies))
         window[places[rows] - first] = noted.view(np.uint64).reshape(len(rows), -1)
 
     def end(self) -> Records:
         """End the walk; return the records since the latest call: FLOW_RECORD, shape (N,)."""
         self._drained = self._clock, self._settings
-        places, before = self._left
-        self._left_before = (
-            np.concatenate([np.empty(0, np.intp), *places]),
-            np.concatenate([np.empty(0, FLOW_RECORDED), *before]),
-        )
-        self._left = ([], [])
         made, self._made = self._made, []
         return np.concatenate([np.empty(0, FLOW_RECORD[self._family]), *made])
-
-    def _before(self, slots: Records, places: Places) -> Records:
-        """Return what was recorded of flows that are gone from their places, ascending."""
-        before = self._recorded.at(places).copy()
-        left_at, left = self._left_before
-        strangers = np.flatnonzero(before["first_seen"] != slots["first_seen"])
-        if len(left_at) and len(strangers):
-            found = np.searchsorted(left_at, places[strangers])
-            found[found == len(left_at)] = 0
-            same = left_at[found] == places[strangers]
-            before[strangers[same]] = left[found[same]]
-        return before
 
 
 def _reasons(slots: Records) -> npt.NDArray[np.uint8]:
     """Return why flows that have expired did: by the flags that they have shown."""
     ended = slots["tcp_flags"] & np.uint64(TCP_FIN | TCP_RST) != 0
     return np.where(ended, _ENDED, _IDLE).astype(np.uint8)
-

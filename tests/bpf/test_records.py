@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -62,11 +63,13 @@ class Node:
         self._table = CacheTable(self._family, maps, TableCounters(maps), TABLE, settings)
         self._ring = Ring(maps["events"])
 
-    def drain(self) -> None:
-        """Drain once."""
+    def drain(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Drain once; between the events and the tables, ``meanwhile`` happens."""
         now = self._clocked
         clock = WallClock(Reading(now.jiffies, now.now, now.now, now.now), TICK_NS)
-        found = self._table.drain(clock, self._ring.read().events, ACTIVE)
+        events = self._ring.read().events
+        meanwhile()
+        found = self._table.drain(clock, events, ACTIVE)
         assert found.records is not None
         self.records.append(found.records)
         self.live = found.flows
@@ -100,17 +103,22 @@ def test_records_and_what_is_open_are_what_was_sent(clocked: Clocked, family: Fa
     """Flows that idle, end, go on, are evicted, or come and go between two drains; daemons that are killed."""
     rng = np.random.default_rng(seed)
     node, sent = Node(clocked, family), Counter[int]()
-    for step in range(STEPS):
-        for port in rng.integers(1, 4 * TABLE if step % 10 > 5 else TABLE, 25).tolist():
+
+    def send(ports: int, packets: int) -> None:
+        for port in rng.integers(1, ports, packets).tolist():
             flags = str(rng.choice(["A", "FA", "A", "A"]))
             layer = TCP(src_port=port, flags=flags) if port % 3 == 0 else UDP(src_port=port)
             clocked.run(frame(LAYERS[family], layer, pad_to=LENGTH), count := int(rng.integers(1, 5)))
             sent[port] += count
             clocked.show(clocked.now + int(rng.integers(3)) * TICK_NS)
+
+    for step in range(STEPS):
+        ports = 4 * TABLE if step % 10 > 5 else TABLE
+        send(ports, 20)
         if rng.random() < 0.2:
             clocked.show(clocked.now + int(rng.integers(4)) * 10**9)
         if rng.random() < 0.6:
-            node.drain()
+            node.drain(partial(send, ports, 10))
         if rng.random() < 0.1:
             node.restart()
     node.drain()
@@ -118,5 +126,3 @@ def test_records_and_what_is_open_are_what_was_sent(clocked: Clocked, family: Fa
     assert +(node.recorded() + node.unrecorded()) == sent
     reasons = {REASONS[number] for records in node.records for number in records["reason"].tolist()}
     assert reasons == {"idle", "ended", "active", "evicted"}
-
-
