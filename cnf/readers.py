@@ -62,6 +62,15 @@ def shortened(text: str, end: int = 40) -> str:
     return text if len(text) <= 2 * end else f"{text[:end]}...{text[-end:]}"
 
 
+MAX_PATH_BYTES: Final = 4000
+"""PATH_MAX of linux/limits.h, with room for a suffix."""
+
+
+def is_path(text: str) -> bool:
+    """Tell whether a text is the absolute path of a file."""
+    return re.fullmatch(r"/[^\0]*[^\0/]", text) is not None and size(text) <= MAX_PATH_BYTES
+
+
 def printable(text: str) -> str:
     """Return a text in printable ASCII, the rest as escapes."""
     return text.encode("unicode_escape").decode("ascii")
@@ -123,6 +132,24 @@ def duration(value: object, path: str) -> float:
         hint = "" if found else "write a number and its unit: ms, s, m or h"
         raise refusal(path, 'a duration from "100ms" to "24h", such as "5s"', value, hint)
     return float(seconds)
+
+
+_UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def amount(least: int, most: int, what: str) -> Reader:
+    """Read an integer, or a number with its decimal unit; ``what`` is counted."""
+
+    def read(value: object, path: str) -> int:
+        found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([kMGT]?)", value) if isinstance(value, str) else None
+        amount = Decimal(found[1]) * _UNITS[found[2]] if found else value
+        if isinstance(amount, Decimal) and amount == int(amount):
+            amount = int(amount)
+        if type(amount) is not int or not least <= amount <= most:
+            raise refusal(path, f'{what} from {least} to {most}, such as 64000, "64k", "1.5M" or "1G"', value)
+        return amount
+
+    return read
 
 
 BOOLEAN: Final = value("true or false", lambda value: isinstance(value, bool))

@@ -15,7 +15,8 @@
  *   CNF_XDP, CNF_SKB_INGRESS, CNF_EGRESS 1: with this entry point; the last with counters of what is sent, too
  *   CNF_COUNT_*, CNF_DIRECT_*, CNF_MAP_* elements of an array, whether they are addressed, its number: see direct.h
  *   CNF_RING_BYTES   size of the ring that carries events; 0: no events
- *   CNF_EVICTED_RECORDS 1: of flows that have to make room, too
+ *   CNF_FINISHED_EVENTS 1: of flows that make room, too
+ *   CNF_FLOW_RECORDS 1: with a map for what of each flow is recorded, which user space writes
  */
 #include "counters.h"
 #include "established.h"

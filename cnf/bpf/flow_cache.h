@@ -60,7 +60,7 @@ static __always_inline void flow_stamp(struct cache_place *place, __u64 ended, _
 static __always_inline struct event *finish_begin(enum cnf_table table, struct cache_place *cache, int expired,
 						  __u64 now)
 {
-#if CNF_EVICTED_RECORDS
+#if CNF_FINISHED_EVENTS
 	struct flow_value *flow = flow_at(table, cache);
 	__u64 *words = cache_key(table, flow);
 	struct event *event;
@@ -85,7 +85,7 @@ static __always_inline struct event *finish_begin(enum cnf_table table, struct c
 static __always_inline void finish_send(struct event *event, struct flow_value *flow, struct flow_drops *drops,
 					__u64 packets, __u64 bytes)
 {
-#if CNF_EVICTED_RECORDS
+#if CNF_FINISHED_EVENTS
 	if (!event)
 		return;
 	event->value = (struct flow_value){

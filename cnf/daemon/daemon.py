@@ -237,7 +237,7 @@ def _warn(settings: Settings, datapath: Datapath, log: structlog.typing.Filterin
     remedy = capabilities.remedy(capabilities.SPEED)
     if capabilities.missing(capabilities.SPEED):
         log.warning(capabilities.SLOW, remedy=remedy)
-    if settings.flows.evicted_records and not datapath.blueprint.evicted_records:
+    if settings.flows.evicted_records and not datapath.blueprint.finished_events:
         log.warning("evicted flows are not named: LRU hashes do not tell", remedy=remedy)
 
 

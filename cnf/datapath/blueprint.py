@@ -77,7 +77,10 @@ class Blueprint:
     ipv6: bool = True
     vlan: bool = True
     limiter: LimiterSize | None = None
-    evicted_records: bool = False
+    flow_records: bool = False
+    """Whether what of each flow is recorded stands beside a cache."""
+    finished_events: bool = False
+    """Whether flows that make room are events."""
     max_interfaces: int = MAX_INTERFACES
     hooks: tuple[Hook, ...] = (XDP,)
     """Those that the program is for. Only their entry points are built; of a hook for what is sent, counters, too."""
@@ -102,7 +105,7 @@ class Blueprint:
         names = [f"flows{family}" for family in families]
         if self.table == "cache":
             names += [f"flow_drops{family}" for family in families if self.limiter]
-            names += [f"flow_recorded{family}" for family in families if self.evicted_records]
+            names += [f"flow_recorded{family}" for family in families if self.flow_records]
             names += CACHE_MAPS
         if self.limiter:
             nouns = ("prefixes", "sources", "over") if self.table == "cache" else ("prefixes", "sources")
@@ -121,7 +124,7 @@ class Blueprint:
     @property
     def ring_bytes(self) -> int:
         """Return the size of the ring of events; 0 where there are no events."""
-        if self.evicted_records:
+        if self.finished_events:
             return EVICTED_RING_BYTES
         return RING_BYTES if self.limiter else 0
 
@@ -133,7 +136,8 @@ class Blueprint:
         defines |= {f"CNF_COUNT_{name}": count for name, count in self.counts.items()}
         defines |= {f"CNF_DIRECT_{name}": int(name in self.direct) for name in self.counts}
         defines |= {"CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan), "CNF_EGRESS": int(self._egress)}
-        defines |= {"CNF_EVICTED_RECORDS": int(self.evicted_records), "CNF_RING_BYTES": self.ring_bytes}
+        defines |= {"CNF_FLOW_RECORDS": int(self.flow_records), "CNF_FINISHED_EVENTS": int(self.finished_events)}
+        defines |= {"CNF_RING_BYTES": self.ring_bytes}
         if self.limiter is None:
             return defines | {"CNF_LIMITER": 0}
         return defines | {
@@ -213,7 +217,8 @@ def plan(settings: Settings) -> Blueprint:
         ipv6=flows.ipv6,
         vlan=flows.vlan,
         limiter=LimiterSize(limits.max_sources, *room(limits)) if limits else None,
-        evicted_records=flows.evicted_records and table == "cache",
+        flow_records=settings.records and table == "cache",
+        finished_events=(flows.evicted_records or settings.export.is_on) and table == "cache",
         max_interfaces=settings.max_interfaces,
         hooks=HOOKS,  # whatever the interfaces ask for now: a reload may ask for another, and loads nothing
     )

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from cnf.arrays import Mask
 from cnf.counts import Count, count_of
 from cnf.errors import UsageError
+from cnf.filter.grammar import compile_filter
+from cnf.filter.predicates import Filter, Names
 from cnf.flows.columns import FlowColumns
 from cnf.flows.fields import FIELDS, PAIR_FIELDS, Columns, Field, Shown, describe
-from cnf.flows.filter.grammar import compile_filter
-from cnf.flows.filter.predicates import Filter, Names
 from cnf.flows.largest import largest
 from cnf.flows.pairs import Pairs
 from cnf.flows.snapshot import Snapshot

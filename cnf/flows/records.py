@@ -73,3 +73,23 @@ def recorded(flows: Records, dropped: Records, until: int) -> Records:
     for name in ("packets", "bytes"):
         noted[name], noted[f"dropped_{name}"] = flows[name], dropped[name]
     return noted
+
+
+class RecordColumns:
+    """The keys of records of one family, as a filter takes them (``cnf.filter.predicates.Keyed``)."""
+
+    def __init__(self, family: Family, records: Records) -> None:
+        """Show ``records``, FLOW_RECORD of shape (N,)."""
+        self.family: Family = family
+        self.src_addr: npt.NDArray[np.unsignedinteger] = records["src_addr"]
+        self.dst_addr: npt.NDArray[np.unsignedinteger] = records["dst_addr"]
+        self.src_port: npt.NDArray[np.uint16] = records["src_port"]
+        self.dst_port: npt.NDArray[np.uint16] = records["dst_port"]
+        self.ifindex: npt.NDArray[np.uint32] = records["ifindex"]
+        self.vlan: npt.NDArray[np.uint16] = records["vlan"]
+        self.protocol: npt.NDArray[np.uint8] = records["protocol"]
+        self.flags: npt.NDArray[np.uint8] = records["flags"]
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.flags)

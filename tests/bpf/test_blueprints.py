@@ -37,7 +37,7 @@ STORES: Final[tuple[tuple[Table, bool], ...]] = (("cache", False), ("cache", Tru
 """Tables, and whether the flows that they let go are told of: plan() has that of a cache only."""
 SWITCHES: Final = (True, False)
 ALL: Final = [
-    Blueprint(FLOWS, table, ipv6=ipv6, vlan=vlan, limiter=limiter, evicted_records=evicted)
+    Blueprint(FLOWS, table, ipv6=ipv6, vlan=vlan, limiter=limiter, finished_events=evicted)
     for (table, evicted), limiter, ipv6, vlan in product(STORES, (None, SIZE), SWITCHES, SWITCHES)
 ]
 
@@ -46,7 +46,7 @@ def name(blueprint: Blueprint) -> str:
     """Return what is compiled in."""
     parts = {
         "limits": blueprint.limiter,
-        "evicted": blueprint.evicted_records,
+        "evicted": blueprint.finished_events,
         "ipv6": blueprint.ipv6,
         "vlan": blueprint.vlan,
     }
@@ -65,7 +65,7 @@ def test_it_loads_and_does_all_that_it_has(blueprint: Blueprint) -> None:
             limited.start({})
         else:
             _check_counts(Datapath(loaded))
-        if blueprint.evicted_records:
+        if blueprint.finished_events:
             _check_telling(Datapath(loaded))
     finally:
         loaded.close()

@@ -41,7 +41,7 @@ LAYERS: Final[dict[Family, IPv4 | IPv6]] = {"ipv4": IPv4(), "ipv6": IPv6()}
 @pytest.fixture
 def datapath() -> Iterator[Datapath]:
     """Load a program whose small tables tell what they evict, and in which nothing expires."""
-    loaded = build.load(Blueprint(TABLE, "cache", evicted_records=True))
+    loaded = build.load(Blueprint(TABLE, "cache", finished_events=True))
     FlowSettings(loaded.maps).write(1 << 40, 1 << 40)
     yield Datapath(loaded)
     loaded.close()
@@ -86,7 +86,7 @@ def test_each_evicted_flow_is_told_with_all_that_it_counted(datapath: Datapath, 
 @pytest.fixture(scope="module")
 def telling() -> Iterator[Clocked]:
     """Load a program with limits, and with clocks that a test sets, that tells what it evicts."""
-    blueprint = ClockedBlueprint(FLOWS, "cache", limiter=LIMITER, evicted_records=True, source=CLOCKED)
+    blueprint = ClockedBlueprint(FLOWS, "cache", limiter=LIMITER, finished_events=True, source=CLOCKED)
     clocked = Clocked(build.load(blueprint))
     yield clocked
     clocked.loaded.close()

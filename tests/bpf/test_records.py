@@ -33,7 +33,7 @@ STEPS: Final = 40
 @pytest.fixture
 def clocked() -> Iterator[Clocked]:
     """Load a program with small tables, and a clock that the test sets, that tells of flows which go."""
-    blueprint = ClockedBlueprint(TABLE, "cache", limiter=SIZE, evicted_records=True, source=CLOCKED)
+    blueprint = ClockedBlueprint(TABLE, "cache", limiter=SIZE, flow_records=True, finished_events=True, source=CLOCKED)
     clocked = Clocked(build.load(blueprint))
     yield clocked
     clocked.loaded.close()

@@ -21,7 +21,7 @@ from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, TICK_NS, Flow, records
 
-FIRST_DROP, RULE_GENERATION, FLOW_EVICTED = range(len(EVENT_KINDS))
+FIRST_DROP, RULE_GENERATION, FLOW_EVICTED, FLOW_EXPIRED = range(len(EVENT_KINDS))
 NOBODY: Final = Context(CLOCK, NAMES, None)
 
 
