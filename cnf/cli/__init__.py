@@ -23,7 +23,8 @@ DEFAULT_SOCKET: Final = "/run/cnf/cnf.sock"
 _EXAMPLES: Final = """\
 examples:
   cnfctl flows                                        the 20 largest flows
-  cnfctl flows --watch --sort bps                     who is talking now, like top
+  cnfctl flows --watch                                who is talking now, like top
+  cnfctl flows --by src --sort flows                  who has most flows; also by dst, port, src-net/24, ...
   cnfctl flows --filter 'src net 10.0.0.0/8 and tcp'  filters are tcpdump's
   cnfctl flows --pairs --sort reverse_bytes           both directions in one row, the largest answers first
   cnfctl flows -o csv > flows.csv                     every flow, for a script
@@ -92,9 +93,15 @@ def _parser() -> argparse.ArgumentParser:
         help="how many (default: 20 in a table, a screenful when watched, else all)",
     )
     flows.add_argument(
-        "--sort", metavar="FIELD", type=sort_field, default="bytes", help=f"one of {', '.join(SORT_FIELDS)}"
+        "--sort", metavar="FIELD", type=sort_field, help=f"bytes (default; rate with --watch), {', '.join(SORT_FIELDS)}"
     )
     flows.add_argument("--filter", metavar="EXPR", help="as in tcpdump: 'src net 10.0.0.0/8 and not port 22'")
+    flows.add_argument(
+        "--by",
+        metavar="WHAT",
+        help="one row for all flows of a src, dst, pair, port, src-port, protocol, interface, direction, vlan, "
+        "net/24 (the destination's) or src-net/24; several with commas",
+    )
     flows.add_argument("--pairs", action="store_true", help="both directions of a connection in one row")
     flows.add_argument("-o", "--output", choices=("table", "json", "jsonl", "csv"), default="table")
     flows.add_argument(

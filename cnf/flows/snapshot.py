@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import Direction, Family
-from cnf.arrays import Records, Rows
+from cnf.arrays import Mask, Records, Rows
 from cnf.clock import WallClock
+from cnf.filter.predicates import Filter, Names
 from cnf.flows.columns import FlowColumns
 from cnf.flows.ledger import Counts, Ledger
 from cnf.flows.matching import Order
@@ -57,6 +59,13 @@ class Part(NamedTuple):
         """Return the values of some flows."""
         values: npt.NDArray[Any] = getattr(self.flows, name)[rows]
         return values
+
+    def matching(self, matches: Filter, names: Names) -> Mask:
+        """Return a mask of the flows that match; ``names`` are the interfaces'."""
+        mask = np.empty(len(self.flows), np.bool_)
+        for start, block in self.flows.blocks():
+            mask[start : start + len(block)] = matches.mask(block, names)
+        return mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,10 @@ from structlog.typing import FilteringBoundLogger
 
 from cnf.arrays import Records
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
+from cnf.flows.groups import Groups, group
 from cnf.flows.ledger import Ledger
-from cnf.flows.query import select
+from cnf.flows.query import Selection, select
+from cnf.flows.snapshot import Snapshot
 from cnf.server.http import Bounds
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply
@@ -35,7 +37,7 @@ MANY: Final = 10_000
 MOST_EVENTS: Final = 1000
 """Events in one answer; a client that wants more asks again."""
 LISTINGS: Final = {"/v1/flows", "/v1/limits/sources"}
-LISTING_PARAMETERS: Final = ("top", "sort", "filter", "format")
+LISTING_PARAMETERS: Final = ("top", "sort", "filter", "format", "pairs", "by")
 EXIT_STATUSES: Final = {HTTPStatus.SERVICE_UNAVAILABLE: 69, HTTPStatus.INTERNAL_SERVER_ERROR: 70}
 LIMIT_PATHS: Final = ("/v1/limits", "/v1/limits/sources", "/v1/limits/explain")
 
@@ -90,7 +92,7 @@ class Control:
         if request.path not in LISTINGS:
             return False
         try:
-            top = count(parameters(request, *LISTING_PARAMETERS, "pairs"))
+            top = count(parameters(request, *LISTING_PARAMETERS))
         except UsageError:
             return False  # the answer is one line
         return top is None or top > MANY
@@ -105,18 +107,30 @@ class Control:
         raise PrivilegeError(f"user {peer.uid} may not use this socket", remedy=f"run as root{other}")
 
     def _flows(self, request: Request) -> Answer:
-        asked = parameters(request, *LISTING_PARAMETERS, "pairs")
+        asked = parameters(request, *LISTING_PARAMETERS)
         snapshot, form, pairs = self._state.drained(), output(asked), flag(asked, "pairs")
-        selection = select(snapshot, asked.get("filter", ""), asked.get("sort", "bytes"), count(asked), pairs=pairs)
-        rest = {
-            "matched": selection.matched,
-            "total": sum(part.size for part in selection.parts),
-            "totals": selection.totals._asdict(),
+        which = (snapshot, asked.get("filter", ""))
+        how = (asked.get("sort", "bytes"), count(asked))
+        if "by" in asked:
+            if pairs:
+                raise UsageError("by and pairs: expected one of them")
+            groups = group(*which, asked["by"], *how)
+            rest = self._listed(snapshot, groups) | {"flows_matched": groups.flows}
+            return self._listing.answer(form, groups.objects(), groups.fields, "groups", rest)
+        selection = select(*which, *how, pairs=pairs)
+        rest = self._listed(snapshot, selection)
+        return self._listing.answer(form, selection.flows(), tuple(selection.fields), "flows", rest)
+
+    def _listed(self, snapshot: Snapshot, listed: Selection | Groups) -> dict[str, Any]:
+        """Return what a listing of flows says beside them."""
+        return {
+            "matched": listed.matched,
+            "total": sum(part.size for part in listed.parts),
+            "totals": listed.totals._asdict(),
             "dropped": snapshot.ledgers["ingress"].states["dropped"]._asdict(),
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }
-        return self._listing.answer(form, selection.flows(), tuple(selection.fields), "flows", rest)
 
     def _status(self, request: Request) -> Answer:
         parameters(request)

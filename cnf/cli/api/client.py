@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from cnf.cli.api.check import check
 from cnf.cli.api.event_replies import KINDS, Event, Events
 from cnf.cli.api.limit_replies import Change, Explanation, Limits, Source, Sources
-from cnf.cli.api.replies import Flow, Flows, Pairs, Refusal, Reloaded, Status
+from cnf.cli.api.replies import Flow, Flows, Groups, Pairs, Refusal, Reloaded, Status
 from cnf.errors import CnfError, ConfigError, KernelError, PrivilegeError, UnavailableError, UsageError
 
 TIMEOUT: Final = 10.0
@@ -66,10 +66,14 @@ class Client:
         """Return the connections that ``query`` selects, and the totals of all that match it."""
         return self._document("/v1/flows", {**query, "pairs": 1, "format": "json"}, Pairs)
 
+    def groups(self, query: Query) -> Groups:
+        """Return the groups that ``query``, with ``by`` in it, selects, and the totals of all that match it."""
+        return self._document("/v1/flows", {**query, "format": "json"}, Groups)
+
     def flow_lines(self, query: Query, output: str) -> Iterator[bytes]:
         """Yield the selected flows as the daemon writes them: lines of ``output``, "jsonl" or "csv".
 
-        With ``pairs`` in the query, 1, they are connections.
+        With ``pairs`` in the query, 1, they are connections; with ``by``, groups.
         """
         return self._lines("/v1/flows", query, output)
 

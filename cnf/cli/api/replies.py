@@ -93,6 +93,29 @@ class Pairs(Listing):
     flows: list[Pair]
 
 
+class Group(TypedDict):
+    """Flows that have something in common; what it is stands under the flows' own field names, before the sums.
+
+    ``share`` is of the sum of all groups, of the field that they are sorted by.
+    """
+
+    flows: int
+    packets: int
+    bytes: int
+    dropped_packets: int
+    dropped_bytes: int
+    packets_per_second: float
+    bits_per_second: float
+    share: float
+
+
+class Groups(Listing):
+    """The reply of /v1/flows?by=...; ``matched`` counts groups, and ``total`` all flows."""
+
+    groups: list[Group]
+    flows_matched: int
+
+
 class Daemon(TypedDict):
     """The daemon itself."""
 

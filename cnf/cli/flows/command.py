@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Final
+from typing import Final, cast
 
 from cnf.cli.api.client import Client, Query
-from cnf.cli.api.replies import Flows, Pairs
+from cnf.cli.api.replies import Flows, Groups, Pairs
 from cnf.cli.api.stream import print_array, print_raw
-from cnf.cli.flows.table import flow_lines, pair_lines
+from cnf.cli.flows.groups import group_lines
+from cnf.cli.flows.table import View, flow_lines, pair_lines
 from cnf.cli.show import watch
 from cnf.cli.show.table import is_screen, print_lines, style_for
 from cnf.cli.show.units import clock_time, cut_end, duration, packets, printable, size
@@ -37,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _query(arguments: argparse.Namespace, top: int | None) -> Query:
-    chosen = {"top": top, "sort": arguments.sort, "filter": arguments.filter, "pairs": 1 if arguments.pairs else None}
+    chosen = {"top": top, "sort": _sort(arguments), "filter": arguments.filter, "by": arguments.by}
+    chosen["pairs"] = 1 if arguments.pairs else None
     return {name: value for name, value in chosen.items() if value is not None}
 
 
@@ -54,16 +56,26 @@ def _print(client: Client, arguments: argparse.Namespace, *, again: bool) -> Non
         print_raw(islice(lines, 1 if again and arguments.output == "csv" else 0, None))
 
 
-def _reply(client: Client, arguments: argparse.Namespace, top: int) -> Flows | Pairs:
+def _sort(arguments: argparse.Namespace) -> str:
+    """Return what to sort by: what goes on now where it is watched, else what was most in all."""
+    chosen: str | None = arguments.sort
+    return chosen or ("bytes" if arguments.watch is None else "rate")
+
+
+def _reply(client: Client, arguments: argparse.Namespace, top: int) -> Flows | Pairs | Groups:
     query = _query(arguments, top)
+    if arguments.by is not None:
+        return client.groups(query)
     return client.pairs(query) if arguments.pairs else client.flows(query)
 
 
-def _table(reply: Flows | Pairs, arguments: argparse.Namespace, width: int | None) -> list[str]:
+def _table(reply: Flows | Pairs | Groups, arguments: argparse.Namespace, width: int | None) -> list[str]:
+    filtered = arguments.filter is not None
+    view = View(width, style_for(sys.stdout), datetime.now(UTC), _sort(arguments), filtered=filtered)
+    if arguments.by is not None:
+        return group_lines(cast("Groups", reply), view)
     lines: Callable[..., list[str]] = pair_lines if arguments.pairs else flow_lines
-    return lines(
-        reply, width=width, style=style_for(sys.stdout), now=datetime.now(UTC), filtered=arguments.filter is not None
-    )
+    return lines(reply, view)
 
 
 def _frame(client: Client, arguments: argparse.Namespace, terminal: os.terminal_size, seconds: float) -> list[str]:
@@ -72,10 +84,10 @@ def _frame(client: Client, arguments: argparse.Namespace, terminal: os.terminal_
     reply = _reply(client, arguments, min(arguments.top or rows, rows))
     width = terminal.columns
     restriction = "" if arguments.filter is None else cut_end(f"filter: {printable(arguments.filter)}", width)
-    return [_title(reply, arguments.sort, seconds, width), restriction, *_table(reply, arguments, width)]
+    return [_title(reply, _sort(arguments), seconds, width), restriction, *_table(reply, arguments, width)]
 
 
-def _title(reply: Flows | Pairs, sort: str, seconds: float, width: int) -> str:
+def _title(reply: Flows | Pairs | Groups, sort: str, seconds: float, width: int) -> str:
     style = style_for(sys.stdout)
     name, leave = "cnfctl flows", "q quits"
     totals = f"{packets(reply['totals']['packets'])}, {size(reply['totals']['bytes'])}"
