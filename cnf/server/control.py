@@ -202,7 +202,7 @@ def status(state: State, live: Live) -> dict[str, Any]:
             "last_error": state.last_error,
         },
         "limiter": live.limiter.summary() if live.limiter else None,
-        "rates": _rates(state.rates["ingress"]),
+        "rates": _rates(state.rates["ingress"]) | {"drops_per_second": round(state.drops, 3)},
         "sent_rates": _rates(state.rates["egress"]),
     }
 

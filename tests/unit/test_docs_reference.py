@@ -22,6 +22,7 @@ from cnf.cli.api.replies import LEDGER_STATES
 from cnf.daemon.reload import FIXED_AT_START
 from cnf.filter.grammar import compile_filter
 from cnf.flows import fields
+from cnf.flows.groups import EXPECTED, SORTS
 from cnf.limiter import sources
 from cnf.limits.table import Limits, Rule
 from cnf.recording import Export, History, Ipfix, JsonLines
@@ -185,5 +186,7 @@ def test_every_field_is_in_the_reference() -> None:
     """The reference has the fields of a flow and of a source in their order, and each kind of event."""
     assert list(table("A flow")) == list(fields.FIELDS)
     assert list(table("A flow") | table("A connection")) == list(fields.PAIR_FIELDS)
+    assert list(table("A group")) == [*SORTS, "share"]
+    assert all(f"`{word.strip()}`" in REFERENCE for word in EXPECTED.split(","))
     assert list(table("A source")) == list(sources.FIELDS)
     assert list(table("An event")) == list(EVENT_KINDS)

@@ -218,6 +218,12 @@ class Rates(TypedDict):
     bits_per_second: float
 
 
+class ReceivedRates(Rates):
+    """Those of what is received, and how much of it limits have dropped."""
+
+    drops_per_second: float
+
+
 class SourceTable(TypedDict):
     """One address family's table of the limiter, counted in sources."""
 
@@ -259,7 +265,7 @@ class Status(TypedDict):
     ledger: dict[str, Tally]
     sent_ledger: dict[str, SentTally]
     drain: Drain
-    rates: Rates
+    rates: ReceivedRates
     sent_rates: Rates
     limiter: Limiter | None
 

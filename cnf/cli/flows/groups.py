@@ -9,7 +9,7 @@ from typing import Final
 from cnf.cli.api.replies import Group, Groups
 from cnf.cli.flows.table import View, dropped_by_limits, nothing_matches
 from cnf.cli.show.table import SPARE, Column, render
-from cnf.cli.show.units import bit_rate, count, duration, number_of, size
+from cnf.cli.show.units import count, duration, number_of, size
 
 _NONE: Final = "-"
 _TITLES: Final[Mapping[str, str]] = {
@@ -48,10 +48,10 @@ def group_lines(reply: Groups, view: View) -> list[str]:
     flows = number_of(reply["flows_matched"], "matching flow" if view.filtered else "flow")
     summary = f"{of}{number_of(reply['matched'], 'group')} of {flows}, {size(reply['totals']['bytes'])}"
     summary += f"; drained {duration(reply['drain_age_seconds'])} ago{dropped_by_limits(reply)}"
-    return [*render(_columns(groups, view.sort), groups, view.width, view.style), view.style.dim(view.cut(summary))]
+    return [*render(_columns(groups, view), groups, view.width, view.style), view.style.dim(view.cut(summary))]
 
 
-def _columns(groups: Sequence[Group], sort: str) -> list[Column[Group]]:
+def _columns(groups: Sequence[Group], view: View) -> list[Column[Group]]:
     """Return the columns in the order shown; the one that they are sorted by always has room."""
 
     def common(field: str) -> Callable[[Group], str]:
@@ -64,7 +64,7 @@ def _columns(groups: Sequence[Group], sort: str) -> list[Column[Group]]:
     def numbers(title: str, cell: Callable[[Group], str], priority: int, reserve: int = 0) -> Column[Group]:
         return Column(title, cell, right=True, priority=priority, reserve=reserve)
 
-    sorted_by = _SORTED_BY[sort]
+    sorted_by = _SORTED_BY[view.sort]
     columns: list[Column[Group]] = [
         Column(title, common(field), cuttable=True, least=12) for field, title in _TITLES.items() if field in groups[0]
     ]
@@ -73,7 +73,7 @@ def _columns(groups: Sequence[Group], sort: str) -> list[Column[Group]]:
         numbers("PKTS", lambda group: count(group["packets"]), 3, 5),
         numbers("BYTES", lambda group: size(group["bytes"]), 1, 7),
         numbers("DROPPED", lambda group: count(group["dropped_packets"]), 1),
-        numbers("RATE", lambda group: bit_rate(group["bits_per_second"]), 4, 11),
+        numbers("RATE", lambda group: view.rate(group["bits_per_second"]), 4, 11),
         numbers("PKT/S", lambda group: count(group["packets_per_second"]), SPARE),
         numbers("SHARE", lambda group: f"{100 * group['share']:.1f} %", 1),
     ]

@@ -72,6 +72,12 @@ class View:
     sort: str = "bytes"
     """The field that the rows are sorted by; its column always has room."""
     filtered: bool = False
+    octets: bool = False
+    """Whether rates are in bytes."""
+
+    def rate(self, bits_per_second: float) -> str:
+        """Return a rate in the unit that is asked for."""
+        return f"{size(bits_per_second / 8)}/s" if self.octets else bit_rate(bits_per_second)
 
     def cut(self, text: str) -> str:
         """Return a line that fits."""
@@ -91,37 +97,48 @@ def pair_lines(reply: Pairs, view: View) -> list[str]:
     last = _last_line(reply, "connection", view)
     if not reply["flows"]:
         return [last]
-    return [*_table(reply["flows"], _BOTH_WAYS, view), view.style.dim(last)]
+    return [*_table(reply["flows"], _both_ways(view), view), view.style.dim(last)]
 
 
 def flow_table(flows: Sequence[Flow], view: View) -> list[str]:
     """Return ``flows`` as a table. DROPPED and ENDED are shown only if a flow has a value there, or sorted by it."""
-    return _table(flows, _ONE_WAY, view)
+    return _table(flows, _one_way(view), view)
 
 
-_ONE_WAY: Final[tuple[tuple[Column[Flow], ...], ...]] = (
-    (
-        Column("PKTS", lambda flow: count(flow["packets"]), right=True, priority=3, reserve=5),
-        Column("BYTES", lambda flow: size(flow["bytes"]), right=True, priority=1, reserve=7),
-    ),
-    (
-        Column("RATE", lambda flow: bit_rate(flow["bits_per_second"]), right=True, priority=4, reserve=11),
-        Column("PKT/S", lambda flow: count(flow["packets_per_second"]), right=True, priority=SPARE + 2),
-    ),
-)
+Numbers = tuple[tuple[Column[Row], ...], tuple[Column[Row], ...]]
 """The columns of counts, and those of rates."""
-_BOTH_WAYS: Final[tuple[tuple[Column[Pair], ...], ...]] = (
-    (
-        Column("PKTS >", lambda pair: count(pair["forward_packets"]), right=True, priority=6),
-        Column("PKTS <", lambda pair: count(pair["reverse_packets"]), right=True, priority=6),
-        Column("BYTES >", lambda pair: size(pair["forward_bytes"]), right=True, priority=1, reserve=7),
-        Column("BYTES <", lambda pair: size(pair["reverse_bytes"]), right=True, priority=1, reserve=7),
-    ),
-    (
-        Column("RATE >", lambda pair: bit_rate(pair["forward_bits_per_second"]), right=True, priority=7, reserve=11),
-        Column("RATE <", lambda pair: bit_rate(pair["reverse_bits_per_second"]), right=True, priority=7, reserve=11),
-    ),
-)
+
+
+def _one_way(view: View) -> Numbers[Flow]:
+    return (
+        (
+            Column("PKTS", lambda flow: count(flow["packets"]), right=True, priority=3, reserve=5),
+            Column("BYTES", lambda flow: size(flow["bytes"]), right=True, priority=1, reserve=7),
+        ),
+        (
+            Column("RATE", lambda flow: view.rate(flow["bits_per_second"]), right=True, priority=4, reserve=11),
+            Column("PKT/S", lambda flow: count(flow["packets_per_second"]), right=True, priority=SPARE + 2),
+        ),
+    )
+
+
+def _both_ways(view: View) -> Numbers[Pair]:
+    return (
+        (
+            Column("PKTS >", lambda pair: count(pair["forward_packets"]), right=True, priority=6),
+            Column("PKTS <", lambda pair: count(pair["reverse_packets"]), right=True, priority=6),
+            Column("BYTES >", lambda pair: size(pair["forward_bytes"]), right=True, priority=1, reserve=7),
+            Column("BYTES <", lambda pair: size(pair["reverse_bytes"]), right=True, priority=1, reserve=7),
+        ),
+        (
+            Column(
+                "RATE >", lambda pair: view.rate(pair["forward_bits_per_second"]), right=True, priority=7, reserve=11
+            ),
+            Column(
+                "RATE <", lambda pair: view.rate(pair["reverse_bits_per_second"]), right=True, priority=7, reserve=11
+            ),
+        ),
+    )
 
 
 _SORTED_BY: Final[Mapping[str, str]] = {
@@ -146,7 +163,7 @@ _SORTED_BY: Final[Mapping[str, str]] = {
 """The column that always has room, by the field that the rows are sorted by."""
 
 
-def _table(flows: Sequence[Row], numbers: Sequence[Sequence[Column[Row]]], view: View) -> list[str]:
+def _table(flows: Sequence[Row], numbers: Numbers[Row], view: View) -> list[str]:
     idle = {_DROPPED: not any(flow["dropped_packets"] for flow in flows), _ENDED: not any(map(_ended, flows))}
     sorted_by = _SORTED_BY.get(view.sort)
     columns = [
@@ -157,7 +174,7 @@ def _table(flows: Sequence[Row], numbers: Sequence[Sequence[Column[Row]]], view:
     return render(columns, flows, view.width, view.style)
 
 
-def _columns(flows: Sequence[Row], numbers: Sequence[Sequence[Column[Row]]], now: datetime) -> tuple[Column[Row], ...]:
+def _columns(flows: Sequence[Row], numbers: Numbers[Row], now: datetime) -> tuple[Column[Row], ...]:
     """Return the columns in the order shown. On a narrow screen, IPv6 addresses are cut first.
 
     Where all flows were received, their direction is the first to be left out.
