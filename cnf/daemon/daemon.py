@@ -30,6 +30,7 @@ from cnf.errors import AttachError, UnavailableError
 from cnf.events.log import Context
 from cnf.events.reader import EventReader
 from cnf.flows.drain import Tracker
+from cnf.flows.stream import Sink, Stream, no_events
 from cnf.flows.top import FlowSeries
 from cnf.interfaces.attachers import attachers_for
 from cnf.interfaces.reconcile import Interfaces
@@ -98,13 +99,15 @@ class Daemon:
         links = stack.enter_context(Links())
         counters = InterfaceCounters(datapath.maps)
         self._interfaces = Interfaces(settings.interfaces, attachers, links, counters, self._log)
-        self._tracker = Tracker(datapath, self._interfaces.tallies, settings.flows)
+        self._events = EventReader(datapath, records=settings.records) if "events" in datapath.maps else None
+        if self._events:
+            stack.callback(self._events.close)
+        self._stream = Stream(self._events.take_finishes if self._events else no_events)
+        stream = self._stream if settings.records else None
+        self._tracker = Tracker(datapath, self._interfaces.tallies, settings.flows, stream)
         self._series = FlowSeries()
         self._handover_map = HandoverMap(datapath.maps["handover"])
         self._handover = Handover(self._handover_map, self._log, kept=bool(datapath.kept))
-        self._events = EventReader(datapath) if "events" in datapath.maps else None
-        if self._events:
-            stack.callback(self._events.close)
         self._state = State(settings, configuration.source, _build_info(datapath))
         self._watch = Watch(self._interfaces, links, self._state, self._log)
 
@@ -115,6 +118,7 @@ class Daemon:
         with self._trial():
             limiter = self._attach()
         self._map_pins.stay = True
+        self._add_sinks()
         self._stack.callback(self._leave, limiter)
         self._interfaces.clean_up()
         self._left_behind.close()  # no interface has one any more, and the kernel frees them
@@ -127,12 +131,13 @@ class Daemon:
         registry = CollectorRegistry()
         registry.register(Guard(self._state, live, self._log))
         instruments = Instruments(registry)
-        drains = Drains(self._state, live, self._tracker, self._series, self._handover, instruments)
+        drains = Drains(self._state, live, self._tracker, self._stream, self._series, self._handover, instruments)
         reload = Reload(
             self._configuration,
             self._state,
             live,
             self._tracker,
+            self._stream,
             self._interfaces,
             self._watch,
             instruments,
@@ -148,13 +153,18 @@ class Daemon:
         systemd.notify(READY=1, STATUS=self._state.summary())
         Loop(self._state, live, self._signals, self._watch, drains, reload, reloads).run()
         systemd.notify(STOPPING=1, STATUS="detaching the program")
+        if self._stream.sinks and not self._stays():
+            self._interfaces.detach_all()
+            drains.drain(stopping=True)
 
     def _take_over(self) -> None:
         """Go on from where the previous daemon has left the maps, if it has."""
         kept, discarded = self._datapath.kept, self._datapath.discarded
         if discarded:
             self._log.warning("flows and counters of the previous daemon discarded", reasons=discarded)
-        self._handover.take(tracker=self._tracker, interfaces=self._interfaces.tallies, series=self._series)
+        self._handover.take(
+            tracker=self._tracker, interfaces=self._interfaces.tallies, series=self._series, stream=self._stream
+        )
         if kept:
             self._log.info("going on with the flows and counters of the previous daemon")
 
@@ -170,6 +180,13 @@ class Daemon:
             if self._datapath.kept:
                 self._handover.note()
             raise
+
+    def _add_sinks(self) -> None:
+        """Have flow records kept and sent as the settings say. Sinks follow a reload by themselves."""
+        sinks: list[Sink] = []
+        for sink in sinks if self._configuration.settings.records else ():
+            self._stack.callback(sink.close)
+            self._stream.sinks.append(sink)
 
     def _attach(self) -> Limiter | None:
         """Attach for the first time; to go on with nothing attached, an interface must be missing that may yet come.
@@ -221,15 +238,22 @@ class Daemon:
 
     def _leave(self, limiter: Limiter | None) -> None:
         """Take everything back; or leave all as it is, for a restart, or because the configuration has it so."""
-        if self._signals.stop == LEAVE or self._state.settings.on_exit == "keep":
-            if self._pins.are_there:
-                if limiter:
-                    limiter.leave()
-                self._log.info("leaving the program on the interfaces", remedy="cnfctl detach takes it off")
-                return
+        if self._stays():
+            if limiter:
+                limiter.leave()
+            self._log.info("leaving the program on the interfaces", remedy="cnfctl detach takes it off")
+            return
+        if self._is_to_stay():
             self._log.warning("not leaving the program, which is not pinned: the next daemon would not know it")
         self._interfaces.detach_all()
         self._pins.remove_all()
+
+    def _stays(self) -> bool:
+        """Return whether the next daemon goes on with the program."""
+        return self._is_to_stay() and self._pins.are_there
+
+    def _is_to_stay(self) -> bool:
+        return self._signals.stop == LEAVE or self._state.settings.on_exit == "keep"
 
 
 def _warn(settings: Settings, datapath: Datapath, log: structlog.typing.FilteringBoundLogger) -> None:

@@ -15,10 +15,11 @@ from typing import Any, Final
 import numpy as np
 
 from cnf.abi import EVENT_KINDS, FAMILIES, UNASSIGNED_INTERFACE
-from cnf.arrays import Records
+from cnf.arrays import Records, Rows
 from cnf.clock import WallClock
 from cnf.flows.fields import Shown, describe
-from cnf.flows.finished import evicted_flows
+from cnf.flows.finished import KINDS, finished_flows
+from cnf.flows.snapshot import Part
 from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
 
@@ -61,8 +62,7 @@ class Batch:
         """Return the same events with their own rules and names only, so that the memory of all others is free."""
         drops = self.records[self.records["kind"] == FIRST_DROP]
         indexes = set(drops["key"][:, 3].tolist())
-        for family in FAMILIES:
-            part, _rows = evicted_flows(self.records, family)
+        for part, _rows in _finished(self.records):
             indexes.update(part.flows.ifindex.tolist())
         names = {index: self.context.names[index] for index in indexes & self.context.names.keys()}
         dropper = self.context.dropper
@@ -81,9 +81,8 @@ class Batch:
             yield head | (flows[row] if row in flows else self._details(record))
 
     def _flows(self, records: Records) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the evicted flows, each with its row."""
-        for family in FAMILIES:
-            part, rows = evicted_flows(records, family)
+        """Yield the flows that have finished, each with its row."""
+        for part, rows in _finished(records):
             shown = Shown(part, np.arange(len(rows)), self.context.clock, self.context.names)
             yield from zip(rows.tolist(), describe(shown), strict=True)
 
@@ -152,6 +151,13 @@ class EventLog:
 
 def _last(batch: Batch) -> int:
     return batch.end - 1
+
+
+def _finished(records: Records) -> Iterator[tuple[Part, Rows]]:
+    """Yield the flows that have finished, by family and how, and the rows of their records."""
+    for family in FAMILIES:
+        for finish in KINDS:
+            yield finished_flows(records, family, finish)
 
 
 def _asked(drop: Records) -> tuple[int, Address]:

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 import numpy.typing as npt
 
 from cnf.abi import DIRECTIONS, FAMILIES, Direction, Family
+from cnf.arrays import Records
 from cnf.clock import Clock, Reading, WallClock, tick_ns
 from cnf.config import Flows
 from cnf.counts import total
@@ -21,6 +22,7 @@ from cnf.flows.flow_hash import HashTable
 from cnf.flows.ledger import InTables, Ledger, by_direction, draw_up
 from cnf.flows.matching import Rates
 from cnf.flows.snapshot import Snapshot, TableDrain
+from cnf.flows.stream import Due, Stream
 
 
 class FlowTable(Protocol):
@@ -36,6 +38,12 @@ class FlowTable(Protocol):
 
     def take_over(self, document: list[int]) -> None:
         """Go on from what ``hand_over()`` returned."""
+
+    def begin(self, clock: WallClock, due: Due) -> None:
+        """Have the next ``drain()`` record what is ``due``; it must be of the same clock. Raises MapError."""
+
+    def end(self, clock: WallClock) -> Records:
+        """Return FLOW_RECORD, shape (N,): what is recorded, now that all tables have been read. Raises MapError."""
 
     def drain(self, clock: WallClock) -> TableDrain:
         """Read the table.
@@ -69,9 +77,10 @@ class Received(Protocol):
 class Tracker:
     """Drain the flow tables of a datapath. What the kernel counts is never reset."""
 
-    def __init__(self, datapath: Datapath, received: Received, settings: Flows) -> None:
-        """Take the first reading of the clocks, and give the program the settings."""
+    def __init__(self, datapath: Datapath, received: Received, settings: Flows, stream: Stream | None = None) -> None:
+        """Take the first reading of the clocks, and give the program the settings; ``stream`` gets the records."""
         self._datapath = datapath
+        self._stream = stream
         self._received = received
         blueprint = datapath.blueprint
         make, counters = TABLES[blueprint.table], TableCounters(datapath.maps)
@@ -99,8 +108,8 @@ class Tracker:
         for table in self._tables:
             table.take_over(parts[table.family])
 
-    def drain(self) -> Snapshot:
-        """Read everything once.
+    def drain(self, *, stopping: bool = False) -> Snapshot:
+        """Read everything once, and record flows; with ``stopping`` all of them, because nothing counts any more.
 
         Raises:
             MapError: the kernel refused a read; nothing is lost, the next drain reads it again.
@@ -108,6 +117,10 @@ class Tracker:
         """
         started = time.monotonic()
         clock = self._clock.observe(self._read_clocks())
+        if self._stream:
+            due = self._stream.begin(clock, stopping=stopping)
+            for table in self._tables:
+                table.begin(clock, due)
         # Before the flows: packets that come meanwhile make the ledger's difference negative, lost ones positive.
         received, departed = self._received.all_totals()
         drains = {table.family: table.drain(clock) for table in self._tables}
@@ -115,7 +128,7 @@ class Tracker:
         for family, drain in drains.items():
             self._rates[family].update(drain.flows, drain.order, clock.now.monotonic)
         ledgers = self._draw_up((*received.values(), departed), tuple(drains.values()))
-        return Snapshot(
+        snapshot = Snapshot(
             clock=clock,
             duration=time.monotonic() - started,
             flows={family: drain.flows for family, drain in drains.items()},
@@ -125,6 +138,9 @@ class Tracker:
             names=self._received.names,
             altnames=self._received.altnames,
         )
+        if self._stream:
+            self._stream.end(snapshot, {table.family: table.end(clock) for table in self._tables})
+        return snapshot
 
     def _draw_up(self, interfaces: Sequence[npt.NDArray[Any]], drains: Sequence[TableDrain]) -> dict[Direction, Ledger]:
         blocks = [block for drain in drains for _, block in drain.flows.blocks()]

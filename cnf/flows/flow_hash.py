@@ -17,7 +17,9 @@ from cnf.flows.columns import KEYS, FlowColumns
 from cnf.flows.expiry import has_expired
 from cnf.flows.ledger import NOTHING
 from cnf.flows.matching import ByIdentity, identities
+from cnf.flows.records import FLOW_RECORD
 from cnf.flows.snapshot import TableDrain, TableState
+from cnf.flows.stream import Due
 from cnf.kernel.maps import FlowMap
 
 SLACK: Final = 4096
@@ -56,6 +58,13 @@ class HashTable:
     def apply(self, settings: Flows) -> None:
         """Delete the flows that have expired by ``settings``, from the next drain on."""
         self._settings = settings
+
+    def begin(self, clock: WallClock, due: Due) -> None:
+        """Have the next ``drain()`` record what is ``due``; it must be of the same clock."""
+
+    def end(self, clock: WallClock) -> Records:  # noqa: ARG002 - caches note it
+        """Return what all drains up to that of ``clock`` have recorded."""
+        return np.empty(0, FLOW_RECORD[self.family])
 
     def drain(self, clock: WallClock) -> TableDrain:
         """Read the table, and delete the flows that have expired.

@@ -21,10 +21,13 @@ from cnf.datapath.cache import WINDOW, MappedArray, Places
 from cnf.flows.columns import KEYS
 from cnf.flows.expiry import TCP_FIN, TCP_RST, has_expired
 from cnf.flows.records import FLOW_RECORD, REASONS, part_of, recorded
+from cnf.flows.stream import Due
 
 SLOTS: Final = {"ipv4": FLOW4_SLOT, "ipv6": FLOW6_SLOT}
 EVICTED, EXPIRED = map(EVENT_KINDS.index, ("flow_evicted", "flow_expired"))
-_IDLE, _ACTIVE, _ENDED, _EVICTED = map(REASONS.index, ("idle", "active", "ended", "evicted"))
+_IDLE, _ACTIVE, _ENDED, _STOPPED, _EVICTED = map(REASONS.index, ("idle", "active", "ended", "stopped", "evicted"))
+_NEVER: Final = np.uint64((1 << 64) - 1)
+"""A jiffy after all others."""
 
 
 class Recorder:
@@ -68,10 +71,11 @@ class Recorder:
         records, _ = part_of(slots, dropped, self._recorded.at(told["slot"].astype(np.intp)), reasons)
         self._made.append(records)
 
-    def begin(self, clock: WallClock, settings: Flows, active: float) -> None:
-        """Begin a walk; flows that go on are recorded once ``active`` seconds have passed since the latest record."""
+    def begin(self, clock: WallClock, settings: Flows, due: Due) -> None:
+        """Begin a walk that records what is ``due``."""
         self._clock, self._settings = clock, settings
-        self._active = clock.ago(active)
+        self._active = _NEVER if due.stopping else clock.ago(due.active)
+        self._going_on = _STOPPED if due.stopping else _ACTIVE
 
     def take(self, places: Places, slots: Records, gone: Mask) -> None:
         """Record of slots at ``places``, ascending, those that are ``gone``, and those that have gone on for so long.
@@ -100,7 +104,7 @@ class Recorder:
             if len(with_drops):
                 dropped[with_drops] = self._drops.at(places[with_drops])
         places, slots, before, dropped, gone = places[due], slots[due], before[due], dropped[due], gone[due]
-        reasons = np.where(gone, _reasons(slots), _ACTIVE).astype(np.uint8)
+        reasons = np.where(gone, _reasons(slots), self._going_on).astype(np.uint8)
         records, rows = part_of(slots, dropped, before, reasons)
         if not len(rows):
             return
@@ -109,7 +113,7 @@ class Recorder:
         window[places[rows] - first] = noted.view(np.uint64).reshape(len(rows), -1)
 
     def end(self) -> Records:
-        """End the walk; return the records since the latest call: FLOW_RECORD, shape (N,)."""
+        """End the drain; return the records since the latest call: FLOW_RECORD, shape (N,)."""
         self._drained = self._clock, self._settings
         made, self._made = self._made, []
         return np.concatenate([np.empty(0, FLOW_RECORD[self._family]), *made])

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy.typing as npt
 
 from cnf.abi import Direction, Family
-from cnf.arrays import Records, Rows
+from cnf.arrays import Rows
 from cnf.clock import WallClock
 from cnf.flows.columns import FlowColumns
 from cnf.flows.ledger import Counts, Ledger
@@ -32,7 +32,7 @@ class TableState:
     """Packets whose flow could not be inserted, by cause."""
 
 
-Finish = Literal["evicted"]
+Finish = Literal["evicted", "expired"]
 """Why a flow is not in its table any more."""
 
 
@@ -72,8 +72,6 @@ class TableDrain:
     evicted: Counts | None
     """The counts of evicted flows; None where there are some, but nobody knows their counts."""
     insert_error: Counts
-    records: Records | None = None
-    """FLOW_RECORD, shape (N,), since the drain before; None where none are made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 from cnf.abi import EVENT_KINDS
 from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
-from cnf.flows.finished import evicted_flows
+from cnf.flows.finished import finished_flows
 from cnf.kernel.ring import Ring
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import Datapath
@@ -107,6 +107,6 @@ def _check_telling(datapath: Datapath) -> None:
         datapath.run(frame(IPv4(), UDP(src_port=port), pad_to=BYTES))
 
     with closing(Ring(datapath.loaded.maps["events"])) as ring:
-        (flows, _finish), _rows = evicted_flows(ring.read().events, "ipv4")
+        (flows, _finish), _rows = finished_flows(ring.read().events, "ipv4", "evicted")
     assert len(flows) == datapath.table_counters.read("ipv4").evicted_entries > 0
     assert len({*flows.src_port.tolist()} | {key.src_port for key in datapath.flows()}) == len(ports)

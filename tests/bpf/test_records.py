@@ -19,6 +19,7 @@ from cnf.datapath.cache import MappedArray
 from cnf.datapath.counters import TableCounters
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.records import REASONS
+from cnf.flows.stream import Due
 from cnf.kernel.ring import Ring
 from tests.bpf.limited import CLOCKED, SIZE, TICK_NS, Clocked, ClockedBlueprint
 from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame
@@ -67,12 +68,10 @@ class Node:
         """Drain once; between the events and the tables, ``meanwhile`` happens."""
         now = self._clocked
         clock = WallClock(Reading(now.jiffies, now.now, now.now, now.now), TICK_NS)
-        events = self._ring.read().events
+        self._table.begin(clock, Due(self._ring.read().events, ACTIVE))
         meanwhile()
-        found = self._table.drain(clock, events, ACTIVE)
-        assert found.records is not None
-        self.records.append(found.records)
-        self.live = found.flows
+        self.live = self._table.drain(clock).flows
+        self.records.append(self._table.end(clock))
 
     def recorded(self) -> Counter[int]:
         """Return the packets of all records, by source port."""

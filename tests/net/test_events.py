@@ -177,7 +177,7 @@ def test_what_the_ring_had_no_room_for_is_counted(node: Node) -> None:
 
     assert daemon.scrape().by("kind", "cnf_events_lost_total") == {"first_drop": 2100 + 1 - 2047}
     answer = json.loads(daemon.control("/v1/events?after=0").body)
-    assert answer["lost"] == {"first_drop": 54, "rule_generation": 0, "flow_evicted": 0}
+    assert answer["lost"] == {"first_drop": 54, "rule_generation": 0, "flow_evicted": 0, "flow_expired": 0}
     assert [event["seq"] for event in answer["events"]] == [*range(1, 1001)]
 
 

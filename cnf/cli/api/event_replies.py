@@ -30,14 +30,15 @@ class RuleGeneration(Event):
     generation: int
 
 
-class FlowEvicted(Event, Flow):
-    """A full table has evicted a flow before it expired."""
+class FlowFinished(Event, Flow):
+    """A flow has left its table before a drain has seen it go: ``ended`` says how."""
 
 
 KINDS: Final[dict[str, type]] = {
     "first_drop": FirstDrop,
     "rule_generation": RuleGeneration,
-    "flow_evicted": FlowEvicted,
+    "flow_evicted": FlowFinished,
+    "flow_expired": FlowFinished,
 }
 
 
