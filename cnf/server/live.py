@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cnf.arrays import Records
 from cnf.events.reader import EventReader
+from cnf.export.counters import ExportCounters
 
 if TYPE_CHECKING:
     from cnf.limiter.limiter import Limiter
@@ -26,5 +27,7 @@ class Live:
     """None if there is nothing to tell."""
     egress: bool = False
     """Whether the program counts what is sent."""
+    exports: Callable[[], Iterable[ExportCounters]] = tuple
+    """List the counters of the exporters that there are now."""
     draining: threading.Lock = field(default_factory=threading.Lock)
     """Held while a drain is on; large answers wait for its end, piece by piece."""

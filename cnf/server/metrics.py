@@ -211,6 +211,23 @@ def events(_state: State, live: Live) -> Iterator[Metric]:
     yield lost
 
 
+def export(_state: State, live: Live) -> Iterator[Metric]:
+    """Yield what the exporters have sent, live."""
+    records = CounterMetricFamily("cnf_export_records", "Flow records sent or written.", labels=("exporter",))
+    octets = CounterMetricFamily("cnf_export_bytes", "Bytes sent or written, with templates.", labels=("exporter",))
+    lost = CounterMetricFamily(
+        "cnf_export_lost", "Flow records that an exporter could not send, and never will.", labels=("exporter",)
+    )
+    errors = CounterMetricFamily("cnf_export_errors", "Sends or writes that failed.", labels=("exporter", "reason"))
+    for counters in live.exports():
+        records.add_metric((counters.exporter,), counters.records)
+        octets.add_metric((counters.exporter,), counters.bytes)
+        lost.add_metric((counters.exporter,), counters.lost)
+        for reason, count in counters.errors.items():
+            errors.add_metric((counters.exporter, reason), count)
+    yield from (records, octets, lost, errors)
+
+
 def daemon(state: State, _live: Live) -> Iterator[Metric]:
     """Yield the metrics of the daemon itself."""
     yield GaugeMetricFamily("cnf_drain_age_seconds", "Time since the latest drain.", state.drain_age())
@@ -225,7 +242,7 @@ def daemon(state: State, _live: Live) -> Iterator[Metric]:
     )
 
 
-COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, limiter, events, top_flows)
+COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, limiter, events, export, top_flows)
 """In order of importance: ``max_series`` leaves out series from the end."""
 
 

@@ -64,6 +64,7 @@ TROUBLES: Final[dict[str, list[Series]]] = {
     "cnf_flow_table_fill_ratio > 0.9": gauge(FILL, 0.9, 0.91),
     "rate(cnf_flows_evicted_total[5m]) > 0": counter("cnf_flows_evicted_total"),
     "increase(cnf_events_lost_total[10m]) > 0": counter('cnf_events_lost_total{kind="first_drop"}'),
+    "increase(cnf_export_lost_total[10m]) > 0": counter('cnf_export_lost_total{exporter="192.0.2.9:4739"}'),
     "rate(cnf_flow_insert_errors_total[5m]) > 0": counter('cnf_flow_insert_errors_total{reason="busy"}'),
     "sum by(instance)(rate(cnf_unparsed_packets_total[5m]))"
     " / sum by(instance)(rate(cnf_received_packets_total[5m])) > 0.01": [
