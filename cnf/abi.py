@@ -107,6 +107,10 @@ FLOW4_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW4_KEY)])
 FLOW6_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW6_KEY), ("zero", "<u8")])
 FLOW4_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW4_SLOT, (WAYS,))])
 FLOW6_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW6_SLOT, (WAYS,))])
+PART_FLAGS_SHIFT: Final = 24
+"""In a flow's ``tcp_flags``, with records: below are the flags of all packets, here those since the latest record."""
+LINK_BYTES_SHIFT: Final = 32
+"""In the same: the bytes before the first packet's IP header."""
 SLOT_DROPS: Final = 0x100
 """Bit of a slot's ``tcp_flags``: its element of FLOW_DROPS is not 0."""
 FLOW_DROPS: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])

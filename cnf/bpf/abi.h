@@ -95,8 +95,10 @@ struct flow_value {
 	__u64 bytes; /* on the wire: of each packet with its Ethernet header, without checksum trailer */
 	__u64 first_seen; /* jiffies */
 	__u64 last_seen; /* jiffies */
-	__u64 tcp_flags; /* byte 13 of the TCP header, OR of all packets, and CNF_FLOW_OPENED; an atomic OR takes 64
-			    bits */
+	/* Byte 13 of the TCP header, OR of all packets, and CNF_FLOW_OPENED; an atomic OR takes 64 bits. With records,
+	 * byte 3 has the same of the packets since the latest one, and the upper half link_bytes of the first packet.
+	 */
+	__u64 tcp_flags;
 	__u64 dropped_packets;
 	__u64 dropped_bytes;
 };
@@ -109,10 +111,10 @@ struct flow_value {
 #define CNF_WAYS 8
 
 struct cache_head { /* a cache line */
-	__u64 tags;     /* a byte a slot, of its key's hash; 0 = empty */
+	__u64 tags; /* a byte a slot, of its key's hash; 0 = empty */
 	__u64 sequence; /* odd while a slot is given to another key */
 	__u32 stamps[CNF_WAYS]; /* jiffies, the lower half, at which a slot's entry expires; the oldest makes room */
-	__u64 guests_until;     /* jiffies: till then keys of this set may be in another one */
+	__u64 guests_until; /* jiffies: till then keys of this set may be in another one */
 	__u64 zero;
 };
 
@@ -143,6 +145,8 @@ struct flow6_slot {
 	__u64 zero;
 };
 
+#define CNF_PART_FLAGS_SHIFT 24
+#define CNF_LINK_BYTES_SHIFT 32
 #define CNF_SLOT_DROPS 0x100 /* the flow has packets dropped; its element of flow_drops says how many */
 
 struct flow_drops {
@@ -222,7 +226,7 @@ enum cnf_traffic {
 #define CNF_LIMIT_GROUPS 32
 
 struct limit_settings { /* one a bank */
-	__u64 source6_mask[2];  /* network byte order */
+	__u64 source6_mask[2]; /* network byte order */
 	__u64 drop_unreadable; /* 1: what CNF_DROP_UNREADABLE is about */
 };
 
@@ -345,16 +349,16 @@ struct limit_over { /* the element of a slot that has over_packets; like limit_s
 /* What the program tells the daemon as it happens. Label `kind` of cnf_events_lost_total; the order is that of
  * abi.EVENT_KINDS. */
 enum cnf_event {
-	CNF_EVENT_FIRST_DROP,      /* of a source, or of all that share a bucket */
+	CNF_EVENT_FIRST_DROP, /* of a source, or of all that share a bucket */
 	CNF_EVENT_RULE_GENERATION, /* a packet has seen a rule set for the first time */
-	CNF_EVENT_FLOW_EVICTED,    /* a flow had to make room before it was idle */
-	CNF_EVENT_FLOW_EXPIRED,    /* a flow has made room, or begun anew, that had not expired at the latest drain */
+	CNF_EVENT_FLOW_EVICTED, /* a flow had to make room before it was idle */
+	CNF_EVENT_FLOW_EXPIRED, /* a flow has made room, or begun anew, that had not expired at the latest drain */
 	CNF_EVENT_KINDS,
 };
 
 /* With the 8 bytes that the kernel puts before each, a record of 128: the ring is a matrix to user space. */
 struct event {
-	__u16 kind;   /* enum cnf_event */
+	__u16 kind; /* enum cnf_event */
 	__u16 family; /* CNF_TABLE_IPV4 or CNF_TABLE_IPV6 */
 	__u32 slot; /* of a flow: which it was in, counted from the table's first; else 0 */
 	__u64 jiffies;

@@ -54,6 +54,8 @@ static __always_inline int general(const struct frame *frame)
 	interface.slot += zero;
 	interface.counted_as += zero;
 	outcome = parse_link(&cursor, interface.no_ethernet, &type, &vlan);
+	if (CNF_FLOW_RECORDS)
+		transport.link_bytes = cursor.offset + (frame_vlan(frame) ? sizeof(struct vlan_tag) : 0);
 	tracked = CNF_VLAN || !vlan;
 	vlan += zero;
 	if (outcome) {
@@ -75,7 +77,7 @@ static __always_inline int general(const struct frame *frame)
 		if (frame_is_limited(frame) && transport.addressed)
 			verdict = limit4(&key, interface.slot, interface.counted_as, outcome, &transport, wire) + zero;
 		if (tracked && outcome < CNF_NON_IP)
-			account(CNF_TABLE_IPV4, &key, &place, wire, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
+			account(CNF_TABLE_IPV4, &key, &place, wire, &transport, verdict != CNF_LIMIT_PASS);
 #if CNF_PARSE_IPV6
 	} else if (type == be16(ETH_P_IPV6)) {
 		struct flow6_key key ALIGNED_FOR_WORDS = {};
@@ -93,7 +95,7 @@ static __always_inline int general(const struct frame *frame)
 		if (frame_is_limited(frame) && transport.addressed)
 			verdict = limit6(&key, interface.slot, interface.counted_as, outcome, &transport, wire) + zero;
 		if (tracked && outcome < CNF_NON_IP)
-			account(CNF_TABLE_IPV6, &key, &place, wire, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
+			account(CNF_TABLE_IPV6, &key, &place, wire, &transport, verdict != CNF_LIMIT_PASS);
 #endif
 	} else {
 		outcome = CNF_NON_IP;

@@ -217,7 +217,7 @@ def plan(settings: Settings) -> Blueprint:
         ipv6=flows.ipv6,
         vlan=flows.vlan,
         limiter=LimiterSize(limits.max_sources, *room(limits)) if limits else None,
-        flow_records=settings.records and table == "cache",
+        flow_records=settings.records,
         finished_events=(flows.evicted_records or settings.export.is_on) and table == "cache",
         max_interfaces=settings.max_interfaces,
         hooks=HOOKS,  # whatever the interfaces ask for now: a reload may ask for another, and loads nothing

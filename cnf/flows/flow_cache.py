@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
 
 import numpy as np
 
-from cnf.abi import DIRECTIONS, FAMILIES, FLOW4_SET, FLOW6_SET, FLOW_DROPS, SLOT_DROPS, Family
+from cnf.abi import DIRECTIONS, FAMILIES, FLOW_DROPS, SLOT_DROPS, Family
 from cnf.arrays import Records
 from cnf.clock import WallClock, in_ticks, tick_ns
 from cnf.config import Flows
@@ -18,12 +17,10 @@ from cnf.flows.columns import FlowColumns
 from cnf.flows.expiry import has_expired
 from cnf.flows.ledger import NOTHING, Counts, by_direction, plus
 from cnf.flows.matching import BySlot
-from cnf.flows.recorder import Recorder
+from cnf.flows.recorder import SETS, Recorder
 from cnf.flows.records import FLOW_RECORD
 from cnf.flows.snapshot import TableDrain, TableState
 from cnf.flows.stream import Due
-
-SETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_SET, "ipv6": FLOW6_SET}
 
 
 class CacheTable:

@@ -8,13 +8,27 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from cnf.abi import EVENT_KINDS, FAMILIES, FLOW4_SLOT, FLOW6_SLOT, FLOW_DROPS, FLOW_RECORDED, SLOT_DROPS, Family
-from cnf.arrays import Mask, Records
+from cnf.abi import (
+    CACHE_HEAD,
+    EVENT_KINDS,
+    FAMILIES,
+    FLOW4_SET,
+    FLOW4_SLOT,
+    FLOW6_SET,
+    FLOW6_SLOT,
+    FLOW_DROPS,
+    FLOW_RECORDED,
+    PART_FLAGS_SHIFT,
+    SLOT_DROPS,
+    WAYS,
+    Family,
+)
+from cnf.arrays import Mask, Records, Rows
 from cnf.clock import WallClock
 from cnf.config import Flows
 from cnf.datapath.cache import WINDOW, MappedArray, Places
@@ -23,7 +37,11 @@ from cnf.flows.expiry import TCP_FIN, TCP_RST, has_expired
 from cnf.flows.records import FLOW_RECORD, REASONS, part_of, recorded
 from cnf.flows.stream import Due
 
-SLOTS: Final = {"ipv4": FLOW4_SLOT, "ipv6": FLOW6_SLOT}
+SETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_SET, "ipv6": FLOW6_SET}
+SLOTS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_SLOT, "ipv6": FLOW6_SLOT}
+_PART_FLAGS: Final = (FLOW4_SLOT.names or ()).index("tcp_flags") * 8 + PART_FLAGS_SHIFT // 8
+"""The byte of a slot that has the flags of the part."""
+_PART_FLAGS_MASK: Final = np.uint64(0xFF << PART_FLAGS_SHIFT)
 EVICTED, EXPIRED = map(EVENT_KINDS.index, ("flow_evicted", "flow_expired"))
 _IDLE, _ACTIVE, _ENDED, _STOPPED, _EVICTED = map(REASONS.index, ("idle", "active", "ended", "stopped", "evicted"))
 _NEVER: Final = np.uint64((1 << 64) - 1)
@@ -42,6 +60,8 @@ class Recorder:
         self._family: Family = family
         recorded_name, drops_name = f"flow_recorded{family[-1]}", f"flow_drops{family[-1]}"
         self._recorded = MappedArray(recorded_name, maps[recorded_name], FLOW_RECORDED)
+        flows_name = f"flows{family[-1]}"
+        self._sets = MappedArray(flows_name, maps[flows_name], SETS[family])
         self._drops = MappedArray(drops_name, maps[drops_name], FLOW_DROPS) if drops_name in maps else None
         self._made: list[Records] = []
         self._drained: tuple[WallClock, Flows] | None = None
@@ -105,12 +125,29 @@ class Recorder:
                 dropped[with_drops] = self._drops.at(places[with_drops])
         places, slots, before, dropped, gone = places[due], slots[due], before[due], dropped[due], gone[due]
         reasons = np.where(gone, _reasons(slots), self._going_on).astype(np.uint8)
+        if not gone.all():
+            self._take_part_flags(places[~gone], slots, np.flatnonzero(~gone))
         records, rows = part_of(slots, dropped, before, reasons)
         if not len(rows):
             return
         self._made.append(records)
         noted = recorded(slots[rows], dropped[rows], int(self._clock.now.jiffies))
         window[places[rows] - first] = noted.view(np.uint64).reshape(len(rows), -1)
+
+    def _take_part_flags(self, places: Places, slots: Records, rows: Rows) -> None:
+        """Have the flags of the part, of the flows at ``places``, in these rows of ``slots`` alone.
+
+        Flags that a packet brings between reading and clearing, within microseconds, are in no part.
+        """
+        sets = places // WAYS
+        first = int(sets[0]) // WINDOW * WINDOW
+        window = self._sets.window(first, int(sets[-1]) + 1 - first, mmap.PROT_READ | mmap.PROT_WRITE)
+        octets = window.view(np.uint8)
+        where = sets - first, CACHE_HEAD.itemsize + places % WAYS * slots.dtype.itemsize + _PART_FLAGS
+        part = octets[where].astype(np.uint64)
+        octets[where] = 0
+        flags = slots["tcp_flags"]
+        flags[rows] = (flags[rows] & ~_PART_FLAGS_MASK) | (part << np.uint64(PART_FLAGS_SHIFT))
 
     def end(self) -> Records:
         """End the drain; return the records since the latest call: FLOW_RECORD, shape (N,)."""

@@ -17,12 +17,13 @@ from cnf.config import Flows
 from cnf.datapath import build
 from cnf.datapath.cache import MappedArray
 from cnf.datapath.counters import TableCounters
+from cnf.flows.fields import TCP_FLAG_LETTERS, tcp_flags
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.records import REASONS
 from cnf.flows.stream import Due
 from cnf.kernel.ring import Ring
 from tests.bpf.limited import CLOCKED, SIZE, TICK_NS, Clocked, ClockedBlueprint
-from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame
+from tests.bpf.packets import TCP, UDP, VLAN, IPv4, IPv6, frame
 
 TABLE: Final = 32
 LENGTH: Final = 100
@@ -125,3 +126,66 @@ def test_records_and_what_is_open_are_what_was_sent(clocked: Clocked, family: Fa
     assert +(node.recorded() + node.unrecorded()) == sent
     reasons = {REASONS[number] for records in node.records for number in records["reason"].tolist()}
     assert reasons == {"idle", "ended", "active", "evicted"}
+
+
+def test_flags_are_those_of_the_part(clocked: Clocked) -> None:
+    """A record has the flags of the packets that it counts, and of no earlier ones; the flow keeps all."""
+    node, layer = Node(clocked, "ipv4"), IPv4()
+
+    def send(*flags: str) -> None:
+        for each in flags:
+            clocked.run(frame(layer, TCP(src_port=5, flags=each), pad_to=LENGTH))
+
+    def part() -> str:
+        clocked.show(clocked.now + 2 * 10**9)
+        node.drain()
+        (record,) = node.records[-1]
+        return "".join(letter for bit, letter in TCP_FLAG_LETTERS if int(record["tcp_flags"]) & bit)
+
+    send("S", "A")
+    assert part() == "SA"
+    send("A")
+    assert part() == "A"
+    send("PA", "A")
+    assert part() == "AP"
+    assert tcp_flags(int(node.live.tcp_flags[0])) == "SAP"
+    send("FA")
+    clocked.show(clocked.now + int(0.4 * 10**9))
+    assert part() == "AF"
+    node.close()
+
+
+LINKS: Final = {"plain": (), "one tag": (5,), "two tags": (5, 6), "a priority tag": (0,), "priority tags": (0, 0, 0, 5)}
+
+
+@pytest.mark.parametrize("tags", LINKS.values(), ids=LINKS)
+@pytest.mark.parametrize("family", LAYERS)
+def test_what_stands_before_the_ip_header_is_known(clocked: Clocked, family: Family, tags: tuple[int, ...]) -> None:
+    """So that a collector can be told the bytes of layer 3."""
+    node = Node(clocked, family)
+    clocked.run(frame(*map(VLAN, tags), LAYERS[family], UDP(src_port=7), pad_to=LENGTH), 3)
+    clocked.show(clocked.now + 2 * 10**9)
+    node.drain()
+    node.close()
+
+    (record,) = node.records[-1]
+    assert (record["packets"], record["bytes"], record["link_bytes"]) == (3, 3 * LENGTH, 14 + 4 * len(tags))
+
+
+def test_drops_are_of_flows_that_are_there(clocked: Clocked) -> None:
+    """A flow that has expired has been recorded, and has no more of them; all that a flow had are in records."""
+    node, packet = Node(clocked, "ipv4"), frame(IPv4(), UDP(src_port=9), pad_to=LENGTH)
+    clocked.run(packet, 3)
+    clocked.switch({"mode": "enforce", "deny": ["0.0.0.0/0"]})
+    clocked.run(packet, 2)
+    clocked.show(clocked.now + round((IDLE + 1) * 10**9))
+    clocked.run(packet, 5)
+    node.drain()
+    clocked.run(packet, 5)
+    clocked.show(clocked.now + 10**9)
+    node.drain()
+    node.close()
+
+    made = [(int(row["packets"]), int(row["dropped_packets"])) for records in node.records for row in records]
+    assert made == [(3, 2)]
+    assert clocked.dropped()["denied"].packets == 2 + 5 + 5
