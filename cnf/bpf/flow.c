@@ -54,10 +54,10 @@ static __always_inline int general(const struct frame *frame)
 	interface.slot += zero;
 	interface.counted_as += zero;
 	outcome = parse_link(&cursor, interface.no_ethernet, &type, &vlan);
-	if (CNF_FLOW_RECORDS)
-		transport.link_bytes = cursor.offset + (frame_vlan(frame) ? sizeof(struct vlan_tag) : 0);
 	tracked = CNF_VLAN || !vlan;
 	vlan += zero;
+	if (CNF_FLOW_RECORDS)
+		transport.link_bytes = cursor.offset + frame_tag_bytes(frame) + zero;
 	if (outcome) {
 		wire = frame_wire(frame, length, cursor.offset);
 		if (frame_is_limited(frame) && outcome == CNF_VLAN_DEPTH)

@@ -29,7 +29,7 @@ TABLE: Final = 32
 LENGTH: Final = 100
 LAYERS: Final[dict[Family, IPv4 | IPv6]] = {"ipv4": IPv4(), "ipv6": IPv6()}
 IDLE, ENDED, ACTIVE = 2.0, 0.5, 1.0
-STEPS: Final = 40
+STEPS: Final = 30
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ class Node:
         return total
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("family", LAYERS)
 def test_records_and_what_is_open_are_what_was_sent(clocked: Clocked, family: Family, seed: int) -> None:
     """Flows that idle, end, go on, are evicted, or come and go between two drains; daemons that are killed."""
