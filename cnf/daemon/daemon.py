@@ -7,7 +7,7 @@ import grp
 import os
 import platform
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,8 @@ from cnf.datapath.handover_map import HandoverMap
 from cnf.errors import AttachError, UnavailableError
 from cnf.events.log import Context
 from cnf.events.reader import EventReader
+from cnf.export.counters import ExportCounters
+from cnf.export.ipfix_exporters import IpfixExporters
 from cnf.flows.drain import Tracker
 from cnf.flows.stream import Sink, Stream, no_events
 from cnf.flows.top import FlowSeries
@@ -108,6 +110,7 @@ class Daemon:
         self._series = FlowSeries()
         self._handover_map = HandoverMap(datapath.maps["handover"])
         self._handover = Handover(self._handover_map, self._log, kept=bool(datapath.kept))
+        self._exports: list[Callable[[], Iterable[ExportCounters]]] = []
         self._state = State(settings, configuration.source, _build_info(datapath))
         self._watch = Watch(self._interfaces, links, self._state, self._log)
 
@@ -126,7 +129,11 @@ class Daemon:
         self._drop_capabilities()  # before there are other threads: each has its own
 
         live = Live(
-            self._interfaces.tallies.totals, limiter, self._events, egress="interface_sent" in self._datapath.maps
+            self._interfaces.tallies.totals,
+            limiter,
+            self._events,
+            egress="interface_sent" in self._datapath.maps,
+            exports=lambda: [each for counters in self._exports for each in counters()],
         )
         registry = CollectorRegistry()
         registry.register(Guard(self._state, live, self._log))
@@ -183,8 +190,14 @@ class Daemon:
 
     def _add_sinks(self) -> None:
         """Have flow records kept and sent as the settings say. Sinks follow a reload by themselves."""
-        sinks: list[Sink] = []
-        for sink in sinks if self._configuration.settings.records else ():
+        settings = self._configuration.settings
+        if not settings.records:
+            return
+        exporters = IpfixExporters(settings)
+        self._handover.take(exporters=exporters)
+        self._exports.append(exporters.counters)
+        sinks: list[Sink] = [exporters]
+        for sink in sinks:
             self._stack.callback(sink.close)
             self._stream.sinks.append(sink)
 

@@ -62,6 +62,8 @@ class Drains:
         self.handover.note()  # first: nobody sees a count that the next daemon would not know of
         self.state.publish(snapshot, self.series.values)
         self.stream.send()
+        if self.stream.sinks:
+            self.handover.note()  # the numbers that exporters have given to what they were just handed
         self._log.debug(
             "drained",
             flows=sum(map(len, snapshot.flows.values())),

@@ -14,6 +14,7 @@ EFFECTS: Final = {
     "interfaces": "what departed interfaces had received is in no sum but the ledger's",
     "series": "the counters of the largest flows start anew",
     "sources": "the counts of evicted sources start anew",
+    "exporters": "collectors see their sequence numbers start anew",
     "stream": "the numbers of flow records start anew",
 }
 """The loss with each part. (The limiter reads its own part, and says so itself.)"""
