@@ -17,6 +17,7 @@ from cnf import config
 from cnf.cli.doctor import unit
 from cnf.cli.doctor.report import Finding
 from cnf.limits.table import Limits
+from cnf.recording import Export, JsonLines
 
 SETTINGS = config.for_interfaces(["eth0"])
 FILE = Path("/etc/passwd")
@@ -228,6 +229,25 @@ def test_where_the_state_can_be() -> None:
     state, status, seen, _ = only(judged(with_state("/srv/limits.json")))
     assert (state, status) == ("warning", 0)
     assert "would not outlive a restart" in seen
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "state"),
+    [
+        ("/var/lib/cnf/flows.jsonl", {}, "ok"),
+        ("/srv/flows.jsonl", {}, "warning"),
+        ("/srv/flows.jsonl", {"ReadWritePaths": "/srv"}, "ok"),
+        ("/var/log/cnf/flows.jsonl", {"LogsDirectory": "cnf"}, "ok"),
+    ],
+)
+def test_where_records_can_be_written(path: str, options: dict[str, str], state: str) -> None:
+    """A file of records that the service cannot write does not stop it, but they would be lost."""
+    settings = attrs.evolve(SETTINGS, export=Export(json=JsonLines(file=path)))
+    found = only(judged(settings, **options))
+    assert found[0] == state
+    if state == "warning":
+        assert found[2] == f"export.json.file {path}: read-only for the service; flow records would be lost"
+        assert found[3] == "install -d -o root /srv; systemctl edit cnfd: [Service] ReadWritePaths=/srv"
 
 
 def test_a_configuration_at_home() -> None:
