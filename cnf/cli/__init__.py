@@ -28,6 +28,7 @@ examples:
   cnfctl flows --pairs --sort reverse_bytes           both directions in one row, the largest answers first
   cnfctl flows -o csv > flows.csv                     every flow, for a script
   cnfctl events                                       first drops and other events, as they happen
+  cnfctl export --follow --filter 'port 53'           flow records as they are made, a JSON object a line
   cnfctl limits                                       the rules, and what each has dropped
   cnfctl limits explain 192.0.2.66                    what happens to its packets, and why
 """
@@ -119,6 +120,17 @@ def _parser() -> argparse.ArgumentParser:
         "--since", metavar="SEQ", type=whole, help="begin after this event (default: with the latest 10); 0 for all"
     )
     events.set_defaults(run=lambda arguments: import_module("cnf.cli.events.command").run(arguments))
+
+    export = commands.add_parser(
+        "export", help="the latest flow records as JSON lines, and those to come", allow_abbrev=False
+    )
+    export.add_argument("--follow", action="store_true", help="go on with each record that is made")
+    export.add_argument("--filter", metavar="EXPR", help="as in tcpdump: 'src net 10.0.0.0/8 and not port 22'")
+    export.add_argument(
+        "--since", metavar="SEQ", type=whole, help="begin after this record (default: with the first that is kept)"
+    )
+    export.add_argument("-o", "--output", choices=("jsonl",), default="jsonl")
+    export.set_defaults(run=lambda arguments: import_module("cnf.cli.export.command").run(arguments))
 
     add_limits(commands.add_parser)
 

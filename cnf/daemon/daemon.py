@@ -31,6 +31,8 @@ from cnf.events.log import Context
 from cnf.events.reader import EventReader
 from cnf.export.counters import ExportCounters
 from cnf.export.ipfix_exporters import IpfixExporters
+from cnf.export.json_file import JsonFile
+from cnf.export.record_log import RecordLog
 from cnf.flows.drain import Tracker
 from cnf.flows.stream import Sink, Stream, no_events
 from cnf.flows.top import FlowSeries
@@ -110,6 +112,7 @@ class Daemon:
         self._series = FlowSeries()
         self._handover_map = HandoverMap(datapath.maps["handover"])
         self._handover = Handover(self._handover_map, self._log, kept=bool(datapath.kept))
+        self._record_log: RecordLog | None = None
         self._exports: list[Callable[[], Iterable[ExportCounters]]] = []
         self._state = State(settings, configuration.source, _build_info(datapath))
         self._watch = Watch(self._interfaces, links, self._state, self._log)
@@ -132,6 +135,7 @@ class Daemon:
             self._interfaces.tallies.totals,
             limiter,
             self._events,
+            self._record_log,
             egress="interface_sent" in self._datapath.maps,
             exports=lambda: [each for counters in self._exports for each in counters()],
         )
@@ -193,10 +197,11 @@ class Daemon:
         settings = self._configuration.settings
         if not settings.records:
             return
-        exporters = IpfixExporters(settings)
+        self._record_log = RecordLog(self._handover_map.id)
+        json_file, exporters = JsonFile(settings), IpfixExporters(settings)
         self._handover.take(exporters=exporters)
-        self._exports.append(exporters.counters)
-        sinks: list[Sink] = [exporters]
+        self._exports += [json_file.shown, exporters.counters]
+        sinks: list[Sink] = [self._record_log, json_file, exporters]
         for sink in sinks:
             self._stack.callback(sink.close)
             self._stream.sinks.append(sink)

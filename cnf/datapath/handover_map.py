@@ -60,7 +60,10 @@ class HandoverMap:
         """
         self._pages = Array("handover", fd, HANDOVER_PAGE)
         with reported("asking about map handover"):
-            self._bank: int = (libbpf.map_info(fd).max_entries - 1) // 2
+            info = libbpf.map_info(fd)
+        self.id = int(info.id)
+        """The kernel's id of the map: another one holds nothing of what this one's daemons knew."""
+        self._bank: int = (info.max_entries - 1) // 2
         self._lock = threading.Lock()
         page = self._pages.read(0).tobytes()
         header, (checksum,) = page[: _HEADER.size], _CHECKSUM.unpack_from(page, _HEADER.size)

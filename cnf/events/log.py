@@ -22,6 +22,7 @@ from cnf.flows.finished import KINDS, finished_flows
 from cnf.flows.snapshot import Part
 from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
+from cnf.process.bell import Bell
 
 KEPT: Final = 10_000
 """Events."""
@@ -106,6 +107,8 @@ class EventLog:
 
     def __init__(self, most: int = KEPT) -> None:
         """Keep ``most`` events."""
+        self.bell = Bell()
+        """Rings when there are more events."""
         self._most = most
         self._batches: tuple[Batch, ...] = ()  # replaced whole
         self._resolved = 0
@@ -120,6 +123,7 @@ class EventLog:
         if kept[0].first < oldest:
             kept[0] = kept[0].since(oldest)
         self._batches = tuple(kept)
+        self.bell.ring()
 
     def _before(self, context: Context) -> tuple[Batch, ...]:
         """Return the events that are here, resolved if ``context`` has other rules or names than theirs."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from cnf.arrays import Records
 from cnf.events.reader import EventReader
 from cnf.export.counters import ExportCounters
+from cnf.export.record_log import RecordLog
 
 if TYPE_CHECKING:
     from cnf.limiter.limiter import Limiter
@@ -25,6 +26,8 @@ class Live:
     """None if the configuration had no limits at the start."""
     events: EventReader | None = None
     """None if there is nothing to tell."""
+    record_log: RecordLog | None = None
+    """None if no flow records are made."""
     egress: bool = False
     """Whether the program counts what is sent."""
     exports: Callable[[], Iterable[ExportCounters]] = tuple

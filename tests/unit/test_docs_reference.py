@@ -20,6 +20,7 @@ from cnf import cli, config, errors
 from cnf.abi import DROP_REASONS, EVENT_KINDS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
 from cnf.cli.api.replies import LEDGER_STATES
 from cnf.daemon.reload import FIXED_AT_START
+from cnf.export import lines
 from cnf.filter.grammar import compile_filter
 from cnf.flows import fields
 from cnf.limiter import sources
@@ -186,4 +187,5 @@ def test_every_field_is_in_the_reference() -> None:
     assert list(table("A flow")) == list(fields.FIELDS)
     assert list(table("A flow") | table("A connection")) == list(fields.PAIR_FIELDS)
     assert list(table("A source")) == list(sources.FIELDS)
+    assert list(table("A record")) == ["seq", *lines.RECORD_FIELDS]
     assert list(table("An event")) == list(EVENT_KINDS)

@@ -40,13 +40,3 @@ KINDS: Final[dict[str, type]] = {
     "flow_evicted": FlowFinished,
     "flow_expired": FlowFinished,
 }
-
-
-class Events(TypedDict):
-    """The reply of /v1/events; ``lost`` counts, by kind, the events that found the ring full since it was made."""
-
-    events: list[Event]
-    last: int
-    ring: int
-    lost: dict[str, int]
-    started: Timestamp
