@@ -34,7 +34,7 @@ from cnf.export.ipfix_exporters import IpfixExporters
 from cnf.export.json_file import JsonFile
 from cnf.export.record_log import RecordLog
 from cnf.flows.drain import Tracker
-from cnf.flows.stream import Sink, Stream, no_events
+from cnf.flows.stream import Sink, Stream
 from cnf.flows.top import FlowSeries
 from cnf.interfaces.attachers import attachers_for
 from cnf.interfaces.reconcile import Interfaces
@@ -106,7 +106,7 @@ class Daemon:
         self._events = EventReader(datapath, records=settings.records) if "events" in datapath.maps else None
         if self._events:
             stack.callback(self._events.close)
-        self._stream = Stream(self._events.take_finishes if self._events else no_events)
+        self._stream = Stream(self._events)
         stream = self._stream if settings.records else None
         self._tracker = Tracker(datapath, self._interfaces.tallies, settings.flows, stream)
         self._series = FlowSeries()
@@ -164,9 +164,7 @@ class Daemon:
         systemd.notify(READY=1, STATUS=self._state.summary())
         Loop(self._state, live, self._signals, self._watch, drains, reload, reloads).run()
         systemd.notify(STOPPING=1, STATUS="detaching the program")
-        if self._stream.sinks and not self._stays():
-            self._interfaces.detach_all()
-            drains.drain(stopping=True)
+        self._record_the_rest(drains)
 
     def _take_over(self) -> None:
         """Go on from where the previous daemon has left the maps, if it has."""
@@ -246,6 +244,16 @@ class Daemon:
             self._log.warning("capabilities not dropped", error=error.strerror, remedy=remedy)
         else:
             self._log.debug("capabilities dropped", names=dropped)
+
+    def _record_the_rest(self, drains: Drains) -> None:
+        """Record all flows, unless what is recorded of each stays in the maps, for the next daemon."""
+        if not self._stream.sinks:
+            return
+        if not self._stays():
+            self._interfaces.detach_all()
+            drains.drain(whole="stopped")
+        elif self._datapath.blueprint.table == "lru_hash":
+            drains.drain(whole="active")
 
     def _serve(self, live: Live, registry: CollectorRegistry, reloads: Reloads) -> None:
         scrapes = Exposition(self._state, registry)

@@ -11,7 +11,7 @@ from cnf.daemon.handover import Handover
 from cnf.errors import CnfError
 from cnf.flows.drain import Tracker
 from cnf.flows.snapshot import Snapshot
-from cnf.flows.stream import Stream
+from cnf.flows.stream import Stream, Whole
 from cnf.flows.top import FlowSeries
 from cnf.server.live import Live
 from cnf.server.metrics import Instruments
@@ -31,14 +31,11 @@ class Drains:
     instruments: Instruments
     _log: FilteringBoundLogger = field(default_factory=structlog.get_logger)
 
-    def drain(self, late: float = 0.0, *, stopping: bool = False) -> None:
-        """Drain, ``late`` seconds after it was due; a failure is published instead.
-
-        With ``stopping`` all flows are recorded, because nothing counts any more.
-        """
+    def drain(self, late: float = 0.0, whole: Whole = None) -> None:
+        """Drain, ``late`` seconds after it was due, and record all flows if ``whole``; a failure is published."""
         with self.live.draining:
             try:
-                snapshot = self._read(stopping=stopping)
+                snapshot = self._read(whole)
             except CnfError as error:
                 self.instruments.drain_errors.inc()
                 self.state.drain_errors += 1
@@ -47,8 +44,8 @@ class Drains:
             else:
                 self._publish(snapshot, late)
 
-    def _read(self, *, stopping: bool) -> Snapshot:
-        snapshot = self.tracker.drain(stopping=stopping)
+    def _read(self, whole: Whole) -> Snapshot:
+        snapshot = self.tracker.drain(whole)
         if self.live.limiter:
             self.live.limiter.drain(snapshot.clock)
         if self.live.events is None:

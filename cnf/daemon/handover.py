@@ -15,7 +15,7 @@ EFFECTS: Final = {
     "series": "the counters of the largest flows start anew",
     "sources": "the counts of evicted sources start anew",
     "exporters": "collectors see their sequence numbers start anew",
-    "stream": "the numbers of flow records start anew",
+    "stream": "the numbers of flow records start anew, and so does what is lost",
 }
 """The loss with each part. (The limiter reads its own part, and says so itself.)"""
 

@@ -45,6 +45,7 @@ class EventReader:
         self._context: Callable[[], Context | None] = lambda: None
         self._without_context: list[Stretch] = []
         self._finishes: list[Records] = []
+        self._dropped = 0
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
         self._thread: threading.Thread | None = None
 
@@ -76,6 +77,10 @@ class EventReader:
             self._read()
             taken, self._finishes = self._finishes, []
         return np.concatenate([np.empty(0, EVENT), *taken])
+
+    def finishes_missed(self) -> int:
+        """Return how many such events found the ring full, or were too many to keep. Raises MapError."""
+        return self._dropped + sum(self._lost.sum(place).packets for place in KINDS.values())
 
     def lost(self) -> dict[str, int]:
         """Return how many events found the ring full, by kind. Raises MapError."""
@@ -112,4 +117,6 @@ class EventReader:
             self._finishes.append(finishes)
             surplus = sum(map(len, self._finishes)) - self._most
             while surplus > 0 and surplus >= len(self._finishes[0]):
-                surplus -= len(self._finishes.pop(0))
+                dropped = len(self._finishes.pop(0))
+                surplus -= dropped
+                self._dropped += dropped

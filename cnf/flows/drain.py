@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy.typing as npt
@@ -19,10 +19,11 @@ from cnf.datapath.counters import TableCounters
 from cnf.datapath.handover_map import Document
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.flow_hash import HashTable
-from cnf.flows.ledger import InTables, Ledger, by_direction, draw_up
+from cnf.flows.ledger import NOTHING, Counts, InTables, Ledger, by_direction, draw_up, plus
+from cnf.flows.lost import Sums
 from cnf.flows.matching import Rates
 from cnf.flows.snapshot import Snapshot, TableDrain
-from cnf.flows.stream import Due, Stream
+from cnf.flows.stream import Due, Stream, Whole
 
 
 class FlowTable(Protocol):
@@ -83,9 +84,9 @@ class Tracker:
         self._stream = stream
         self._received = received
         blueprint = datapath.blueprint
-        make, counters = TABLES[blueprint.table], TableCounters(datapath.maps)
+        make, self._counters = TABLES[blueprint.table], TableCounters(datapath.maps)
         self._tables = [
-            make(family, datapath.maps, counters, blueprint.max_entries, settings)
+            make(family, datapath.maps, self._counters, blueprint.max_entries, settings)
             for family in FAMILIES[: 1 + blueprint.ipv6]
         ]
         self._clock = Clock(self._read_clocks(), tick_ns())
@@ -108,8 +109,8 @@ class Tracker:
         for table in self._tables:
             table.take_over(parts[table.family])
 
-    def drain(self, *, stopping: bool = False) -> Snapshot:
-        """Read everything once, and record flows; with ``stopping`` all of them, because nothing counts any more.
+    def drain(self, whole: Whole = None) -> Snapshot:
+        """Read everything once, and record what is due of the flows, or with ``whole`` all of them.
 
         Raises:
             MapError: the kernel refused a read; nothing is lost, the next drain reads it again.
@@ -117,10 +118,7 @@ class Tracker:
         """
         started = time.monotonic()
         clock = self._clock.observe(self._read_clocks())
-        if self._stream:
-            due = self._stream.begin(clock, stopping=stopping)
-            for table in self._tables:
-                table.begin(clock, due)
+        booked = self._begin(clock, whole)
         # Before the flows: packets that come meanwhile make the ledger's difference negative, lost ones positive.
         received, departed = self._received.all_totals()
         drains = {table.family: table.drain(clock) for table in self._tables}
@@ -139,8 +137,25 @@ class Tracker:
             altnames=self._received.altnames,
         )
         if self._stream:
-            self._stream.end(snapshot, {table.family: table.end(clock) for table in self._tables})
+            records = {table.family: table.end(clock) for table in self._tables}
+            self._stream.end(snapshot, records, _sums(booked, drains.values(), ledgers), whole)
         return snapshot
+
+    def _begin(self, clock: WallClock, whole: Whole) -> Counts:
+        """Have the tables record what is due; return the counts of flows that the program had booked as gone before."""
+        if self._stream is None:
+            return NOTHING
+        booked, evicted = NOTHING, 0
+        for table in self._tables:
+            for direction in DIRECTIONS:
+                sums = self._counters.read(table.family, (direction,))
+                booked = plus(booked, {**NOTHING, direction: sums.expired.plus(sums.evicted)})
+                evicted += sums.evicted_entries
+        told = self._datapath.blueprint.finished_events
+        due = self._stream.begin(clock, 0 if told else evicted, whole)
+        for table in self._tables:
+            table.begin(clock, due)
+        return booked
 
     def _draw_up(self, interfaces: Sequence[npt.NDArray[Any]], drains: Sequence[TableDrain]) -> dict[Direction, Ledger]:
         blocks = [block for drain in drains for _, block in drain.flows.blocks()]
@@ -167,3 +182,15 @@ class Tracker:
     def _read_clocks(self) -> Reading:
         jiffies, monotonic = self._datapath.read_clock()
         return Reading(jiffies, monotonic, time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns())
+
+
+def _sums(booked: Counts, drains: Collection[TableDrain], ledgers: Mapping[Direction, Ledger]) -> Sums | None:
+    """Return what all tables have found; None if not all have summed up what is recorded of live flows."""
+    gone, live = booked, NOTHING
+    for drain in drains:
+        if drain.recorded is None:
+            return None
+        gone, live = plus(gone, drain.gone), plus(live, drain.recorded)
+    if any(drain.evicted is None for drain in drains):
+        gone = plus(gone, {direction: ledger.states["evicted"] for direction, ledger in ledgers.items()})
+    return Sums(gone, live)

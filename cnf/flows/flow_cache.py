@@ -114,6 +114,8 @@ class CacheTable:
             expired=plus(expired, {direction: each.expired for direction, each in counters.items()}),
             evicted={direction: each.evicted for direction, each in counters.items()},
             insert_error={direction: total(each.errors.values()) for direction, each in counters.items()},
+            gone=expired,
+            recorded=self._recorder.live if self._recorder else None,
         )
 
     def _walk(self, clock: WallClock, expected: int) -> tuple[FlowColumns, BySlot, Counts, int]:

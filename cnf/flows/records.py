@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from cnf.abi import FLOW4_KEY, FLOW4_SLOT, FLOW6_KEY, FLOW_RECORDED, LINK_BYTES_SHIFT, PART_FLAGS_SHIFT, Family
 from cnf.arrays import Records, Rows
+from cnf.flows.expiry import TCP_FIN, TCP_RST
 
 Reason = Literal["idle", "active", "ended", "stopped", "evicted"]
 REASONS: Final[tuple[Reason, ...]] = ("idle", "active", "ended", "stopped", "evicted")
@@ -75,6 +76,12 @@ def recorded(flows: Records, dropped: Records, until: int) -> Records:
     for name in ("packets", "bytes"):
         noted[name], noted[f"dropped_{name}"] = flows[name], dropped[name]
     return noted
+
+
+def reasons_of(slots: Records) -> npt.NDArray[np.uint8]:
+    """Return why flows that have expired, slots of a flow cache, did: by the flags that they have shown."""
+    ended = slots["tcp_flags"] & np.uint64(TCP_FIN | TCP_RST) != 0
+    return np.where(ended, REASONS.index("ended"), REASONS.index("idle")).astype(np.uint8)
 
 
 class RecordColumns:

@@ -72,6 +72,10 @@ class TableDrain:
     evicted: Counts | None
     """The counts of evicted flows; None where there are some, but nobody knows their counts."""
     insert_error: Counts
+    gone: Counts
+    """The counts of flows that this table has seen expire, and the program has not booked yet."""
+    recorded: Counts | None = None
+    """What is recorded of live flows, where that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from cnf.clock import WallClock
 from cnf.config import Settings
 from cnf.counts import Count
 from cnf.flows.ledger import NOTHING
+from cnf.flows.lost import Lost, Sums
 from cnf.flows.snapshot import Snapshot
 
 
@@ -59,6 +60,10 @@ class Sink(Protocol):
         """Keep or send what is left, within a few seconds; ``put()`` is not called again."""
 
 
+Whole = Literal["stopped", "active"] | None
+"""Why a drain records all flows: nothing counts any more, or another daemon goes on; None if it does not."""
+
+
 class Due(NamedTuple):
     """The records that a drain is to make."""
 
@@ -66,47 +71,74 @@ class Due(NamedTuple):
     """EVENT, shape (N,): flows that have finished since the drain before are among them."""
     active: float
     """Seconds; a flow that goes on is recorded once they have passed since its latest record."""
-    stopping: bool = False
-    """Whether all flows are recorded, because nothing counts any more."""
+    whole: Whole = None
+    look: bool = False
+    """Whether to sum up what is recorded of live flows."""
 
 
-def no_events() -> Records:
-    """Return no EVENT records."""
-    return np.empty(0, EVENT)
+class Events(Protocol):
+    """Who reads events."""
+
+    def take_finishes(self) -> Records:
+        """Return the EVENT records, shape (N,), of flows that have finished since the latest call."""
+
+    def finishes_missed(self) -> int:
+        """Return how many of them could not be returned. Raises MapError."""
 
 
 class Stream:
     """Number the records of all drains, and hand them on; by the main thread."""
 
-    def __init__(self, take_events: Callable[[], Records] = no_events) -> None:
-        """Begin with no sink; ``take_events`` returns the EVENT records that have come since its latest call."""
+    def __init__(self, events: Events | None = None) -> None:
+        """Begin with no sink; ``events`` tells of flows that finish between two drains, if anyone does."""
         self.sinks: list[Sink] = []
-        self._take_events = take_events
+        self.lost = Lost()
+        self._events = events
         self._next = 1
         self._batches: list[RecordBatch] = []
 
+    @property
+    def last(self) -> int:
+        """The number of the latest record; 0 before the first."""
+        return self._next - 1
+
     def hand_over(self) -> dict[str, Any]:
         """Return what the next daemon must know."""
-        return {"next": self._next}
+        return {"next": self._next, **self.lost.hand_over()}
 
     def take_over(self, document: dict[str, Any] | None) -> None:
         """Go on from what ``hand_over()`` returned."""
-        if document:
-            self._next = int(document["next"])
+        following = int(document["next"]) if document else 1
+        self.lost.take_over(document)
+        self._next = following
 
     def apply(self, settings: Settings) -> None:
         """Have the sinks follow a reload."""
         for sink in self.sinks:
             sink.apply(settings)
 
-    def begin(self, clock: WallClock, *, stopping: bool) -> Due:
-        """Return what the drain of ``clock``, which has just been read, is to record."""
-        active = min((sink.active(clock) for sink in self.sinks), default=math.inf)
-        return Due(self._take_events(), active, stopping)
+    def begin(self, clock: WallClock, evicted: int, whole: Whole = None) -> Due:
+        """Return what the drain of ``clock``, which has just been read, is to record.
 
-    def end(self, snapshot: Snapshot, records: Mapping[Family, Records]) -> None:
+        Of ``evicted`` flows nobody has told.
+
+        Raises:
+            MapError: the kernel refused.
+
+        """
+        signs = evicted + (self._events.finishes_missed() if self._events else 0)
+        look = whole is not None or self.lost.is_to_be_looked_for(clock.now.monotonic / 1e9, signs)
+        events = self._events.take_finishes() if self._events else np.empty(0, EVENT)
+        active = min((sink.active(clock) for sink in self.sinks), default=math.inf)
+        return Due(events, active, whole, look)
+
+    def end(
+        self, snapshot: Snapshot, records: Mapping[Family, Records], sums: Sums | None = None, whole: Whole = None
+    ) -> None:
         """Take the ``records``, FLOW_RECORD of shape (N,), of the drain that ``snapshot`` is of, and number them."""
-        batch = RecordBatch(self._next, snapshot.clock, records, snapshot.names, snapshot.altnames, NOTHING)
+        self.lost.add(records.values())
+        lost = self.lost.look(sums, last=whole == "stopped") if sums else NOTHING
+        batch = RecordBatch(self._next, snapshot.clock, records, snapshot.names, snapshot.altnames, lost)
         self._next = batch.end
         self._batches.append(batch)
 
