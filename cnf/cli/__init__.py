@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 from cnf import __version__
 from cnf.cli.arguments import SORT_FIELDS, interval, positive, sort_field, whole
 from cnf.cli.limits.arguments import add_limits
+from cnf.cli.times import add_times
 from cnf.errors import CnfError, UsageError
 
 DEFAULT_SOCKET: Final = "/run/cnf/cnf.sock"
@@ -27,6 +28,7 @@ examples:
   cnfctl flows --filter 'src net 10.0.0.0/8 and tcp'  filters are tcpdump's
   cnfctl flows --pairs --sort reverse_bytes           both directions in one row, the largest answers first
   cnfctl flows -o csv > flows.csv                     every flow, for a script
+  cnfctl flows --at 03:12                             what there was at that time
   cnfctl events                                       first drops and other events, as they happen
   cnfctl export --follow --filter 'port 53'           flow records as they are made, a JSON object a line
   cnfctl limits                                       the rules, and what each has dropped
@@ -106,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         const=0.0,
         help="show again every SECONDS (default: at each drain); q ends it",
     )
+    add_times(flows)
     flows.set_defaults(run=lambda arguments: import_module("cnf.cli.flows.command").run(arguments))
 
     status = commands.add_parser("status", help="daemon, interfaces, flow table, ledger and drain", allow_abbrev=False)

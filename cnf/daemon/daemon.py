@@ -36,6 +36,7 @@ from cnf.export.record_log import RecordLog
 from cnf.flows.drain import Tracker
 from cnf.flows.stream import Sink, Stream
 from cnf.flows.top import FlowSeries
+from cnf.history.history import History
 from cnf.interfaces.attachers import attachers_for
 from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel import capabilities, pins
@@ -115,6 +116,7 @@ class Daemon:
         self._record_log: RecordLog | None = None
         self._exports: list[Callable[[], Iterable[ExportCounters]]] = []
         self._state = State(settings, configuration.source, _build_info(datapath))
+        self._history = History(settings.history, self._state.started, kept=bool(datapath.kept))
         self._watch = Watch(self._interfaces, links, self._state, self._log)
 
     def run(self) -> None:
@@ -124,6 +126,7 @@ class Daemon:
         with self._trial():
             limiter = self._attach()
         self._map_pins.stay = True
+        self._history.limiter = limiter
         self._add_sinks()
         self._stack.callback(self._leave, limiter)
         self._interfaces.clean_up()
@@ -136,6 +139,7 @@ class Daemon:
             limiter,
             self._events,
             self._record_log,
+            self._history if self._configuration.settings.records else None,
             egress="interface_sent" in self._datapath.maps,
             exports=lambda: [each for counters in self._exports for each in counters()],
         )
@@ -172,7 +176,11 @@ class Daemon:
         if discarded:
             self._log.warning("flows and counters of the previous daemon discarded", reasons=discarded)
         self._handover.take(
-            tracker=self._tracker, interfaces=self._interfaces.tallies, series=self._series, stream=self._stream
+            tracker=self._tracker,
+            interfaces=self._interfaces.tallies,
+            series=self._series,
+            stream=self._stream,
+            history=self._history,
         )
         if kept:
             self._log.info("going on with the flows and counters of the previous daemon")
@@ -199,7 +207,7 @@ class Daemon:
         json_file, exporters = JsonFile(settings), IpfixExporters(settings)
         self._handover.take(exporters=exporters)
         self._exports += [json_file.shown, exporters.counters]
-        sinks: list[Sink] = [self._record_log, json_file, exporters]
+        sinks: list[Sink] = [self._record_log, json_file, exporters, self._history]
         for sink in sinks:
             self._stack.callback(sink.close)
             self._stream.sinks.append(sink)
@@ -246,13 +254,13 @@ class Daemon:
             self._log.debug("capabilities dropped", names=dropped)
 
     def _record_the_rest(self, drains: Drains) -> None:
-        """Record all flows, unless what is recorded of each stays in the maps, for the next daemon."""
+        """Record all flows; without a history, only if what is recorded of each does not stay in the maps."""
         if not self._stream.sinks:
             return
         if not self._stays():
             self._interfaces.detach_all()
             drains.drain(whole="stopped")
-        elif self._datapath.blueprint.table == "lru_hash":
+        elif self._datapath.blueprint.table == "lru_hash" or self._state.settings.history.keep:
             drains.drain(whole="active")
 
     def _serve(self, live: Live, registry: CollectorRegistry, reloads: Reloads) -> None:

@@ -16,6 +16,7 @@ EFFECTS: Final = {
     "sources": "the counts of evicted sources start anew",
     "exporters": "collectors see their sequence numbers start anew",
     "stream": "the numbers of flow records start anew, and so does what is lost",
+    "history": "the history begins anew: what was counted since its latest minute is in none",
 }
 """The loss with each part. (The limiter reads its own part, and says so itself.)"""
 

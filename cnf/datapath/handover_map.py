@@ -24,7 +24,16 @@ from cnf.kernel.maps import Array
 from cnf.kernel.pins import UnreadableError
 from cnf.kernel.refusal import reported
 
-VERSIONS: Final = {"tracker": 2, "interfaces": 3, "series": 2, "sources": 1, "limiter": 1, "stream": 1, "exporters": 1}
+VERSIONS: Final = {
+    "tracker": 2,
+    "interfaces": 3,
+    "series": 2,
+    "sources": 1,
+    "limiter": 1,
+    "stream": 1,
+    "exporters": 1,
+    "history": 1,
+}
 """The version of each part. Raise it when you change what the part says: then no daemon misreads another's."""
 PAGE: Final = HANDOVER_PAGE.itemsize
 _HEADER: Final = struct.Struct("<QII")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -34,6 +34,10 @@ class RecordBatch:
     altnames: Mapping[int, tuple[str, ...]]
     lost: Mapping[Direction, Count]
     """What flows had counted that have finished since the batch before, and is in no record."""
+    received: Mapping[str, Records] = field(default_factory=dict)
+    """INTERFACE_COUNTERS, shape (), by interface name; read just before the flows."""
+    whole: bool = False
+    """Whether every flow is recorded, because this daemon ends."""
 
     @property
     def end(self) -> int:
@@ -137,8 +141,16 @@ class Stream:
     ) -> None:
         """Take the ``records``, FLOW_RECORD of shape (N,), of the drain that ``snapshot`` is of, and number them."""
         self.lost.add(records.values())
-        lost = self.lost.look(sums, last=whole == "stopped") if sums else NOTHING
-        batch = RecordBatch(self._next, snapshot.clock, records, snapshot.names, snapshot.altnames, lost)
+        batch = RecordBatch(
+            first=self._next,
+            clock=snapshot.clock,
+            records=records,
+            names=snapshot.names,
+            altnames=snapshot.altnames,
+            lost=self.lost.look(sums, last=whole == "stopped") if sums else NOTHING,
+            received=snapshot.received,
+            whole=whole is not None,
+        )
         self._next = batch.end
         self._batches.append(batch)
 

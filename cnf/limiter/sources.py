@@ -90,6 +90,11 @@ class Held(NamedTuple):
         """Whether a packet has come."""
         return bool(self.value["packets"] or self.value["over_packets"])
 
+    @property
+    def name(self) -> str:
+        """The source as people write it: an address, or a prefix."""
+        return str(self.source.network_address if self.source.num_addresses == 1 else self.source)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sources:
@@ -116,11 +121,13 @@ class Sources:
         families = (self._largest(family, column, count) for family in self.values)
         return islice(merge_largest(column, *families), count)
 
+    def held(self, family: Family, row: int | np.integer) -> Held:
+        """Return the bucket in a row of ``values``."""
+        value = self.values[family][row]
+        return Held(self._network(family, self.keys[family][row]), int(value["decision"]) & RULE_BITS, value)
+
     def _largest(self, family: Family, column: str, count: int | None) -> Iterator[Held]:
-        values, keys = self.values[family], self.keys[family]
-        for row in largest(values[column], count):
-            source, rule = self._network(family, keys[row]), int(values["decision"][row]) & RULE_BITS
-            yield Held(source, rule, values[row])
+        return (self.held(family, row) for row in largest(self.values[family][column], count))
 
     def _network(self, family: Family, key: Records) -> Network:
         address = key["addr"].tobytes()
@@ -206,7 +213,7 @@ def describe(
     # The program counts a packet as over first, and then as dropped: of one that is read in between, it is less.
     would_packets, would_bytes = (max(int(value[f"over_{unit}"]) - int(value[f"dropped_{unit}"]), 0) for unit in UNITS)
     return {
-        "source": str(held.source.network_address if held.source.num_addresses == 1 else held.source),
+        "source": held.name,
         "shared": held.shared,
         "rule": rule.name if rule else None,
         "mode": rule.mode if rule else None,

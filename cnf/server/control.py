@@ -18,10 +18,11 @@ from cnf.export.lines import Lines
 from cnf.flows.ledger import Ledger
 from cnf.flows.query import select
 from cnf.server import streams
+from cnf.server.history_json import past_flows
 from cnf.server.http import Bounds
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply
-from cnf.server.params import KINDS, Listing, count, flag, number, output, parameters
+from cnf.server.params import KINDS, Listing, count, flag, number, output, parameters, times
 from cnf.server.reloads import Reloaded
 from cnf.server.sockets import Peer
 from cnf.server.state import State
@@ -37,7 +38,7 @@ MANY: Final = 10_000
 MOST_EVENTS: Final = 1000
 """Events in one answer; a client that wants more asks again."""
 LISTINGS: Final = {"/v1/flows", "/v1/limits/sources"}
-LISTING_PARAMETERS: Final = ("top", "sort", "filter", "format")
+LISTING_PARAMETERS: Final = ("top", "sort", "filter", "format", "from", "to")
 EXPORT_PARAMETERS: Final = ("since", "filter", "follow")
 EXIT_STATUSES: Final = {HTTPStatus.SERVICE_UNAVAILABLE: 69, HTTPStatus.INTERNAL_SERVER_ERROR: 70}
 LIMIT_PATHS: Final = ("/v1/limits", "/v1/limits/sources", "/v1/limits/explain")
@@ -90,16 +91,17 @@ class Control:
         return replace(reply(document, error.status), headers=error.headers)
 
     def is_large(self, request: Request) -> bool:
-        """Tell whether more than a few flows or sources are asked for, or all records."""
+        """Tell whether more than a few flows or sources are asked for, or any of the past, or all records."""
         if request.path == "/v1/export":
             return not _follows(request)
         if request.path not in LISTINGS:
             return False
         try:
-            top = count(parameters(request, *LISTING_PARAMETERS, "pairs"))
+            asked = parameters(request, *LISTING_PARAMETERS, "pairs")
+            top, past = count(asked), times(asked)
         except UsageError:
             return False  # the answer is one line
-        return top is None or top > MANY
+        return top is None or top > MANY or past is not None
 
     def _admit(self, peer: Peer | None) -> None:
         assert peer is not None  # noqa: S101 - it is a Unix socket
@@ -112,15 +114,22 @@ class Control:
 
     def _flows(self, request: Request) -> Answer:
         asked = parameters(request, *LISTING_PARAMETERS, "pairs")
-        snapshot, form, pairs = self._state.drained(), output(asked), flag(asked, "pairs")
+        form, pairs, past = output(asked), flag(asked, "pairs"), times(asked)
+        history = None
+        if past is None:
+            snapshot = self._state.drained()
+            dropped = snapshot.ledgers["ingress"].states["dropped"]
+        else:
+            snapshot, dropped, history = past_flows(self._live, past)
         selection = select(snapshot, asked.get("filter", ""), asked.get("sort", "bytes"), count(asked), pairs=pairs)
         rest = {
             "matched": selection.matched,
             "total": sum(part.size for part in selection.parts),
             "totals": selection.totals._asdict(),
-            "dropped": snapshot.ledgers["ingress"].states["dropped"]._asdict(),
+            "dropped": dropped._asdict(),
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
+            "history": history,
         }
         return self._listing.answer(form, selection.flows(), tuple(selection.fields), "flows", rest)
 

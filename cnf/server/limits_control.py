@@ -7,11 +7,12 @@ from typing import Any
 
 from cnf.errors import UsageError
 from cnf.limiter.limiter import Limiter
-from cnf.limiter.sources import FIELDS
+from cnf.limiter.sources import FIELDS, sort_column
 from cnf.server import limits_json
+from cnf.server.history_json import past_sources
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, reply
-from cnf.server.params import Listing, count, output, parameters
+from cnf.server.params import Listing, count, output, parameters, times
 from cnf.server.state import State
 
 
@@ -49,12 +50,16 @@ class LimitControl:
         return reply(limits_json.change(self._limiter, body, peer.uid, peer.pid))
 
     def _sources(self, request: Request) -> Answer:
-        asked = parameters(request, "top", "sort", "format")
-        form = output(asked)
-        sources, total = limits_json.sources(self._limiter, asked.get("sort", "over"), count(asked))
+        asked = parameters(request, "top", "sort", "format", "from", "to")
+        form, past, sort = output(asked), times(asked), asked.get("sort", "over")
+        if past is None:
+            sources, total = limits_json.sources(self._limiter, sort, count(asked))
+            more = {**self._denied(), "history": None}
+        else:
+            sources, total, more = past_sources(self._live, past, sort_column(sort), count(asked))
         rest = {
             "total": total,
-            **self._denied(),
+            **more,
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }

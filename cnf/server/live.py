@@ -11,6 +11,7 @@ from cnf.arrays import Records
 from cnf.events.reader import EventReader
 from cnf.export.counters import ExportCounters
 from cnf.export.record_log import RecordLog
+from cnf.history.history import History
 
 if TYPE_CHECKING:
     from cnf.limiter.limiter import Limiter
@@ -27,6 +28,8 @@ class Live:
     events: EventReader | None = None
     """None if there is nothing to tell."""
     record_log: RecordLog | None = None
+    """None if no flow records are made."""
+    history: History | None = None
     """None if no flow records are made."""
     egress: bool = False
     """Whether the program counts what is sent."""

@@ -228,6 +228,20 @@ def export(_state: State, live: Live) -> Iterator[Metric]:
     yield from (records, octets, lost, errors)
 
 
+def history(_state: State, live: Live) -> Iterator[Metric]:
+    """Yield what the history takes, how far it goes back, and how often it could not be written."""
+    if live.history is None:
+        return
+    yield GaugeMetricFamily("cnf_history_bytes", "What the files of the history take.", live.history.bytes)
+    oldest = GaugeMetricFamily("cnf_history_oldest_timestamp_seconds", "When the history begins.")
+    if live.history.oldest is not None:
+        oldest.add_metric((), live.history.oldest)
+    yield oldest
+    yield CounterMetricFamily(
+        "cnf_history_write_errors", "Minutes that could not be written when they were due.", live.history.write_errors
+    )
+
+
 def daemon(state: State, _live: Live) -> Iterator[Metric]:
     """Yield the metrics of the daemon itself."""
     yield GaugeMetricFamily("cnf_drain_age_seconds", "Time since the latest drain.", state.drain_age())
@@ -242,7 +256,7 @@ def daemon(state: State, _live: Live) -> Iterator[Metric]:
     )
 
 
-COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, limiter, events, export, top_flows)
+COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, limiter, events, export, history, top_flows)
 """In order of importance: ``max_series`` leaves out series from the end."""
 
 

@@ -65,6 +65,7 @@ TROUBLES: Final[dict[str, list[Series]]] = {
     "rate(cnf_flows_evicted_total[5m]) > 0": counter("cnf_flows_evicted_total"),
     "increase(cnf_events_lost_total[10m]) > 0": counter('cnf_events_lost_total{kind="first_drop"}'),
     "increase(cnf_export_lost_total[10m]) > 0": counter('cnf_export_lost_total{exporter="192.0.2.9:4739"}'),
+    "increase(cnf_history_write_errors_total[10m]) > 0": counter("cnf_history_write_errors_total"),
     "rate(cnf_flow_insert_errors_total[5m]) > 0": counter('cnf_flow_insert_errors_total{reason="busy"}'),
     "sum by(instance)(rate(cnf_unparsed_packets_total[5m]))"
     " / sum by(instance)(rate(cnf_received_packets_total[5m])) > 0.01": [

@@ -16,17 +16,23 @@ from cnf.cli.api.replies import Flows, Pairs
 from cnf.cli.api.stream import print_array, print_raw
 from cnf.cli.flows.table import flow_lines, pair_lines
 from cnf.cli.show import watch
+from cnf.cli.show.past import in_local_time
 from cnf.cli.show.table import is_screen, print_lines, style_for
 from cnf.cli.show.units import clock_time, cut_end, duration, packets, printable, size
+from cnf.cli.times import asked
+from cnf.errors import UsageError
 
 TABLE_ROWS: Final = 20
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show flows as the command line that ``cnf.cli`` parsed asks, and return the exit status."""
-    client = Client(arguments.socket)
+    client, past = Client(arguments.socket), asked(arguments)
+    if past and arguments.watch is not None:
+        raise UsageError("the past does not change: expected --watch without --at, --from and --to")
     if arguments.watch is None:
-        _print(client, arguments, again=False)
+        with in_local_time():
+            _print(client, arguments, again=False)
         return 0
     seconds = arguments.watch or client.status()["drain"]["interval_seconds"]
     if arguments.output == "table" and is_screen(sys.stdout):
@@ -38,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _query(arguments: argparse.Namespace, top: int | None) -> Query:
     chosen = {"top": top, "sort": arguments.sort, "filter": arguments.filter, "pairs": 1 if arguments.pairs else None}
-    return {name: value for name, value in chosen.items() if value is not None}
+    return {name: value for name, value in chosen.items() if value is not None} | asked(arguments)
 
 
 def _print(client: Client, arguments: argparse.Namespace, *, again: bool) -> None:

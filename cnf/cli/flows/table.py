@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
-from cnf.cli.api.replies import Flow, Flows, Pair, Pairs, Timestamp
+from cnf.cli.api.replies import Flow, Flows, History, Pair, Pairs, Timestamp
+from cnf.cli.show import past
 from cnf.cli.show.table import SPARE, Column, Style, render
 from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, packets, size
 
@@ -62,18 +63,14 @@ _ICMP_NAMES: Final[dict[tuple[str, int, int | None], str]] = {
 
 def flow_lines(reply: Flows, *, width: int | None, style: Style, now: datetime, filtered: bool) -> list[str]:
     """Return the flows of ``reply`` as a table with its summary, or one line that says why there are none."""
-    last = _last_line(reply, "flow", width, filtered=filtered)
-    if not reply["flows"]:
-        return [last]
-    return [*flow_table(reply["flows"], width=width, style=style, now=now), style.dim(last)]
+    table = _table(reply["flows"], _ONE_WAY, width, style, _end(reply, now)) if reply["flows"] else []
+    return _page(reply["history"], table, _last_line(reply, "flow", filtered=filtered), width, style)
 
 
 def pair_lines(reply: Pairs, *, width: int | None, style: Style, now: datetime, filtered: bool) -> list[str]:
     """Return the connections of ``reply`` in the same way. What has ``>`` in its title is from the source."""
-    last = _last_line(reply, "connection", width, filtered=filtered)
-    if not reply["flows"]:
-        return [last]
-    return [*_table(reply["flows"], _BOTH_WAYS, width, style, now), style.dim(last)]
+    table = _table(reply["flows"], _BOTH_WAYS, width, style, _end(reply, now)) if reply["flows"] else []
+    return _page(reply["history"], table, _last_line(reply, "connection", filtered=filtered), width, style)
 
 
 def flow_table(flows: Sequence[Flow], *, width: int | None, style: Style, now: datetime) -> list[str]:
@@ -171,15 +168,28 @@ def _info(flow: Flow) -> str:
     return next(names, f"type {icmp_type} code {code}")
 
 
-def _last_line(reply: Flows | Pairs, noun: str, width: int | None, *, filtered: bool) -> str:
+def _end(reply: Flows | Pairs, now: datetime) -> datetime:
+    """Return when the flows were as they are shown."""
+    return datetime.fromisoformat(reply["history"]["end"]) if reply["history"] else now
+
+
+def _page(history: History | None, table: list[str], last: str, width: int | None, style: Style) -> list[str]:
+    """Return the table with its last line, and of the past, what else there is to say."""
+    above, below = ([past.heading(history)], [last, *past.notes(history)]) if history else ([], [last])
+    above, below = ([line if width is None else cut_end(line, width) for line in lines] for lines in (above, below))
+    return [*map(style.bold, above), *table, *(map(style.dim, below) if table else below)]
+
+
+def _last_line(reply: Flows | Pairs, noun: str, *, filtered: bool) -> str:
     """Return the summary of the reply, or why there is nothing in it."""
-    text = _summary(reply, noun, filtered=filtered) if reply["flows"] else _why_empty(reply, noun)
-    return text if width is None else cut_end(text, width)
+    return _summary(reply, noun, filtered=filtered) if reply["flows"] else _why_empty(reply, noun)
 
 
 def _why_empty(reply: Flows | Pairs, noun: str) -> str:
     if reply["total"]:
         return f"no {noun} matches the filter ({number_of(reply['total'], noun)} in all){_dropped(reply)}"
+    if reply["history"]:
+        return f"no {noun}{_dropped(reply)}"
     interval = duration(reply["drain_interval_seconds"])
     return f"no {noun} yet; traffic shows after the next drain, every {interval}{_dropped(reply)}"
 
@@ -192,10 +202,14 @@ def _summary(reply: Flows | Pairs, noun: str, *, filtered: bool) -> str:
         what = f"{shown:,} of {what}, {100 * shown_octets / max(octets, 1):.1f} % of {size(octets)}"
     else:
         what = f"{what}, {size(octets)}"
-    return f"{what}; drained {duration(reply['drain_age_seconds'])} ago{_dropped(reply)}"
+    drained = "" if reply["history"] else f"; drained {duration(reply['drain_age_seconds'])} ago"
+    return f"{what}{drained}{_dropped(reply)}"
 
 
 def _dropped(reply: Flows | Pairs) -> str:
     """Return the packets that limits have dropped, so that nobody believes a dropped source to be silent."""
     number = reply["dropped"]["packets"]
-    return f"; limits have dropped {packets(number)}, which make no flow (cnfctl limits)" if number else ""
+    dropped = f"dropped {packets(number)}, which make no flow"
+    if reply["history"]:
+        return f"; limits {dropped} (cnfctl limits sources)" if number else ""
+    return f"; limits have {dropped} (cnfctl limits)" if number else ""

@@ -167,6 +167,7 @@ def sources(*chosen: Source, total: int | None = None, denied: Denied = NOBODY_D
         "denied": denied,
         "drain_age_seconds": 1.2,
         "drain_interval_seconds": 5.0,
+        "history": None,
     }
 
 

@@ -69,6 +69,7 @@ def sending() -> ExportCounters:
     return counters
 
 
+HISTORY = SimpleNamespace(bytes=13_000_000, oldest=1_700_000_000.5, write_errors=3)
 Shown = tuple[State, Live]
 INGRESS = Attachment("ingress", "generic", "xdp", 9, "as configured", coverage=0.75)
 NO_EGRESS = Attachment("egress", None, None, None, "the kernel refused")
@@ -79,6 +80,7 @@ def daemon(counters: Mapping[str, Records] | None = None, **attributes: object) 
     counted = {"eth0": PLENTY} if counters is None else counters
     live: dict[str, Any] = {"totals": lambda: counted, "limiter": Limits(), "events": Events(), "egress": True}
     live["exports"] = lambda: (sending(),)
+    live["history"] = HISTORY
     live |= {name: attributes.pop(name) for name in (*live,) if name in attributes}
     state = State(
         settings=config.for_interfaces(["eth0"]),
@@ -144,6 +146,9 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_limiter_generation": set(),
         "cnf_limiter_protected": set(),
         "cnf_events_lost_total": {"kind"},
+        "cnf_history_bytes": set(),
+        "cnf_history_oldest_timestamp_seconds": set(),
+        "cnf_history_write_errors_total": set(),
         "cnf_export_records_total": {"exporter"},
         "cnf_export_bytes_total": {"exporter"},
         "cnf_export_errors_total": {"exporter", "reason"},
@@ -322,6 +327,17 @@ def test_what_describes_the_daemon_is_as_it_is(monkeypatch: pytest.MonkeyPatch) 
         ("rule_generation",): 0,
         ("flow_evicted",): 123,
     }
+
+
+def test_the_history_is_shown_as_it_is() -> None:
+    """Bytes, where it begins, and errors; without a block it begins nowhere, and without records there is none."""
+    samples = scraped(daemon())
+    assert values(samples, "cnf_history_bytes") == {(): 13_000_000}
+    assert values(samples, "cnf_history_oldest_timestamp_seconds") == {(): 1_700_000_000.5}
+    assert values(samples, "cnf_history_write_errors_total") == {(): 3}
+    empty = scraped(daemon(history=SimpleNamespace(bytes=0, oldest=None, write_errors=0)))
+    assert values(empty, "cnf_history_oldest_timestamp_seconds") == {}
+    assert values(scraped(daemon(history=None)), "cnf_history_bytes") == {}
 
 
 def test_what_exporters_have_sent_is_shown_by_exporter() -> None:
