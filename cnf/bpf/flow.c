@@ -57,7 +57,8 @@ static __always_inline int general(const struct frame *frame)
 	tracked = CNF_VLAN || !vlan;
 	vlan += zero;
 	if (CNF_FLOW_RECORDS)
-		transport.link_bytes = cursor.offset + frame_tag_bytes(frame) + zero;
+		transport.link_bytes = cursor.offset + frame_tag_bytes(frame) +
+				       (CNF_LIMITER || frame_is_skb(frame) ? zero : unknown_zero(length));
 	if (outcome) {
 		wire = frame_wire(frame, length, cursor.offset);
 		if (frame_is_limited(frame) && outcome == CNF_VLAN_DEPTH)
