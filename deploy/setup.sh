@@ -52,7 +52,7 @@ install_packages() {
 # What .venv depends on: the locks, the project's entry points, Python's version, and where it stands (it cannot move).
 fingerprint() {
 	{
-		cat pyproject.toml requirements.lock requirements-dev.lock deploy/setup.sh
+		cat pyproject.toml requirements*.lock deploy/setup.sh
 		$python -V
 		pwd
 	} | sha256sum
@@ -64,6 +64,7 @@ make_venv() {
 		echo "making .venv" >&2
 		quietly $python -m venv --clear --system-site-packages .venv
 		install_locked requirements.lock
+		install_locked requirements-build.lock
 		# Editable: .venv/bin/cnfd runs this checkout. The build backend is the locked one.
 		quietly .venv/bin/pip install -q --no-deps --no-build-isolation --editable .
 		echo "$fingerprint" >.venv/.setup
@@ -71,7 +72,7 @@ make_venv() {
 	if [ -n "$dev" ] && [ "$(cat .venv/.setup-dev 2>/dev/null)" != "$fingerprint" ]; then
 		echo "adding the development tools to .venv" >&2
 		install_locked requirements-dev.lock
-		add_promtool
+		add_prometheus
 		echo "$fingerprint" >.venv/.setup-dev
 	fi
 }
@@ -81,15 +82,16 @@ install_locked() {
 	quietly .venv/bin/pip install -q --ignore-installed --require-hashes --only-binary :all: --requirement "$1"
 }
 
-# It tests the alarms of the documents. Only this program of its package: in Debian 12 the whole would start a server.
-add_promtool() {
+# prometheus and promtool test deploy/prometheus and deploy/grafana. Only these programs of their packages, of which the
+# first would start a server. Where there is no package promtool (Debian 12), the first one has it.
+add_prometheus() {
 	quietly apt-get -q update
-	package=prometheus
-	if [ -n "$(apt-cache search --names-only '^promtool$')" ]; then package=promtool; fi
 	folder=$(mktemp -d)
-	(cd "$folder" && quietly apt-get -q -o APT::Sandbox::User=root download "$package")
-	quietly dpkg-deb --extract "$folder/${package}"_*.deb "$folder"
-	mv "$folder/usr/bin/promtool" .venv/bin/
+	for package in $(apt-cache search --names-only '^(prometheus|promtool)$' | cut -d ' ' -f 1); do
+		(cd "$folder" && quietly apt-get -q -o APT::Sandbox::User=root download "$package")
+		quietly dpkg-deb --extract "$folder/${package}"_*.deb "$folder"
+	done
+	mv "$folder/usr/bin/prometheus" "$folder/usr/bin/promtool" .venv/bin/
 	rm -r "$folder"
 }
 

@@ -248,7 +248,14 @@ struct limit_match {
 	__u32 match; /* enum cnf_match */
 	__u32 policy; /* which, within the bank */
 	__u32 part; /* 0; or the prefix's length, if it is only a part of an IPv6 source: then a source of its own */
-	__u32 zero;
+	__u32 denied; /* CNF_MATCH_DENY: the place of the entry of limits.deny that says so */
+};
+
+/* When an entry of limits.deny has dropped packets. How many is in the element of limit_denied_counters at the same
+ * place. An entry keeps its place for as long as rule sets have it. */
+struct limit_denied {
+	__u64 first_seen; /* jiffies; 0 = none yet */
+	__u64 last_seen; /* jiffies */
 };
 
 /*
@@ -349,7 +356,7 @@ struct limit_over { /* the element of a slot that has over_packets; like limit_s
 /* What the program tells the daemon as it happens. Label `kind` of cnf_events_lost_total; the order is that of
  * abi.EVENT_KINDS. */
 enum cnf_event {
-	CNF_EVENT_FIRST_DROP, /* of a source, or of all that share a bucket */
+	CNF_EVENT_FIRST_DROP, /* of a source, of all that share a bucket, or of an entry of limits.deny */
 	CNF_EVENT_RULE_GENERATION, /* a packet has seen a rule set for the first time */
 	CNF_EVENT_FLOW_EVICTED, /* a flow had to make room before it was idle */
 	CNF_EVENT_FLOW_EXPIRED, /* a flow has made room, or begun anew, that had not expired at the latest drain */
@@ -362,8 +369,8 @@ struct event {
 	__u16 family; /* CNF_TABLE_IPV4 or CNF_TABLE_IPV6 */
 	__u32 slot; /* of a flow: which it was in, counted from the table's first; else 0 */
 	__u64 jiffies;
-	/* Of a flow: its flow4_key or flow6_key. Of a drop: the source's address in 0 and 1, the rule's number in 2,
-	 * the interface's index in 3. Of a rule set: its generation in 0. The rest is 0. */
+	/* Of a flow: its flow4_key or flow6_key. Of a drop: the source's address in 0 and 1, the rule's number in 2 (0:
+	 * it is denied), the interface's index in 3. Of a rule set: its generation in 0. The rest is 0. */
 	__u64 key[6];
 	struct flow_value value; /* of a flow */
 };
@@ -386,6 +393,8 @@ _Static_assert(sizeof(struct flow_recorded) == 48, "flow_recorded");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct interface) == 16, "interface");
 _Static_assert(sizeof(struct limit_settings) == 24, "limit_settings");
+_Static_assert(sizeof(struct limit_match) == 16, "limit_match");
+_Static_assert(sizeof(struct limit_denied) == 16, "limit_denied");
 _Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");
 _Static_assert(sizeof(struct limit_rule) == 64, "limit_rule");
 _Static_assert(sizeof(struct limit_source) == 104, "limit_source");

@@ -12,6 +12,7 @@
  *   CNF_MAX_RULES    rules, and as many shared buckets, of two rule sets; a power of two
  *   CNF_MAX_POLICIES combinations of rules, of one rule set
  *   CNF_MAX_PREFIXES prefixes of a family, of one rule set
+ *   CNF_MAX_DENIED   entries of limits.deny, of two rule sets
  *   CNF_XDP, CNF_SKB_INGRESS, CNF_EGRESS 1: with this entry point; the last with counters of what is sent, too
  *   CNF_COUNT_*, CNF_DIRECT_*, CNF_MAP_* elements of an array, whether they are addressed, its number: see direct.h
  *   CNF_RING_BYTES   size of the ring that carries events; 0: no events

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Final, NoReturn
 
-from cnf import __version__
+from cnf import VERSION
 from cnf.cli.arguments import SORT_FIELDS, interval, positive, sort_field, whole
 from cnf.cli.limits.arguments import add_limits
 from cnf.cli.times import add_times
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("stdout is closed", os.EX_IOERR)
     try:
         try:
-            arguments = _parser().parse_args(argv)
+            arguments = parser().parse_args(argv)
             return int(arguments.run(arguments))
         finally:
             sys.stdout.flush()
@@ -75,7 +75,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(line)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's arguments."""
     parser = _Parser(
         prog="cnfctl",
         description="Ask cnfd who is talking, who is limited and why, and whether it is well; change its limits.",
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--socket", metavar="PATH", default=DEFAULT_SOCKET, help="cnfd's socket (default: %(default)s)")
-    parser.add_argument("--version", action="version", version=f"cnfctl {__version__}")
+    parser.add_argument("--version", action="version", version=f"cnfctl {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     flows = commands.add_parser("flows", help="the flows of the latest drain, largest first", allow_abbrev=False)

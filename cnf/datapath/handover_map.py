@@ -27,7 +27,7 @@ from cnf.kernel.refusal import reported
 VERSIONS: Final = {
     "tracker": 2,
     "interfaces": 3,
-    "series": 2,
+    "series": 3,
     "sources": 1,
     "limiter": 1,
     "stream": 1,

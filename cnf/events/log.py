@@ -98,6 +98,7 @@ class Batch:
             "source": str(source.network_address if source.num_addresses == 1 else source),
             "address": str(address),
             "rule": by.rule if by else None,
+            "denied": bool(by and by.denied),
             "interface": self.context.names.get(int(key[3]), UNASSIGNED_INTERFACE),
         }
 

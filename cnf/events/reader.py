@@ -15,6 +15,7 @@ from structlog.typing import FilteringBoundLogger
 from cnf.abi import EVENT, EVENT_KINDS
 from cnf.arrays import Records
 from cnf.datapath.build import Datapath
+from cnf.events.journal import FirstDropLines
 from cnf.events.log import Batch, Context, EventLog
 from cnf.flows.finished import KINDS, FinishedFlows
 from cnf.kernel.maps import CounterArray
@@ -37,6 +38,7 @@ class EventReader:
         self.log = EventLog()
         self.finished = FinishedFlows(datapath.blueprint.max_entries)
         self._log: FilteringBoundLogger = structlog.get_logger()
+        self._first_drops = FirstDropLines()
         self._ring = Ring(datapath.maps["events"])
         self._lost = CounterArray("events_lost", datapath.maps["events_lost"])
         self._most = 2 * datapath.blueprint.max_entries if records else 0
@@ -110,7 +112,9 @@ class EventReader:
         if context:
             stretches, self._without_context = self._without_context, []
             for each in stretches:
-                self.log.append(Batch(each.first + 1, each.events, context))
+                batch = Batch(each.first + 1, each.events, context)
+                self.log.append(batch)
+                self._first_drops.write(batch)
 
     def _keep(self, finishes: Records) -> None:
         if self._most and len(finishes):

@@ -202,6 +202,10 @@ class DirectArray:
         element: Records = self._words()[place].copy().view(self._value)[0]
         return element
 
+    def read_range(self, first: int, count: int) -> Records:
+        """Return a copy of ``count`` elements from ``first`` on, shape (count,). Raises MapError."""
+        return self._words()[first : first + count].copy().view(self._value).reshape(-1)
+
     def write(self, place: int, value: Records) -> None:
         """Set one element to ``value``, shape (). Raises MapError."""
         self.write_many([place], value.reshape(1))
@@ -265,5 +269,9 @@ class CounterArray(Array):
 
     def zero_range(self, first: int, count: int) -> None:
         """Set ``count`` elements from ``first`` on to zero."""
-        places = first + np.arange(count, dtype=np.uint32)
-        write_batch(self.name, self._fd, places, np.zeros((count, self._copies), COUNTER))
+        self.zero_many(first + np.arange(count, dtype=np.uint32))
+
+    def zero_many(self, places: npt.ArrayLike) -> None:
+        """Set the elements at ``places``, shape (N,), to zero."""
+        places = np.asarray(places, np.uint32)
+        write_batch(self.name, self._fd, places, np.zeros((len(places), self._copies), COUNTER))

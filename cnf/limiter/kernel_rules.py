@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cnf.abi import VERDICTS
 from cnf.arrays import Records
@@ -14,7 +14,7 @@ from cnf.datapath.handover_map import FullError, HandoverMap
 from cnf.errors import ConfigError
 from cnf.kernel.pins import UnreadableError
 from cnf.limiter.handover import Known, from_json, to_json
-from cnf.limiter.in_force import InForce
+from cnf.limiter.in_force import Denied, InForce
 from cnf.limiter.maps import NO_RULE_SET, LimiterMaps
 from cnf.limits.confirmation import RunTime
 from cnf.limits.groups import OVERFLOW
@@ -110,6 +110,14 @@ class KernelRules:
         """Return the bucket that all of ``prefix`` share under a rule: LIMIT_SOURCE, shape ()."""
         return self._maps.shared(known.numbering.shared.place((number, prefix)))
 
+    def denied(self, known: Known) -> dict[Network, Denied]:
+        """Return what each entry of ``deny`` has dropped. Raises MapError if refused."""
+        places = known.numbering.denied
+        counts, times = self._maps.denied(1 + max(places.values(), default=-1))
+        return {
+            network: Denied(Count(*counts[place].tolist()), *times[place].tolist()) for network, place in places.items()
+        }
+
     def _work_out(self, run_time: RunTime, before: Known) -> tuple[RuleSet, Bank]:
         effective, names = run_time.effective, (OVERFLOW, *sorted(self.interfaces.names))
         ruleset = work_out(effective.limits, names, effective.protected, before.groups, self.interfaces.by_altname)
@@ -121,7 +129,8 @@ class KernelRules:
             return Known(no_rules(self._room.rules))
         try:
             if document := self._handover.part("limiter"):
-                return from_json(document, self._maps.generation, self._room.rules)
+                known = from_json(document, self._maps.generation, self._room.rules)
+                return replace(known, numbering=replace(known.numbering, denied=self._maps.denied_places()))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UnreadableError(f"part limiter: {error}", LIMITER_PREFIX) from error
         raise UnreadableError("nothing says what the rules in the kernel are")

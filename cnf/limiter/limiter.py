@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -13,14 +13,16 @@ from typing import Any, Final
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from cnf.abi import ENFORCE
 from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.counts import Count
 from cnf.datapath.build import Datapath
 from cnf.datapath.handover_map import Document, HandoverMap
 from cnf.errors import CnfError
-from cnf.limiter.in_force import InForce, Look, waiting
+from cnf.limiter.in_force import Denied, InForce, Look, waiting
 from cnf.limiter.kernel_rules import Interfaces, KernelRules
+from cnf.limiter.rates import Rate
 from cnf.limiter.source_expiry import BucketRule
 from cnf.limiter.sources import Held, SourceReader, Sources, source_key
 from cnf.limits.changes import read_change
@@ -238,7 +240,11 @@ class Limiter:
 
         """
         source_bits = self.in_force.effective.limits.ipv6_source_prefix
-        self.sources = self._reader.drain(clock, self.bucket_rule, source_bits)
+        others: dict[Hashable, Count] = {
+            ("denied", network): denied.dropped for network, denied in self.denied().items()
+        }
+        others |= {("shared", held.rule & ~ENFORCE, held.source): held.sent for held in self.shared()}
+        self.sources = self._reader.drain(clock, self.bucket_rule, source_bits, others)
 
     def hand_over(self) -> Document:
         """Return what the next daemon has to know of the sources."""
@@ -283,13 +289,26 @@ class Limiter:
         with self._lock:
             return self._rules.totals(self.in_force.known)
 
-    def bucket(self, address: Address, source: Network, home: int) -> Records | None:
-        """Return the live bucket of ``source``, which ``address`` is of: LIMIT_SOURCE, shape (); None if none."""
-        return self._reader.get(source_key(source, home, self.in_force.ruleset.part(address)))
+    def bucket(self, address: Address, source: Network, home: int) -> tuple[Records, Rate] | None:
+        """Return the live bucket of ``source``, which ``address`` is of and its rate; None if there is none."""
+        key = source_key(source, home, self.in_force.ruleset.part(address))
+        value = self._reader.get(key)
+        if value is None:
+            return None
+        return value, self.sources.rates.source(key) if self.sources else Rate()
 
     def read_clock(self) -> tuple[int, int]:
         """Return (jiffies, CLOCK_MONOTONIC in ns)."""
         return self._datapath.read_clock()
+
+    def denied(self) -> dict[Network, Denied]:
+        """Return what each entry of ``deny`` has dropped so far."""
+        with self._lock:
+            return self._rules.denied(self.in_force.known)
+
+    def denied_rate(self, network: Network) -> Rate:
+        """Return how fast an entry of ``deny`` was dropping packets before the latest drain."""
+        return self._rate("denied", network)
 
     @property
     def interfaces(self) -> list[str]:
@@ -305,12 +324,16 @@ class Limiter:
                 in_force.word(rule),
                 self._rules.shared(in_force.known, number, prefix),
                 shared=True,
+                rate=self._rate("shared", number, prefix),
             )
             for rule in in_force.effective.limits.rules
             if rule.bucket == "prefix"
             for number in (in_force.number(rule),)
             for prefix in rule.prefixes
         ]
+
+    def _rate(self, *name: Hashable) -> Rate:
+        return self.sources.rates.other(name) if self.sources else Rate()
 
 
 def _protecting(run_time: RunTime, clients: Iterable[Network]) -> RunTime:

@@ -22,12 +22,12 @@ from cnf.abi import (
 from cnf.arrays import Records
 from cnf.errors import ConfigError, Problem
 from cnf.limits.ruleset import Decisions, ListName, Match, Prefix, RuleSet
-from cnf.limits.table import BucketKind, Network, Rule
+from cnf.limits.table import BucketKind, Network, Rule, denied_room
 from cnf.limits.token_bucket import Meter, words
 
 MATCH_POLICY, MATCH_ALLOW, MATCH_DENY = range(3)
 _MATCHES: Final[dict[ListName, int]] = {"allowed": MATCH_ALLOW, "denied": MATCH_DENY, "protected": MATCH_ALLOW}
-_BANK_BITS: Final = 32
+BANK_BITS: Final = 32
 
 KeyT = TypeVar("KeyT")
 
@@ -98,6 +98,8 @@ class Numbering:
 
     rules: Numbers[Parameters]
     shared: Numbers[tuple[int, Network]]
+    denied: Mapping[Network, int] = field(default_factory=dict)
+    """The places of the entries of ``deny``; one that is free is given again by the next set but one."""
 
 
 def no_rules(capacity: int) -> Numbering:
@@ -116,6 +118,8 @@ class Bank:
     """LIMIT_RULE, one for each of these places; all other rules are where they were."""
     shared_places: Sequence[int]
     """The fresh shared buckets: to be zeroed, which fills them."""
+    denied_places: Sequence[int]
+    """The fresh entries of ``deny``, whose counting starts at 0."""
     policies: Records
     """LIMIT_POLICY, shape (policies, LIMIT_GROUPS)."""
     prefixes: Mapping[Family, tuple[Records, Records]]
@@ -153,21 +157,34 @@ def lay_out(ruleset: RuleSet, before: Numbering, prefixes: int, tick_ns: int) ->
         for prefix in rule.prefixes
     )
     fresh = numbers.fresh(before.rules)
+    denied = _denied(ruleset.limits.deny, before.denied, denied_room(prefixes))
     policies = _Policies(ruleset, [numbers.numbers[bucket] for bucket in buckets], shared)
-    tables = {family: _prefixes(family, matches, policies) for family, matches in ruleset.matches.items()}
+    tables = {family: _prefixes(family, matches, policies, denied) for family, matches in ruleset.matches.items()}
     if len(policies.index) > numbers.capacity:
         raise _too_small(f"{len(policies.index)} combinations of rules", numbers.capacity)
     return Bank(
-        numbering=Numbering(numbers, shared),
+        numbering=Numbering(numbers, shared, denied),
         rule_places=[numbers.place(bucket) for bucket in fresh],
         rules=np.array([words(bucket.packets, bucket.octets, tick_ns) for bucket in fresh], LIMIT_RULE),
         shared_places=[shared.place(key) for key in shared.fresh(before.shared)],
+        denied_places=[place for prefix, place in denied.items() if prefix not in before.denied],
         policies=policies.records(),
         prefixes=tables,
         groups=_groups(ruleset),
         source6_mask=_source6_mask(ruleset.limits.ipv6_source_prefix),
         drop_unreadable=ruleset.limits.drop_unreadable,
     )
+
+
+def _denied(networks: Iterable[Network], before: Mapping[Network, int], room: int) -> dict[Network, int]:
+    """Return the place of each entry of ``deny``: the one it had ``before``, else the lowest that is free."""
+    wanted = dict.fromkeys(networks)
+    busy = set(before.values())
+    fresh = [network for network in wanted if network not in before]
+    if len(busy) + len(fresh) > room:
+        raise _too_small(f"{len(busy)} prefixes in limits.deny and {len(fresh)} more", room)
+    free = (place for place in range(room) if place not in busy)
+    return {network: before[network] for network in wanted if network in before} | dict(zip(fresh, free, strict=False))
 
 
 class _Policies:
@@ -207,17 +224,21 @@ class _Policies:
         return records
 
 
-def _prefixes(family: Family, matches: Mapping[Prefix, Match], policies: _Policies) -> tuple[Records, Records]:
+def _prefixes(
+    family: Family, matches: Mapping[Prefix, Match], policies: _Policies, denied: Mapping[Network, int]
+) -> tuple[Records, Records]:
     keys = np.zeros(len(matches), LIMIT4_PREFIX if family == "ipv4" else LIMIT6_PREFIX)
     octets = keys.dtype["addr"].itemsize
     addresses = b"".join(address.to_bytes(octets, "big") for address, _ in matches)
-    keys["length"] = [_BANK_BITS + length for _, length in matches]
+    keys["length"] = [BANK_BITS + length for _, length in matches]
     keys["addr"] = np.frombuffer(addresses, "<u4").reshape(keys["addr"].shape)
 
     values = np.zeros(len(matches), LIMIT_MATCH)
     values["match"] = [_MATCHES[match.listed.verdict] if match.listed else MATCH_POLICY for match in matches.values()]
     values["policy"] = [0 if match.listed else policies.find(match.decisions) for match in matches.values()]
     values["part"] = [match.part for match in matches.values()]
+    lists = [match.listed for match in matches.values()]
+    values["denied"] = [denied[each.prefix] if each and each.verdict == "denied" else 0 for each in lists]
     return keys, values
 
 

@@ -194,9 +194,14 @@ class Room(NamedTuple):
     """Of a family, of one set."""
 
 
+def denied_room(prefixes: int) -> int:
+    """Return how many entries ``deny`` may have, those of two sets, beside room for so many prefixes."""
+    return prefixes // 4
+
+
 def room(limits: Limits) -> Room:
     """Return the room for ``limits``, and for sets of up to ``max_rules`` rules that take each other's place."""
     shared = sum(len(rule.prefixes) for rule in limits.rules if rule.bucket == "prefix")
-    prefixes = len(limits.allow) + len(limits.deny) + sum(len(rule.prefixes) for rule in limits.rules)
+    prefixes = len(limits.allow) + 2 * len(limits.deny) + sum(len(rule.prefixes) for rule in limits.rules)
     most = max(limits.max_rules, len(limits.rules), shared)
     return Room(1 << (2 * most - 1).bit_length(), max(_PREFIXES_PER_RULE * limits.max_rules, 4 * prefixes))

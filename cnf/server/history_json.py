@@ -27,23 +27,21 @@ def past_flows(live: Live, times: tuple[int, int]) -> tuple[Snapshot, Count, dic
 
 def past_sources(
     live: Live, times: tuple[int, int], column: str, count: int | None
-) -> tuple[Iterator[dict[str, Any]], int, dict[str, Any]]:
-    """Return the largest sources by ``column`` between two times, of how many, and what else an answer says.
+) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
+    """Return the largest sources by ``column`` between two times, and what else an answer says.
 
     Raises:
         UnavailableError: there is no history of that time.
 
     """
     found = _found(live, times)
-    past = as_snapshot(found.blocks)
-    denied = dropped_of(past.received, "denied")
     sources = sorted(held(found.blocks), key=lambda each: int(each[column]), reverse=True)
-    more = {
-        # How many prefixes were denied is not kept; whether any was is what a table goes by.
-        "denied": {"prefixes": int(denied.packets > 0), **denied._asdict()},
-        "history": summary(found, past),
+    sizes = dict.fromkeys(("total", "buckets"), len(sources))
+    seconds = sum(block.end - block.begin for block in found.blocks) / 1e9
+    return (_described(source, seconds) for source in sources[:count]), {
+        **sizes,
+        "history": summary(found, as_snapshot(found.blocks)),
     }
-    return map(_described, sources[:count]), len(sources), more
 
 
 def _found(live: Live, times: tuple[int, int]) -> Found:
@@ -53,15 +51,18 @@ def _found(live: Live, times: tuple[int, int]) -> Found:
     return read(live.history.folder, *times, live.draining)
 
 
-def _described(source: dict[str, Any]) -> dict[str, Any]:
-    """Return a source with the keys of FIELDS."""
+def _described(source: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return a source with the keys of FIELDS; its rates are those of so many seconds."""
     units = ("packets", "bytes")
+    sent, octets = ((source[unit] + source[f"over_{unit}"]) / max(seconds, 1e-3) for unit in units)
     would = {f"would_drop_{unit}": source[f"over_{unit}"] - source[f"dropped_{unit}"] for unit in units}
     return {
         **{name: source[name] for name in ("source", "shared", "rule", "mode")},
         "verdict": "limited" if source["dropped_packets"] else "would_limit",
         **{name: source[name] for name in (*units, *(f"dropped_{unit}" for unit in units))},
         **would,
+        "packets_per_second": round(sent, 3),
+        "bits_per_second": round(8 * octets, 3),
         **dict.fromkeys((f"tokens_{unit}" for unit in units), None),
         **{name: None if source[name] is None else text_of(source[name]) for name in ("last_over", "last_drop")},
     }

@@ -125,6 +125,14 @@ class Limited(Datapath):
         """Return rule -> verdict -> packets where not zero."""
         return {name: {verdict: n.packets for verdict, n in row.items()} for name, row in self.counts().items()}
 
+    def denied(self) -> dict[str, tuple[int, int, bool]]:
+        """Return prefix -> (packets, bytes, whether a time is noted) of each entry of ``deny``."""
+        counts, times = self.maps.denied(self.size.denied)
+        return {
+            str(network): (*counts[place].tolist(), bool(times[place]["first_seen"] and times[place]["last_seen"]))
+            for network, place in self._numbering.denied.items()
+        }
+
     def dropped(self) -> dict[str, Count]:
         """Return reason -> (packets, bytes) where not zero."""
         total = self.counters()

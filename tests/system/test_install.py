@@ -5,11 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from cnf import __version__
 from tests.net.wait import wait_for
 from tests.system.machine import CACHE, CHECKOUT, HOME, Machine
 from tests.system.service import CONFIG, DROP_IN, Service
@@ -31,6 +31,12 @@ PLACES: Final = (
     "/var/cache/cnf",
     "/var/lib/cnf",
 )
+COMPLETE: Final = """
+. "$1/cnfctl"
+COMP_WORDS=(cnfctl fl) COMP_CWORD=1
+_shtab_cnfctl
+echo "${COMPREPLY[@]}"
+"""
 CURRENT, PREVIOUS = f"{HOME}/current", f"{HOME}/previous"
 
 
@@ -68,7 +74,8 @@ class Installer:
 
     def renew(self, version: str) -> None:
         """Make the checkout another version, with another example."""
-        self.machine.write(f"{MOVED}/cnf/__init__.py", f'__version__ = "{version}"\n')
+        text = (CHECKOUT / "cnf/__init__.py").read_text(encoding="utf-8")
+        self.machine.write(f"{MOVED}/cnf/__init__.py", text.replace(__version__, version))
         self.machine.write(f"{MOVED}/deploy/cnf.toml", f"# the example of {version}\n")
 
     def reset(self) -> None:
@@ -121,6 +128,23 @@ def test_install(installer: Installer) -> None:
     installer.machine.run("cnfctl", "doctor")
     installer.machine.run("systemctl", "enable", "--now", "cnfd")
     assert f"releases/{installer.running()[0]}-" in installer.target(CURRENT)
+
+
+def test_what_is_beside_the_commands(installer: Installer) -> None:
+    """The shell completes, manual pages are where man looks, and --version names the commit of the checkout."""
+    installer.machine.write("/usr/local/sbin/git", "#!/bin/sh\necho 0a1b2c3\n")  # the machine has none
+    installer.machine.run("chmod", "755", "/usr/local/sbin/git")
+    installer.machine.run("mkdir", f"{MOVED}/.git")
+    try:
+        installer.renew("9.6")
+        installer.succeed()
+    finally:
+        installer.machine.run("rm", "-r", "/usr/local/sbin/git", f"{MOVED}/.git")
+    for command in ("cnfd", "cnfctl"):
+        assert installer.machine.run(command, "--version") == f"{command} 9.6 (0a1b2c3)\n"
+    assert installer.machine.run("head", "-n", "1", "/usr/local/share/man/man5/cnf.toml.5").startswith(".TH CNF.TOML 5")
+    completed = installer.machine.run("bash", "-c", COMPLETE, "-", "/usr/local/share/bash-completion/completions")
+    assert completed == "flows\n"
 
 
 def test_repeated(installer: Installer) -> None:
@@ -242,5 +266,6 @@ def _download(machine: Machine) -> None:
     root = next(folder for folder in CACHE.iterdir() if folder.stat().st_ino == inode)
     version = machine.run("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
     for_machine = ("--no-deps", "--only-binary", ":all:", "--python-version", version, "--dest", str(root / WHEELS))
-    locked = ("--require-hashes", "--requirement", str(Path(CHECKOUT, "requirements.lock")))
-    subprocess.run([sys.executable, "-m", "pip", "download", "-q", *for_machine, *locked], check=True)
+    for lock in ("requirements.lock", "requirements-build.lock"):
+        locked = ("--require-hashes", "--requirement", str(CHECKOUT / lock))
+        subprocess.run([sys.executable, "-m", "pip", "download", "-q", *for_machine, *locked], check=True)

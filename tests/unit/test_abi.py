@@ -111,6 +111,7 @@ DTYPES: Final = {
     "limit4_prefix": abi.LIMIT4_PREFIX,
     "limit6_prefix": abi.LIMIT6_PREFIX,
     "limit_match": abi.LIMIT_MATCH,
+    "limit_denied": abi.LIMIT_DENIED,
     "limit_policy": abi.LIMIT_POLICY,
     "limit_settings": abi.LIMIT_SETTINGS,
     "limit_rule": abi.LIMIT_RULE,

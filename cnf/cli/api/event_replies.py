@@ -16,11 +16,15 @@ class Event(TypedDict):
 
 
 class FirstDrop(Event):
-    """A source, or all that share a bucket, had a packet dropped for the first time; it came from ``address``."""
+    """The first packet dropped of a source, of all that share a bucket, or of a prefix that is ``denied``.
+
+    It came from ``address``.
+    """
 
     source: str
     address: str
     rule: str | None
+    denied: bool
     interface: str
 
 

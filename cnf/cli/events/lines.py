@@ -41,6 +41,8 @@ def _details(event: Event) -> str:
 
 def _first_drop(drop: FirstDrop) -> str:
     source = drop["source"] if drop["source"] == drop["address"] else f"{drop['source']} ({drop['address']})"
+    if drop["denied"]:
+        return f"{source} on {drop['interface']}, denied"
     rule = f"rule {drop['rule']}" if drop["rule"] is not None else "a rule that is gone"
     return f"{source} on {drop['interface']}, by {rule}"
 

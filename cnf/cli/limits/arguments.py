@@ -20,6 +20,7 @@ examples:
   cnfctl limits                                       the rules, and what each held back
   cnfctl limits sources                               who is held back most
   cnfctl limits sources --at 03:12                    who was held back at that time
+  cnfctl limits deny                                  who is denied, and what that has dropped
   cnfctl limits explain 192.0.2.66                    what happens to its packets, and why
   cnfctl limits set dns --prefix 0.0.0.0/0 --protocol udp --packets-per-second 1000
   cnfctl limits mode enforce --confirm 60s            as before again in 60 s, unless confirmed
@@ -136,8 +137,10 @@ def _add_set(add_parser: AddParser) -> None:
 
 
 def _add_list(add_parser: AddParser, name: str, summary: str) -> None:
-    listed = add_parser(name, help=summary, allow_abbrev=False)
-    actions = listed.add_subparsers(metavar="ACTION", required=True).add_parser
+    entries = _action(add_parser, name, summary, "listed")
+    entries.set_defaults(list=name)
+    actions = entries.add_subparsers(metavar="ACTION").add_parser
+    _action(actions, "list", "who is on it, which is also shown without an action", "listed")
     for action in ("add", "remove"):
         change = _change(actions, action, f"{action} a prefix", f"{name}_{action}")
         change.add_argument("prefix", metavar="PREFIX")
@@ -148,6 +151,7 @@ def _add_sources(add_parser: AddParser) -> None:
         add_parser, "sources", "who is held back most", "sources", outputs=("table", "json", "jsonl", "csv")
     )
     sources.add_argument("--top", metavar="N", type=positive, default=None, help="how many (default: 20 in a table)")
+    sources.add_argument("--all", action="store_true", default=False, help="also those that were never held back")
     sources.add_argument("--sort", choices=("over", "dropped", "packets", "bytes"), default="over")
     add_times(sources)
 

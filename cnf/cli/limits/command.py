@@ -13,7 +13,7 @@ from typing import Final
 from cnf.cli.api.client import Client, Query, Request
 from cnf.cli.api.limit_replies import Change
 from cnf.cli.api.stream import print_array, print_raw
-from cnf.cli.limits import explanation, tables
+from cnf.cli.limits import explanation, lists, tables
 from cnf.cli.limits.arguments import NONE
 from cnf.cli.limits.glance import CONFIRM, protection
 from cnf.cli.limits.ssh_connection import ssh_connection
@@ -45,6 +45,14 @@ def show(arguments: argparse.Namespace) -> int:
     return _print(arguments, limits, lambda width: tables.page(limits, width, style_for(sys.stdout)))
 
 
+def listed(arguments: argparse.Namespace) -> int:
+    """List who is denied or allowed, and return the exit status."""
+    limits, now, style = Client(arguments.socket).limits(), datetime.now(UTC), style_for(sys.stdout)
+    if arguments.list == "allow":
+        return _print(arguments, limits["allow"], lambda width: lists.allowed_lines(limits["allow"], width, style))
+    return _print(arguments, limits["deny"], lambda width: lists.denied_lines(limits["deny"], width, style, now))
+
+
 def change(arguments: argparse.Namespace) -> int:
     """Have the limits changed, say what that did, and return the exit status."""
     reply = Client(arguments.socket).change_limits(_request(arguments))
@@ -55,7 +63,9 @@ def sources(arguments: argparse.Namespace) -> int:
     """Show the sources that are held back most, and return the exit status."""
     client, sort = Client(arguments.socket), arguments.sort
     top = arguments.top or (TABLE_ROWS if arguments.output == "table" else None)
-    query: Query = {"sort": sort, **({} if top is None else {"top": top}), **asked(arguments)}
+    chosen = {"sort": sort, "top": top, "all": 1 if arguments.all else None}
+    query: Query = {key: value for key, value in chosen.items() if value is not None}
+    query = {**query, **asked(arguments)}
     with in_local_time():
         _sources(client, query, arguments)
     return 0

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from cnf import __version__
+from cnf import VERSION
 from cnf.cli import main
 from tests.unit.cli.stand_in import Answer, StandIn
 from tests.unit.cli.terminal import PATIENCE
@@ -42,7 +42,7 @@ CNFCTL = [sys.executable, "-m", "cnf.cli"]
         (["limits", "lst"], "invalid choice: 'lst'"),
         (["limits", "-o", "csv"], "invalid choice: 'csv'"),
         (["limits", "mode", "on"], "invalid choice: 'on'"),
-        (["limits", "allow"], "the following arguments are required: ACTION (see cnfctl limits allow --help)"),
+        (["limits", "allow", "ad"], "invalid choice: 'ad'"),
         (["limits", "deny", "add"], "the following arguments are required: PREFIX (see cnfctl limits deny add --help)"),
         (["limits", "reset", "--confirm", "60"], "a number and its unit (ms, s, m or h) are expected, such as 60s"),
         (["limits", "confirm", "--confirm", "60s"], "unrecognized arguments: --confirm 60s"),
@@ -77,7 +77,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     """The version is that of the package."""
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["--version"])
-    assert capsys.readouterr().out == f"cnfctl {__version__}\n"
+    assert capsys.readouterr().out == f"cnfctl {VERSION}\n"
 
 
 @pytest.mark.parametrize("command", [["flows"], ["limits", "set"]])

@@ -10,6 +10,7 @@ import pytest
 from cnf.abi import ENFORCE, LIMIT4_KEY, LIMIT6_KEY, LIMIT_SOURCE
 from cnf.arrays import Records
 from cnf.errors import UsageError
+from cnf.limiter.rates import Rate
 from cnf.limiter.source_expiry import BucketRule
 from cnf.limiter.sources import Held, Sources, describe, sort_column, source_key
 from cnf.limits.ruleset import WEAKEST_FIRST, Listed, ListName
@@ -60,7 +61,7 @@ def test_a_bucket_is_described_as_it_is_now() -> None:
     value["bucket"]["packet_time"] = JIFFIES * RULE.words.packet_rate + 20 * RULE.words.packet_cost
     value["bucket"]["last_used"] = JIFFIES
     drained = Sources(CLOCK, JIFFIES - SECOND, {}, {}, {}, 64)
-    held = Held(ip_network("192.0.2.1"), ENFORCE | 1, value)
+    held = Held(ip_network("192.0.2.1"), ENFORCE | 1, value, rate=Rate(1.5, 150.0))
     shown = describe(held, RULES.get, None, drained, (NOW.jiffies, NOW.monotonic))
 
     assert shown == {
@@ -75,6 +76,8 @@ def test_a_bucket_is_described_as_it_is_now() -> None:
         "dropped_bytes": 300,
         "would_drop_packets": 6,
         "would_drop_bytes": 600,
+        "packets_per_second": 1.5,
+        "bits_per_second": 1200.0,
         "tokens_packets": BURST - 20,
         "tokens_bytes": None,
         "last_over": "2023-11-14T22:13:20.000000Z",

@@ -180,6 +180,12 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_log_lines_suppressed_total": set(),
         "cnf_collector_success": {"collector"},
         "cnf_series_suppressed_total": {"collector"},
+        "process_cpu_seconds_total": set(),
+        "process_resident_memory_bytes": set(),
+        "process_virtual_memory_bytes": set(),
+        "process_open_fds": set(),
+        "process_max_fds": set(),
+        "process_start_time_seconds": set(),
     }
 
 

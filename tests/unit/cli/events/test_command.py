@@ -23,7 +23,7 @@ from tests.unit.cli.stand_in import Answer, StandIn
 
 TIME: Final = Timestamp("2026-03-01T11:59:56.500000Z")
 STARTED: Final = "2026-03-01T10:00:00.000000Z"
-DROP: Final = {"source": "192.0.2.66", "address": "192.0.2.66", "rule": "default", "interface": "eth0"}
+DROP: Final = {"source": "192.0.2.66", "address": "192.0.2.66", "rule": "default", "denied": False, "interface": "eth0"}
 
 
 def event(seq: int, kind: str = "rule_generation", **fields: object) -> dict[str, Any]:
@@ -50,6 +50,10 @@ def about(at: int, *, ring: int = 5, missed: int = 0, started: str = STARTED, **
         (
             event(3, "first_drop", **DROP | {"source": "192.0.2.0/24", "rule": None, "interface": "a\x1bb"}),
             r"first drop    192.0.2.0/24 (192.0.2.66) on a\x1bb, by a rule that is gone",
+        ),
+        (
+            event(3, "first_drop", **DROP | {"source": "192.0.2.0/24", "rule": None, "denied": True}),
+            "first drop    192.0.2.0/24 (192.0.2.66) on eth0, denied",
         ),
         (
             event(4, "flow_evicted", **FLOW),
