@@ -106,11 +106,12 @@ class Batch:
 class EventLog:
     """The latest events. One thread appends; any thread may read."""
 
-    def __init__(self, most: int = KEPT) -> None:
-        """Keep ``most`` events."""
+    def __init__(self, most: int = KEPT, last: int = 0) -> None:
+        """Keep ``most`` events; the one numbered ``last`` is the latest that an earlier daemon has had."""
         self.bell = Bell()
         """Rings when there are more events."""
         self._most = most
+        self._before_all = last
         self._batches: tuple[Batch, ...] = ()  # replaced whole
         self._resolved = 0
         """The number of the last event that is resolved."""
@@ -148,10 +149,16 @@ class EventLog:
         return found
 
     @property
+    def first(self) -> int:
+        """Return the number of the first event that is kept, or of the next one if there is none."""
+        batches = self._batches
+        return batches[0].first if batches else self._before_all + 1
+
+    @property
     def last(self) -> int:
         """Return the number of the latest event; 0 if there was none."""
         batches = self._batches
-        return _last(batches[-1]) if batches else 0
+        return _last(batches[-1]) if batches else self._before_all
 
 
 def _last(batch: Batch) -> int:

@@ -35,11 +35,11 @@ class EventReader:
             MapError: the kernel refused.
 
         """
-        self.log = EventLog()
         self.finished = FinishedFlows(datapath.blueprint.max_entries)
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._first_drops = FirstDropLines()
         self._ring = Ring(datapath.maps["events"])
+        self.log = EventLog(last=self._ring.given_back)
         self._lost = CounterArray("events_lost", datapath.maps["events_lost"])
         self._most = 2 * datapath.blueprint.max_entries if records else 0
         self._lock = threading.Lock()

@@ -77,4 +77,5 @@ def finished_flows(records: Records, family: Family, finish: Finish) -> tuple[Pa
     keys = np.ascontiguousarray(records["key"][rows]).view(np.uint8)[:, : key.itemsize]
     flows = FlowColumns.empty(family, len(rows))
     flows.fill(0, np.ascontiguousarray(keys).view(key)[:, 0], records["value"][rows])
+    flows.packet_rate[:] = 0
     return Part(flows, finish), rows

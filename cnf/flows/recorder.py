@@ -27,7 +27,7 @@ from cnf.abi import (
     WAYS,
     Family,
 )
-from cnf.arrays import Mask, Records, Rows
+from cnf.arrays import Mask, Records
 from cnf.clock import WallClock
 from cnf.config import Flows
 from cnf.datapath.cache import WINDOW, MappedArray, Places
@@ -41,7 +41,6 @@ SETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_SET, "ipv6": FLOW6_SET
 SLOTS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_SLOT, "ipv6": FLOW6_SLOT}
 _PART_FLAGS: Final = (FLOW4_SLOT.names or ()).index("tcp_flags") * 8 + PART_FLAGS_SHIFT // 8
 """The byte of a slot that has the flags of the part."""
-_PART_FLAGS_MASK: Final = np.uint64(0xFF << PART_FLAGS_SHIFT)
 EVICTED, EXPIRED = map(EVENT_KINDS.index, ("flow_evicted", "flow_expired"))
 _EVICTED: Final = REASONS.index("evicted")
 _NEVER: Final = np.uint64((1 << 64) - 1)
@@ -139,29 +138,27 @@ class Recorder:
                 dropped[with_drops] = self._drops.at(places[with_drops])
         places, slots, before, dropped, gone = places[due], slots[due], before[due], dropped[due], gone[due]
         reasons = np.where(gone, reasons_of(slots), self._going_on).astype(np.uint8)
-        if not gone.all():
-            self._take_part_flags(places[~gone], slots, np.flatnonzero(~gone))
         records, rows = part_of(slots, dropped, before, reasons)
         if not len(rows):
             return
         self._made.append(records)
+        going_on = rows[~gone[rows]]
+        if len(going_on):
+            self._begin_parts(places[going_on], slots[going_on])
         noted = recorded(slots[rows], dropped[rows], int(self._clock.now.jiffies))
         window[places[rows] - first] = noted.view(np.uint64).reshape(len(rows), -1)
 
-    def _take_part_flags(self, places: Places, slots: Records, rows: Rows) -> None:
-        """Have the flags of the part, of the flows at ``places``, in these rows of ``slots`` alone.
+    def _begin_parts(self, places: Places, slots: Records) -> None:
+        """Have the flows at ``places`` begin a part: with the flags that have come since ``slots`` were copied.
 
-        Flags that a packet brings between reading and clearing, within microseconds, are in no part.
+        A byte is stored, so that the program's atomic OR of the word loses no other. A flag that has come since, and is
+        in the copy, too, is taken for that one, as is one that comes between reading and writing here: microseconds.
         """
         sets = places // WAYS
         first = int(sets[0]) // WINDOW * WINDOW
         window = self._sets.window(first, int(sets[-1]) + 1 - first, mmap.PROT_READ | mmap.PROT_WRITE)
-        octets = window.view(np.uint8)
         where = sets - first, CACHE_HEAD.itemsize + places % WAYS * slots.dtype.itemsize + _PART_FLAGS
-        part = octets[where].astype(np.uint64)
-        octets[where] = 0
-        flags = slots["tcp_flags"]
-        flags[rows] = (flags[rows] & ~_PART_FLAGS_MASK) | (part << np.uint64(PART_FLAGS_SHIFT))
+        window.view(np.uint8)[where] &= ~(slots["tcp_flags"] >> np.uint64(PART_FLAGS_SHIFT)).astype(np.uint8)
 
     def end(self) -> Records:
         """End the drain; return the records since the latest call: FLOW_RECORD, shape (N,)."""

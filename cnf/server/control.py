@@ -145,7 +145,7 @@ class Control:
         top, after, last = count(asked), number(asked, "after"), reader.log.last
         most = MOST_EVENTS if top is None else min(top, MOST_EVENTS)
         if after is None:
-            after = max(last - most, 0)
+            after = max(last - most, reader.log.first - 1)
         if flag(asked, "follow"):
             blocks = streams.events(reader, after, _started(self._state))
             return Answer(HTTPStatus.OK, blocks, KINDS["jsonl"], bell=reader.log.bell)

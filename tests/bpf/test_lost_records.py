@@ -17,12 +17,13 @@ from cnf.counts import Count
 from cnf.datapath import build
 from cnf.flows.drain import Tracker
 from cnf.flows.finished import KINDS
+from cnf.flows.pairs import ACK, SYN
 from cnf.flows.records import REASONS
 from cnf.flows.stream import RecordBatch, Stream, Whole
 from cnf.kernel import ring as kernel_ring
 from cnf.kernel.maps import CounterArray
 from tests.bpf.limited import CLOCKED, SIZE, TICK_NS, Clocked, ClockedBlueprint
-from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame
+from tests.bpf.packets import TCP, UDP, VLAN, IPv4, IPv6, frame
 from tests.bpf.test_tracker import Loopback
 
 TABLE: Final = 32
@@ -180,3 +181,24 @@ def test_records_and_what_is_lost_are_what_was_sent(clocked: Clocked, seed: int)
     told = clocked.loaded.blueprint.finished_events
     reasons = {REASONS[number] for records in node.records for number in records["reason"].tolist()}
     assert reasons == {"idle", "ended", "active", "stopped"} | ({"evicted"} if told else set())
+
+
+def test_a_part_has_its_flags_and_what_stands_before_the_ip_header(clocked: Clocked) -> None:
+    """Of a flow in an LRU hash, each part has the flags of the whole flow."""
+    node = Node(clocked)
+
+    def send(flags: str, packets: int) -> None:
+        clocked.run(frame(VLAN(5), IPv4(), TCP(src_port=9, flags=flags), pad_to=LENGTH), packets)
+
+    send("S", 3)
+    clocked.show(clocked.now + 1_500_000_000)
+    node.drain()
+    send("A", 2)
+    node.stop()
+    node.close()
+
+    fields = ["reason", "packets", "tcp_flags", "link_bytes"]
+    parts = [part for records in node.records for part in records[fields].tolist()]
+    whole = clocked.loaded.blueprint.table == "lru_hash"
+    active, stopped = REASONS.index("active"), REASONS.index("stopped")
+    assert parts == [(active, 3, SYN, 14 + 4), (stopped, 2, SYN | ACK if whole else ACK, 14 + 4)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -17,8 +17,9 @@ from cnf.config import Flows
 from cnf.datapath import build
 from cnf.datapath.cache import MappedArray
 from cnf.datapath.counters import TableCounters
-from cnf.flows.fields import TCP_FLAG_LETTERS, tcp_flags
+from cnf.flows.fields import tcp_flags
 from cnf.flows.flow_cache import CacheTable
+from cnf.flows.recorder import Recorder
 from cnf.flows.records import REASONS
 from cnf.flows.stream import Due
 from cnf.kernel.ring import Ring
@@ -140,7 +141,7 @@ def test_flags_are_those_of_the_part(clocked: Clocked) -> None:
         clocked.show(clocked.now + 2 * 10**9)
         node.drain()
         (record,) = node.records[-1]
-        return "".join(letter for bit, letter in TCP_FLAG_LETTERS if int(record["tcp_flags"]) & bit)
+        return tcp_flags(int(record["tcp_flags"]))
 
     send("S", "A")
     assert part() == "SA"
@@ -153,6 +154,31 @@ def test_flags_are_those_of_the_part(clocked: Clocked) -> None:
     clocked.show(clocked.now + int(0.4 * 10**9))
     assert part() == "AF"
     node.close()
+
+
+def test_flags_that_come_while_a_part_is_recorded_are_of_the_next(
+    clocked: Clocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As their packets are."""
+    node, take = Node(clocked, "ipv4"), Recorder.take
+    coming = ["P", "F"]
+
+    def send(flags: str) -> None:
+        clocked.run(frame(IPv4(), TCP(src_port=5, flags=flags), pad_to=LENGTH))
+
+    def take_late(self: Recorder, *copied: Any) -> None:  # noqa: ANN401 - what take() takes
+        if coming:
+            send(coming.pop(0))
+        take(self, *copied)
+
+    send("A")
+    monkeypatch.setattr(Recorder, "take", take_late)
+    for _ in range(3):
+        clocked.show(clocked.now + 2 * 10**9)
+        node.drain()
+    node.close()
+    parts = [(int(row["packets"]), tcp_flags(int(row["tcp_flags"]))) for made in node.records for row in made]
+    assert parts == [(1, "A"), (1, "P"), (1, "F")]
 
 
 LINKS: Final = {"plain": (), "one tag": (5,), "two tags": (5, 6), "a priority tag": (0,), "priority tags": (0, 0, 0, 5)}

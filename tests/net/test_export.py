@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGKILL, SIGUSR2
 from typing import Any, Final
@@ -58,6 +58,11 @@ class Follower:
         """Return what it has shown, once there are ``count`` records."""
         wait_for(lambda: len(read(self._output)) >= count, f"{count} records")
         return read(self._output)
+
+    def note(self) -> str:
+        """Return what it has said, once it has said something."""
+        wait_for(lambda: self._notes.read_text(encoding="utf-8").endswith("\n"), "a note")
+        return self._notes.read_text(encoding="utf-8")
 
     def end(self) -> list[str]:
         """End it by ^C, which is a good end; return the notes."""
@@ -121,7 +126,8 @@ def test_the_end_is_told(node: Node) -> None:
     records = follower.records(200)
     assert_whole(records, 200)
     assert {each["reason"] for each in records} == {"stopped"}
-    assert follower.end()[0].startswith("cnfctl: cnfd is not running: ")
+    assert follower.note().startswith("cnfctl: cnfd is not running: ")
+    follower.end()
 
 
 def test_a_filter_leaves_numbers_out(node: Node) -> None:
@@ -161,14 +167,12 @@ def test_a_reader_that_is_too_slow_knows_what_it_has_missed(node: Node) -> None:
 
 def _lines(client: socket.socket, last: int) -> list[dict[str, Any]]:
     """Return the lines of a chunked answer up to the record numbered ``last``."""
-    response = http.client.HTTPResponse(client)
-    response.begin()
-    lines = []
-    while True:
-        line = json.loads(response.readline())
-        lines.append(line)
-        if line.get("seq") == last:
-            return lines
+    lines: list[dict[str, Any]] = []
+    with closing(http.client.HTTPResponse(client)) as response:
+        response.begin()
+        while not lines or lines[-1].get("seq") != last:
+            lines.append(json.loads(response.readline()))
+    return lines
 
 
 def test_a_hundred_followers(node: Node) -> None:

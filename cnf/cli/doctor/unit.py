@@ -183,6 +183,9 @@ def _files(unit: Answer, account: Account, settings: config.Settings, file: Path
     if settings.limits and (why := _unwritable(unit, account, state := Path(settings.limits.state_file))):
         seen = f"limits.state_file {state}: {why[0]}; what is changed at run time would not outlive a restart"
         yield Finding("service", "warning", seen, why[1])
+    folder = Path(settings.history.folder)
+    if settings.history.keep and (why := _unwritable(unit, account, folder / "file")):
+        yield Finding("service", "warning", f"history.folder {folder}: {why[0]}; no minute would be kept", why[1])
     if settings.export.json.file and (why := _unwritable(unit, account, file := Path(settings.export.json.file))):
         yield Finding("service", "warning", f"export.json.file {file}: {why[0]}; flow records would be lost", why[1])
 

@@ -135,6 +135,14 @@ def test_events_come_after_a_number_and_in_order() -> None:
     assert seqs(log, 9, 10) == seqs(log, 12, 10) == []
 
 
+def test_a_daemon_goes_on_with_the_numbers_of_the_one_before() -> None:
+    """Before it has read an event, it knows what the latest one was."""
+    log = EventLog(last=500)
+    assert (log.first, log.last, seqs(log, 0, 10)) == (501, 500, [])
+    log.append(Batch(501, generations(3), NOBODY))
+    assert (log.first, log.last, seqs(log, 0, 10)) == (501, 503, [501, 502, 503])
+
+
 @pytest.mark.parametrize("sizes", [[1] * 25, [25], [4, 21], [7, 7, 7, 4], [10, 10, 5], [30]])
 def test_the_latest_are_kept(sizes: list[int]) -> None:
     """However they came, the log holds the latest, all of them, and no more."""

@@ -17,7 +17,7 @@ from cnf import config
 from cnf.cli.doctor import unit
 from cnf.cli.doctor.report import Finding
 from cnf.limits.table import Limits
-from cnf.recording import Export, JsonLines
+from cnf.recording import Export, History, JsonLines
 
 SETTINGS = config.for_interfaces(["eth0"])
 FILE = Path("/etc/passwd")
@@ -221,6 +221,17 @@ def test_where_the_socket_can_be(path: str, options: dict[str, str], state: str)
         folder = os.path.dirname(path)  # noqa: PTH120 - a text
         assert found[2] == f"control.socket {path}: read-only for the service"
         assert found[3] == f"install -d -o root {folder}; systemctl edit cnfd: [Service] ReadWritePaths={folder}"
+
+
+def test_where_the_history_can_be() -> None:
+    """A folder that the service cannot write does not stop it, but no minute would be kept."""
+    elsewhere = attrs.evolve(SETTINGS, history=History(folder="/srv/history"))
+    state, status, seen, remedy = only(judged(elsewhere))
+    assert (state, status) == ("warning", 0)
+    assert seen == "history.folder /srv/history: read-only for the service; no minute would be kept"
+    assert remedy is not None
+    assert "ReadWritePaths=/srv/history" in remedy
+    assert only(judged(attrs.evolve(SETTINGS, history=History(keep=0.0, folder="/srv/history"))))[0] == "ok"
 
 
 def test_where_the_state_can_be() -> None:
