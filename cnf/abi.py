@@ -146,7 +146,18 @@ INTERFACE_COUNTERS: Final = np.dtype(
 
 LIMIT4_PREFIX: Final = np.dtype([("length", "<u4"), ("bank", "<u4"), ("addr", "<u4")])
 LIMIT6_PREFIX: Final = np.dtype([("length", "<u4"), ("bank", "<u4"), ("addr", "<u4", (4,))])
-LIMIT_MATCH: Final = np.dtype([("match", "<u4"), ("policy", "<u4"), ("part", "<u4"), ("denied", "<u4")])
+LIMIT_MATCH: Final = np.dtype(
+    [
+        ("policy", "<u4"),
+        ("part", "<u4"),
+        ("denied", "<u4"),
+        ("zero", "<u4"),
+        ("deny_until", "<u8"),
+        ("allow_until", "<u8"),
+    ]
+)
+FOR_EVER: Final = (1 << 64) - 1
+"""Jiffies: without an end."""
 LIMIT_DENIED: Final = np.dtype([("first_seen", "<u8"), ("last_seen", "<u8")])
 LIMIT_POLICY: Final = np.dtype([("rule", "<u4"), ("shared", "<u4"), ("home", "<u4"), ("zero", "<u4")])
 LIMIT_SETTINGS: Final = np.dtype([("source6_mask", "<u8", (2,)), ("drop_unreadable", "<u8")])

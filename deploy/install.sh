@@ -190,6 +190,8 @@ case "$*" in
 *) die 64 "usage: sh deploy/install.sh [--restart | --uninstall [--purge]]" ;;
 esac
 [ "$(id -u)" -eq 0 ] || die 77 "must run as root: sudo sh deploy/install.sh${*:+ $*}"
+[ ! -e /usr/lib/systemd/system/cnfd.service ] ||
+	die 69 "the Debian package has installed it already: apt remove cnf, which keeps the configuration"
 command -v systemctl >/dev/null || die 69 "needs systemd, and this machine has no systemctl"
 
 cd "$(dirname "$0")/.."

@@ -16,7 +16,8 @@ python=/usr/bin/python3 # the distribution's own: BCC's module is built for no o
 packages="python3-venv python3-bpfcc libbpf1 iproute2 iputils-ping"
 # The new machines of tests/system: what makes them, what Debian signs with, what runs them.
 # The kernels of tests/kernels: what emulates a machine, what makes its initial RAM disk.
-dev_packages="debootstrap debian-archive-keyring systemd-container qemu-system-x86 busybox-static kmod"
+# What looks at the package of deploy/package.sh.
+dev_packages="debootstrap debian-archive-keyring systemd-container qemu-system-x86 busybox-static kmod lintian"
 
 die() {
 	status=$1

@@ -242,14 +242,18 @@ struct limit6_prefix {
 	__u32 addr[4]; /* network byte order */
 };
 
-enum cnf_match { CNF_MATCH_POLICY, CNF_MATCH_ALLOW, CNF_MATCH_DENY, CNF_MATCHES };
-
+/* What is said of the sources whose longest prefix it is: they are denied for a time, then allowed for a time, then
+ * the policy decides. */
 struct limit_match {
-	__u32 match; /* enum cnf_match */
 	__u32 policy; /* which, within the bank */
 	__u32 part; /* 0; or the prefix's length, if it is only a part of an IPv6 source: then a source of its own */
-	__u32 denied; /* CNF_MATCH_DENY: the place of the entry of limits.deny that says so */
+	__u32 denied; /* the place of the entry of limits.deny that denies them for longest */
+	__u32 zero;
+	__u64 deny_until; /* jiffies; 0 = not at all, CNF_FOR_EVER = without an end */
+	__u64 allow_until;
 };
+
+#define CNF_FOR_EVER 0xffffffffffffffff
 
 /* When an entry of limits.deny has dropped packets. How many is in the element of limit_denied_counters at the same
  * place. An entry keeps its place for as long as rule sets have it. */
@@ -393,7 +397,7 @@ _Static_assert(sizeof(struct flow_recorded) == 48, "flow_recorded");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct interface) == 16, "interface");
 _Static_assert(sizeof(struct limit_settings) == 24, "limit_settings");
-_Static_assert(sizeof(struct limit_match) == 16, "limit_match");
+_Static_assert(sizeof(struct limit_match) == 32, "limit_match");
 _Static_assert(sizeof(struct limit_denied) == 16, "limit_denied");
 _Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");
 _Static_assert(sizeof(struct limit_rule) == 64, "limit_rule");

@@ -64,6 +64,7 @@ static __always_inline void limit_count(__u32 rule, enum cnf_verdict verdict, st
 struct limit_choice {
 	__u32 deny;
 	__u32 denied; /* as in limit_match */
+	__u32 allow; /* until a time: not to be remembered, since that would outlive it */
 	__u32 part; /* as in limit_match */
 	__u32 rule; /* 0: none */
 	__u32 home;
@@ -71,7 +72,7 @@ struct limit_choice {
 };
 
 /* Find out by the longest prefix that holds `addr`. */
-static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32 bank, __u32 group,
+static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32 bank, __u32 group, __u64 jiffies,
 					 struct limit_choice *choice)
 {
 	struct limit_match *match = prefix_lookup(table, addr, bank);
@@ -81,11 +82,15 @@ static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32
 	*choice = (struct limit_choice){.home = group};
 	if (!match)
 		return;
-	choice->deny = match->match == CNF_MATCH_DENY;
+	choice->deny = jiffies < match->deny_until;
 	choice->denied = match->denied;
 	choice->part = match->part;
-	if (match->match != CNF_MATCH_POLICY)
+	if (choice->deny)
 		return;
+	if (jiffies < match->allow_until) {
+		choice->allow = match->allow_until != CNF_FOR_EVER;
+		return;
+	}
 	index = (bank * CNF_MAX_POLICIES + match->policy) * CNF_LIMIT_GROUPS + group;
 	policy = CHECKED_ELEMENT(limit_policies, index);
 	if (!policy)
@@ -212,9 +217,11 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 		if (!decision) {
 			struct limit_choice choice;
 
-			limit_choose(table, addr, bank, group, &choice);
+			limit_choose(table, addr, bank, group, jiffies, &choice);
 			if (choice.deny)
 				return limit_deny(table, addr, choice.denied, ifindex, wire, jiffies);
+			if (choice.allow)
+				return CNF_LIMIT_PASS;
 			rule = choice.rule;
 			/* A shared bucket needs no slot of a source: a flood of spoofed sources takes no slot from
 			 * others. */

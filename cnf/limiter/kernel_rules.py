@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,6 +12,7 @@ from cnf.arrays import Records
 from cnf.clock import tick_ns
 from cnf.counts import Count
 from cnf.datapath.blueprint import LIMITER_PREFIX
+from cnf.datapath.build import Datapath
 from cnf.datapath.handover_map import FullError, HandoverMap
 from cnf.errors import ConfigError
 from cnf.kernel.pins import UnreadableError
@@ -34,12 +37,13 @@ class Interfaces:
 class KernelRules:
     """Switch the kernel from rule set to rule set; one thread at a time."""
 
-    def __init__(self, maps: Mapping[str, int], room: Room, handover: HandoverMap, seats: Mapping[int, str]) -> None:
-        """Take a datapath's maps, descriptors by name, with ``room`` in them; ``seats`` are names by counter slot."""
+    def __init__(self, datapath: Datapath, room: Room, handover: HandoverMap, seats: Mapping[int, str]) -> None:
+        """Take a datapath with ``room`` in its maps; ``seats`` are names by counter slot."""
         self.interfaces = Interfaces(frozenset(seats.values()))
         self.tick_ns = tick_ns()
         self._room = room
-        self._maps = LimiterMaps(maps, room.rules)
+        self._maps = LimiterMaps(datapath.maps, room.rules)
+        self._read_clock = datapath.read_clock
         self._handover = handover
         self._slots = dict(seats)
 
@@ -120,8 +124,20 @@ class KernelRules:
 
     def _work_out(self, run_time: RunTime, before: Known) -> tuple[RuleSet, Bank]:
         effective, names = run_time.effective, (OVERFLOW, *sorted(self.interfaces.names))
-        ruleset = work_out(effective.limits, names, effective.protected, before.groups, self.interfaces.by_altname)
-        return ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self.tick_ns)
+        ruleset = work_out(
+            effective.limits,
+            names,
+            effective.protected,
+            before.groups,
+            called=self.interfaces.by_altname,
+            ends=effective.ends,
+        )
+        jiffies, now = self._read_clock()[0], time.time()
+
+        def jiffy(moment: float) -> int:
+            return max(1, jiffies + math.ceil((moment - now) * 1e9 / self.tick_ns))  # 0 is not at all
+
+        return ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self.tick_ns, jiffy)
 
     def _taken_over(self) -> Known:
         """Return what the previous daemon knew."""

@@ -33,8 +33,10 @@ from cnf.limits.state_file import load, save
 from cnf.limits.table import Limits, Network, room
 from cnf.limits.token_bucket import words
 
+LOOK: Final = 60.0
+"""Seconds after which ended entries are looked for at the latest."""
 RETRY: Final = 1.0
-"""Seconds after which a roll-back that the kernel refused is tried again."""
+"""Seconds after which what the kernel refused is tried again."""
 
 
 class Limiter:
@@ -70,19 +72,23 @@ class Limiter:
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
+        self._end_timer: threading.Timer | None = None
         self._reader = SourceReader(datapath.maps, datapath.blueprint.table, file.max_sources)
-        self._rules = KernelRules(datapath.maps, room(file), handover, seats)
-        run_time = _protecting(RunTime(apply(file, load(self._path))), clients)
+        self._rules = KernelRules(datapath, room(file), handover, seats)
+        effective = apply(file, load(self._path)).ended(time.time())
+        run_time = _protecting(RunTime(effective), clients)
         self.in_force = self._rules.begin(file, run_time)
+        self._await_ends()
 
     def leave(self) -> None:
         """Undo what is unconfirmed, for rules that stay when nobody is there to undo it later."""
         self._roll_back(math.inf)
 
     def close(self) -> None:
-        """Stop the timer; an unconfirmed change ends with the daemon."""
-        if self._timer:
-            self._timer.cancel()
+        """Stop the timers; an unconfirmed change ends with the daemon."""
+        for timer in (self._timer, self._end_timer):
+            if timer:
+                timer.cancel()
 
     # What the interfaces say.
 
@@ -167,11 +173,13 @@ class Limiter:
         with self._lock:
             self._roll_back()  # the timer may be late
             before = self.in_force.run_time
-            run_time, changes = before.after(change, self.in_force.file, f"uid {uid}, pid {pid}", time.monotonic())
+            who, now = f"uid {uid}, pid {pid}", time.time()
+            run_time, changes = before.after(change, self.in_force.file, who, time.monotonic(), now)
             self._switch(run_time)
             if run_time.pending is None:
                 self._keep(before)
             self._arm()
+            self._await_ends()
             self._log.info(
                 "limits changed",
                 changes=changes,
@@ -201,8 +209,40 @@ class Limiter:
                 generation=self.in_force.generation,
             )
 
+    def _await_ends(self) -> None:
+        """Look for ended entries when the next one ends, and once a minute, since the wall clock may be set."""
+        with self._lock:
+            if self._end_timer:
+                self._end_timer.cancel()
+            run_time = self.in_force.run_time
+            both = [run_time.effective, *([run_time.pending.before] if run_time.pending else [])]
+            ends = [end for effective in both for end in effective.ends.values()]
+            if ends:
+                wait = min(max(min(ends) - time.time(), RETRY), LOOK)
+                self._end_timer = threading.Timer(wait, self._end)
+                self._end_timer.daemon = True
+                self._end_timer.start()
+
+    def _end(self) -> None:
+        """Remove the entries that have ended: the kernel looks at them no more."""
+        with self._lock:
+            before, now = self.in_force.run_time, time.time()
+            run_time = before.each(lambda effective: effective.ended(now))
+            over = [each for each in before.effective.entries if each not in run_time.effective.entries]
+            if run_time != before:
+                try:
+                    self._switch(run_time)
+                except CnfError as error:
+                    self._log.error("entries that have ended not removed, trying again", error=str(error))
+                else:
+                    self._keep_or_say()
+                    for each in over:
+                        self._log.info("entry of a list ended", list=each.list, prefix=str(each.prefix), who=each.who)
+            self._await_ends()
+
     def _arm(self, least: float = 0.0) -> None:
-        self.close()
+        if self._timer:
+            self._timer.cancel()
         if pending := self.in_force.run_time.pending:
             self._timer = threading.Timer(max(pending.seconds_left(time.monotonic()), least), self._roll_back)
             self._timer.daemon = True

@@ -35,7 +35,7 @@ from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import CounterArray, DirectArray, write_batch
 from cnf.limits.groups import OVERFLOW
-from cnf.limits.layout import BANK_BITS, MATCH_DENY, Bank
+from cnf.limits.layout import BANK_BITS, Bank
 from cnf.limits.table import Network
 
 GRACE: Final = 0.1
@@ -173,7 +173,7 @@ class _Prefixes:
         value = np.empty((), LIMIT_MATCH)
         for key in sorted(self._written.get(bank, ()), key=lambda each: int(each["length"])):
             libbpf.library().bpf_map_lookup_elem(self._fd, key.tobytes(), value.ctypes.data)
-            if value["match"] == MATCH_DENY:
+            if value["deny_until"]:
                 network = ip_network((key["addr"].tobytes(), int(key["length"]) - BANK_BITS))
                 found.setdefault(int(value["denied"]), network)
         return {network: place for place, network in found.items()}

@@ -8,9 +8,9 @@ import ipaddress
 import re
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
-from attrs import AttrsInstance, fields, frozen
+from attrs import AttrsInstance, fields, frozen, has
 
 from cnf.addresses import unmapped
 from cnf.errors import Problem
@@ -177,10 +177,10 @@ def _written(setting: object) -> object:
     match setting:
         case tuple():
             return [_written(item) for item in setting]
-        case Rule():
-            return written(setting)
         case IPv4Network() | IPv6Network():
             return str(setting)
+        case _ if has(type(setting)):
+            return written(cast("AttrsInstance", setting))
         case _:
             return setting
 

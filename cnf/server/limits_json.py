@@ -19,6 +19,7 @@ from cnf.flows.snapshot import Snapshot
 from cnf.limiter.in_force import NOTHING_DENIED, InForce, Look, waiting
 from cnf.limiter.limiter import Limiter
 from cnf.limiter.sources import Held, Sources, describe, merge_largest, of_denied, sort_column
+from cnf.limits.entries import ListName, of_list
 from cnf.limits.groups import OVERFLOW, Cell
 from cnf.limits.ruleset import Address, Explanation
 from cnf.limits.table import Limits, Network, Rule, Traffic
@@ -48,8 +49,8 @@ def rules(limiter: Limiter) -> dict[str, Any]:
         "mode_origin": _origin(limits.mode, (file.mode,)),
         "unreadable": limits.unreadable,
         "generation": in_force.generation,
-        "allow": _listed(limits.allow, file.allow),
-        "deny": _denied_rows(limiter, limits.deny, file.deny),
+        "allow": _listed(in_force, "allow", limits.allow),
+        "deny": _denied_rows(limiter, in_force, limits.deny),
         "protected": [str(prefix) for prefix in in_force.protected],
         "pending": waiting(in_force.run_time.pending),
         "removed": [rule.name for rule in file.rules if rule.name not in names],
@@ -155,7 +156,7 @@ def _case(
         "rule": _rule(look, rule, origin) if rule else None,
         "reason": "limits.mode is off" if off else _reason(explained),
         "bucket": _bucket(limiter, look.in_force, source, explained) if rule else None,
-        "entry": next(iter(_denied_rows(limiter, [explained.prefix], look.in_force.file.deny)), None)
+        "entry": next(iter(_denied_rows(limiter, look.in_force, [explained.prefix])), None)
         if explained.verdict == "denied" and explained.prefix
         else None,
     }
@@ -169,16 +170,21 @@ def _protocols(source: Address, traffic: set[str]) -> list[str]:
     return [*names, *(each for each, protocol in FRAGMENTS.items() if each in traffic and protocol not in names)]
 
 
-def _listed(networks: Sequence[Network], of_file: Sequence[Network]) -> list[dict[str, str]]:
-    known = frozenset(of_file)
-    return [{"prefix": str(network), "origin": _origin(network, known)} for network in dict.fromkeys(networks)]
+def _listed(in_force: InForce, name: ListName, networks: Sequence[Network]) -> list[dict[str, Any]]:
+    known = frozenset(of_list(in_force.file, name))
+    entries = {each.prefix: each for each in in_force.effective.entries if each.list == name}
+    return [
+        {"prefix": str(network), "origin": _origin(network, known)}
+        | {word: getattr(entries.get(network), word, None) for word in ("who", "since", "until", "reason")}
+        for network in dict.fromkeys(networks)
+    ]
 
 
-def _denied_rows(limiter: Limiter, networks: Sequence[Network], of_file: Sequence[Network]) -> list[dict[str, Any]]:
+def _denied_rows(limiter: Limiter, in_force: InForce, networks: Sequence[Network]) -> list[dict[str, Any]]:
     """Return entries of ``deny``, each with what it has dropped, and whether it has since the drain before."""
     denied, drained = limiter.denied(), limiter.sources
     rows: list[dict[str, Any]] = []
-    for network, listed in zip(dict.fromkeys(networks), _listed(networks, of_file), strict=True):
+    for network, listed in zip(dict.fromkeys(networks), _listed(in_force, "deny", networks), strict=True):
         entry, rate = denied.get(network, NOTHING_DENIED), limiter.denied_rate(network)
         rows.append(
             listed

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from signal import SIGKILL
 from typing import Any, Final
 
+from tests.net.arrivals import arrivals
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon
 from tests.net.rations import QUICK, SIZE, enforce, packet, ration
+from tests.net.wait import wait_for
 
 FILE: Final = enforce(ration("default", 10), deny=["198.51.100.0/24"])
 
@@ -66,3 +69,34 @@ def test_the_first_drop_of_a_denied_prefix_is_told(node: Node) -> None:
     assert [tuple(line[field] for field in fields) for line in lines] == drops
     events = [each for each in json.loads(daemon.control("/v1/events").body)["events"] if each["event"] == "first_drop"]
     assert [tuple(each[field] for field in fields) for each in events] == drops
+
+
+def test_a_block_ends_on_time_whoever_lives(node: Node) -> None:
+    """With the daemon killed the kernel ends it; the next daemon keeps what is left, and removes what has ended."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n0", limits=enforce(ration("default", 10)), flows=QUICK).start()
+    daemon.limits("deny", "add", "10.0.0.1", "10.0.0.2", "--for", "1h", "--reason", "scans")
+    daemon.limits("deny", "add", "192.0.2.1", "--for", "4s")
+    ends = datetime.now(UTC) + timedelta(seconds=5)
+    assert {prefix: entry["reason"] for prefix, entry in entries(daemon).items()} == {
+        "10.0.0.1/32": "scans",
+        "10.0.0.2/32": "scans",
+        "192.0.2.1/32": None,
+    }
+    assert all(entry["who"].startswith("uid 0, pid ") for entry in entries(daemon).values())
+    daemon.signal(SIGKILL)
+    daemon.ended()
+    with arrivals(node.inside, "n0") as through:
+        wire.send([packet("192.0.2.1"), packet("10.0.0.1"), packet("198.51.100.1")])
+        assert through.by_source(1) == {"198.51.100.1": 1}
+        wait_for(lambda: datetime.now(UTC) > ends, "the end of a block")
+        wire.send([packet("192.0.2.1"), packet("10.0.0.1")])
+        assert through.by_source(2) == {"198.51.100.1": 1, "192.0.2.1": 1}
+
+    daemon.start()
+
+    assert set(entries(daemon)) == {"10.0.0.1/32", "10.0.0.2/32"}
+    daemon.limits("deny", "add", "10.0.0.1", "--for", "1s")
+    daemon.wait_for_event("entry of a list ended")
+    assert set(entries(daemon)) == {"10.0.0.2/32"}
+    assert "10.0.0.1" not in daemon.state_file.read_text(encoding="utf-8")

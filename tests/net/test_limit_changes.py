@@ -70,7 +70,7 @@ def test_changes_are_shown_outlive_a_restart_and_are_taken_back(node: Node) -> N
     assert changed["generation"] == daemon.limits()["generation"] == 10
     limits = _settings(daemon)
     assert (limits["mode"], limits["mode_origin"], limits["removed"]) == ("shadow", "runtime", ["lab"])
-    assert limits["allow"] == [{"prefix": "198.51.100.7/32", "origin": "runtime"}]
+    assert [(each["prefix"], each["origin"]) for each in limits["allow"]] == [("198.51.100.7/32", "runtime")]
     assert [(each["prefix"], each["origin"]) for each in limits["deny"]] == [("2001:db8::/32", "runtime")]
     assert {rule["name"]: rule["origin"] for rule in limits["rules"]} == {"default": "runtime", "dns": "runtime"}
     default = limits_of(limits, "default")

@@ -184,7 +184,6 @@ def test_ports_are_read_in_network_byte_order(key: np.dtype[Any]) -> None:
         ("cnf_traffic", "CNF_TRAFFIC_", abi.TRAFFIC),
         ("cnf_verdict", "CNF_", abi.VERDICTS),
         ("cnf_event", "CNF_EVENT_", abi.EVENT_KINDS),
-        ("cnf_match", "CNF_MATCH_", ("policy", "allow", "deny")),
     ],
 )
 def test_labels_stand_in_the_order_of_their_enum(enum: str, prefix: str, labels: tuple[str, ...]) -> None:

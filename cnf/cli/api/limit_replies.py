@@ -8,10 +8,17 @@ from cnf.cli.api.replies import Amount, Flow, History, Pending, SourceTable, Tim
 
 
 class Listed(TypedDict):
-    """A prefix that is allowed or denied; ``origin`` is "file" or "runtime" here and below."""
+    """A prefix that is allowed or denied; ``origin`` is "file" or "runtime" here and below.
+
+    Of what the file has, the rest is null; so is ``until`` of what has no end.
+    """
 
     prefix: str
     origin: str
+    who: str | None
+    since: Timestamp | None
+    until: Timestamp | None
+    reason: str | None
 
 
 class DeniedPrefix(Listed):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final
 
-from cnf.cli.arguments import duration, positive
+from cnf.cli.arguments import duration, lasting, positive, until
 from cnf.cli.times import add_times
 
 MODES: Final = ("off", "shadow", "enforce")
@@ -142,8 +142,15 @@ def _add_list(add_parser: AddParser, name: str, summary: str) -> None:
     actions = entries.add_subparsers(metavar="ACTION").add_parser
     _action(actions, "list", "who is on it, which is also shown without an action", "listed")
     for action in ("add", "remove"):
-        change = _change(actions, action, f"{action} a prefix", f"{name}_{action}")
-        change.add_argument("prefix", metavar="PREFIX")
+        change = _change(actions, action, f"{action} prefixes", f"{name}_{action}")
+        change.add_argument("prefix", metavar="PREFIX", nargs="+")
+        if action == "add":
+            ends = change.add_mutually_exclusive_group()
+            ends.add_argument("--for", metavar="DURATION", dest="until", type=lasting, help="for so long: 10m, 1h")
+            ends.add_argument(
+                "--until", metavar="TIME", type=until, help="until 12:00, which is local time, or 2026-03-01T12:00:00Z"
+            )
+            change.add_argument("--reason", metavar="TEXT", help="shown in the list")
 
 
 def _add_sources(add_parser: AddParser) -> None:

@@ -49,7 +49,7 @@ def listed(arguments: argparse.Namespace) -> int:
     """List who is denied or allowed, and return the exit status."""
     limits, now, style = Client(arguments.socket).limits(), datetime.now(UTC), style_for(sys.stdout)
     if arguments.list == "allow":
-        return _print(arguments, limits["allow"], lambda width: lists.allowed_lines(limits["allow"], width, style))
+        return _print(arguments, limits["allow"], lambda width: lists.allowed_lines(limits["allow"], width, style, now))
     return _print(arguments, limits["deny"], lambda width: lists.denied_lines(limits["deny"], width, style, now))
 
 
@@ -107,7 +107,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     if arguments.op == "set":
         request = {"rule": _rule(given), "confirm": arguments.confirm}
     else:
-        request = {key: given[key] for key in ("name", "prefix", "mode", "confirm") if key in given}
+        request = {key: given[key] for key in ("name", "prefix", "until", "reason", "mode", "confirm") if key in given}
     return {"op": arguments.op, **request, "ssh_connection": ssh_connection()}
 
 

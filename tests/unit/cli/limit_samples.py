@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypedDict
 
 from cnf.cli.api.limit_replies import Case, Change, Denied, DeniedPrefix, Explanation, Limits, Rule, Source, Sources
 from cnf.cli.api.replies import Limiter, Pending, SourceTable, Timestamp
 from tests.unit.cli.samples import FLOW, NOTHING
 
+
+class _Entry(TypedDict):
+    who: None
+    since: None
+    until: None
+    reason: None
+
+
 NOBODY_DENIED: Final[Denied] = {"prefixes": 0, "packets": 0, "bytes": 0}
 DENIED: Final[Denied] = {"prefixes": 1, "packets": 242_695, "bytes": 14_561_700}
 
+NO_ENTRY: Final[_Entry] = {"who": None, "since": None, "until": None, "reason": None}
 DENIED_PREFIX: Final[DeniedPrefix] = {
     "prefix": "198.51.100.0/24",
     "origin": "file",
+    **NO_ENTRY,
     "packets": 242_695,
     "bytes": 14_561_700,
     "packets_per_second": 1_200.0,
@@ -96,9 +106,9 @@ CHANGED: Final[Limits] = {
     "unreadable": "drop",
     "generation": 9,
     "allow": [
-        {"prefix": "10.0.0.0/8", "origin": "file"},
-        {"prefix": "192.0.2.9/32", "origin": "runtime"},
-        {"prefix": "fd00::/8", "origin": "file"},
+        {"prefix": "10.0.0.0/8", "origin": "file", **NO_ENTRY},
+        {"prefix": "192.0.2.9/32", "origin": "runtime", **NO_ENTRY},
+        {"prefix": "fd00::/8", "origin": "file", **NO_ENTRY},
     ],
     "deny": [DENIED_PREFIX],
     "denied": DENIED,

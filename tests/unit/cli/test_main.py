@@ -43,6 +43,11 @@ CNFCTL = [sys.executable, "-m", "cnf.cli"]
         (["limits", "-o", "csv"], "invalid choice: 'csv'"),
         (["limits", "mode", "on"], "invalid choice: 'on'"),
         (["limits", "allow", "ad"], "invalid choice: 'ad'"),
+        (
+            ["limits", "deny", "add", "::1", "--until", "noon"],
+            "a time such as 12:00 or 2026-03-01T12:00:00Z is expected",
+        ),
+        (["limits", "deny", "add", "::1", "--for", "1h", "--until", "12:00"], "not allowed with argument --for"),
         (["limits", "deny", "add"], "the following arguments are required: PREFIX (see cnfctl limits deny add --help)"),
         (["limits", "reset", "--confirm", "60"], "a number and its unit (ms, s, m or h) are expected, such as 60s"),
         (["limits", "confirm", "--confirm", "60s"], "unrecognized arguments: --confirm 60s"),

@@ -13,7 +13,7 @@ from cnf.errors import UsageError
 from cnf.limiter.rates import Rate
 from cnf.limiter.source_expiry import BucketRule
 from cnf.limiter.sources import Held, Sources, describe, sort_column, source_key
-from cnf.limits.ruleset import WEAKEST_FIRST, Listed, ListName
+from cnf.limits.ruleset import STRONGEST_FIRST, Listed, ListName
 from cnf.limits.token_bucket import Meter, words
 from tests.unit.samples import CLOCK, JIFFIES, NOW, TICK_NS
 
@@ -120,7 +120,7 @@ def test_the_verdict_is_that_since_the_drain_before(rule: int, last_over: int, l
     assert (shown["tokens_packets"] is None) == (rule not in RULES)
 
 
-@pytest.mark.parametrize("verdict", WEAKEST_FIRST)
+@pytest.mark.parametrize("verdict", STRONGEST_FIRST)
 def test_the_verdict_on_a_source_that_is_on_a_list_is_the_lists(verdict: ListName) -> None:
     """Whatever its bucket says: a source that is denied by now has not passed."""
     network = ip_network("192.0.2.1")

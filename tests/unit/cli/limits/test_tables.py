@@ -15,6 +15,7 @@ from tests.unit.cli.limit_samples import (
     FORGOTTEN,
     LIMITS,
     LOUD,
+    NO_ENTRY,
     PENDING,
     SHADOW,
     SHARED,
@@ -153,7 +154,8 @@ def test_nothing_limited() -> None:
 
 def test_long_lists() -> None:
     """A list of thousands does not flood the terminal: it shows the first, and says how many there are more."""
-    listed: list[Listed] = [{"prefix": f"10.{i // 256}.{i % 256}.0/24", "origin": "file"} for i in range(2_050)]
+    prefixes = (f"10.{i // 256}.{i % 256}.0/24" for i in range(2_050))
+    listed: list[Listed] = [{"prefix": prefix, "origin": "file", **NO_ENTRY} for prefix in prefixes]
     line = next(line for line in text_of({**LIMITS, "allow": listed}).splitlines() if line.startswith("allow"))
     assert line.endswith(", 10.0.49.0/24 and 2,000 more (-o json has all)")
 
@@ -169,7 +171,7 @@ def test_names_cannot_control_the_terminal() -> None:
         "protected": [bad],
         "pending": {**PENDING, "who": bad},
         "removed": [bad],
-        "allow": [{"prefix": bad, "origin": bad}],
+        "allow": [{"prefix": bad, "origin": bad, **NO_ENTRY}],
         "rules": [{**DEFAULT, "name": bad, "interfaces": [bad]}],
     }
     assert text_of(hostile).replace("\n", "").isprintable()
