@@ -107,6 +107,10 @@ FLOW4_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW4_KEY)])
 FLOW6_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW6_KEY), ("zero", "<u8")])
 FLOW4_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW4_SLOT, (WAYS,))])
 FLOW6_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW6_SLOT, (WAYS,))])
+PART_FLAGS_SHIFT: Final = 24
+"""In a flow's ``tcp_flags``, with records: below are the flags of all packets, here those since the latest record."""
+LINK_BYTES_SHIFT: Final = 32
+"""In the same: the bytes before the first packet's IP header."""
 SLOT_DROPS: Final = 0x100
 """Bit of a slot's ``tcp_flags``: its element of FLOW_DROPS is not 0."""
 FLOW_DROPS: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
@@ -142,7 +146,19 @@ INTERFACE_COUNTERS: Final = np.dtype(
 
 LIMIT4_PREFIX: Final = np.dtype([("length", "<u4"), ("bank", "<u4"), ("addr", "<u4")])
 LIMIT6_PREFIX: Final = np.dtype([("length", "<u4"), ("bank", "<u4"), ("addr", "<u4", (4,))])
-LIMIT_MATCH: Final = np.dtype([("match", "<u4"), ("policy", "<u4"), ("part", "<u4"), ("zero", "<u4")])
+LIMIT_MATCH: Final = np.dtype(
+    [
+        ("policy", "<u4"),
+        ("part", "<u4"),
+        ("denied", "<u4"),
+        ("zero", "<u4"),
+        ("deny_until", "<u8"),
+        ("allow_until", "<u8"),
+    ]
+)
+FOR_EVER: Final = (1 << 64) - 1
+"""Jiffies: without an end."""
+LIMIT_DENIED: Final = np.dtype([("first_seen", "<u8"), ("last_seen", "<u8")])
 LIMIT_POLICY: Final = np.dtype([("rule", "<u4"), ("shared", "<u4"), ("home", "<u4"), ("zero", "<u4")])
 LIMIT_SETTINGS: Final = np.dtype([("source6_mask", "<u8", (2,)), ("drop_unreadable", "<u8")])
 LIMIT_RULE: Final = np.dtype(

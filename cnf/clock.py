@@ -45,6 +45,11 @@ class WallClock:
     suspensions: tuple[tuple[int, int], ...] = ()
     """(monotonic time at which it was noticed, ns spent suspended), oldest first."""
 
+    @property
+    def seconds(self) -> int:
+        """Return the wall-clock time of the reading, in seconds since the epoch."""
+        return self.now.realtime // 1_000_000_000
+
     def age_ticks(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         """Return how many ticks ago each stamp was; 0 for one taken after the reading."""
         now = np.uint64(self.now.jiffies)

@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 
 import attrs
 
-from cnf import __version__, config
+from cnf import VERSION, config
 from cnf.datapath import program_file
 from cnf.datapath.blueprint import Blueprint, plan
 from cnf.datapath.build import Build
@@ -32,8 +32,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, remedy="see cnfd --help")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
+def parser() -> argparse.ArgumentParser:
+    """Return the command's arguments."""
     parser = _Parser(
         prog="cnfd", description="Track the flows of this node's interfaces with XDP, for Prometheus and cnfctl."
     )
@@ -48,9 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--check-config", action="store_true", help="read the configuration, name every problem, and end"
     )
-    parser.add_argument("--version", action="version", version=f"cnfd {__version__}")
+    parser.add_argument("--version", action="version", version=f"cnfd {VERSION}")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status."""
     try:
-        arguments = parser.parse_args(argv)
+        arguments = parser().parse_args(argv)
         configuration = _configuration(arguments.config, arguments.interface)
         if arguments.check_config:
             print(f"configuration {configuration.source} is valid")  # noqa: T201 - what was asked for

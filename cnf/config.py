@@ -139,7 +139,7 @@ class Metrics:
     """Table ``[metrics]``."""
 
     listen: Annotated[str, _listen, "where Prometheus scrapes"] = "127.0.0.1:9995"
-    top_flows: Annotated[int, integer(0, 10_000), "flows that get series of their own; the rest is summed"] = 50
+    top_flows: Annotated[int, integer(0, 10_000), "flows at most that get series of their own; the rest is summed"] = 50
     max_series: Annotated[int, integer(1, 1_000_000), "series in a scrape; more are left out and counted"] = 10_000
 
     @property

@@ -198,9 +198,9 @@ INTERFACE: Final[Reader] = _interface
 
 
 def array(
-    expected: str, read_item: Reader, *, least: int = 0, noun: str = ""
+    expected: str, read_item: Reader, *, least: int = 0, noun: str = "", key: str = "name"
 ) -> Callable[[object, str], tuple[Any, ...]]:
-    """Read an array of ``least`` items or more; with a ``noun``, they are tables, and no two have the same name."""
+    """Read an array of ``least`` items or more; with a ``noun``, they are tables, and no two have the same ``key``."""
 
     def read(value: object, path: str) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) < least:
@@ -214,10 +214,10 @@ def array(
                 items.append(read_item(item, here))
             except RefusedError as error:
                 problems += error.problems
-            name = item.get("name") if noun and isinstance(item, dict) else None
+            name = item.get(key) if noun and isinstance(item, dict) else None
             if isinstance(name, str):
                 if name in names:
-                    problems.append(Problem(f"{here}.name", f"expected each {noun} once, got {shown(name)} again"))
+                    problems.append(Problem(f"{here}.{key}", f"expected each {noun} once, got {shown(name)} again"))
                 names.add(name)
         if problems:
             raise RefusedError(*problems)

@@ -73,7 +73,7 @@ class JsonLines:
     filter: Annotated[str, _filter, "only flows that match, as in cnfctl flows"] = ""
 
 
-_IPFIX: Final = array("[[export.ipfix]] tables", table(Ipfix))
+_IPFIX: Final = array("[[export.ipfix]] tables", table(Ipfix), noun="collector", key="collector")
 
 
 @frozen

@@ -19,8 +19,7 @@ config=/etc/cnf/cnf.toml
 state=/var/lib/cnf
 cache=/var/cache/cnf
 contents="cnf deploy docs systemd LICENSES LICENSE README.md CHANGELOG.md
-pyproject.toml requirements.lock requirements-dev.lock"
-commands="cnfd cnfctl"
+pyproject.toml requirements.lock requirements-build.lock requirements-dev.lock"
 
 say() { echo "deploy/install.sh: $*"; }
 
@@ -49,11 +48,19 @@ release_of() { readlink "$home/$1" || true; } # releases/NAME
 
 # A version's name: its number, and a digest of all that it consists of.
 name_release() {
+	case $PWD in "$home"/releases/*) echo "${PWD##*/}" && return ;; esac
 	number=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' cnf/__init__.py)
 	# shellcheck disable=SC2086 # one word a file or folder
 	digest=$(find $contents -type f ! -name '*.pyc' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum)
 	echo "$number-$(echo "$digest" | cut -c-8)"
 }
+
+# The commit of this checkout, marked if files have changed since. Nothing where git does not know.
+commit() {
+	[ ! -e .git ] || git -c safe.directory="$PWD" describe --always --dirty --exclude '*' 2>/dev/null || true
+}
+
+run() { (cd "$home/$release" && .venv/bin/python "$@"); }
 
 make_release() {
 	if [ ! -d "$home/$release" ]; then
@@ -62,11 +69,18 @@ make_release() {
 		# shellcheck disable=SC2086 # one word a file or folder
 		cp -R $contents "$home/$release.new"
 		chmod -R u=rwX,go=rX "$home/$release.new" # whatever it is for the owner of the checkout
+		sed -i "s/^__commit__ = .*/__commit__ = \"$(commit)\"/" "$home/$release.new/cnf/__init__.py"
 		mv "$home/$release.new" "$home/$release"
 	fi
 	sh "$home/$release/deploy/setup.sh" # where it is to stay: .venv cannot move
 	# The service may not write there, and would compile them at each start.
-	"$home/$release/.venv/bin/python" -m compileall -q "$home/$release/cnf" || die 71 "$home/$release: not compiled"
+	run -m compileall -q cnf || die 71 "$home/$release: not compiled"
+	if [ ! -d "$home/$release/share" ]; then
+		rm -rf "$home/$release/share.new"
+		run deploy/completions.py "$home/$release/share.new"
+		run deploy/man_pages.py "$home/$release/share.new/man"
+		mv "$home/$release/share.new" "$home/$release/share"
+	fi
 }
 
 switch_to_release() {
@@ -86,6 +100,14 @@ remove_old_releases() {
 	done
 }
 
+# Have /usr/local/$2 lead to $1 of the version in use. Somebody else's file is not replaced.
+place_link() {
+	case $(readlink "/usr/local/$2" || true) in
+	"$home"/*) ;;
+	*) mkdir -p "$(dirname "/usr/local/$2")" && ln -s "$home/current/$1" "/usr/local/$2" ;;
+	esac
+}
+
 place_system_files() {
 	place systemd/cnfd.service "$unit"
 	place systemd/cnfd-detach.service "$units/cnfd-detach.service"
@@ -93,13 +115,8 @@ place_system_files() {
 	systemd-sysusers "$user"
 	place deploy/cnf.toml "$config.example"
 	[ -e "$config" ] || place deploy/cnf.toml "$config"
-	for command in $commands; do
-		link=/usr/local/bin/$command
-		case $(readlink "$link" || true) in
-		"$home"/*) ;;
-		*) ln -s "$home/current/.venv/bin/$command" "$link" ;;
-		esac
-	done
+	for command in cnfd cnfctl; do place_link ".venv/bin/$command" "bin/$command"; done
+	for file in $(cd "$home/current" && find share -type f); do place_link "$file" "$file"; done
 	if systemd_runs; then systemctl daemon-reload; fi
 	if [ -e /etc/systemd/system/cnfd.service ]; then
 		say "/etc/systemd/system/cnfd.service is in use, and not $unit: remove it, unless it is meant to be" >&2
@@ -145,10 +162,10 @@ uninstall() {
 	fi
 	detach_all
 	rm -rf "$unit" "$units/cnfd-detach.service" "$user" "$home" /run/cnf "$cache"
-	for command in $commands; do
-		case $(readlink "/usr/local/bin/$command" || true) in
-		"$home"/*) rm "/usr/local/bin/$command" ;;
-		esac
+	find /usr/local/bin /usr/local/share -lname "$home/*" -delete
+	(cd /usr/local/share/man && rmdir man1 man5 man8 2>/dev/null) || true # not empty: others' pages
+	for folder in bash-completion/completions zsh/site-functions fish/vendor_completions.d; do
+		(cd /usr/local/share && rmdir -p $folder 2>/dev/null) || true
 	done
 	if systemd_runs; then systemctl daemon-reload; fi
 	if [ -n "$purge" ]; then
@@ -173,6 +190,8 @@ case "$*" in
 *) die 64 "usage: sh deploy/install.sh [--restart | --uninstall [--purge]]" ;;
 esac
 [ "$(id -u)" -eq 0 ] || die 77 "must run as root: sudo sh deploy/install.sh${*:+ $*}"
+[ ! -e /usr/lib/systemd/system/cnfd.service ] ||
+	die 69 "the Debian package has installed it already: apt remove cnf, which keeps the configuration"
 command -v systemctl >/dev/null || die 69 "needs systemd, and this machine has no systemctl"
 
 cd "$(dirname "$0")/.."

@@ -16,7 +16,8 @@ python=/usr/bin/python3 # the distribution's own: BCC's module is built for no o
 packages="python3-venv python3-bpfcc libbpf1 iproute2 iputils-ping"
 # The new machines of tests/system: what makes them, what Debian signs with, what runs them.
 # The kernels of tests/kernels: what emulates a machine, what makes its initial RAM disk.
-dev_packages="debootstrap debian-archive-keyring systemd-container qemu-system-x86 busybox-static kmod"
+# What looks at the package of deploy/package.sh.
+dev_packages="debootstrap debian-archive-keyring systemd-container qemu-system-x86 busybox-static kmod lintian"
 
 die() {
 	status=$1
@@ -52,7 +53,7 @@ install_packages() {
 # What .venv depends on: the locks, the project's entry points, Python's version, and where it stands (it cannot move).
 fingerprint() {
 	{
-		cat pyproject.toml requirements.lock requirements-dev.lock deploy/setup.sh
+		cat pyproject.toml requirements*.lock deploy/setup.sh
 		$python -V
 		pwd
 	} | sha256sum
@@ -64,6 +65,7 @@ make_venv() {
 		echo "making .venv" >&2
 		quietly $python -m venv --clear --system-site-packages .venv
 		install_locked requirements.lock
+		install_locked requirements-build.lock
 		# Editable: .venv/bin/cnfd runs this checkout. The build backend is the locked one.
 		quietly .venv/bin/pip install -q --no-deps --no-build-isolation --editable .
 		echo "$fingerprint" >.venv/.setup
@@ -71,7 +73,7 @@ make_venv() {
 	if [ -n "$dev" ] && [ "$(cat .venv/.setup-dev 2>/dev/null)" != "$fingerprint" ]; then
 		echo "adding the development tools to .venv" >&2
 		install_locked requirements-dev.lock
-		add_promtool
+		add_prometheus
 		echo "$fingerprint" >.venv/.setup-dev
 	fi
 }
@@ -81,15 +83,16 @@ install_locked() {
 	quietly .venv/bin/pip install -q --ignore-installed --require-hashes --only-binary :all: --requirement "$1"
 }
 
-# It tests the alarms of the documents. Only this program of its package: in Debian 12 the whole would start a server.
-add_promtool() {
+# prometheus and promtool test deploy/prometheus and deploy/grafana. Only these programs of their packages, of which the
+# first would start a server. Where there is no package promtool (Debian 12), the first one has it.
+add_prometheus() {
 	quietly apt-get -q update
-	package=prometheus
-	if [ -n "$(apt-cache search --names-only '^promtool$')" ]; then package=promtool; fi
 	folder=$(mktemp -d)
-	(cd "$folder" && quietly apt-get -q -o APT::Sandbox::User=root download "$package")
-	quietly dpkg-deb --extract "$folder/${package}"_*.deb "$folder"
-	mv "$folder/usr/bin/promtool" .venv/bin/
+	for package in $(apt-cache search --names-only '^(prometheus|promtool)$' | cut -d ' ' -f 1); do
+		(cd "$folder" && quietly apt-get -q -o APT::Sandbox::User=root download "$package")
+		quietly dpkg-deb --extract "$folder/${package}"_*.deb "$folder"
+	done
+	mv "$folder/usr/bin/prometheus" "$folder/usr/bin/promtool" .venv/bin/
 	rm -r "$folder"
 }
 

@@ -95,8 +95,10 @@ struct flow_value {
 	__u64 bytes; /* on the wire: of each packet with its Ethernet header, without checksum trailer */
 	__u64 first_seen; /* jiffies */
 	__u64 last_seen; /* jiffies */
-	__u64 tcp_flags; /* byte 13 of the TCP header, OR of all packets, and CNF_FLOW_OPENED; an atomic OR takes 64
-			    bits */
+	/* Byte 13 of the TCP header, OR of all packets, and CNF_FLOW_OPENED; an atomic OR takes 64 bits. With records,
+	 * byte 3 has the same of the packets since the latest one, and the upper half link_bytes of the first packet.
+	 */
+	__u64 tcp_flags;
 	__u64 dropped_packets;
 	__u64 dropped_bytes;
 };
@@ -109,10 +111,10 @@ struct flow_value {
 #define CNF_WAYS 8
 
 struct cache_head { /* a cache line */
-	__u64 tags;     /* a byte a slot, of its key's hash; 0 = empty */
+	__u64 tags; /* a byte a slot, of its key's hash; 0 = empty */
 	__u64 sequence; /* odd while a slot is given to another key */
 	__u32 stamps[CNF_WAYS]; /* jiffies, the lower half, at which a slot's entry expires; the oldest makes room */
-	__u64 guests_until;     /* jiffies: till then keys of this set may be in another one */
+	__u64 guests_until; /* jiffies: till then keys of this set may be in another one */
 	__u64 zero;
 };
 
@@ -143,6 +145,8 @@ struct flow6_slot {
 	__u64 zero;
 };
 
+#define CNF_PART_FLAGS_SHIFT 24
+#define CNF_LINK_BYTES_SHIFT 32
 #define CNF_SLOT_DROPS 0x100 /* the flow has packets dropped; its element of flow_drops says how many */
 
 struct flow_drops {
@@ -222,7 +226,7 @@ enum cnf_traffic {
 #define CNF_LIMIT_GROUPS 32
 
 struct limit_settings { /* one a bank */
-	__u64 source6_mask[2];  /* network byte order */
+	__u64 source6_mask[2]; /* network byte order */
 	__u64 drop_unreadable; /* 1: what CNF_DROP_UNREADABLE is about */
 };
 
@@ -238,13 +242,24 @@ struct limit6_prefix {
 	__u32 addr[4]; /* network byte order */
 };
 
-enum cnf_match { CNF_MATCH_POLICY, CNF_MATCH_ALLOW, CNF_MATCH_DENY, CNF_MATCHES };
-
+/* What is said of the sources whose longest prefix it is: they are denied for a time, then allowed for a time, then
+ * the policy decides. */
 struct limit_match {
-	__u32 match; /* enum cnf_match */
 	__u32 policy; /* which, within the bank */
 	__u32 part; /* 0; or the prefix's length, if it is only a part of an IPv6 source: then a source of its own */
+	__u32 denied; /* the place of the entry of limits.deny that denies them for longest */
 	__u32 zero;
+	__u64 deny_until; /* jiffies; 0 = not at all, CNF_FOR_EVER = without an end */
+	__u64 allow_until;
+};
+
+#define CNF_FOR_EVER 0xffffffffffffffff
+
+/* When an entry of limits.deny has dropped packets. How many is in the element of limit_denied_counters at the same
+ * place. An entry keeps its place for as long as rule sets have it. */
+struct limit_denied {
+	__u64 first_seen; /* jiffies; 0 = none yet */
+	__u64 last_seen; /* jiffies */
 };
 
 /*
@@ -345,21 +360,21 @@ struct limit_over { /* the element of a slot that has over_packets; like limit_s
 /* What the program tells the daemon as it happens. Label `kind` of cnf_events_lost_total; the order is that of
  * abi.EVENT_KINDS. */
 enum cnf_event {
-	CNF_EVENT_FIRST_DROP,      /* of a source, or of all that share a bucket */
+	CNF_EVENT_FIRST_DROP, /* of a source, of all that share a bucket, or of an entry of limits.deny */
 	CNF_EVENT_RULE_GENERATION, /* a packet has seen a rule set for the first time */
-	CNF_EVENT_FLOW_EVICTED,    /* a flow had to make room before it was idle */
-	CNF_EVENT_FLOW_EXPIRED,    /* a flow has made room, or begun anew, that had not expired at the latest drain */
+	CNF_EVENT_FLOW_EVICTED, /* a flow had to make room before it was idle */
+	CNF_EVENT_FLOW_EXPIRED, /* a flow has made room, or begun anew, that had not expired at the latest drain */
 	CNF_EVENT_KINDS,
 };
 
 /* With the 8 bytes that the kernel puts before each, a record of 128: the ring is a matrix to user space. */
 struct event {
-	__u16 kind;   /* enum cnf_event */
+	__u16 kind; /* enum cnf_event */
 	__u16 family; /* CNF_TABLE_IPV4 or CNF_TABLE_IPV6 */
 	__u32 slot; /* of a flow: which it was in, counted from the table's first; else 0 */
 	__u64 jiffies;
-	/* Of a flow: its flow4_key or flow6_key. Of a drop: the source's address in 0 and 1, the rule's number in 2,
-	 * the interface's index in 3. Of a rule set: its generation in 0. The rest is 0. */
+	/* Of a flow: its flow4_key or flow6_key. Of a drop: the source's address in 0 and 1, the rule's number in 2 (0:
+	 * it is denied), the interface's index in 3. Of a rule set: its generation in 0. The rest is 0. */
 	__u64 key[6];
 	struct flow_value value; /* of a flow */
 };
@@ -382,6 +397,8 @@ _Static_assert(sizeof(struct flow_recorded) == 48, "flow_recorded");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct interface) == 16, "interface");
 _Static_assert(sizeof(struct limit_settings) == 24, "limit_settings");
+_Static_assert(sizeof(struct limit_match) == 32, "limit_match");
+_Static_assert(sizeof(struct limit_denied) == 16, "limit_denied");
 _Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");
 _Static_assert(sizeof(struct limit_rule) == 64, "limit_rule");
 _Static_assert(sizeof(struct limit_source) == 104, "limit_source");

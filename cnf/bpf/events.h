@@ -46,7 +46,7 @@ static __always_inline void event_send(struct event *event)
 		event_lost(event->kind);
 }
 
-/* Send that `rule`, a number, has dropped a packet from `addr` for the first time, on an interface. */
+/* Send that `rule`, a number, has dropped a packet from `addr` for the first time, on an interface; 0: a denied one. */
 static __always_inline void event_first_drop(enum cnf_table table, void *addr, __u32 rule, __u32 ifindex, __u64 jiffies)
 {
 	struct event *event = event_begin(CNF_EVENT_FIRST_DROP, table, jiffies);

@@ -103,7 +103,7 @@ static __always_inline void finish_send(struct event *event, struct flow_value *
 
 /* Give a slot of the claimed set to the key's flow, whose first packet this is; count the flow that was in it. */
 static __always_inline void flow_begin(enum cnf_table table, void *key, struct cache_place *cache, struct wire wire,
-				       __u8 tcp_flags, __u64 now)
+				       struct transport *transport, __u64 now)
 {
 	struct flow_value *flow;
 	__u64 packets, before;
@@ -133,15 +133,15 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 		*drops = (struct flow_drops){};
 	flow->first_seen = now;
 	flow->last_seen = now;
-	flow->tcp_flags = flow_first_flags(tcp_flags);
-	flow_stamp(cache, tcp_flags & FLOW_ENDED, now);
+	flow->tcp_flags = flow_first_flags(transport);
+	flow_stamp(cache, transport->tcp_flags & FLOW_ENDED, now);
 	cache_write_key(table, flow, key, 1);
 	cache_set_tag(cache, cache->tag);
 	count_table(table, flow_direction(table, key), CNF_INSERT_DONE, 1, wire.bytes);
 }
 
 static __always_inline void account_flow(enum cnf_table table, void *key, struct flow_place *place, struct wire wire,
-					 __u8 tcp_flags)
+					 struct transport *transport)
 {
 	struct cache_place *cache = &place->cache;
 	__u64 now = bpf_jiffies64();
@@ -158,7 +158,7 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 		}
 		flow = flow_at(table, cache);
 		if (cache->found && !flow_expired(flow, flow->tcp_flags & FLOW_ENDED, now)) {
-			flow_add(flow, wire, tcp_flags, now);
+			flow_add(flow, wire, transport->tcp_flags, now);
 			flow_stamp(cache, flow->tcp_flags & FLOW_ENDED, now);
 			return;
 		}
@@ -168,8 +168,19 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 	count_table(table, flow_direction(table, key), CNF_INSERT_BUSY, wire.packets, wire.bytes);
 	return;
 claimed: /* one copy for all tries: it is long */
-	flow_begin(table, key, cache, wire, tcp_flags, now);
+	flow_begin(table, key, cache, wire, transport, now);
 	cache_release_place(cache);
+}
+
+/* A flow that has expired has no more packets, dropped ones neither: it has been recorded. */
+static __always_inline int flow_is_alive(enum cnf_table table, struct flow_place *place)
+{
+	struct flow_value *flow;
+
+	if (!CNF_LIMITER || !place->cache.head || !place->cache.found)
+		return 0;
+	flow = flow_at(table, &place->cache);
+	return !flow_expired(flow, flow->tcp_flags & FLOW_ENDED, bpf_jiffies64());
 }
 
 static __always_inline void account_drop(enum cnf_table table, void *key, struct flow_place *place, struct wire wire)

@@ -25,6 +25,8 @@ DIRECT_ARRAY(limit_policies, struct limit_policy);
 DIRECT_ARRAY(limit_rules, struct limit_rule);
 DIRECT_ARRAY(limit_shared, struct limit_source);
 BPF_PERCPU_ARRAY(limit_counters, struct counter, CNF_MAX_RULES *CNF_VERDICTS);
+DIRECT_ARRAY(limit_denied, struct limit_denied);
+BPF_PERCPU_ARRAY(limit_denied_counters, struct counter, CNF_MAX_DENIED);
 BPF_F_TABLE("lpm_trie", struct limit4_prefix, struct limit_match, limit_prefixes4, 2 * CNF_MAX_PREFIXES,
 	    BPF_F_NO_PREALLOC);
 BPF_F_TABLE("lpm_trie", struct limit6_prefix, struct limit_match, limit_prefixes6, 2 * CNF_MAX_PREFIXES,
@@ -61,6 +63,8 @@ static __always_inline void limit_count(__u32 rule, enum cnf_verdict verdict, st
 /* What a rule set says of a source. */
 struct limit_choice {
 	__u32 deny;
+	__u32 denied; /* as in limit_match */
+	__u32 allow; /* until a time: not to be remembered, since that would outlive it */
 	__u32 part; /* as in limit_match */
 	__u32 rule; /* 0: none */
 	__u32 home;
@@ -68,7 +72,7 @@ struct limit_choice {
 };
 
 /* Find out by the longest prefix that holds `addr`. */
-static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32 bank, __u32 group,
+static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32 bank, __u32 group, __u64 jiffies,
 					 struct limit_choice *choice)
 {
 	struct limit_match *match = prefix_lookup(table, addr, bank);
@@ -78,10 +82,15 @@ static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32
 	*choice = (struct limit_choice){.home = group};
 	if (!match)
 		return;
-	choice->deny = match->match == CNF_MATCH_DENY;
+	choice->deny = jiffies < match->deny_until;
+	choice->denied = match->denied;
 	choice->part = match->part;
-	if (match->match != CNF_MATCH_POLICY)
+	if (choice->deny)
 		return;
+	if (jiffies < match->allow_until) {
+		choice->allow = match->allow_until != CNF_FOR_EVER;
+		return;
+	}
 	index = (bank * CNF_MAX_POLICIES + match->policy) * CNF_LIMIT_GROUPS + group;
 	policy = CHECKED_ELEMENT(limit_policies, index);
 	if (!policy)
@@ -116,6 +125,22 @@ static __always_inline int source_count(enum cnf_table table, struct source_plac
 	over->last_drop = jiffies;
 	__sync_fetch_and_add(&over->dropped_bytes, wire.bytes);
 	return !__sync_fetch_and_add(&over->dropped_packets, wire.packets);
+}
+
+/* Count a packet that the entry of limits.deny at `place` drops; its first one is an event. */
+static __always_inline enum cnf_limit limit_deny(enum cnf_table table, void *addr, __u32 place, __u32 ifindex,
+						 struct wire wire, __u64 jiffies)
+{
+	struct limit_denied *denied = CHECKED_ELEMENT(limit_denied, place);
+
+	counter_add(limit_denied_counters.lookup(&place), wire);
+	if (!denied)
+		return CNF_LIMIT_DENY; /* never */
+	if (READ_ONCE(denied->last_seen) != jiffies) /* CPUs share it: written once a tick, and not once a packet */
+		WRITE_ONCE(denied->last_seen, jiffies);
+	if (!READ_ONCE(denied->first_seen) && !__sync_val_compare_and_swap(&denied->first_seen, 0, jiffies))
+		event_first_drop(table, addr, 0, ifindex, jiffies);
+	return CNF_LIMIT_DENY;
 }
 
 /* Return the generation in force. It is read once a packet, so that all lookups are of one rule set. */
@@ -192,9 +217,11 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 		if (!decision) {
 			struct limit_choice choice;
 
-			limit_choose(table, addr, bank, group, &choice);
+			limit_choose(table, addr, bank, group, jiffies, &choice);
 			if (choice.deny)
-				return CNF_LIMIT_DENY;
+				return limit_deny(table, addr, choice.denied, ifindex, wire, jiffies);
+			if (choice.allow)
+				return CNF_LIMIT_PASS;
 			rule = choice.rule;
 			/* A shared bucket needs no slot of a source: a flood of spoofed sources takes no slot from
 			 * others. */

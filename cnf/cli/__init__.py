@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Final, NoReturn
 
-from cnf import __version__
+from cnf import VERSION
 from cnf.cli.arguments import SORT_FIELDS, interval, positive, sort_field, whole
 from cnf.cli.limits.arguments import add_limits
+from cnf.cli.times import add_times
 from cnf.errors import CnfError, UsageError
 
 DEFAULT_SOCKET: Final = "/run/cnf/cnf.sock"
@@ -28,7 +29,9 @@ examples:
   cnfctl flows --filter 'src net 10.0.0.0/8 and tcp'  filters are tcpdump's
   cnfctl flows --pairs --sort reverse_bytes           both directions in one row, the largest answers first
   cnfctl flows -o csv > flows.csv                     every flow, for a script
+  cnfctl flows --at 03:12                             what there was at that time
   cnfctl events                                       first drops and other events, as they happen
+  cnfctl export --follow --filter 'port 53'           flow records as they are made, a JSON object a line
   cnfctl limits                                       the rules, and what each has dropped
   cnfctl limits explain 192.0.2.66                    what happens to its packets, and why
 """
@@ -40,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail("stdout is closed", os.EX_IOERR)
     try:
         try:
-            arguments = _parser().parse_args(argv)
+            arguments = parser().parse_args(argv)
             return int(arguments.run(arguments))
         finally:
             sys.stdout.flush()
@@ -73,7 +76,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(line)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the command's arguments."""
     parser = _Parser(
         prog="cnfctl",
         description="Ask cnfd who is talking, who is limited and why, and whether it is well; change its limits.",
@@ -82,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--socket", metavar="PATH", default=DEFAULT_SOCKET, help="cnfd's socket (default: %(default)s)")
-    parser.add_argument("--version", action="version", version=f"cnfctl {__version__}")
+    parser.add_argument("--version", action="version", version=f"cnfctl {VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     flows = commands.add_parser("flows", help="the flows of the latest drain, largest first", allow_abbrev=False)
@@ -112,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         const=0.0,
         help="show again every SECONDS (default: at each drain); q ends it",
     )
+    add_times(flows)
     flows.set_defaults(run=lambda arguments: import_module("cnf.cli.flows.command").run(arguments))
 
     status = commands.add_parser("status", help="daemon, interfaces, flow table, ledger and drain", allow_abbrev=False)
@@ -126,6 +131,17 @@ def _parser() -> argparse.ArgumentParser:
         "--since", metavar="SEQ", type=whole, help="begin after this event (default: with the latest 10); 0 for all"
     )
     events.set_defaults(run=lambda arguments: import_module("cnf.cli.events.command").run(arguments))
+
+    export = commands.add_parser(
+        "export", help="the latest flow records as JSON lines, and those to come", allow_abbrev=False
+    )
+    export.add_argument("--follow", action="store_true", help="go on with each record that is made")
+    export.add_argument("--filter", metavar="EXPR", help="as in tcpdump: 'src net 10.0.0.0/8 and not port 22'")
+    export.add_argument(
+        "--since", metavar="SEQ", type=whole, help="begin after this record (default: with the first that is kept)"
+    )
+    export.add_argument("-o", "--output", choices=("jsonl",), default="jsonl")
+    export.set_defaults(run=lambda arguments: import_module("cnf.cli.export.command").run(arguments))
 
     add_limits(commands.add_parser)
 

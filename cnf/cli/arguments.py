@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
+from datetime import UTC, datetime, time, timedelta
 from typing import Final, get_type_hints
 
 from cnf.cli.api.replies import Pair, Timestamp
@@ -64,6 +65,29 @@ def duration(text: str) -> float:
         return float(found[1]) * _SECONDS[found[2]]
     message = f"a number and its unit (ms, s, m or h) are expected, such as 60s, not {text!r}"
     raise argparse.ArgumentTypeError(message)
+
+
+def lasting(text: str) -> str:
+    """Read a duration; return the time when it is over, as RFC 3339 has it, in UTC."""
+    return _utc(datetime.now(UTC) + timedelta(seconds=duration(text)))
+
+
+def until(text: str) -> str:
+    """Read a time of day here, which comes within a day, or a date and time; return it as RFC 3339 has it, in UTC."""
+    try:
+        if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?", text):
+            now = datetime.now().astimezone()
+            at = datetime.combine(now.date(), time.fromisoformat(text if text[2] == ":" else f"0{text}")).astimezone()
+            return _utc(at if at > now else at + timedelta(days=1))
+        return _utc(datetime.fromisoformat(text).astimezone())
+    except ValueError:
+        message = f"a time such as 12:00 or 2026-03-01T12:00:00Z is expected, not {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
+
+
+def _utc(moment: datetime) -> str:
+    """Return a time in whole seconds, not before it comes."""
+    return f"{datetime.fromtimestamp(math.ceil(moment.timestamp()), UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def sort_field(text: str) -> str:

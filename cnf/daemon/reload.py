@@ -13,6 +13,7 @@ from cnf.config import Configuration, Settings
 from cnf.daemon.watch import Watch
 from cnf.errors import CnfError
 from cnf.flows.drain import Tracker
+from cnf.flows.stream import Stream
 from cnf.interfaces.reconcile import Interfaces
 from cnf.limits.table import Limits
 from cnf.process import log as process_log
@@ -42,6 +43,7 @@ class Reload:
     state: State
     live: Live
     tracker: Tracker
+    stream: Stream
     interfaces: Interfaces
     watch: Watch
     instruments: Instruments
@@ -81,6 +83,7 @@ class Reload:
         self.state.settings = settings
         process_log.set_level(settings.log.level)
         self.tracker.apply(settings.flows)
+        self.stream.apply(settings)
         self.interfaces.wanted = settings.interfaces
         self.watch.look()
         self._log.info("reloaded", source=self.configuration.source)

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from cnf.config import MAX_INTERFACES, Settings
 from cnf.kernel import capabilities
 from cnf.kernel.hooks import HOOKS, TC_EGRESS, TC_INGRESS, XDP, Hook
-from cnf.limits.table import room
+from cnf.limits.table import denied_room, room
 from cnf.process.light_imports import sha256
 
 Table = Literal["cache", "lru_hash"]
@@ -35,6 +35,8 @@ LIMITER_MAPS: Final = (
     "limit_rules",
     "limit_shared",
     "limit_counters",
+    "limit_denied",
+    "limit_denied_counters",
 )
 LAYOUT_SOURCES: Final = ("abi.h", "cache.h", "cache_find.h", "cache_tables.h", "counters.h", "direct.h")
 """Headers that say how the maps' structs are laid out, and where in a map a key or an interface is found."""
@@ -61,11 +63,19 @@ PLACES_AN_INTERFACE: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class LimiterSize:
-    """Capacities of the limiter's tables: sources a family; rules, a power of two; prefixes a family and rule set."""
+    """Capacities of the limiter's tables."""
 
     sources: int
+    """Of a family."""
     rules: int
+    """A power of two."""
     prefixes: int
+    """Of a family, of one rule set."""
+
+    @property
+    def denied(self) -> int:
+        """Return the number of entries of limits.deny, of two rule sets."""
+        return denied_room(self.prefixes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +156,7 @@ class Blueprint:
             "CNF_MAX_RULES": self.limiter.rules,
             "CNF_MAX_POLICIES": self.limiter.rules,
             "CNF_MAX_PREFIXES": self.limiter.prefixes,
+            "CNF_MAX_DENIED": self.limiter.denied,
         }
 
     @property
@@ -181,6 +192,7 @@ class Blueprint:
                 counts |= {f"limit_sources{family}": source_sets, f"limit_over{family}": source_sets * WAYS}
         counts["interfaces_direct"] = 1 << (PLACES_AN_INTERFACE * self.max_interfaces - 1).bit_length()
         counts |= {"limit_generation": 3, "limit_settings": 2, "limit_rules": rules, "limit_shared": rules}
+        counts["limit_denied"] = self.limiter.denied if self.limiter else 0
         counts["limit_groups"] = 2 * (self.max_interfaces + 1) * TRAFFIC_CLASSES
         counts["limit_policies"] = 2 * rules * LIMIT_GROUPS
         there = self.maps
@@ -217,7 +229,7 @@ def plan(settings: Settings) -> Blueprint:
         ipv6=flows.ipv6,
         vlan=flows.vlan,
         limiter=LimiterSize(limits.max_sources, *room(limits)) if limits else None,
-        flow_records=settings.records and table == "cache",
+        flow_records=settings.records,
         finished_events=(flows.evicted_records or settings.export.is_on) and table == "cache",
         max_interfaces=settings.max_interfaces,
         hooks=HOOKS,  # whatever the interfaces ask for now: a reload may ask for another, and loads nothing

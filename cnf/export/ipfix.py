@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from cnf.abi import FAMILIES, FLOW_EGRESS, FLOW_FRAGMENT, ICMP, ICMPV6, TCP, VLAN_ID, WITH_PORTS, Direction, Family
-from cnf.arrays import Records
+from cnf.arrays import Records, Rows
 from cnf.clock import WallClock
 
 VERSION: Final = 10
@@ -26,11 +26,21 @@ TEMPLATE_SET: Final = 2
 OPTIONS_TEMPLATE_SET: Final = 3
 FIELD: Final = struct.Struct(">HH")
 """Element, and its length in bytes."""
-IP_UDP: Final = 48
-"""Bytes of an IPv6 header and one of UDP, which the MTU holds, too."""
+CHUNK: Final = 4096
+"""Records that are encoded at once, at least: enough for numpy, and a few milliseconds of one thread."""
 MILLISECOND: Final = 1_000_000
+ONE_TAG: Final = 14 + 4
+"""Bytes of an Ethernet header with one VLAN tag."""
 NAME_BYTES: Final = 64
 """Bytes of an interface's name or alias; zeros fill it up, as a string of fixed length has them (RFC 7011, 6.1.6)."""
+
+
+class Message(NamedTuple):
+    """An IPFIX message."""
+
+    octets: bytes
+    flows: int
+    """Flow records in it; 0 for one of templates or options."""
 
 
 class Element(NamedTuple):
@@ -57,6 +67,7 @@ INTERFACES: Final[dict[Direction, Element]] = {
 PORTS: Final = (Element(7, "sourceTransportPort", ">u2"), Element(11, "destinationTransportPort", ">u2"))
 COMMON: Final = (
     Element(58, "vlanId", ">u2"),
+    Element(245, "dot1qCustomerVlanId", ">u2"),
     Element(4, "protocolIdentifier", "u1"),
     Element(6, "tcpControlBits", "u1"),  # in one byte: pmacct 1.7.7 reads two as 0
     Element(61, "flowDirection", "u1"),
@@ -150,7 +161,9 @@ def encode(records: Records, family: Family, direction: Direction, clock: WallCl
     type_and_code = records["src_port"].astype(np.uint16) << 8 | records["dst_port"].astype(np.uint16)
     encoded[ICMP_TYPE_CODE[family].name] = np.where(is_icmp, type_and_code, 0)
     encoded[INTERFACES[direction].name] = records["ifindex"]
-    encoded["vlanId"] = records["vlan"] & VLAN_ID
+    encoded["vlanId"] = vlan = records["vlan"] & VLAN_ID
+    # Of two tags the customer's is the inner one, which is no part of a flow.
+    encoded["dot1qCustomerVlanId"] = np.where(records["link_bytes"] == ONE_TAG, vlan, 0)
     encoded["protocolIdentifier"] = protocol
     encoded["tcpControlBits"] = np.where(protocol == TCP, records["tcp_flags"], 0)
     encoded["flowDirection"] = direction == "egress"
@@ -171,68 +184,84 @@ def encode(records: Records, family: Family, direction: Direction, clock: WallCl
 class Stream:
     """The messages to one collector: their numbers go on from one to the next."""
 
-    def __init__(self, domain: int, mtu: int, sequence: int = 0) -> None:
-        """Go on from ``sequence``; a message and its IP and UDP headers fit ``mtu``."""
-        self.sequence = sequence
-        """Data records so far, modulo 2^32."""
+    def __init__(self, domain: int, room: int) -> None:
+        """Begin with messages of at most ``room`` bytes."""
+        self.domain = domain
+        self.room = room
+        self.sequence = 0
+        """Data records so far, modulo 2^32: those of options, too (RFC 7011, 3.1)."""
         self.messages = self.octets = self.flow_records = 0
-        self._domain = domain
-        self._room = mtu - IP_UDP - HEADER.size - SET.size
 
-    def templates(self, seconds: int) -> Iterator[bytes]:
+    def templates(self, seconds: int) -> Iterator[Message]:
         """Yield messages that tell of all templates."""
         for number, chosen in ((TEMPLATE_SET, tuple(FLOWS.values())), (OPTIONS_TEMPLATE_SET, OPTIONS)):
             held: list[bytes] = []
             for definition in (template.definition for template in chosen):
-                if held and sum(map(len, held)) + len(definition) > self._room:
-                    yield self._message(number, b"".join(held), 0, seconds)
+                if held and sum(map(len, held)) + len(definition) > self._content:
+                    yield self._message(number, b"".join(held), seconds)
                     held = []
                 held.append(definition)
-            yield self._message(number, b"".join(held), 0, seconds)
+            yield self._message(number, b"".join(held), seconds)
 
-    def flows(self, records: Records, clock: WallClock) -> Iterator[bytes]:
-        """Yield messages of FLOW_RECORD, shape (N,)."""
+    def flows(self, records: Records, clock: WallClock) -> Iterator[Message]:
+        """Yield messages of FLOW_RECORD, shape (N,); records are encoded as messages are asked for."""
         family = FAMILIES[records.dtype["src_addr"].itemsize > 4]  # noqa: PLR2004 - bytes of an IPv4 address
         sent = (records["flags"] & FLOW_EGRESS) != 0
-        directions: Mapping[Direction, Records] = {"ingress": records[~sent], "egress": records[sent]}
-        for direction, chosen in directions.items():
-            yield from self._data(FLOWS[family, direction], encode(chosen, family, direction, clock), clock)
-            self.flow_records += len(chosen)
+        directions: Mapping[Direction, Rows] = {"ingress": np.flatnonzero(~sent), "egress": np.flatnonzero(sent)}
+        for direction, rows in directions.items():
+            template = FLOWS[family, direction]
+            many = self._content // template.dtype.itemsize
+            chunk = many * (CHUNK // many + 1)  # so that only the last message is not full
+            for start in range(0, len(rows), chunk):
+                encoded = encode(records[rows[start : start + chunk]], family, direction, clock)
+                for message in self._data(template, encoded, clock):
+                    self.flow_records += message.flows
+                    yield message
 
-    def sampling(self, clock: WallClock) -> Iterator[bytes]:
+    def sampling(self, clock: WallClock) -> Iterator[Message]:
         """Yield the message that says that every packet is counted."""
         row = np.zeros(1, SAMPLING_OPTIONS.dtype)
         row["selectorAlgorithm"] = 1  # systematic count-based sampling (IANA psamp-parameters)
         row["samplingPacketInterval"] = 1
         return self._data(SAMPLING_OPTIONS, row, clock)
 
-    def names(self, names: Mapping[int, tuple[str, ...]], clock: WallClock) -> Iterator[bytes]:
+    def names(self, names: Mapping[int, tuple[str, ...]], clock: WallClock) -> Iterator[Message]:
         """Yield messages that name interfaces: their names and altnames, by ifindex."""
         rows = np.zeros(len(names), NAME_OPTIONS.dtype)
         for row, (ifindex, (name, *others)) in zip(rows, names.items(), strict=True):
-            alias = " ".join(others).encode()[:NAME_BYTES]
-            row["ingressInterface"], row["interfaceName"], row["interfaceDescription"] = ifindex, name.encode(), alias
+            row["ingressInterface"], row["interfaceName"] = ifindex, _in_bytes(name)
+            row["interfaceDescription"] = _in_bytes(" ".join(others))
         return self._data(NAME_OPTIONS, rows, clock)
 
-    def exported(self, clock: WallClock) -> Iterator[bytes]:
+    def exported(self, clock: WallClock) -> Iterator[Message]:
         """Yield the message that says how much has been sent before."""
         row = np.zeros(1, EXPORTED_OPTIONS.dtype)
-        row["observationDomainId"] = self._domain
+        row["observationDomainId"] = self.domain
         row["exportedMessageTotalCount"], row["exportedFlowRecordTotalCount"] = self.messages, self.flow_records
         row["exportedOctetTotalCount"] = self.octets
         return self._data(EXPORTED_OPTIONS, row, clock)
 
-    def _data(self, template: Template, rows: Records, clock: WallClock) -> Iterator[bytes]:
-        many = self._room // rows.dtype.itemsize
-        seconds = clock.now.realtime // 1_000_000_000
-        for start in range(0, len(rows), many):
-            some = rows[start : start + many]
-            yield self._message(template.id, some.tobytes(), len(some), seconds)
+    @property
+    def _content(self) -> int:
+        return self.room - HEADER.size - SET.size
 
-    def _message(self, number: int, content: bytes, records: int, seconds: int) -> bytes:
+    def _data(self, template: Template, rows: Records, clock: WallClock) -> Iterator[Message]:
+        start = 0
+        while start < len(rows):
+            some = rows[start : start + self._content // rows.dtype.itemsize]  # there may be less room by and by
+            flows = 0 if template.scopes else len(some)
+            yield self._message(template.id, some.tobytes(), clock.seconds, flows)
+            self.sequence = (self.sequence + len(some)) & 0xFFFFFFFF
+            start += len(some)
+
+    def _message(self, number: int, content: bytes, seconds: int, flows: int = 0) -> Message:
         length = HEADER.size + SET.size + len(content)
-        header = HEADER.pack(VERSION, length, seconds, self.sequence, self._domain)
-        self.sequence = (self.sequence + records) & 0xFFFFFFFF
+        header = HEADER.pack(VERSION, length, seconds, self.sequence, self.domain)
         self.messages += 1
         self.octets += length
-        return header + SET.pack(number, SET.size + len(content)) + content
+        return Message(header + SET.pack(number, SET.size + len(content)) + content, flows)
+
+
+def _in_bytes(text: str) -> bytes:
+    """Return the beginning of a text in UTF-8; no character is cut."""
+    return text.encode()[:NAME_BYTES].decode(errors="ignore").encode()

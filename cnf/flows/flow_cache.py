@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, Final
 
 import numpy as np
 
-from cnf.abi import DIRECTIONS, FAMILIES, FLOW4_SET, FLOW6_SET, FLOW_DROPS, SLOT_DROPS, Family
+from cnf.abi import DIRECTIONS, FAMILIES, FLOW_DROPS, SLOT_DROPS, Family
 from cnf.arrays import Records
 from cnf.clock import WallClock, in_ticks, tick_ns
 from cnf.config import Flows
@@ -19,10 +17,10 @@ from cnf.flows.columns import FlowColumns
 from cnf.flows.expiry import has_expired
 from cnf.flows.ledger import NOTHING, Counts, by_direction, plus
 from cnf.flows.matching import BySlot
-from cnf.flows.recorder import Recorder
+from cnf.flows.recorder import SETS, Recorder
+from cnf.flows.records import FLOW_RECORD
 from cnf.flows.snapshot import TableDrain, TableState
-
-SETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_SET, "ipv6": FLOW6_SET}
+from cnf.flows.stream import Due
 
 
 class CacheTable:
@@ -62,19 +60,31 @@ class CacheTable:
         ticks = (in_ticks(seconds, tick_ns()) for seconds in (settings.idle_timeout, settings.ended_timeout))
         self._program_settings.write(*ticks)
 
-    def drain(self, clock: WallClock, events: Records | None = None, active: float = math.inf) -> TableDrain:
-        """Read the table; first take in what ``events``, EVENT of shape (N,), say of it since the latest drain.
-
-        A flow that goes on is recorded once ``active`` seconds have passed since its latest record.
+    def begin(self, clock: WallClock, due: Due) -> None:
+        """Have the next ``drain()`` record what is ``due``; it must be of the same clock.
 
         Raises:
             MapError: the kernel refused.
 
         """
         if self._recorder:
-            if events is not None:
-                self._recorder.take_events(events)
-            self._recorder.begin(clock, self._settings, active)
+            self._recorder.take_events(due.events)
+            self._recorder.begin(clock, self._settings, due)
+
+    def end(self, clock: WallClock) -> Records:
+        """Return what all drains up to that of ``clock`` have recorded, now that all tables have been read."""
+        if self._recorder is None:
+            return np.empty(0, FLOW_RECORD[self.family])
+        self._program_settings.note_drain(clock.now.jiffies)
+        return self._recorder.end()
+
+    def drain(self, clock: WallClock) -> TableDrain:
+        """Read the table.
+
+        Raises:
+            MapError: the kernel refused.
+
+        """
         before = self._counters.read(self.family)
         if before.inserted:
             self._cache.age(clock.now.jiffies, lambda block: self._cache.records(block.words)["last_seen"])
@@ -82,10 +92,6 @@ class CacheTable:
             flows, order, expired, expired_flows = self._walk(clock, max(present, 0))
         else:
             flows, order, expired, expired_flows = FlowColumns.empty(self.family, 0), BySlot(0), NOTHING, 0
-        records = None
-        if self._recorder:
-            records = self._recorder.end()
-            self._program_settings.note_drain(clock.now.jiffies)
         self._crowded.write(len(flows), self._cache.size)
         # Counters after flows: what makes room meanwhile may count twice until the next drain, but is never missing.
         counters = {direction: self._counters.read(self.family, (direction,)) for direction in DIRECTIONS}
@@ -108,7 +114,8 @@ class CacheTable:
             expired=plus(expired, {direction: each.expired for direction, each in counters.items()}),
             evicted={direction: each.evicted for direction, each in counters.items()},
             insert_error={direction: total(each.errors.values()) for direction, each in counters.items()},
-            records=records,
+            gone=expired,
+            recorded=self._recorder.live if self._recorder else None,
         )
 
     def _walk(self, clock: WallClock, expected: int) -> tuple[FlowColumns, BySlot, Counts, int]:

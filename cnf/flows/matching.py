@@ -139,6 +139,8 @@ class Rates:
             before, order_before, then = self._previous
             seconds = max((now - then) / 1e9, SHORTEST)
             set_rates(flows, before, order.candidates(order_before), seconds)
+        else:
+            flows.packet_rate[:] = 0  # a slot of a cache has something else there
         self._previous = flows, order, now
 
 

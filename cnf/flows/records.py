@@ -7,8 +7,9 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from cnf.abi import FLOW4_KEY, FLOW4_SLOT, FLOW6_KEY, FLOW_RECORDED, Family
+from cnf.abi import FLOW4_KEY, FLOW4_SLOT, FLOW6_KEY, FLOW_RECORDED, LINK_BYTES_SHIFT, PART_FLAGS_SHIFT, Family
 from cnf.arrays import Records, Rows
+from cnf.flows.expiry import TCP_FIN, TCP_RST
 
 Reason = Literal["idle", "active", "ended", "stopped", "evicted"]
 REASONS: Final[tuple[Reason, ...]] = ("idle", "active", "ended", "stopped", "evicted")
@@ -29,13 +30,13 @@ _COUNTS: Final[list[Any]] = [
 
 
 def _record(key: np.dtype[Any]) -> np.dtype[Any]:
-    rest = [("tcp_flags", "u1"), ("reason", "u1"), ("link_bytes", "u1"), ("zero", "u1")]
+    rest = [("tcp_flags", "u1"), ("reason", "u1"), ("link_bytes", "<u2")]
     return np.dtype([*((name, key[name]) for name in KEY_FIELDS), *rest, *_COUNTS])
 
 
 FLOW_RECORD: Final[dict[Family, np.dtype[Any]]] = {"ipv4": _record(FLOW4_KEY), "ipv6": _record(FLOW6_KEY)}
-"""By family. ``reason`` is an index of REASONS. ``link_bytes`` are what a packet has before its IP header: 14, and 4
-for each VLAN tag; 0 where there is no Ethernet."""
+"""By family. ``reason`` is an index of REASONS. ``tcp_flags`` are those of the part; ``link_bytes`` are what the
+flow's first packet had before its IP header: 14, and 4 for each VLAN tag; 0 where there is no Ethernet."""
 
 
 def part_of(flows: Records, dropped: Records, before: Records, reasons: npt.NDArray[np.uint8]) -> tuple[Records, Rows]:
@@ -59,7 +60,9 @@ def part_of(flows: Records, dropped: Records, before: Records, reasons: npt.NDAr
         records[name] = flows["key"][name][rows]
     for name, values in since.items():
         records[name] = values[rows]
-    records["tcp_flags"] = flows["tcp_flags"][rows] & np.uint64(0xFF)
+    tcp_flags = flows["tcp_flags"][rows]
+    records["tcp_flags"] = tcp_flags >> np.uint64(PART_FLAGS_SHIFT) & np.uint64(0xFF)
+    records["link_bytes"] = tcp_flags >> np.uint64(LINK_BYTES_SHIFT)
     records["reason"] = reasons[rows]
     records["start"] = np.where(known, before["until"], flows["first_seen"])[rows]
     records["end"] = flows["last_seen"][rows]
@@ -73,6 +76,12 @@ def recorded(flows: Records, dropped: Records, until: int) -> Records:
     for name in ("packets", "bytes"):
         noted[name], noted[f"dropped_{name}"] = flows[name], dropped[name]
     return noted
+
+
+def reasons_of(slots: Records) -> npt.NDArray[np.uint8]:
+    """Return why flows that have expired, slots of a flow cache, did: by the flags that they have shown."""
+    ended = slots["tcp_flags"] & np.uint64(TCP_FIN | TCP_RST) != 0
+    return np.where(ended, REASONS.index("ended"), REASONS.index("idle")).astype(np.uint8)
 
 
 class RecordColumns:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import Direction, Family
-from cnf.arrays import Mask, Records, Rows
+from cnf.arrays import Mask, Rows
 from cnf.clock import WallClock
 from cnf.filter.predicates import Filter, Names
 from cnf.flows.columns import FlowColumns
@@ -34,7 +34,7 @@ class TableState:
     """Packets whose flow could not be inserted, by cause."""
 
 
-Finish = Literal["evicted"]
+Finish = Literal["evicted", "expired"]
 """Why a flow is not in its table any more."""
 
 
@@ -81,8 +81,10 @@ class TableDrain:
     evicted: Counts | None
     """The counts of evicted flows; None where there are some, but nobody knows their counts."""
     insert_error: Counts
-    records: Records | None = None
-    """FLOW_RECORD, shape (N,), since the drain before; None where none are made."""
+    gone: Counts
+    """The counts of flows that this table has seen expire, and the program has not booked yet."""
+    recorded: Counts | None = None
+    """What is recorded of live flows, where that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

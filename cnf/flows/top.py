@@ -18,6 +18,11 @@ from cnf.flows.largest import largest
 from cnf.flows.snapshot import Part, Snapshot
 
 OTHER: Final = "other"
+PROVEN: Final = 3
+"""Drains in which a flow has to grow before it gets a series: that at which it comes among the largest, and later ones.
+
+A flood of flows with a packet each gets none, whatever its packets' size is.
+"""
 
 
 class FlowLabels(NamedTuple):
@@ -59,19 +64,27 @@ class _Flow(NamedTuple):
     now: Count
 
 
-class FlowSeries:
-    """Give each of the largest flows a series, and sum the rest by interface, protocol and direction.
+class _Seen(NamedTuple):
+    """What the latest drain has found of one of the largest flows."""
 
-    A flow's series counts from the drain at which the flow came among the largest; what the flow had counted before
-    stays in the rest. If that was its first drain, the series has all its counts. When a flow is not among the largest
-    any more, its series ends. So no series ever goes down, and the increases of all add up to those of
+    growths: int
+    """Drains in which it has grown, counted from that at which it came among the largest."""
+    counted: Count
+
+
+class FlowSeries:
+    """Give each of the largest flows that keep growing a series, and sum the rest by interface, protocol and direction.
+
+    A flow gets its series after PROVEN drains. The series begins at 0: what the flow had counted before stays in the
+    rest. When a flow is not among the largest any more, its series ends. A flow that is made anew meanwhile, or differs
+    in no label, goes on in the series. So no series ever goes down, and the increases of all add up to those of
     ``cnf_received_*`` and ``cnf_sent_*``.
     """
 
     def __init__(self) -> None:
         """Start with no series."""
         self.values: dict[FlowLabels, Count] = {}
-        self._seen: dict[tuple[bytes, int], Count] = {}
+        self._seen: dict[tuple[bytes, int], _Seen] = {}
         self._credited: dict[tuple[str, str, str], Count] = {}
         """By interface, protocol and direction, what the series of flows have got."""
         self._drained_at = 0
@@ -80,7 +93,7 @@ class FlowSeries:
         """Return what the next daemon must know."""
         return {
             "values": [[*labels, *count] for labels, count in self.values.items()],
-            "seen": [[key.hex(), first_seen, *count] for (key, first_seen), count in self._seen.items()],
+            "seen": [[key.hex(), first, seen.growths, *seen.counted] for (key, first), seen in self._seen.items()],
             "credited": [[*where, *count] for where, count in self._credited.items()],
             "drained_at": self._drained_at,
         }
@@ -90,7 +103,10 @@ class FlowSeries:
         if not document:
             return
         values = {FlowLabels(*row[:-2]): Count(*row[-2:]) for row in document["values"]}
-        seen = {(bytes.fromhex(key), first): Count(*count) for key, first, *count in document["seen"]}
+        seen = {
+            (bytes.fromhex(key), first): _Seen(growths, Count(*count))
+            for key, first, growths, *count in document["seen"]
+        }
         credited = {(name, label, way): Count(*count) for name, label, way, *count in document["credited"]}
         self._drained_at = int(document["drained_at"])
         self.values, self._seen, self._credited = values, seen, credited
@@ -98,16 +114,20 @@ class FlowSeries:
     def update(self, snapshot: Snapshot, count: int) -> None:
         """Take in the next drain, with the ``count`` largest flows by bytes; ``values`` is made anew."""
         values: dict[FlowLabels, Count] = {}
-        seen: dict[tuple[bytes, int], Count] = {}
+        seen: dict[tuple[bytes, int], _Seen] = {}
         for labels, life, now in _largest(snapshot, count):
             # By flow and not by series: flows that share a series come among the largest at different drains.
             _key, first_seen = life
-            before = self._seen.get(life, Count() if first_seen > self._drained_at else now)
+            growths, before = self._seen.get(life, _Seen(0, Count() if first_seen > self._drained_at else now))
             increase = now.minus(before)
-            values[labels] = values.get(labels, self.values.get(labels, Count())).plus(increase)
-            seen[life] = now
-            where = labels.interface, labels.protocol, labels.direction
-            self._credited[where] = self._credited.get(where, Count()).plus(increase)
+            growths += life not in self._seen or increase.packets > 0
+            seen[life] = _Seen(growths, now)
+            if labels in self.values:
+                values[labels] = values.get(labels, self.values[labels]).plus(increase)
+                where = labels.interface, labels.protocol, labels.direction
+                self._credited[where] = self._credited.get(where, Count()).plus(increase)
+            elif growths >= PROVEN:
+                values[labels] = Count()
         self._seen = seen
         # An interface that is shown no more counts from 0 if it comes back.
         self._credited = {where: count for where, count in self._credited.items() if where[0] in snapshot.received}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import COUNTER
-from cnf.arrays import Records
+from cnf.arrays import Records, Rows
 from cnf.counts import Count
 from cnf.errors import MapError
 from cnf.kernel import libbpf
@@ -28,6 +28,8 @@ class Taken(NamedTuple):
     """Values that were deleted, and what stopped it before the end, if anything did."""
 
     values: Records
+    found: Rows
+    """Which of the keys they were under."""
     error: MapError | None
 
 
@@ -118,14 +120,16 @@ class FlowMap:
         keys = np.ascontiguousarray(keys)
         values = np.empty(len(keys), self._values.dtype)
         key, value = keys.ctypes.data, values.ctypes.data
-        found = 0
+        found: list[int] = []
+        error = None
         for index in range(len(keys)):
-            status = self._take(self._fd, key + index * keys.itemsize, value + found * values.itemsize)
+            status = self._take(self._fd, key + index * keys.itemsize, value + len(found) * values.itemsize)
             if status == 0:
-                found += 1
+                found.append(index)
             elif status != -errno.ENOENT:  # which is: evicted since it was read
-                return Taken(values[:found], self._error("deleting from", -status))
-        return Taken(values[:found], None)
+                error = self._error("deleting from", -status)
+                break
+        return Taken(values[: len(found)], np.array(found, np.intp), error)
 
     def _error(self, doing: str, number: int) -> MapError:
         return MapError(f"{doing} map {self.name}: {os.strerror(number)}", errno=number)
@@ -198,6 +202,10 @@ class DirectArray:
         element: Records = self._words()[place].copy().view(self._value)[0]
         return element
 
+    def read_range(self, first: int, count: int) -> Records:
+        """Return a copy of ``count`` elements from ``first`` on, shape (count,). Raises MapError."""
+        return self._words()[first : first + count].copy().view(self._value).reshape(-1)
+
     def write(self, place: int, value: Records) -> None:
         """Set one element to ``value``, shape (). Raises MapError."""
         self.write_many([place], value.reshape(1))
@@ -261,5 +269,9 @@ class CounterArray(Array):
 
     def zero_range(self, first: int, count: int) -> None:
         """Set ``count`` elements from ``first`` on to zero."""
-        places = first + np.arange(count, dtype=np.uint32)
-        write_batch(self.name, self._fd, places, np.zeros((count, self._copies), COUNTER))
+        self.zero_many(first + np.arange(count, dtype=np.uint32))
+
+    def zero_many(self, places: npt.ArrayLike) -> None:
+        """Set the elements at ``places``, shape (N,), to zero."""
+        places = np.asarray(places, np.uint32)
+        write_batch(self.name, self._fd, places, np.zeros((len(places), self._copies), COUNTER))

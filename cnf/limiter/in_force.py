@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from ipaddress import ip_network
+from typing import Any, Final, NamedTuple
 
 from cnf.abi import ENFORCE
 from cnf.counts import Count
@@ -19,11 +20,23 @@ from cnf.limits.table import LimitMode, Limits, Network, Rule
 
 
 class Dropper(NamedTuple):
-    """The source that was limited, and the rule that did it."""
+    """The source that was limited, and the rule that did it; or the entry of ``deny``."""
 
     source: Network
     rule: str | None
-    """None if the rule had gone before the event was read."""
+    """None if the source is denied, or if the rule had gone before the event was read."""
+    denied: bool = False
+
+
+class Denied(NamedTuple):
+    """What an entry of ``deny`` has dropped, and when in jiffies: 0 is never."""
+
+    dropped: Count
+    first_seen: int
+    last_seen: int
+
+
+NOTHING_DENIED: Final = Denied(Count(), 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +73,11 @@ class InForce:
         return explain(self.ruleset, address, known, traffic)
 
     def dropper(self, number: int, address: Address) -> Dropper:
-        """Return who was limited when the rule of this number dropped a packet from ``address``."""
+        """Return who was limited when the rule of this number dropped a packet from ``address``; 0: it was denied."""
+        if not number:
+            listed = self.ruleset.listed(ip_network(address))
+            denied = listed and listed.verdict == "denied"
+            return Dropper(listed.prefix if listed and denied else ip_network(address), None, denied=True)
         name = self.buckets[number].name if number in self.buckets else None
         rule = next((rule for rule in self.effective.limits.rules if rule.name == name), None)
         if rule and rule.bucket == "prefix":

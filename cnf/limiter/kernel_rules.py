@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cnf.abi import VERDICTS
 from cnf.arrays import Records
 from cnf.clock import tick_ns
 from cnf.counts import Count
 from cnf.datapath.blueprint import LIMITER_PREFIX
+from cnf.datapath.build import Datapath
 from cnf.datapath.handover_map import FullError, HandoverMap
 from cnf.errors import ConfigError
 from cnf.kernel.pins import UnreadableError
 from cnf.limiter.handover import Known, from_json, to_json
-from cnf.limiter.in_force import InForce
+from cnf.limiter.in_force import Denied, InForce
 from cnf.limiter.maps import NO_RULE_SET, LimiterMaps
 from cnf.limits.confirmation import RunTime
 from cnf.limits.groups import OVERFLOW
@@ -34,12 +37,13 @@ class Interfaces:
 class KernelRules:
     """Switch the kernel from rule set to rule set; one thread at a time."""
 
-    def __init__(self, maps: Mapping[str, int], room: Room, handover: HandoverMap, seats: Mapping[int, str]) -> None:
-        """Take a datapath's maps, descriptors by name, with ``room`` in them; ``seats`` are names by counter slot."""
+    def __init__(self, datapath: Datapath, room: Room, handover: HandoverMap, seats: Mapping[int, str]) -> None:
+        """Take a datapath with ``room`` in its maps; ``seats`` are names by counter slot."""
         self.interfaces = Interfaces(frozenset(seats.values()))
         self.tick_ns = tick_ns()
         self._room = room
-        self._maps = LimiterMaps(maps, room.rules)
+        self._maps = LimiterMaps(datapath.maps, room.rules)
+        self._read_clock = datapath.read_clock
         self._handover = handover
         self._slots = dict(seats)
 
@@ -110,10 +114,30 @@ class KernelRules:
         """Return the bucket that all of ``prefix`` share under a rule: LIMIT_SOURCE, shape ()."""
         return self._maps.shared(known.numbering.shared.place((number, prefix)))
 
+    def denied(self, known: Known) -> dict[Network, Denied]:
+        """Return what each entry of ``deny`` has dropped. Raises MapError if refused."""
+        places = known.numbering.denied
+        counts, times = self._maps.denied(1 + max(places.values(), default=-1))
+        return {
+            network: Denied(Count(*counts[place].tolist()), *times[place].tolist()) for network, place in places.items()
+        }
+
     def _work_out(self, run_time: RunTime, before: Known) -> tuple[RuleSet, Bank]:
         effective, names = run_time.effective, (OVERFLOW, *sorted(self.interfaces.names))
-        ruleset = work_out(effective.limits, names, effective.protected, before.groups, self.interfaces.by_altname)
-        return ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self.tick_ns)
+        ruleset = work_out(
+            effective.limits,
+            names,
+            effective.protected,
+            before.groups,
+            called=self.interfaces.by_altname,
+            ends=effective.ends,
+        )
+        jiffies, now = self._read_clock()[0], time.time()
+
+        def jiffy(moment: float) -> int:
+            return max(1, jiffies + math.ceil((moment - now) * 1e9 / self.tick_ns))  # 0 is not at all
+
+        return ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self.tick_ns, jiffy)
 
     def _taken_over(self) -> Known:
         """Return what the previous daemon knew."""
@@ -121,7 +145,8 @@ class KernelRules:
             return Known(no_rules(self._room.rules))
         try:
             if document := self._handover.part("limiter"):
-                return from_json(document, self._maps.generation, self._room.rules)
+                known = from_json(document, self._maps.generation, self._room.rules)
+                return replace(known, numbering=replace(known.numbering, denied=self._maps.denied_places()))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UnreadableError(f"part limiter: {error}", LIMITER_PREFIX) from error
         raise UnreadableError("nothing says what the rules in the kernel are")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -13,14 +13,16 @@ from typing import Any, Final
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from cnf.abi import ENFORCE
 from cnf.arrays import Records
 from cnf.clock import WallClock
 from cnf.counts import Count
 from cnf.datapath.build import Datapath
 from cnf.datapath.handover_map import Document, HandoverMap
 from cnf.errors import CnfError
-from cnf.limiter.in_force import InForce, Look, waiting
+from cnf.limiter.in_force import Denied, InForce, Look, waiting
 from cnf.limiter.kernel_rules import Interfaces, KernelRules
+from cnf.limiter.rates import Rate
 from cnf.limiter.source_expiry import BucketRule
 from cnf.limiter.sources import Held, SourceReader, Sources, source_key
 from cnf.limits.changes import read_change
@@ -31,8 +33,10 @@ from cnf.limits.state_file import load, save
 from cnf.limits.table import Limits, Network, room
 from cnf.limits.token_bucket import words
 
+LOOK: Final = 60.0
+"""Seconds after which ended entries are looked for at the latest."""
 RETRY: Final = 1.0
-"""Seconds after which a roll-back that the kernel refused is tried again."""
+"""Seconds after which what the kernel refused is tried again."""
 
 
 class Limiter:
@@ -68,19 +72,23 @@ class Limiter:
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
+        self._end_timer: threading.Timer | None = None
         self._reader = SourceReader(datapath.maps, datapath.blueprint.table, file.max_sources)
-        self._rules = KernelRules(datapath.maps, room(file), handover, seats)
-        run_time = _protecting(RunTime(apply(file, load(self._path))), clients)
+        self._rules = KernelRules(datapath, room(file), handover, seats)
+        effective = apply(file, load(self._path)).ended(time.time())
+        run_time = _protecting(RunTime(effective), clients)
         self.in_force = self._rules.begin(file, run_time)
+        self._await_ends()
 
     def leave(self) -> None:
         """Undo what is unconfirmed, for rules that stay when nobody is there to undo it later."""
         self._roll_back(math.inf)
 
     def close(self) -> None:
-        """Stop the timer; an unconfirmed change ends with the daemon."""
-        if self._timer:
-            self._timer.cancel()
+        """Stop the timers; an unconfirmed change ends with the daemon."""
+        for timer in (self._timer, self._end_timer):
+            if timer:
+                timer.cancel()
 
     # What the interfaces say.
 
@@ -165,11 +173,13 @@ class Limiter:
         with self._lock:
             self._roll_back()  # the timer may be late
             before = self.in_force.run_time
-            run_time, changes = before.after(change, self.in_force.file, f"uid {uid}, pid {pid}", time.monotonic())
+            who, now = f"uid {uid}, pid {pid}", time.time()
+            run_time, changes = before.after(change, self.in_force.file, who, time.monotonic(), now)
             self._switch(run_time)
             if run_time.pending is None:
                 self._keep(before)
             self._arm()
+            self._await_ends()
             self._log.info(
                 "limits changed",
                 changes=changes,
@@ -199,8 +209,40 @@ class Limiter:
                 generation=self.in_force.generation,
             )
 
+    def _await_ends(self) -> None:
+        """Look for ended entries when the next one ends, and once a minute, since the wall clock may be set."""
+        with self._lock:
+            if self._end_timer:
+                self._end_timer.cancel()
+            run_time = self.in_force.run_time
+            both = [run_time.effective, *([run_time.pending.before] if run_time.pending else [])]
+            ends = [end for effective in both for end in effective.ends.values()]
+            if ends:
+                wait = min(max(min(ends) - time.time(), RETRY), LOOK)
+                self._end_timer = threading.Timer(wait, self._end)
+                self._end_timer.daemon = True
+                self._end_timer.start()
+
+    def _end(self) -> None:
+        """Remove the entries that have ended: the kernel looks at them no more."""
+        with self._lock:
+            before, now = self.in_force.run_time, time.time()
+            run_time = before.each(lambda effective: effective.ended(now))
+            over = [each for each in before.effective.entries if each not in run_time.effective.entries]
+            if run_time != before:
+                try:
+                    self._switch(run_time)
+                except CnfError as error:
+                    self._log.error("entries that have ended not removed, trying again", error=str(error))
+                else:
+                    self._keep_or_say()
+                    for each in over:
+                        self._log.info("entry of a list ended", list=each.list, prefix=str(each.prefix), who=each.who)
+            self._await_ends()
+
     def _arm(self, least: float = 0.0) -> None:
-        self.close()
+        if self._timer:
+            self._timer.cancel()
         if pending := self.in_force.run_time.pending:
             self._timer = threading.Timer(max(pending.seconds_left(time.monotonic()), least), self._roll_back)
             self._timer.daemon = True
@@ -238,7 +280,11 @@ class Limiter:
 
         """
         source_bits = self.in_force.effective.limits.ipv6_source_prefix
-        self.sources = self._reader.drain(clock, self.bucket_rule, source_bits)
+        others: dict[Hashable, Count] = {
+            ("denied", network): denied.dropped for network, denied in self.denied().items()
+        }
+        others |= {("shared", held.rule & ~ENFORCE, held.source): held.sent for held in self.shared()}
+        self.sources = self._reader.drain(clock, self.bucket_rule, source_bits, others)
 
     def hand_over(self) -> Document:
         """Return what the next daemon has to know of the sources."""
@@ -283,13 +329,26 @@ class Limiter:
         with self._lock:
             return self._rules.totals(self.in_force.known)
 
-    def bucket(self, address: Address, source: Network, home: int) -> Records | None:
-        """Return the live bucket of ``source``, which ``address`` is of: LIMIT_SOURCE, shape (); None if none."""
-        return self._reader.get(source_key(source, home, self.in_force.ruleset.part(address)))
+    def bucket(self, address: Address, source: Network, home: int) -> tuple[Records, Rate] | None:
+        """Return the live bucket of ``source``, which ``address`` is of and its rate; None if there is none."""
+        key = source_key(source, home, self.in_force.ruleset.part(address))
+        value = self._reader.get(key)
+        if value is None:
+            return None
+        return value, self.sources.rates.source(key) if self.sources else Rate()
 
     def read_clock(self) -> tuple[int, int]:
         """Return (jiffies, CLOCK_MONOTONIC in ns)."""
         return self._datapath.read_clock()
+
+    def denied(self) -> dict[Network, Denied]:
+        """Return what each entry of ``deny`` has dropped so far."""
+        with self._lock:
+            return self._rules.denied(self.in_force.known)
+
+    def denied_rate(self, network: Network) -> Rate:
+        """Return how fast an entry of ``deny`` was dropping packets before the latest drain."""
+        return self._rate("denied", network)
 
     @property
     def interfaces(self) -> list[str]:
@@ -305,12 +364,16 @@ class Limiter:
                 in_force.word(rule),
                 self._rules.shared(in_force.known, number, prefix),
                 shared=True,
+                rate=self._rate("shared", number, prefix),
             )
             for rule in in_force.effective.limits.rules
             if rule.bucket == "prefix"
             for number in (in_force.number(rule),)
             for prefix in rule.prefixes
         ]
+
+    def _rate(self, *name: Hashable) -> Rate:
+        return self.sources.rates.other(name) if self.sources else Rate()
 
 
 def _protecting(run_time: RunTime, clients: Iterable[Network]) -> RunTime:

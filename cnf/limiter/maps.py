@@ -6,17 +6,21 @@ import errno
 import os
 import time
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Any, Final
 
 import numpy as np
 
 from cnf.abi import (
+    COUNTER,
     FAMILIES,
     LIMIT4_KEY,
     LIMIT4_PREFIX,
     LIMIT6_KEY,
     LIMIT6_PREFIX,
+    LIMIT_DENIED,
     LIMIT_GROUPS,
+    LIMIT_MATCH,
     LIMIT_POLICY,
     LIMIT_RULE,
     LIMIT_SETTINGS,
@@ -31,7 +35,8 @@ from cnf.errors import MapError
 from cnf.kernel import libbpf
 from cnf.kernel.maps import CounterArray, DirectArray, write_batch
 from cnf.limits.groups import OVERFLOW
-from cnf.limits.layout import Bank
+from cnf.limits.layout import BANK_BITS, Bank
+from cnf.limits.table import Network
 
 GRACE: Final = 0.1
 """Seconds after which no CPU runs a packet that has seen the bank before: a packet takes microseconds."""
@@ -66,6 +71,8 @@ class LimiterMaps:
         self._rules = DirectArray("limit_rules", maps["limit_rules"], LIMIT_RULE)
         self._shared = DirectArray("limit_shared", maps["limit_shared"], LIMIT_SOURCE)
         self._counters = CounterArray("limit_counters", maps["limit_counters"])
+        self._denied = DirectArray("limit_denied", maps["limit_denied"], LIMIT_DENIED)
+        self._denied_counters = CounterArray("limit_denied_counters", maps["limit_denied_counters"])
         self._switched = time.monotonic() - GRACE
         self._group_of: Mapping[str, Records] = {OVERFLOW: np.zeros(len(TRAFFIC), _GROUP)}
 
@@ -86,6 +93,8 @@ class LimiterMaps:
                 self._counters.zero(place * len(VERDICTS) + verdict)
         self._rules.write_many(bank.rule_places, bank.rules)
         self._shared.write_many(bank.shared_places, np.zeros(len(bank.shared_places), LIMIT_SOURCE))
+        self._denied_counters.zero_many(bank.denied_places)
+        self._denied.write_many(bank.denied_places, np.zeros(len(bank.denied_places), LIMIT_DENIED))
         policies = bank.policies.reshape(-1)
         self._policies.write_many(number * self._policy_room + np.arange(len(policies)), policies)
         others = bank.groups[OVERFLOW]
@@ -124,6 +133,17 @@ class LimiterMaps:
         """Return a shared bucket and its counts: LIMIT_SOURCE, shape ()."""
         return self._shared.read(place)
 
+    def denied(self, count: int) -> tuple[Records, Records]:
+        """Return what the first ``count`` entries of ``deny`` have dropped, and when: COUNTER and LIMIT_DENIED."""
+        if not count:
+            return np.empty(0, COUNTER), np.empty(0, LIMIT_DENIED)
+        return self._denied_counters.sums(0, count), self._denied.read_range(0, count)
+
+    def denied_places(self) -> dict[Network, int]:
+        """Return the places of the entries of ``deny`` that are in force; not of one that is protected as a whole."""
+        bank = self.generation & 1
+        return {network: place for table in self._prefixes.values() for network, place in table.denied(bank).items()}
+
 
 class _Prefixes:
     """One family's prefixes, of both banks."""
@@ -143,6 +163,20 @@ class _Prefixes:
         keys["bank"] = bank
         self._written[bank] = keys
         write_batch(self._name, self._fd, keys, values)
+
+    def denied(self, bank: int) -> dict[Network, int]:
+        """Return the places of the entries of ``deny`` in ``bank``.
+
+        An entry's place is also that of the longer prefixes within it, which other rules have.
+        """
+        found: dict[int, Network] = {}
+        value = np.empty((), LIMIT_MATCH)
+        for key in sorted(self._written.get(bank, ()), key=lambda each: int(each["length"])):
+            libbpf.library().bpf_map_lookup_elem(self._fd, key.tobytes(), value.ctypes.data)
+            if value["deny_until"]:
+                network = ip_network((key["addr"].tobytes(), int(key["length"]) - BANK_BITS))
+                found.setdefault(int(value["denied"]), network)
+        return {network: place for place, network in found.items()}
 
     def _there(self, key: np.dtype[Any]) -> dict[int, Records]:
         """Return the keys that the map holds, by bank."""

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from heapq import merge
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 
-from cnf.abi import ENFORCE, FAMILIES, LIMIT4_KEY, Family
+from cnf.abi import ENFORCE, FAMILIES, LIMIT4_KEY, LIMIT_SOURCE, Family
 from cnf.arrays import Records
 from cnf.clock import WallClock
+from cnf.counts import Count
 from cnf.datapath.blueprint import Table
 from cnf.datapath.counters import TableCounters
 from cnf.datapath.handover_map import Document
 from cnf.errors import UsageError
 from cnf.flows.largest import largest
+from cnf.limiter.in_force import Denied
 from cnf.limiter.maps import SOURCE_KEYS
+from cnf.limiter.rates import Rate, Rates, Reading, Sent
 from cnf.limiter.source_cache import CacheSources
 from cnf.limiter.source_expiry import RULE_BITS, BucketRule, RuleOf, SourceDrain, SourceTable
 from cnf.limiter.source_hash import HashSources
@@ -69,6 +73,8 @@ FIELDS: Final = (
     "dropped_bytes",
     "would_drop_packets",
     "would_drop_bytes",
+    "packets_per_second",
+    "bits_per_second",
     "tokens_packets",
     "tokens_bytes",
     "last_over",
@@ -77,18 +83,34 @@ FIELDS: Final = (
 
 
 class Held(NamedTuple):
-    """One bucket, as it was read: LIMIT_SOURCE, shape ()."""
+    """One bucket, as it was read: LIMIT_SOURCE, shape (). Or an entry of ``deny``, all of whose packets are over."""
 
     source: Network
     rule: int
     """Its number, and ENFORCE."""
     value: Records
     shared: bool = False
+    rate: Rate = Rate()
 
     @property
     def in_use(self) -> bool:
         """Whether a packet has come."""
         return bool(self.value["packets"] or self.value["over_packets"])
+
+    @property
+    def name(self) -> str:
+        """The source as people write it: an address, or a prefix."""
+        return str(self.source.network_address if self.source.num_addresses == 1 else self.source)
+
+    @property
+    def sent(self) -> Count:
+        """What has come, within the limit and over it."""
+        return Count(*(int(self.value[unit]) + int(self.value[f"over_{unit}"]) for unit in UNITS))
+
+    @property
+    def held_back(self) -> bool:
+        """Whether a packet was over the limit."""
+        return bool(self.value["over_packets"])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,22 +127,30 @@ class Sources:
     """LIMIT_SOURCE, shape (N,)."""
     source_bits: int
     """How many bits of an IPv6 address are one source."""
+    rates: Rates = field(default_factory=lambda: Rates(Reading(), None))
 
-    @property
-    def count(self) -> int:
-        """The number of sources that have a bucket."""
-        return sum(map(len, self.values.values()))
+    def count(self, *, held_back: bool) -> int:
+        """Return the number of sources that have a bucket, or of those of them that were over their limit."""
+        return sum(
+            int(np.count_nonzero(values["over_packets"])) if held_back else len(values)
+            for values in self.values.values()
+        )
 
-    def largest(self, column: str, count: int | None) -> Iterator[Held]:
+    def largest(self, column: str, count: int | None, *, held_back: bool = False) -> Iterator[Held]:
         """Yield the ``count`` largest (all if None) by the field ``column``, as they are asked for."""
-        families = (self._largest(family, column, count) for family in self.values)
+        families = (self._largest(family, column, count, held_back=held_back) for family in self.values)
         return islice(merge_largest(column, *families), count)
 
-    def _largest(self, family: Family, column: str, count: int | None) -> Iterator[Held]:
-        values, keys = self.values[family], self.keys[family]
-        for row in largest(values[column], count):
-            source, rule = self._network(family, keys[row]), int(values["decision"][row]) & RULE_BITS
-            yield Held(source, rule, values[row])
+    def held(self, family: Family, row: int | np.integer) -> Held:
+        """Return the bucket in a row of ``values``."""
+        value = self.values[family][row]
+        source, rule = self._network(family, self.keys[family][row]), int(value["decision"]) & RULE_BITS
+        return Held(source, rule, value, rate=self.rates.row(family, int(row)))
+
+    def _largest(self, family: Family, column: str, count: int | None, *, held_back: bool) -> Iterator[Held]:
+        values = self.values[family]
+        rows = np.flatnonzero(values["over_packets"]) if held_back else np.arange(len(values))
+        return (self.held(family, row) for row in rows[largest(values[column][rows], count)].tolist())
 
     def _network(self, family: Family, key: Records) -> Network:
         address = key["addr"].tobytes()
@@ -137,6 +167,7 @@ class SourceReader:
         make, counters = TABLES[table], TableCounters(maps)
         self._tables = {family: make(family, maps, counters, capacity) for family in FAMILIES}
         self._before = 0
+        self._reading: Reading | None = None
 
     def hand_over(self) -> Document:
         """Return what the next daemon has to know: what the tables say, by family, and up to when."""
@@ -157,14 +188,22 @@ class SourceReader:
         """Return the live source under ``key``, LIMIT4_KEY or LIMIT6_KEY: LIMIT_SOURCE, shape (); None if none."""
         return self._tables["ipv4" if key.dtype == LIMIT4_KEY else "ipv6"].get(key)
 
-    def drain(self, clock: WallClock, rule_of: RuleOf, source_bits: int) -> Sources:
-        """Read every table; those that are idle are forgotten.
+    def drain(
+        self,
+        clock: WallClock,
+        rule_of: RuleOf,
+        source_bits: int,
+        others: Mapping[Hashable, Count] = MappingProxyType({}),
+    ) -> Sources:
+        """Read every table; those that are idle are forgotten. ``others`` are counts that are to have rates, too.
 
         Raises:
             MapError: the kernel refused a read.
 
         """
         drains = {family: table.drain(clock, rule_of) for family, table in self._tables.items()}
+        sent = {family: Sent.of(drain.keys, drain.values) for family, drain in drains.items()}
+        before, self._reading = self._reading, Reading(clock.now.monotonic, sent, others)
         sources = Sources(
             clock,
             self._before,
@@ -172,9 +211,19 @@ class SourceReader:
             {family: drain.keys for family, drain in drains.items()},
             {family: drain.values for family, drain in drains.items()},
             source_bits,
+            Rates(self._reading, before),
         )
         self._before = clock.now.jiffies
         return sources
+
+
+def of_denied(network: Network, denied: Denied, rate: Rate) -> Held:
+    """Return an entry of ``deny`` as a bucket that lets nothing pass."""
+    value = np.zeros((), LIMIT_SOURCE)
+    for kind in ("over", "dropped"):
+        value[f"{kind}_packets"], value[f"{kind}_bytes"] = denied.dropped
+    value["last_over"] = value["last_drop"] = denied.last_seen
+    return Held(network, 0, value, rate=rate)
 
 
 def merge_largest(column: str, *sorted_buckets: Iterable[Held]) -> Iterator[Held]:
@@ -206,7 +255,7 @@ def describe(
     # The program counts a packet as over first, and then as dropped: of one that is read in between, it is less.
     would_packets, would_bytes = (max(int(value[f"over_{unit}"]) - int(value[f"dropped_{unit}"]), 0) for unit in UNITS)
     return {
-        "source": str(held.source.network_address if held.source.num_addresses == 1 else held.source),
+        "source": held.name,
         "shared": held.shared,
         "rule": rule.name if rule else None,
         "mode": rule.mode if rule else None,
@@ -217,6 +266,8 @@ def describe(
         "dropped_bytes": int(value["dropped_bytes"]),
         "would_drop_packets": would_packets,
         "would_drop_bytes": would_bytes,
+        "packets_per_second": round(held.rate.packets, 3),
+        "bits_per_second": round(8 * held.rate.bytes, 3),
         "tokens_packets": packets,
         "tokens_bytes": octets,
         "last_over": _moment(value["last_over"], drained),

@@ -8,9 +8,10 @@ from attrs import evolve, fields_dict, frozen
 
 from cnf.addresses import peer
 from cnf.errors import Problem, UsageError, joined, nearest
+from cnf.limits.entries import END, REASON, Author, Entry, ListName, kept, moment, of_list
 from cnf.limits.overrides import Effective, without
 from cnf.limits.table import NAME, PREFIX, RULE, LimitMode, Limits, Network, Rule, written
-from cnf.readers import RefusedError, choice, printable, refusal, table, value
+from cnf.readers import RefusedError, array, choice, printable, refusal, table, value
 
 _MIN_SECONDS: Final = 0.1
 _MAX_SECONDS: Final = 24 * 3600
@@ -57,8 +58,13 @@ class Change:
     confirm: Annotated[float | None, _SECONDS, "undone after so many seconds without a confirmation"] = None
     ssh_connection: Annotated[Network | None, _client, "the client's address over SSH, which is protected"] = None
 
-    def after(self, effective: Effective, file: Limits) -> tuple[Effective, str]:
-        """Return what is in effect after this change, and the change in words.
+    def after(
+        self,
+        effective: Effective,
+        file: Limits,
+        author: Author | None = None,  # noqa: ARG002 - noted of what is added to a list
+    ) -> tuple[Effective, str]:
+        """Return what is in effect after this change, made by ``author``, and the change in words.
 
         Raises:
             UsageError: there is nothing to remove, or already what is to be added, or a rule would not be valid.
@@ -66,7 +72,8 @@ class Change:
         """
         limits, words = self._edit(file if self.op == "reset" else effective.limits)
         clients = (self.ssh_connection,) if self.ssh_connection else ()
-        return evolve(effective, limits=_in_order(limits, file)).protecting(clients), words
+        changed = evolve(effective, limits=_in_order(limits, file), entries=kept(effective.entries, limits, file))
+        return changed.protecting(clients), words
 
     def _edit(self, limits: Limits) -> tuple[Limits, str]:
         """Change the limits in effect."""
@@ -106,18 +113,61 @@ class _Remove(Change):
         return evolve(limits, rules=tuple(rules.values())), f"remove {self.name}"
 
 
+def _prefixes(value: object, path: str) -> tuple[Network, ...]:
+    """Read a prefix, or an array of them."""
+    prefixes: tuple[Network, ...] = _PREFIXES(value, path) if isinstance(value, list) else (PREFIX(value, path),)
+    return tuple(dict.fromkeys(prefixes))
+
+
+_PREFIXES: Final = array("a prefix, or an array of prefixes, at least one", PREFIX, least=1)
+
+
 @frozen(kw_only=True)
 class _List(Change):
-    prefix: Annotated[Network, PREFIX, "what to add or remove"]
+    prefix: Annotated[tuple[Network, ...], _prefixes, "what to add or remove"]
+    until: Annotated[str | None, END, "when what is added ends"] = None
+    reason: Annotated[str | None, REASON, "what it is added for"] = None
+
+    def after(self, effective: Effective, file: Limits, author: Author | None = None) -> tuple[Effective, str]:
+        """Return what is in effect after this change. An entry that has an end, or gets one, may be added again."""
+        known = {each.prefix: each for each in effective.entries if each.list == self._list}
+        renewed = [
+            prefix for prefix in self.prefix if prefix in known and self._adds and (self.until or known[prefix].until)
+        ]
+        entries = tuple(each for each in effective.entries if each.list != self._list or each.prefix not in renewed)
+        networks = without(of_list(effective.limits, self._list), tuple(renewed))
+        begun = evolve(effective, entries=entries, limits=_with(effective.limits, self._list, networks))
+        if self.until and author and self.until <= moment(author.moment):
+            raise UsageError(f"until: {self.until} is over")
+        changed, words = super().after(begun, file, author)
+        if self._adds and author:
+            about = author.who, moment(author.moment), self.until, self.reason
+            fresh = tuple(Entry(self._list, prefix, *about) for prefix in self.prefix)
+            changed = evolve(changed, entries=kept((*changed.entries, *fresh), changed.limits, file))
+        return changed, words
+
+    @property
+    def _list(self) -> ListName:
+        return "allow" if self.op.startswith("allow") else "deny"
+
+    @property
+    def _adds(self) -> bool:
+        return self.op.endswith("add")
 
     def _edit(self, limits: Limits) -> tuple[Limits, str]:
-        name, _, verb = self.op.partition("_")
-        networks = limits.allow if name == "allow" else limits.deny
-        if (verb == "add") == (self.prefix in networks):
-            raise UsageError(f"limits.{name} {'already has' if verb == 'add' else 'does not have'} {self.prefix}")
-        networks = (*networks, self.prefix) if verb == "add" else without(networks, (self.prefix,))
-        limits = evolve(limits, allow=networks) if name == "allow" else evolve(limits, deny=networks)
-        return limits, f"{name} {verb} {self.prefix}"
+        networks = of_list(limits, self._list)
+        for prefix in self.prefix:
+            if self._adds == (prefix in networks):
+                raise UsageError(f"limits.{self._list} {'already has' if self._adds else 'does not have'} {prefix}")
+        networks = (*networks, *self.prefix) if self._adds else without(networks, self.prefix)
+        words = [self._list, "add" if self._adds else "remove", ", ".join(map(str, self.prefix))]
+        words += [f"until {self.until}"] if self.until else []
+        words += [f"({self.reason})"] if self.reason else []
+        return _with(limits, self._list, networks), " ".join(words)
+
+
+def _with(limits: Limits, name: ListName, networks: tuple[Network, ...]) -> Limits:
+    return evolve(limits, allow=networks) if name == "allow" else evolve(limits, deny=networks)
 
 
 @frozen(kw_only=True)
@@ -140,9 +190,14 @@ class Confirm(Change):
 
     confirm: Annotated[None, value("null", lambda value: value is None), "a confirmation needs none"] = None
 
-    def after(self, effective: Effective, file: Limits) -> tuple[Effective, str]:  # noqa: ARG002 - the limits stay
+    def after(
+        self,
+        effective: Effective,
+        file: Limits,  # noqa: ARG002 - the limits stay
+        author: Author | None = None,  # noqa: ARG002 - and so do their authors
+    ) -> tuple[Effective, str]:
         """Return the same limits, with nobody protected."""
-        return Effective(effective.limits), "confirm"
+        return Effective(effective.limits, entries=effective.entries), "confirm"
 
 
 _CHANGES: Final[dict[str, type[Change]]] = {

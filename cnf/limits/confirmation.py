@@ -8,6 +8,7 @@ from attrs import evolve, frozen
 
 from cnf.errors import UsageError
 from cnf.limits.changes import Change, Confirm
+from cnf.limits.entries import Author
 from cnf.limits.overrides import Effective
 from cnf.limits.table import Limits
 
@@ -47,8 +48,12 @@ class RunTime:
         """Return what is left ``now``: what was in effect before, if nobody has confirmed in time."""
         return RunTime(self.pending.before) if self.pending and now >= self.pending.deadline else self
 
-    def after(self, change: Change, file: Limits, who: str, now: float) -> tuple[RunTime, tuple[str, ...]]:
+    def after(
+        self, change: Change, file: Limits, who: str, now: float, moment: float | None = None
+    ) -> tuple[RunTime, tuple[str, ...]]:
         """Return the state after ``change``, made ``now``, and what was changed or confirmed, in words.
+
+        ``moment`` is now, too, in seconds since the epoch, to be noted of what is added to a list.
 
         Raises:
             UsageError: the change cannot be made, or there is nothing to confirm.
@@ -56,7 +61,8 @@ class RunTime:
         """
         current = self.at(now)
         pending = current.pending
-        effective, words = change.after(current.effective, file)
+        author = None if moment is None else Author(who, moment)
+        effective, words = change.after(current.effective, file, author)
         if isinstance(change, Confirm):
             if not pending and not current.effective.protected:
                 raise UsageError("nothing waits for a confirmation (what was not confirmed in time has been undone)")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from cnf.abi import (
     ENFORCE,
+    FOR_EVER,
     LIMIT4_PREFIX,
     LIMIT6_PREFIX,
     LIMIT_GROUPS,
@@ -21,13 +23,11 @@ from cnf.abi import (
 )
 from cnf.arrays import Records
 from cnf.errors import ConfigError, Problem
-from cnf.limits.ruleset import Decisions, ListName, Match, Prefix, RuleSet
-from cnf.limits.table import BucketKind, Network, Rule
+from cnf.limits.ruleset import Decisions, Match, Prefix, RuleSet
+from cnf.limits.table import BucketKind, Network, Rule, denied_room
 from cnf.limits.token_bucket import Meter, words
 
-MATCH_POLICY, MATCH_ALLOW, MATCH_DENY = range(3)
-_MATCHES: Final[dict[ListName, int]] = {"allowed": MATCH_ALLOW, "denied": MATCH_DENY, "protected": MATCH_ALLOW}
-_BANK_BITS: Final = 32
+BANK_BITS: Final = 32
 
 KeyT = TypeVar("KeyT")
 
@@ -98,6 +98,8 @@ class Numbering:
 
     rules: Numbers[Parameters]
     shared: Numbers[tuple[int, Network]]
+    denied: Mapping[Network, int] = field(default_factory=dict)
+    """The places of the entries of ``deny``; one that is free is given again by the next set but one."""
 
 
 def no_rules(capacity: int) -> Numbering:
@@ -116,6 +118,8 @@ class Bank:
     """LIMIT_RULE, one for each of these places; all other rules are where they were."""
     shared_places: Sequence[int]
     """The fresh shared buckets: to be zeroed, which fills them."""
+    denied_places: Sequence[int]
+    """The fresh entries of ``deny``, whose counting starts at 0."""
     policies: Records
     """LIMIT_POLICY, shape (policies, LIMIT_GROUPS)."""
     prefixes: Mapping[Family, tuple[Records, Records]]
@@ -129,12 +133,16 @@ class Bank:
     @property
     def passes_all(self) -> bool:
         """Whether no packet is limited or dropped: then there is nothing to look up for one."""
-        denied = any((matches["match"] == MATCH_DENY).any() for _keys, matches in self.prefixes.values())
+        denied = any(matches["deny_until"].any() for _keys, matches in self.prefixes.values())
         return not self.drop_unreadable and not denied and not self.policies["rule"].any()
 
 
-def lay_out(ruleset: RuleSet, before: Numbering, prefixes: int, tick_ns: int) -> Bank:
+def lay_out(
+    ruleset: RuleSet, before: Numbering, prefixes: int, tick_ns: int, jiffy: Callable[[float], int] = int
+) -> Bank:
     """Lay a rule set out, after the one with the numbering ``before``, for tables of ``prefixes`` prefixes a family.
+
+    ``jiffy`` is when a time comes, which is given in seconds since the epoch.
 
     Raises:
         ConfigError: it does not fit the tables.
@@ -153,21 +161,36 @@ def lay_out(ruleset: RuleSet, before: Numbering, prefixes: int, tick_ns: int) ->
         for prefix in rule.prefixes
     )
     fresh = numbers.fresh(before.rules)
+    denied = _denied(ruleset.limits.deny, before.denied, denied_room(prefixes))
     policies = _Policies(ruleset, [numbers.numbers[bucket] for bucket in buckets], shared)
-    tables = {family: _prefixes(family, matches, policies) for family, matches in ruleset.matches.items()}
+    tables = {
+        family: _prefixes(family, matches, policies, denied, jiffy) for family, matches in ruleset.matches.items()
+    }
     if len(policies.index) > numbers.capacity:
         raise _too_small(f"{len(policies.index)} combinations of rules", numbers.capacity)
     return Bank(
-        numbering=Numbering(numbers, shared),
+        numbering=Numbering(numbers, shared, denied),
         rule_places=[numbers.place(bucket) for bucket in fresh],
         rules=np.array([words(bucket.packets, bucket.octets, tick_ns) for bucket in fresh], LIMIT_RULE),
         shared_places=[shared.place(key) for key in shared.fresh(before.shared)],
+        denied_places=[place for prefix, place in denied.items() if prefix not in before.denied],
         policies=policies.records(),
         prefixes=tables,
         groups=_groups(ruleset),
         source6_mask=_source6_mask(ruleset.limits.ipv6_source_prefix),
         drop_unreadable=ruleset.limits.drop_unreadable,
     )
+
+
+def _denied(networks: Iterable[Network], before: Mapping[Network, int], room: int) -> dict[Network, int]:
+    """Return the place of each entry of ``deny``: the one it had ``before``, else the lowest that is free."""
+    wanted = dict.fromkeys(networks)
+    busy = set(before.values())
+    fresh = [network for network in wanted if network not in before]
+    if len(busy) + len(fresh) > room:
+        raise _too_small(f"{len(busy)} prefixes in limits.deny and {len(fresh)} more", room)
+    free = (place for place in range(room) if place not in busy)
+    return {network: before[network] for network in wanted if network in before} | dict(zip(fresh, free, strict=False))
 
 
 class _Policies:
@@ -207,18 +230,33 @@ class _Policies:
         return records
 
 
-def _prefixes(family: Family, matches: Mapping[Prefix, Match], policies: _Policies) -> tuple[Records, Records]:
+def _prefixes(
+    family: Family,
+    matches: Mapping[Prefix, Match],
+    policies: _Policies,
+    denied: Mapping[Network, int],
+    jiffy: Callable[[float], int],
+) -> tuple[Records, Records]:
     keys = np.zeros(len(matches), LIMIT4_PREFIX if family == "ipv4" else LIMIT6_PREFIX)
     octets = keys.dtype["addr"].itemsize
     addresses = b"".join(address.to_bytes(octets, "big") for address, _ in matches)
-    keys["length"] = [_BANK_BITS + length for _, length in matches]
+    keys["length"] = [BANK_BITS + length for _, length in matches]
     keys["addr"] = np.frombuffer(addresses, "<u4").reshape(keys["addr"].shape)
 
-    values = np.zeros(len(matches), LIMIT_MATCH)
-    values["match"] = [_MATCHES[match.listed.verdict] if match.listed else MATCH_POLICY for match in matches.values()]
-    values["policy"] = [0 if match.listed else policies.find(match.decisions) for match in matches.values()]
-    values["part"] = [match.part for match in matches.values()]
-    return keys, values
+    values = [_match(match, policies, denied, jiffy) for match in matches.values()]
+    return keys, np.array(values, LIMIT_MATCH)
+
+
+def _match(
+    match: Match, policies: _Policies, denied: Mapping[Network, int], jiffy: Callable[[float], int]
+) -> tuple[int, int, int, int, int, int]:
+    """Return the fields of ``struct limit_match``."""
+    ends = {each.verdict: FOR_EVER if each.until == math.inf else jiffy(each.until) for each in match.lists}
+    if "protected" in ends:
+        return 0, match.part, 0, 0, 0, FOR_EVER
+    policy = 0 if FOR_EVER in ends.values() else policies.find(match.decisions)
+    place = denied[match.lists[0].prefix] if "denied" in ends else 0
+    return policy, match.part, place, 0, ends.get("denied", 0), ends.get("allowed", 0)
 
 
 def _groups(ruleset: RuleSet) -> dict[str, Records]:

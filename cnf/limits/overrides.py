@@ -8,8 +8,9 @@ from typing import Annotated, Final, Self
 
 from attrs import evolve, frozen
 
+from cnf.limits.entries import Entry, kept
 from cnf.limits.table import NAME, PREFIX, PREFIX_LIST, RULE, LimitMode, Limits, Network, Rule
-from cnf.readers import array, choice, refusal
+from cnf.readers import array, choice, refusal, table
 
 Networks = tuple[Network, ...]
 
@@ -23,6 +24,7 @@ def _address(value: object, path: str) -> Network:
 
 _RULES: Final = array("an array of rules", RULE, noun="rule")
 _NAMES: Final = array("an array of rules' names", NAME)
+_ENTRIES: Final = array("an array of entries", table(Entry))
 _ADDRESSES: Final = array("an array of addresses", _address)
 
 
@@ -37,6 +39,7 @@ class Overrides:
     deny_removed: Annotated[tuple[Network, ...], PREFIX_LIST, "of the file"] = ()
     rules: Annotated[tuple[Rule, ...], _RULES, "each in the place of the file's of that name, else at the end"] = ()
     removed: Annotated[tuple[str, ...], _NAMES, "rules of the file that are gone"] = ()
+    entries: Annotated[tuple[Entry, ...], _ENTRIES, "what is known of entries that were added"] = ()
     protected: Annotated[tuple[Network, ...], _ADDRESSES, "pass whatever the rules say, until confirmed"] = ()
     sessions: Annotated[tuple[Network, ...], _ADDRESSES, "those of them from where somebody is logged in"] = ()
 
@@ -49,6 +52,22 @@ class Effective:
     protected: Networks = ()
     sessions: Networks = ()
     """The part of ``protected`` from where somebody is logged in."""
+    entries: tuple[Entry, ...] = ()
+    """What is known of the entries of ``allow`` and ``deny`` that the file has not."""
+
+    @property
+    def ends(self) -> dict[tuple[str, Network], float]:
+        """Return when entries end, in seconds since the epoch, by list and prefix; of those that do."""
+        return {(each.list, each.prefix): each.end for each in self.entries if each.until}
+
+    def ended(self, now: float) -> Self:
+        """Return the same without the entries that have ended ``now``."""
+        over = [each for each in self.entries if each.end <= now]
+        if not over:
+            return self
+        allow, deny = (tuple(each.prefix for each in over if each.list == name) for name in ("allow", "deny"))
+        limits = evolve(self.limits, allow=without(self.limits.allow, allow), deny=without(self.limits.deny, deny))
+        return evolve(self, limits=limits, entries=tuple(each for each in self.entries if each not in over))
 
     def protecting(self, clients: Iterable[Network]) -> Self:
         """Return the same with ``clients`` protected, too."""
@@ -72,7 +91,8 @@ def apply(file: Limits, overrides: Overrides) -> Effective:
         deny=_merged(file.deny, overrides.deny_added, overrides.deny_removed),
         rules=tuple(rules.values()),
     )
-    return Effective(limits, overrides.protected, overrides.sessions)
+    entries = kept(overrides.entries, limits, file)
+    return Effective(limits, overrides.protected, overrides.sessions, entries)
 
 
 def difference(file: Limits, effective: Effective) -> Overrides:
@@ -88,6 +108,7 @@ def difference(file: Limits, effective: Effective) -> Overrides:
         deny_removed=without(file.deny, limits.deny),
         rules=tuple(rule for rule in limits.rules if rules.get(rule.name) != rule),
         removed=tuple(name for name in rules if name not in names),
+        entries=effective.entries,
         protected=effective.protected,
         sessions=effective.sessions,
     )

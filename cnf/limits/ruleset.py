@@ -8,6 +8,7 @@ decides nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -25,7 +26,7 @@ Prefix = tuple[int, int]
 """The first address of a prefix, and its length."""
 
 
-WEAKEST_FIRST: Final[tuple[ListName, ...]] = ("allowed", "denied", "protected")
+STRONGEST_FIRST: Final[tuple[ListName, ...]] = ("protected", "denied", "allowed")
 FAMILIES_BY_VERSION: Final[dict[int, Family]] = {4: "ipv4", 6: "ipv6"}
 _BITS: Final[dict[Family, int]] = {"ipv4": 32, "ipv6": 128}
 _MASKS: Final = {
@@ -38,6 +39,8 @@ class Listed(NamedTuple):
 
     verdict: ListName
     prefix: Network
+    until: float = math.inf
+    """Seconds since the epoch."""
 
 
 class Decision(NamedTuple):
@@ -54,10 +57,16 @@ Decisions = tuple[Decision | None, ...]
 class Match(NamedTuple):
     """A prefix's word on the sources whose longest it is: the shorter ones around it have been asked already."""
 
-    listed: Listed | None
+    lists: tuple[Listed, ...]
+    """Those that they are on, the strongest first; of each list the entry that ends last."""
     decisions: Decisions
     part: int
     """0; or the length of the prefix, if it is only a part of an IPv6 source: each part is then a source of its own."""
+
+    @property
+    def listed(self) -> Listed | None:
+        """Return the entry that decides, until it ends."""
+        return self.lists[0] if self.lists else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +131,18 @@ class Explanation:
     """The group under which a source's own bucket stands in the kernel's table."""
 
 
-def work_out(
+def work_out(  # noqa: PLR0913 - what rules depend on
     limits: Limits,
     interfaces: Iterable[str],
     protected: Iterable[Network] = (),
     before: Mapping[Cell, int] = MappingProxyType({}),
+    *,
     called: Mapping[str, str] = MappingProxyType({}),
+    ends: Mapping[tuple[str, Network], float] = MappingProxyType({}),
 ) -> RuleSet:
     """Work out ``limits`` for ``interfaces``; ``protected`` sources pass whatever the rules say.
+
+    ``ends`` are those of entries of ``allow`` and ``deny``, in seconds since the epoch.
 
     Groups keep the numbers that their cells had ``before``, because sources have their buckets under them. ``called``
     has the interfaces' names by their altnames, which rules may use as well.
@@ -146,9 +159,10 @@ def work_out(
 
     named: dict[Family, dict[Prefix, _Named]] = {family: {} for family in _BITS}
     denied = () if limits.mode == "off" else limits.deny
-    for verdict, networks in zip(WEAKEST_FIRST, (limits.allow, denied, protected), strict=True):
-        for network in networks:
-            _at(named, network).listed = Listed(verdict, network)
+    lists = zip(("protected", "deny", "allow"), STRONGEST_FIRST, (protected, denied, limits.allow), strict=True)
+    for name, verdict, networks in lists:
+        for network in dict.fromkeys(networks):
+            _at(named, network).lists.append(Listed(verdict, network, ends.get((name, network), math.inf)))
     for index, rule in rules:
         for network in rule.prefixes:
             _at(named, network).rules.append((index, order_of[rule.protocols, rule.interfaces]))
@@ -167,7 +181,7 @@ def explain(ruleset: RuleSet, address: Address, interface: str, traffic: str) ->
     """Say what happens to ``traffic`` from ``address`` on ``interface``, one of those of the rule set."""
     match = ruleset.find(address)
     if match and match.listed:
-        return Explanation(*match.listed)
+        return Explanation(match.listed.verdict, match.listed.prefix)
     decision = match.decisions[ruleset.groups[interface, traffic]] if match else None
     if match is None or decision is None:
         return Explanation("unlimited")
@@ -184,7 +198,7 @@ class _Named:
     """The configuration's word on a prefix itself."""
 
     network: Network
-    listed: Listed | None = None
+    lists: list[Listed] = field(default_factory=list)
     rules: list[tuple[int, Order]] = field(default_factory=list)
     """By index, in the order of the configuration."""
 
@@ -210,7 +224,7 @@ def _inherit(
 ) -> dict[Prefix, Match]:
     """Let every prefix have what it leaves open from the next shorter one around it."""
     matches: dict[Prefix, Match] = {}
-    around: list[tuple[int, Match]] = [(1 << _BITS[family], Match(None, undecided, 0))]
+    around: list[tuple[int, Match]] = [(1 << _BITS[family], Match((), undecided, 0))]
     """(Last address, match) of the prefixes that hold the current one, the longest last."""
     for prefix, own in sorted(prefixes.items(), key=lambda item: item[0]):
         address, length = prefix
@@ -218,7 +232,7 @@ def _inherit(
             around.pop()
         outer = around[-1][1]
         match = Match(
-            _stronger(outer.listed, own.listed),
+            _lists(outer.lists, own.lists),
             _decide(own, outer.decisions),
             length if family == "ipv6" and prefix in parts else 0,
         )
@@ -227,10 +241,15 @@ def _inherit(
     return matches
 
 
-def _stronger(outer: Listed | None, own: Listed | None) -> Listed | None:
-    if outer and own:
-        return max(own, outer, key=lambda listed: WEAKEST_FIRST.index(listed.verdict))
-    return own or outer
+def _lists(outer: Sequence[Listed], own: Sequence[Listed]) -> tuple[Listed, ...]:
+    """Return the entry of each list that ends last, the prefix's own rather than one around it."""
+    if not own:
+        return tuple(outer)
+    last: dict[ListName, Listed] = {}
+    for listed in (*outer, *own):
+        if listed.verdict not in last or last[listed.verdict].until <= listed.until:
+            last[listed.verdict] = listed
+    return tuple(last[verdict] for verdict in STRONGEST_FIRST if verdict in last)
 
 
 def _decide(own: _Named, outer: Decisions) -> Decisions:

@@ -8,9 +8,9 @@ import ipaddress
 import re
 from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
-from attrs import AttrsInstance, fields, frozen
+from attrs import AttrsInstance, fields, frozen, has
 
 from cnf.addresses import unmapped
 from cnf.errors import Problem
@@ -177,10 +177,10 @@ def _written(setting: object) -> object:
     match setting:
         case tuple():
             return [_written(item) for item in setting]
-        case Rule():
-            return written(setting)
         case IPv4Network() | IPv6Network():
             return str(setting)
+        case _ if has(type(setting)):
+            return written(cast("AttrsInstance", setting))
         case _:
             return setting
 
@@ -194,9 +194,14 @@ class Room(NamedTuple):
     """Of a family, of one set."""
 
 
+def denied_room(prefixes: int) -> int:
+    """Return how many entries ``deny`` may have, those of two sets, beside room for so many prefixes."""
+    return prefixes // 4
+
+
 def room(limits: Limits) -> Room:
     """Return the room for ``limits``, and for sets of up to ``max_rules`` rules that take each other's place."""
     shared = sum(len(rule.prefixes) for rule in limits.rules if rule.bucket == "prefix")
-    prefixes = len(limits.allow) + len(limits.deny) + sum(len(rule.prefixes) for rule in limits.rules)
+    prefixes = len(limits.allow) + 2 * len(limits.deny) + sum(len(rule.prefixes) for rule in limits.rules)
     most = max(limits.max_rules, len(limits.rules), shared)
     return Room(1 << (2 * most - 1).bit_length(), max(_PREFIXES_PER_RULE * limits.max_rules, 4 * prefixes))

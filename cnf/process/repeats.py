@@ -25,8 +25,10 @@ class _Kind:
 class Repeats:
     """The lines that have come lately, by kind."""
 
-    def __init__(self) -> None:
-        """Know of nothing."""
+    def __init__(self, burst: int = BURST, per_second: float = PER_SECOND) -> None:
+        """Know of nothing; of a kind ``burst`` lines may come at once, and of more so many ``per_second``."""
+        self._burst = burst
+        self._per_second = per_second
         self._kinds: OrderedDict[Hashable, _Kind] = OrderedDict()
 
     def admit(self, key: Hashable, now: float) -> int | None:
@@ -34,11 +36,11 @@ class Repeats:
 
         ``now`` is in seconds, and never goes back.
         """
-        kind = self._kinds.pop(key, None) or _Kind(BURST, now)
+        kind = self._kinds.pop(key, None) or _Kind(self._burst, now)
         self._kinds[key] = kind
         if len(self._kinds) > MOST_KINDS:
             self._kinds.popitem(last=False)
-        kind.left, kind.since = min(BURST, kind.left + (now - kind.since) * PER_SECOND), now
+        kind.left, kind.since = min(self._burst, kind.left + (now - kind.since) * self._per_second), now
         if kind.left < 1:
             kind.left_out += 1
             return None

@@ -14,14 +14,16 @@ from structlog.typing import FilteringBoundLogger
 
 from cnf.arrays import Records
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
+from cnf.export.lines import Lines
 from cnf.flows.groups import Groups, group
 from cnf.flows.ledger import Ledger
 from cnf.flows.query import Selection, select
-from cnf.flows.snapshot import Snapshot
+from cnf.server import streams
+from cnf.server.history_json import past_flows
 from cnf.server.http import Bounds
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply
-from cnf.server.params import Listing, count, flag, number, output, parameters
+from cnf.server.params import KINDS, Listing, count, flag, number, output, parameters, times
 from cnf.server.reloads import Reloaded
 from cnf.server.sockets import Peer
 from cnf.server.state import State
@@ -37,7 +39,8 @@ MANY: Final = 10_000
 MOST_EVENTS: Final = 1000
 """Events in one answer; a client that wants more asks again."""
 LISTINGS: Final = {"/v1/flows", "/v1/limits/sources"}
-LISTING_PARAMETERS: Final = ("top", "sort", "filter", "format", "pairs", "by")
+LISTING_PARAMETERS: Final = ("top", "sort", "filter", "format", "pairs", "by", "from", "to")
+EXPORT_PARAMETERS: Final = ("since", "filter", "follow")
 EXIT_STATUSES: Final = {HTTPStatus.SERVICE_UNAVAILABLE: 69, HTTPStatus.INTERNAL_SERVER_ERROR: 70}
 LIMIT_PATHS: Final = ("/v1/limits", "/v1/limits/sources", "/v1/limits/explain")
 
@@ -69,6 +72,7 @@ class Control:
             "/v1/flows": {"GET": self._flows},
             "/v1/status": {"GET": self._status},
             "/v1/events": {"GET": self._events},
+            "/v1/export": {"GET": self._export},
             "/v1/reload": {"POST": self._reloaded},
             **self._limit_paths(),
         }
@@ -88,14 +92,18 @@ class Control:
         return replace(reply(document, error.status), headers=error.headers)
 
     def is_large(self, request: Request) -> bool:
-        """Tell whether more than a few flows or sources are asked for."""
+        """Tell whether more than a few flows or sources are asked for, or any of the past, or all records."""
+        if request.path == "/v1/export":
+            return not _follows(request)
         if request.path not in LISTINGS:
             return False
         try:
-            top = count(parameters(request, *LISTING_PARAMETERS))
+            # Those of flows are among all that a listing may have.
+            asked = parameters(request, *LISTING_PARAMETERS, "all")
+            top, past = count(asked), times(asked)
         except UsageError:
             return False  # the answer is one line
-        return top is None or top > MANY
+        return top is None or top > MANY or past is not None
 
     def _admit(self, peer: Peer | None) -> None:
         assert peer is not None  # noqa: S101 - it is a Unix socket
@@ -108,49 +116,72 @@ class Control:
 
     def _flows(self, request: Request) -> Answer:
         asked = parameters(request, *LISTING_PARAMETERS)
-        snapshot, form, pairs = self._state.drained(), output(asked), flag(asked, "pairs")
+        form, pairs, past = output(asked), flag(asked, "pairs"), times(asked)
+        history = None
+        if past is None:
+            snapshot = self._state.drained()
+            dropped = snapshot.ledgers["ingress"].states["dropped"]
+        else:
+            snapshot, dropped, history = past_flows(self._live, past)
         which = (snapshot, asked.get("filter", ""))
         how = (asked.get("sort", "bytes"), count(asked))
-        if "by" in asked:
-            if pairs:
-                raise UsageError("by and pairs: expected one of them")
-            groups = group(*which, asked["by"], *how)
-            rest = self._listed(snapshot, groups) | {"flows_matched": groups.flows}
-            return self._listing.answer(form, groups.objects(), groups.fields, "groups", rest)
-        selection = select(*which, *how, pairs=pairs)
-        rest = self._listed(snapshot, selection)
-        return self._listing.answer(form, selection.flows(), tuple(selection.fields), "flows", rest)
-
-    def _listed(self, snapshot: Snapshot, listed: Selection | Groups) -> dict[str, Any]:
-        """Return what a listing of flows says beside them."""
-        return {
+        listed: Selection | Groups
+        rest: dict[str, Any]
+        if "by" not in asked:
+            listed = selection = select(*which, *how, pairs=pairs)
+            objects, fields, name, rest = selection.flows(), tuple(selection.fields), "flows", {}
+        elif pairs:
+            raise UsageError("by and pairs: expected one of them")
+        else:
+            listed = groups = group(*which, asked["by"], *how)
+            objects, fields, name, rest = groups.objects(), groups.fields, "groups", {"flows_matched": groups.flows}
+        rest |= {
             "matched": listed.matched,
             "total": sum(part.size for part in listed.parts),
             "totals": listed.totals._asdict(),
-            "dropped": snapshot.ledgers["ingress"].states["dropped"]._asdict(),
+            "dropped": dropped._asdict(),
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
+            "history": history,
         }
+        return self._listing.answer(form, objects, fields, name, rest)
 
     def _status(self, request: Request) -> Answer:
         parameters(request)
         return reply(status(self._state, self._live))
 
     def _events(self, request: Request) -> Answer:
-        asked, reader = parameters(request, "after", "top"), self._live.events
+        asked, reader = parameters(request, "after", "top", "follow"), self._live.events
         if reader is None:
             problem = "no events (add a table [limits], or flows.evicted_records = true, and restart)"
             raise ConfigError(self._state.config_source, [Problem("limits", problem)])
         top, after, last = count(asked), number(asked, "after"), reader.log.last
         most = MOST_EVENTS if top is None else min(top, MOST_EVENTS)
+        if after is None:
+            after = max(last - most, reader.log.first - 1)
+        if flag(asked, "follow"):
+            blocks = streams.events(reader, after, _started(self._state))
+            return Answer(HTTPStatus.OK, blocks, KINDS["jsonl"], bell=reader.log.bell)
         answer = {
-            "events": reader.log.after(last - most if after is None else after, most),
+            "events": reader.log.after(after, most),
             "last": last,
             "ring": reader.ring_id,
             "lost": reader.lost(),
             "started": _started(self._state),
         }
         return reply(answer)
+
+    def _export(self, request: Request) -> Answer:
+        asked, log = parameters(request, *EXPORT_PARAMETERS), self._live.record_log
+        if log is None:
+            problem = 'no flow records are made (history.keep = "24h", or a table of [export], and restart)'
+            raise ConfigError(self._state.config_source, [Problem("export", problem)])
+        self._state.drained()  # the log knows the latest number from then on
+        follow, since = flag(asked, "follow"), number(asked, "since")
+        after = since if since is not None else log.kept.first - 1
+        lines = Lines(asked.get("filter", ""))
+        blocks = streams.records(log, lines, after, _started(self._state), follow=follow)
+        return Answer(HTTPStatus.OK, blocks, KINDS["jsonl"], bell=log.bell if follow else None)
 
     def _reloaded(self, request: Request) -> Answer:
         parameters(request)
@@ -167,6 +198,13 @@ class Control:
     def _no_limits(self, request: Request) -> Answer:  # noqa: ARG002 - a handler as the others are
         problem = Problem("limits", "no table [limits]: the limiter is not compiled in (add one and restart)")
         raise ConfigError(self._state.config_source, [problem])
+
+
+def _follows(request: Request) -> bool:
+    try:
+        return flag(parameters(request, *EXPORT_PARAMETERS), "follow")
+    except UsageError:
+        return True  # the answer is one line
 
 
 def status(state: State, live: Live) -> dict[str, Any]:

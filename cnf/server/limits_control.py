@@ -7,11 +7,12 @@ from typing import Any
 
 from cnf.errors import UsageError
 from cnf.limiter.limiter import Limiter
-from cnf.limiter.sources import FIELDS
+from cnf.limiter.sources import FIELDS, sort_column
 from cnf.server import limits_json
+from cnf.server.history_json import past_sources
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, reply
-from cnf.server.params import Listing, count, output, parameters
+from cnf.server.params import Listing, count, flag, output, parameters, times
 from cnf.server.state import State
 
 
@@ -36,7 +37,8 @@ class LimitControl:
 
     def _rules(self, request: Request) -> Answer:
         parameters(request)
-        return reply(limits_json.rules(self._limiter) | self._denied())
+        denied = limits_json.denied(self._limiter, self._live.totals())
+        return reply(limits_json.rules(self._limiter) | {"denied": denied})
 
     def _change(self, request: Request) -> Answer:
         parameters(request)
@@ -49,12 +51,15 @@ class LimitControl:
         return reply(limits_json.change(self._limiter, body, peer.uid, peer.pid))
 
     def _sources(self, request: Request) -> Answer:
-        asked = parameters(request, "top", "sort", "format")
-        form = output(asked)
-        sources, total = limits_json.sources(self._limiter, asked.get("sort", "over"), count(asked))
-        rest = {
-            "total": total,
-            **self._denied(),
+        asked = parameters(request, "top", "sort", "all", "format", "from", "to")
+        form, past, sort = output(asked), times(asked), asked.get("sort", "over")
+        if past is None:
+            everyone = flag(asked, "all")
+            sources, sizes = limits_json.sources(self._limiter, sort, count(asked), everyone=everyone)
+            rest: dict[str, Any] = {**sizes, "history": None}
+        else:
+            sources, rest = past_sources(self._live, past, sort_column(sort), count(asked))
+        rest |= {
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }
@@ -63,7 +68,4 @@ class LimitControl:
     def _explain(self, request: Request) -> Answer:
         asked = parameters(request, "address", "protocol", "interface")
         words = (asked.get(name, "") for name in ("address", "protocol", "interface"))
-        return reply(limits_json.explanation(self._limiter, self._state.drained(), *words) | self._denied())
-
-    def _denied(self) -> dict[str, Any]:
-        return {"denied": limits_json.denied(self._limiter, self._live.totals())}
+        return reply(limits_json.explanation(self._limiter, self._state.drained(), *words))

@@ -7,6 +7,8 @@ from ipaddress import ip_address
 from itertools import islice
 from typing import Any, Final, get_args
 
+import numpy as np
+
 from cnf.abi import DROP_REASONS, FRAGMENTS, TRAFFIC, VERDICTS
 from cnf.addresses import unmapped
 from cnf.arrays import Records
@@ -14,9 +16,10 @@ from cnf.counts import Count
 from cnf.errors import UsageError
 from cnf.flows.query import select
 from cnf.flows.snapshot import Snapshot
-from cnf.limiter.in_force import InForce, Look, waiting
+from cnf.limiter.in_force import NOTHING_DENIED, InForce, Look, waiting
 from cnf.limiter.limiter import Limiter
-from cnf.limiter.sources import Held, describe, merge_largest, sort_column
+from cnf.limiter.sources import Held, Sources, describe, merge_largest, of_denied, sort_column
+from cnf.limits.entries import ListName, of_list
 from cnf.limits.groups import OVERFLOW, Cell
 from cnf.limits.ruleset import Address, Explanation
 from cnf.limits.table import Limits, Network, Rule, Traffic
@@ -46,8 +49,8 @@ def rules(limiter: Limiter) -> dict[str, Any]:
         "mode_origin": _origin(limits.mode, (file.mode,)),
         "unreadable": limits.unreadable,
         "generation": in_force.generation,
-        "allow": _listed(limits.allow, file.allow),
-        "deny": _listed(limits.deny, file.deny),
+        "allow": _listed(in_force, "allow", limits.allow),
+        "deny": _denied_rows(limiter, in_force, limits.deny),
         "protected": [str(prefix) for prefix in in_force.protected],
         "pending": waiting(in_force.run_time.pending),
         "removed": [rule.name for rule in file.rules if rule.name not in names],
@@ -67,8 +70,12 @@ def change(limiter: Limiter, body: object, uid: int, pid: int) -> dict[str, Any]
     }
 
 
-def sources(limiter: Limiter, sort: str, count: int | None) -> tuple[Iterator[dict[str, Any]], int]:
-    """Return the ``count`` buckets (all if None) that are largest by ``sort``, as they are asked for, and of how many.
+def sources(
+    limiter: Limiter, sort: str, count: int | None, *, everyone: bool
+) -> tuple[Iterator[dict[str, Any]], dict[str, int]]:
+    """Return the ``count`` sources (all if None) that are largest by ``sort``, as they are asked for, and of how many.
+
+    They are the buckets, and the denied prefixes, of which a packet was held back; with ``everyone`` all buckets.
 
     Raises:
         UsageError: there is no such key to sort by.
@@ -76,19 +83,24 @@ def sources(limiter: Limiter, sort: str, count: int | None) -> tuple[Iterator[di
     """
     column, drained = sort_column(sort), limiter.sources
     if drained is None:
-        return iter(()), 0
+        return iter(()), {"total": 0, "buckets": 0}
     shared = [held for held in limiter.shared() if held.in_use]
-    shared.sort(key=lambda held: int(held.value[column]), reverse=True)
-    buckets = islice(merge_largest(column, drained.largest(column, count), shared), count)
+    denied = [of_denied(network, denied, limiter.denied_rate(network)) for network, denied in limiter.denied().items()]
+    others = [held for held in (*shared, *denied) if held.held_back or (everyone and held.shared)]
+    others.sort(key=lambda held: int(held.value[column]), reverse=True)
+    buckets = islice(merge_largest(column, drained.largest(column, count, held_back=not everyone), others), count)
     now, ruleset = limiter.read_clock(), limiter.in_force.ruleset
     described = (describe(held, limiter.bucket_rule, ruleset.listed(held.source), drained, now) for held in buckets)
-    return described, drained.count + len(shared)
+    return described, {
+        "total": drained.count(held_back=not everyone) + len(others),
+        "buckets": drained.count(held_back=False) + len(shared),
+    }
 
 
 def denied(limiter: Limiter, totals: Mapping[str, Records]) -> dict[str, int]:
     """Return how many prefixes are denied, and what that has dropped since the start, of ``totals`` by interface.
 
-    Nothing tells the denied sources apart: a flood from there is to cost as little as can be.
+    What was dropped by prefixes that are denied no more is among it.
     """
     limits, reason = limiter.in_force.effective.limits, DROP_REASONS.index("denied")
     units = {unit: sum(int(each[f"dropped_{unit}"][reason]) for each in totals.values()) for unit in Count._fields}
@@ -144,6 +156,9 @@ def _case(
         "rule": _rule(look, rule, origin) if rule else None,
         "reason": "limits.mode is off" if off else _reason(explained),
         "bucket": _bucket(limiter, look.in_force, source, explained) if rule else None,
+        "entry": next(iter(_denied_rows(limiter, look.in_force, [explained.prefix])), None)
+        if explained.verdict == "denied" and explained.prefix
+        else None,
     }
 
 
@@ -155,9 +170,34 @@ def _protocols(source: Address, traffic: set[str]) -> list[str]:
     return [*names, *(each for each, protocol in FRAGMENTS.items() if each in traffic and protocol not in names)]
 
 
-def _listed(networks: Sequence[Network], of_file: Sequence[Network]) -> list[dict[str, str]]:
-    known = frozenset(of_file)
-    return [{"prefix": str(network), "origin": _origin(network, known)} for network in dict.fromkeys(networks)]
+def _listed(in_force: InForce, name: ListName, networks: Sequence[Network]) -> list[dict[str, Any]]:
+    known = frozenset(of_list(in_force.file, name))
+    entries = {each.prefix: each for each in in_force.effective.entries if each.list == name}
+    return [
+        {"prefix": str(network), "origin": _origin(network, known)}
+        | {word: getattr(entries.get(network), word, None) for word in ("who", "since", "until", "reason")}
+        for network in dict.fromkeys(networks)
+    ]
+
+
+def _denied_rows(limiter: Limiter, in_force: InForce, networks: Sequence[Network]) -> list[dict[str, Any]]:
+    """Return entries of ``deny``, each with what it has dropped, and whether it has since the drain before."""
+    denied, drained = limiter.denied(), limiter.sources
+    rows: list[dict[str, Any]] = []
+    for network, listed in zip(dict.fromkeys(networks), _listed(in_force, "deny", networks), strict=True):
+        entry, rate = denied.get(network, NOTHING_DENIED), limiter.denied_rate(network)
+        rows.append(
+            listed
+            | entry.dropped._asdict()
+            | {"packets_per_second": round(rate.packets, 3), "bits_per_second": round(8 * rate.bytes, 3)}
+            | {"first_seen": _moment(entry.first_seen, drained), "last_seen": _moment(entry.last_seen, drained)}
+            | {"sending": bool(drained and entry.last_seen >= max(drained.before, 1))}
+        )
+    return rows
+
+
+def _moment(jiffies: int, drained: Sources | None) -> str | None:
+    return drained.clock.texts(np.array([jiffies], np.uint64))[0] if jiffies and drained else None
 
 
 def _origin(setting: object, of_file: Collection[object]) -> str:
@@ -195,8 +235,8 @@ def _bucket(limiter: Limiter, in_force: InForce, source: Address, explained: Exp
         shared = (held for held in limiter.shared() if held.source == explained.source and held.rule == word)
         held = next((each for each in shared if each.in_use), None)
     else:
-        value = limiter.bucket(source, explained.source, explained.home)
-        held = None if value is None else Held(explained.source, word, value)
+        found = limiter.bucket(source, explained.source, explained.home)
+        held = Held(explained.source, word, found[0], rate=found[1]) if found else None
     return describe(held, limiter.bucket_rule, None, drained, limiter.read_clock()) if held else None
 
 

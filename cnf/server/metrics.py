@@ -15,6 +15,7 @@ from cnf.abi import DROP_REASONS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASO
 from cnf.arrays import Records
 from cnf.flows.top import FlowLabels
 from cnf.process.log import lost_lines, suppressed_lines
+from cnf.process.usage import usage
 from cnf.server.live import Live
 from cnf.server.state import State
 
@@ -151,7 +152,7 @@ def ledger(state: State, _live: Live) -> Iterator[Metric]:
 
 def top_flows(state: State, _live: Live) -> Iterator[Metric]:
     """Yield the largest flows, and by interface, protocol and direction the rest, as src="other"."""
-    note = "of a flow since it came among the largest; src=other: of all other flows."
+    note = "of a large flow since it has a series; src=other: of all other flows."
     packets = CounterMetricFamily("cnf_flow_packets", f"Packets {note}", labels=FlowLabels._fields)
     octets = CounterMetricFamily("cnf_flow_bytes", f"Bytes {note}", labels=FlowLabels._fields)
     for labels, count in state.series.items():
@@ -211,6 +212,37 @@ def events(_state: State, live: Live) -> Iterator[Metric]:
     yield lost
 
 
+def export(_state: State, live: Live) -> Iterator[Metric]:
+    """Yield what the exporters have sent, live."""
+    records = CounterMetricFamily("cnf_export_records", "Flow records sent or written.", labels=("exporter",))
+    octets = CounterMetricFamily("cnf_export_bytes", "Bytes sent or written, with templates.", labels=("exporter",))
+    lost = CounterMetricFamily(
+        "cnf_export_lost", "Flow records that an exporter could not send, and never will.", labels=("exporter",)
+    )
+    errors = CounterMetricFamily("cnf_export_errors", "Sends or writes that failed.", labels=("exporter", "reason"))
+    for counters in live.exports():
+        records.add_metric((counters.exporter,), counters.records)
+        octets.add_metric((counters.exporter,), counters.bytes)
+        lost.add_metric((counters.exporter,), counters.lost)
+        for reason, count in counters.errors.items():
+            errors.add_metric((counters.exporter, reason), count)
+    yield from (records, octets, lost, errors)
+
+
+def history(_state: State, live: Live) -> Iterator[Metric]:
+    """Yield what the history takes, how far it goes back, and how often it could not be written."""
+    if live.history is None:
+        return
+    yield GaugeMetricFamily("cnf_history_bytes", "What the files of the history take.", live.history.bytes)
+    oldest = GaugeMetricFamily("cnf_history_oldest_timestamp_seconds", "When the history begins.")
+    if live.history.oldest is not None:
+        oldest.add_metric((), live.history.oldest)
+    yield oldest
+    yield CounterMetricFamily(
+        "cnf_history_write_errors", "Minutes that could not be written when they were due.", live.history.write_errors
+    )
+
+
 def daemon(state: State, _live: Live) -> Iterator[Metric]:
     """Yield the metrics of the daemon itself."""
     yield GaugeMetricFamily("cnf_drain_age_seconds", "Time since the latest drain.", state.drain_age())
@@ -225,7 +257,30 @@ def daemon(state: State, _live: Live) -> Iterator[Metric]:
     )
 
 
-COLLECTORS: Final = (daemon, interfaces, ledger, flow_tables, received, limiter, events, top_flows)
+def process(_state: State, _live: Live) -> Iterator[Metric]:
+    """Yield what the daemon takes of the machine, under the names that all client libraries have for it."""
+    now = usage()
+    yield CounterMetricFamily("process_cpu_seconds", "CPU time of the daemon, user and system.", now.cpu_seconds)
+    yield GaugeMetricFamily("process_resident_memory_bytes", "Memory that is present.", now.resident_memory)
+    yield GaugeMetricFamily("process_virtual_memory_bytes", "Address space.", now.virtual_memory)
+    yield GaugeMetricFamily("process_open_fds", "Open file descriptors.", now.open_fds)
+    yield GaugeMetricFamily("process_max_fds", "File descriptors that may be open.", now.max_fds)
+    yield GaugeMetricFamily("process_start_time_seconds", "When the daemon was started.", now.started)
+
+
+COLLECTORS: Final = (
+    daemon,
+    process,
+    interfaces,
+    ledger,
+    flow_tables,
+    received,
+    limiter,
+    events,
+    export,
+    history,
+    top_flows,
+)
 """In order of importance: ``max_series`` leaves out series from the end."""
 
 

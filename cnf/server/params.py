@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, Final
@@ -45,6 +46,28 @@ def number(asked: Mapping[str, str], name: str) -> int | None:
     if text and not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
         raise UsageError(f"{name} is {shortened(text)!r}: expected a whole number")
     return int(text) if text else None
+
+
+def times(asked: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return the parameters ``from`` and ``to`` in ns since the epoch; None if neither is there. Raises UsageError."""
+    given = [asked.get(name) for name in ("from", "to")]
+    if given == [None, None]:
+        return None
+    begin, end = (_time(name, text or "") for name, text in zip(("from", "to"), given, strict=True))
+    if begin >= end:
+        raise UsageError("from is not before to")
+    return begin, end
+
+
+def _time(name: str, text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError
+        return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
+    except (ValueError, OverflowError):
+        expected = "a time with its zone, such as 2026-03-01T03:12:00Z"
+        raise UsageError(f"{name} is {shortened(text)!r}: expected {expected}") from None
 
 
 def flag(asked: Mapping[str, str], name: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -80,12 +81,14 @@ class Limited(Datapath):
         protected: Iterable[Network] = (),
         interface: str = "lo",
         others: Iterable[str] = (),
+        ends: Mapping[tuple[str, Network], int] = MappingProxyType({}),
     ) -> Bank:
-        """Install ``limits`` after those before; packets come in on ``interface``."""
+        """Install ``limits`` after those before; packets come in on ``interface``; entries end at jiffies."""
         if not isinstance(limits, Limits):
             limits = read(limits)
         names = (OVERFLOW, interface, *others)
-        self._ruleset = work_out(limits, names, protected, self._ruleset.groups if self._ruleset else {})
+        before = self._ruleset.groups if self._ruleset else {}
+        self._ruleset = work_out(limits, names, protected, before, ends=ends)
         bank = lay_out(self._ruleset, self._numbering, self.size.prefixes, self.tick_ns)
         self._numbering = bank.numbering
         self.maps.install(bank, {self.interfaces.assign(LOOPBACK): interface})
@@ -124,6 +127,14 @@ class Limited(Datapath):
     def packets(self) -> dict[str, dict[str, int]]:
         """Return rule -> verdict -> packets where not zero."""
         return {name: {verdict: n.packets for verdict, n in row.items()} for name, row in self.counts().items()}
+
+    def denied(self) -> dict[str, tuple[int, int, bool]]:
+        """Return prefix -> (packets, bytes, whether a time is noted) of each entry of ``deny``."""
+        counts, times = self.maps.denied(self.size.denied)
+        return {
+            str(network): (*counts[place].tolist(), bool(times[place]["first_seen"] and times[place]["last_seen"]))
+            for network, place in self._numbering.denied.items()
+        }
 
     def dropped(self) -> dict[str, Count]:
         """Return reason -> (packets, bytes) where not zero."""

@@ -21,7 +21,7 @@ from cnf.counts import count_of
 from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint
 from cnf.datapath.cache import FlowSettings
-from cnf.flows.finished import evicted_flows
+from cnf.flows.finished import finished_flows
 from cnf.flows.flow_cache import CacheTable
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.ring import Ring
@@ -70,7 +70,7 @@ def test_each_evicted_flow_is_told_with_all_that_it_counted(datapath: Datapath, 
 
     stretch = ring.read()
     ring.close()
-    (flows, _finish), rows = evicted_flows(stretch.events, family)
+    (flows, _finish), rows = finished_flows(stretch.events, family, "evicted")
     found = Counter(dict(zip(flows.src_port.tolist(), flows.packets.tolist(), strict=True)))
     assert len(rows) == len(stretch.events) == len(found)
     assert (flows.bytes == flows.packets * np.uint64(SIZE)).all()
@@ -165,7 +165,7 @@ def test_on_every_cpu_at_once_events_are_what_was_booked(datapath: Datapath) -> 
     missing = lost.sum(EVENT_KINDS.index("flow_evicted")).packets
     told = 0
     for family in families:
-        (flows, _finish), _rows = evicted_flows(events, family)
+        (flows, _finish), _rows = finished_flows(events, family, "evicted")
         sums = datapath.table_counters.read(family)
         assert len(flows) > TABLE
         assert missing or sums.evicted == count_of(flows.packets, flows.bytes)

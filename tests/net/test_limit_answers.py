@@ -25,6 +25,8 @@ LIMITS: Final = enforce(
     allow=["198.51.100.0/24"],
     deny=["203.0.113.0/24"],
 )
+STAY: Final = ("prefix", "origin", "packets", "bytes")
+"""What no drain changes of a denied prefix."""
 SENT: Final = {
     "192.0.2.1": 40,
     "192.0.2.2": 12,
@@ -53,48 +55,59 @@ def served() -> Iterator[Daemon]:
 @pytest.fixture
 def daemon(served: Daemon) -> Iterator[Daemon]:
     """Check after each test that nothing of the limits has changed."""
-    before = served.control("/v1/limits")
+    before = _standing(served)
     yield served
-    assert served.control("/v1/limits") == before
+    assert _standing(served) == before
     assert served.events("control request failed") == []
     assert served.events("limits changed") == []
 
 
 def test_sources_are_listed_by_what_was_held_back(daemon: Daemon) -> None:
-    """``limits sources`` has every bucket with what was sent to it, the most held back first."""
-    sources = daemon.limited_sources()
+    """``limits sources`` has who was held back, the most first, with what was sent; ``--all`` has the others, too."""
+    sources = daemon.limited_sources("--all")
 
     names = ("source", "rule", "packets", "dropped_packets", "would_drop_packets")
     shown = [tuple(each[name] for name in names) for each in sources]
-    assert shown[:3] == [
+    assert shown[:4] == [
         ("192.0.2.1", "dns", 15, 25, 0),
         ("2001:db8::/64", "default", 10, 20, 0),
+        ("203.0.113.0/24", None, 0, 20, 0),
         ("10.0.0.0/8", "lab", 20, 0, 14),
     ]
-    assert sorted(shown[3:]) == [("172.16.0.1", "default", 5, 0, 0), ("192.0.2.2", "dns", 12, 0, 0)]
-    for source, mode, shared in zip(sources, ("enforce", "enforce", "shadow"), (False, False, True), strict=False):
-        assert (source["mode"], source["shared"]) == (mode, shared)
+    assert sorted(shown[4:]) == [("172.16.0.1", "default", 5, 0, 0), ("192.0.2.2", "dns", 12, 0, 0)]
+    modes, shared = ("enforce", "enforce", None, "shadow"), (False, False, False, True)
+    for source, mode, is_shared in zip(sources, modes, shared, strict=False):
+        assert (source["mode"], source["shared"]) == (mode, is_shared)
         for kind in ("", "dropped_", "would_drop_"):
             assert source[f"{kind}bytes"] == source[f"{kind}packets"] * SIZE
         assert source["tokens_packets"] is None
-        assert 0 <= source["tokens_bytes"] < SIZE
+        assert source["tokens_bytes"] is None if mode is None else 0 <= source["tokens_bytes"] < SIZE
         age = datetime.now(UTC) - datetime.fromisoformat(source["last_over"])
         assert 0 <= age.total_seconds() < 60
-        assert source["last_drop"] == (source["last_over"] if mode == "enforce" else None)
-    assert all(source["last_drop"] is None is source["last_over"] for source in sources[3:])
+        assert source["last_drop"] == (source["last_over"] if mode != "shadow" else None)
+    assert all(source["last_drop"] is None is source["last_over"] for source in sources[4:])
+    assert [source["source"] for source in daemon.limited_sources()] == [row[0] for row in shown[:4]]
 
 
-def test_what_is_denied_is_counted_and_not_told_apart(daemon: Daemon) -> None:
-    """Every view of the limits, and that of flows, says what became of denied packets, though no source has them."""
-    denied = {"prefixes": 1, "packets": 20, "bytes": 20 * SIZE}
-    assert daemon.limits()["denied"] == denied
-    assert daemon.limits("explain", "203.0.113.1")["denied"] == denied
-    assert json.loads(daemon.control("/v1/limits/sources").body)["denied"] == denied
-    dropped = {"packets": 65, "bytes": 65 * SIZE}
-    assert json.loads(daemon.control("/v1/flows").body)["dropped"] == dropped
-    line = f"denied sources, which are not told apart: 20 packets dropped ({20 * SIZE / 1000:.1f} kB)"
+def test_what_is_denied_is_counted_by_prefix(daemon: Daemon) -> None:
+    """Every view of the limits, and that of flows, says what became of denied packets, and when they came."""
+    dropped = {"packets": 20, "bytes": 20 * SIZE}
+    limits = daemon.limits()
+    assert limits["denied"] == {"prefixes": 1} | dropped
+    (entry,) = limits["deny"]
+    assert entry | dropped | {"prefix": "203.0.113.0/24", "origin": "file"} == entry
+    seen = [datetime.fromisoformat(entry[name]) for name in ("first_seen", "last_seen")]
+    assert seen[0] <= seen[1] < datetime.now(UTC)
+    (shown,) = json.loads(daemon.ctl("limits", "deny", "-o", "json").stdout)
+    assert {name: shown[name] for name in STAY} == {name: entry[name] for name in STAY}
+    assert [line.split()[:3] for line in daemon.ctl("limits", "deny").stdout.splitlines()[1:]] == [
+        ["203.0.113.0/24", "file", "20"]
+    ]
+    (case,) = daemon.limits("explain", "203.0.113.1")["cases"]
+    assert {name: case["entry"][name] for name in STAY} == {name: entry[name] for name in STAY}
+    assert json.loads(daemon.control("/v1/flows").body)["dropped"] == {"packets": 65, "bytes": 65 * SIZE}
+    line = f"denied so far: 20 packets dropped ({20 * SIZE / 1000:.1f} kB) (by prefix: cnfctl limits deny)"
     assert line in daemon.ctl("limits").stdout
-    assert line in daemon.ctl("limits", "sources").stdout
     explained = daemon.ctl("limits", "explain", "203.0.113.1").stdout
     assert "its packets are dropped, as 203.0.113.0/24 is denied" in explained
     assert "20 packets dropped" in explained
@@ -119,7 +132,9 @@ def test_sources_can_be_sorted_cut_and_printed(daemon: Daemon) -> None:
 def test_what_is_held_back_now_is_told_from_what_was(daemon: Daemon) -> None:
     """A source that sends no more is shown as ``passed`` after a drain, with what it has lost before."""
     daemon.drain()
-    assert {source["verdict"] for source in daemon.limited_sources()} == {"passed"}
+    assert {source["verdict"] for source in daemon.limited_sources("--all")} == {"passed", "denied"}
+    assert {source["bits_per_second"] for source in daemon.limited_sources("--all")} == {0}
+    assert not daemon.limits()["deny"][0]["sending"]
 
 
 @pytest.mark.parametrize(
@@ -292,6 +307,12 @@ def test_another_user_may_not_change_the_limits(daemon: Daemon) -> None:
     assert (refused.returncode, refused.stdout) == (77, "")
     assert "user 65534 may not use this socket" in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def _standing(daemon: Daemon) -> dict[str, Any]:
+    """Return the limits without rates."""
+    limits = daemon.limits()
+    return limits | {"deny": [{name: entry[name] for name in STAY} for entry in limits["deny"]]}
 
 
 def _as_nobody(everyones: Stage) -> tuple[str, ...]:

@@ -70,8 +70,8 @@ def test_changes_are_shown_outlive_a_restart_and_are_taken_back(node: Node) -> N
     assert changed["generation"] == daemon.limits()["generation"] == 10
     limits = _settings(daemon)
     assert (limits["mode"], limits["mode_origin"], limits["removed"]) == ("shadow", "runtime", ["lab"])
-    assert limits["allow"] == [{"prefix": "198.51.100.7/32", "origin": "runtime"}]
-    assert limits["deny"] == [{"prefix": "2001:db8::/32", "origin": "runtime"}]
+    assert [(each["prefix"], each["origin"]) for each in limits["allow"]] == [("198.51.100.7/32", "runtime")]
+    assert [(each["prefix"], each["origin"]) for each in limits["deny"]] == [("2001:db8::/32", "runtime")]
     assert {rule["name"]: rule["origin"] for rule in limits["rules"]} == {"default": "runtime", "dns": "runtime"}
     default = limits_of(limits, "default")
     assert (default["packets_per_second"], default["burst_packets"], default["bits_per_second"]) == (100, 20, 8)
@@ -119,7 +119,7 @@ def test_what_shadow_let_pass_is_told_from_what_was_dropped(node: Node) -> None:
     def sent(number: int, sum_of_all: int) -> dict[str, Any]:
         wire.send([flood] * number)
         dropped = daemon.settle(sum_of_all)["ledger"]["packets"]["dropped"]
-        (source,) = daemon.limited_sources()
+        source = next(source for source in daemon.limited_sources("--all") if source["rule"])
         return {name: source[name] for name in SHOWN} | {"ledger": dropped}
 
     assert sent(30, 30) == dict(zip((*SHOWN, "ledger"), ("shadow", 10, 0, 20, 0), strict=True))
@@ -134,8 +134,12 @@ def test_what_shadow_let_pass_is_told_from_what_was_dropped(node: Node) -> None:
 
     daemon.limits("deny", "add", "203.0.113.1")
     assert sent(7, 42) == dict(zip((*SHOWN, "ledger"), ("enforce", 10, 5, 20, 12), strict=True))
-    assert [source["verdict"] for source in daemon.limited_sources()] == ["denied"]
-    assert daemon.limits("explain", "203.0.113.1")["denied"]["packets"] == 7
+    assert [(source["verdict"], source["dropped_packets"]) for source in daemon.limited_sources()] == [
+        ("denied", 5),
+        ("denied", 7),
+    ]
+    (case,) = daemon.limits("explain", "203.0.113.1")["cases"]
+    assert case["entry"]["packets"] == 7
 
 
 def test_every_change_is_logged_with_who_made_it(node: Node) -> None:

@@ -79,7 +79,7 @@ def test_the_addresses_of_a_64_share_one_bucket(node: Node) -> None:
         _check_counts(daemon, 515, limited=480)
         assert sum(through.by_source(35).values()) == 35
 
-    sources = daemon.limited_sources()
+    sources = daemon.limited_sources("--all")
     assert [(each["source"], each["packets"], each["dropped_packets"]) for each in sources] == [
         ("2001:db8:0:1::/64", 20, 480),
         ("2001:db8:0:2::/64", 15, 0),

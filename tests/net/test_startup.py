@@ -238,7 +238,7 @@ def test_check_config(wired: Node) -> None:
 def test_version() -> None:
     """``--version`` prints the version, and nothing else."""
     shown = _run("--version")
-    assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"cnfd {cnf.__version__}\n", "")
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, f"cnfd {cnf.VERSION}\n", "")
 
 
 def test_usage_error() -> None:

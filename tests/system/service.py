@@ -25,7 +25,7 @@ class Service:
 
     def __init__(self, machine: Machine) -> None:
         """Set up the network around it, and install it."""
-        self.machine = machine
+        self.machine, self.cnfctl_path = machine, f"{HOME}/current/.venv/bin/cnfctl"
         machine.run("chmod", "700", "/sys/fs/bpf")  # as systemd mounts it
         machine.run("ip", "netns", "add", "far")
         for name in ("nic0", "nic1"):
@@ -112,7 +112,7 @@ class Service:
 
     def cnfctl(self, *arguments: str) -> Any:  # noqa: ANN401 - JSON
         """Return what cnfctl answers, asked by root on the default socket."""
-        return json.loads(self.machine.run(f"{HOME}/current/.venv/bin/cnfctl", *arguments, "-o", "json"))
+        return json.loads(self.machine.run(self.cnfctl_path, *arguments, "-o", "json"))
 
     def metrics(self) -> str:
         """Return a scrape."""

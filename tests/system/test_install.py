@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from tests.net.wait import wait_for
-from tests.system.machine import CACHE, CHECKOUT, HOME, Machine
+from tests.system.machine import CHECKOUT, HOME
+from tests.system.moved import MOVED, WHEELS, Moved
 from tests.system.service import CONFIG, DROP_IN, Service
 from tests.system.traffic import LIMITS, nothing_lost
 
-MOVED: Final = "/opt/checkout"
-"""Where the machine's checkout is meanwhile: HOME is what the script installs to."""
-
-WHEELS: Final = "root/wheels"
 SCRIPT: Final = "deploy/install.sh"
 PLACES: Final = (
     "/etc",
@@ -31,23 +25,25 @@ PLACES: Final = (
     "/var/cache/cnf",
     "/var/lib/cnf",
 )
+COMPLETE: Final = """
+. "$1/cnfctl"
+COMP_WORDS=(cnfctl fl) COMP_CWORD=1
+_shtab_cnfctl
+echo "${COMPREPLY[@]}"
+"""
 CURRENT, PREVIOUS = f"{HOME}/current", f"{HOME}/previous"
 
 
 class Installer:
-    """The script on the machine, which has no network: what the locks name lies in a folder."""
+    """The script on the machine."""
 
-    def __init__(self, service: Service) -> None:
-        """Take everything of ours off the machine but a checkout."""
-        self.service, self.machine = service, service.machine
-        service.remove()
-        self.machine.run("mv", HOME, MOVED)
-        _download(self.machine)
+    def __init__(self, moved: Moved) -> None:
+        """Take the checkout that it is in."""
+        self.moved, self.service, self.machine = moved, moved.service, moved.machine
 
     def run(self, *arguments: str, script: str = f"{MOVED}/{SCRIPT}", wheels: str = f"/{WHEELS}") -> tuple[int, str]:
         """Run the script; return its exit status and what it says, on stdout and stderr."""
-        offline = ("env", "PIP_NO_INDEX=1", f"PIP_FIND_LINKS={wheels}")
-        done = self.machine.try_to(*offline, "sh", script, *arguments)
+        done = self.moved.run("sh", script, *arguments, wheels=wheels)
         return done.returncode, done.stdout + done.stderr
 
     def succeed(self, *arguments: str, script: str = f"{MOVED}/{SCRIPT}") -> str:
@@ -68,15 +64,13 @@ class Installer:
 
     def renew(self, version: str) -> None:
         """Make the checkout another version, with another example."""
-        self.machine.write(f"{MOVED}/cnf/__init__.py", f'__version__ = "{version}"\n')
-        self.machine.write(f"{MOVED}/deploy/cnf.toml", f"# the example of {version}\n")
+        self.moved.renew(version, f"# the example of {version}\n")
 
     def reset(self) -> None:
         """Stop it, and have the checkout as it was; versions that are installed stay, since each takes seconds."""
         self.machine.try_to("systemctl", "stop", "cnfd")
         self.machine.run("rm", "-f", DROP_IN)
-        for name in ("cnf/__init__.py", "deploy/cnf.toml"):
-            self.machine.write(f"{MOVED}/{name}", (CHECKOUT / name).read_text(encoding="utf-8"))
+        self.moved.reset()
 
     def running(self) -> tuple[str, str]:
         """Return version and process id of the daemon that answers."""
@@ -96,11 +90,11 @@ class Installer:
 @pytest.fixture(scope="module")
 def stage(installed: Service) -> Iterator[Installer]:
     """Clear the machine once for all tests of its suite, and put back in the end what the other tests expect."""
-    installer = Installer(installed)
+    moved = Moved(installed)
+    installer = Installer(moved)
     yield installer
     installer.purge()
-    installer.machine.run("mv", MOVED, HOME)
-    installed.install()
+    moved.put_back()
 
 
 @pytest.fixture
@@ -121,6 +115,23 @@ def test_install(installer: Installer) -> None:
     installer.machine.run("cnfctl", "doctor")
     installer.machine.run("systemctl", "enable", "--now", "cnfd")
     assert f"releases/{installer.running()[0]}-" in installer.target(CURRENT)
+
+
+def test_what_is_beside_the_commands(installer: Installer) -> None:
+    """The shell completes, manual pages are where man looks, and --version names the commit of the checkout."""
+    installer.machine.write("/usr/local/sbin/git", "#!/bin/sh\necho 0a1b2c3\n")  # the machine has none
+    installer.machine.run("chmod", "755", "/usr/local/sbin/git")
+    installer.machine.run("mkdir", f"{MOVED}/.git")
+    try:
+        installer.renew("9.6")
+        installer.succeed()
+    finally:
+        installer.machine.run("rm", "-r", "/usr/local/sbin/git", f"{MOVED}/.git")
+    for command in ("cnfd", "cnfctl"):
+        assert installer.machine.run(command, "--version") == f"{command} 9.6 (0a1b2c3)\n"
+    assert installer.machine.run("head", "-n", "1", "/usr/local/share/man/man5/cnf.toml.5").startswith(".TH CNF.TOML 5")
+    completed = installer.machine.run("bash", "-c", COMPLETE, "-", "/usr/local/share/bash-completion/completions")
+    assert completed == "flows\n"
 
 
 def test_repeated(installer: Installer) -> None:
@@ -234,13 +245,3 @@ def test_uninstall_after_a_kill(installer: Installer) -> None:
     installer.succeed("--uninstall")
     assert installer.service.program("nic0") is None
     assert installer.machine.try_to("test", "-e", "/sys/fs/bpf/cnf").returncode == 1
-
-
-def _download(machine: Machine) -> None:
-    """Put the locked packages in WHEELS of the machine, from here, where the registries are in reach."""
-    inode = int(machine.run("stat", "-c", "%i", "/"))
-    root = next(folder for folder in CACHE.iterdir() if folder.stat().st_ino == inode)
-    version = machine.run("python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])").strip()
-    for_machine = ("--no-deps", "--only-binary", ":all:", "--python-version", version, "--dest", str(root / WHEELS))
-    locked = ("--require-hashes", "--requirement", str(Path(CHECKOUT, "requirements.lock")))
-    subprocess.run([sys.executable, "-m", "pip", "download", "-q", *for_machine, *locked], check=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from functools import partial
 
 import pytest
@@ -28,6 +29,16 @@ def test_started_is_ready(service: Service) -> None:
     assert 'cnf_interface_attached{direction="ingress",interface="nic0",mode="native"} 1.0' in service.metrics()
     assert service.program("nic0") == service.cnfctl("status")["interfaces"][0]["program_id"]
     assert re.fullmatch(r"attached to 1 of 1 interfaces, \d+ flows", service.show("StatusText"))
+
+
+def test_no_part_of_a_scrape_fails_in_the_unit(service: Service) -> None:
+    """The unit hides most of /proc; what the daemon takes is shown all the same."""
+    service.start()
+    values = dict(line.rsplit(" ", 1) for line in service.metrics().splitlines() if line and line[0] != "#")
+    parts = {name: value for name, value in values.items() if name.startswith("cnf_collector_success")}
+    assert set(parts.values()) == {"1.0"}
+    assert float(values["process_open_fds"]) > 0
+    assert float(values["process_start_time_seconds"]) == pytest.approx(time.time(), abs=120)
 
 
 def test_counts_traffic(service: Service) -> None:

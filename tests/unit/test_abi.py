@@ -111,6 +111,7 @@ DTYPES: Final = {
     "limit4_prefix": abi.LIMIT4_PREFIX,
     "limit6_prefix": abi.LIMIT6_PREFIX,
     "limit_match": abi.LIMIT_MATCH,
+    "limit_denied": abi.LIMIT_DENIED,
     "limit_policy": abi.LIMIT_POLICY,
     "limit_settings": abi.LIMIT_SETTINGS,
     "limit_rule": abi.LIMIT_RULE,
@@ -183,7 +184,6 @@ def test_ports_are_read_in_network_byte_order(key: np.dtype[Any]) -> None:
         ("cnf_traffic", "CNF_TRAFFIC_", abi.TRAFFIC),
         ("cnf_verdict", "CNF_", abi.VERDICTS),
         ("cnf_event", "CNF_EVENT_", abi.EVENT_KINDS),
-        ("cnf_match", "CNF_MATCH_", ("policy", "allow", "deny")),
     ],
 )
 def test_labels_stand_in_the_order_of_their_enum(enum: str, prefix: str, labels: tuple[str, ...]) -> None:

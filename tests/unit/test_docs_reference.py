@@ -20,6 +20,7 @@ from cnf import cli, config, errors
 from cnf.abi import DROP_REASONS, EVENT_KINDS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
 from cnf.cli.api.replies import LEDGER_STATES
 from cnf.daemon.reload import FIXED_AT_START
+from cnf.export import lines
 from cnf.filter.grammar import compile_filter
 from cnf.flows import fields
 from cnf.flows.groups import EXPECTED, SORTS
@@ -108,11 +109,13 @@ def test_every_command_is_in_the_reference() -> None:
     documented = {" ".join(re.findall(r"\b[a-z]+\b", name)) for name in table("Commands")}
     aliases = {
         "limits list": "limits",
+        "limits allow list": "limits allow",
+        "limits deny list": "limits deny",
         "limits allow remove": "limits allow add",
         "limits deny remove": "limits deny add",
     }
 
-    expected = {f"cnfctl {aliases.get(name, name)}" for name in commands(cli._parser())}  # noqa: SLF001 - no other way
+    expected = {f"cnfctl {aliases.get(name, name)}" for name in commands(cli.parser())}
     assert documented == expected | {"cnfd"}
 
 
@@ -189,4 +192,5 @@ def test_every_field_is_in_the_reference() -> None:
     assert list(table("A group")) == [*SORTS, "share"]
     assert all(f"`{word.strip()}`" in REFERENCE for word in EXPECTED.split(","))
     assert list(table("A source")) == list(sources.FIELDS)
+    assert list(table("A record")) == ["seq", *lines.RECORD_FIELDS]
     assert list(table("An event")) == list(EVENT_KINDS)

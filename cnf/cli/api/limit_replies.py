@@ -4,14 +4,33 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from cnf.cli.api.replies import Amount, Flow, Pending, SourceTable, Timestamp
+from cnf.cli.api.replies import Amount, Flow, History, Pending, SourceTable, Timestamp
 
 
 class Listed(TypedDict):
-    """A prefix that is allowed or denied; ``origin`` is "file" or "runtime" here and below."""
+    """A prefix that is allowed or denied; ``origin`` is "file" or "runtime" here and below.
+
+    Of what the file has, the rest is null; so is ``until`` of what has no end.
+    """
 
     prefix: str
     origin: str
+    who: str | None
+    since: Timestamp | None
+    until: Timestamp | None
+    reason: str | None
+
+
+class DeniedPrefix(Listed):
+    """An entry of ``deny``, and what it has dropped; ``sending``: since the drain before the latest."""
+
+    packets: int
+    bytes: int
+    packets_per_second: float
+    bits_per_second: float
+    first_seen: Timestamp | None
+    last_seen: Timestamp | None
+    sending: bool
 
 
 class Rule(TypedDict):
@@ -38,7 +57,7 @@ class Rule(TypedDict):
 
 
 class Denied(TypedDict):
-    """How many prefixes are denied, and what was dropped for it; nothing tells their sources apart."""
+    """How many prefixes are denied, and what all that were have dropped since the start."""
 
     prefixes: int
     packets: int
@@ -53,7 +72,7 @@ class Limits(TypedDict):
     unreadable: str
     generation: int
     allow: list[Listed]
-    deny: list[Listed]
+    deny: list[DeniedPrefix]
     denied: Denied
     protected: list[str]
     pending: Pending | None
@@ -72,10 +91,11 @@ class Change(TypedDict):
 
 
 class Source(TypedDict):
-    """One bucket: a source's, or one that all of a prefix shares.
+    """One bucket: a source's, or one that all of a prefix shares. Or an entry of ``deny``, which has no rule.
 
     ``packets`` were within the limit. Of those over it, ``dropped_packets`` were dropped; the others came in shadow.
-    ``last_over`` is the latest of both. ``verdict`` names the list that the source is on by now, if it is on one.
+    ``last_over`` is the latest of both. ``verdict`` names the list that the source is on by now, if it is on one. Rates
+    are of all that it sends, between the latest two drains.
     """
 
     source: str
@@ -89,6 +109,8 @@ class Source(TypedDict):
     dropped_bytes: int
     would_drop_packets: int
     would_drop_bytes: int
+    packets_per_second: float
+    bits_per_second: float
     tokens_packets: float | None
     tokens_bytes: float | None
     last_over: Timestamp | None
@@ -96,17 +118,18 @@ class Source(TypedDict):
 
 
 class Sources(TypedDict):
-    """The reply to /v1/limits/sources: those held back most, of how many in ``total``."""
+    """The reply to /v1/limits/sources: those held back most, of how many in ``total``, and how many have a bucket."""
 
     sources: list[Source]
     total: int
-    denied: Denied
+    buckets: int
     drain_age_seconds: float
     drain_interval_seconds: float
+    history: History | None
 
 
 class Case(TypedDict):
-    """The verdict on some of an address's traffic, and why; no bucket is a full one."""
+    """The verdict on some of an address's traffic, and why; no bucket is a full one. ``entry`` is that of ``deny``."""
 
     interfaces: list[str]
     protocols: list[str]
@@ -116,13 +139,11 @@ class Case(TypedDict):
     rule: Rule | None
     reason: str
     bucket: Source | None
+    entry: DeniedPrefix | None
 
 
 class Explanation(TypedDict):
-    """The reply to /v1/limits/explain: every case of an address, its largest flows, and what these dropped.
-
-    ``denied`` is what was dropped of all denied sources.
-    """
+    """The reply to /v1/limits/explain: every case of an address, its largest flows, and what these dropped."""
 
     address: str
     protocol: str | None
@@ -130,4 +151,3 @@ class Explanation(TypedDict):
     cases: list[Case]
     flows: list[Flow]
     dropped: Amount
-    denied: Denied

@@ -67,10 +67,35 @@ class Reloaded(TypedDict):
     restart_only: list[str]
 
 
+class Block(TypedDict):
+    """What the history has of a minute, or about one."""
+
+    begin: Timestamp
+    end: Timestamp
+
+
+class History(Block):
+    """What an answer about the past says of all its blocks together, in seconds and, by direction, in packets.
+
+    Of all that was ``seen``, ``listed`` flows had some, ``dropped`` is another part, and ``rest`` all others.
+    Unless it is ``complete``, flows were left out before they were summed. Blocks that are ``damaged`` are left out.
+    """
+
+    seconds: float
+    blocks: list[Block]
+    damaged: int
+    complete: bool
+    flow_count: int
+    seen: dict[str, Amount]
+    listed: dict[str, Amount]
+    dropped: dict[str, Amount]
+    rest: dict[str, Amount]
+
+
 class Listing(TypedDict):
     """What /v1/flows replies beside the largest flows: how many ``matched``, and how many there are in ``total``.
 
-    ``dropped`` is all that limits have dropped; dropped packets make no flow.
+    ``dropped`` is all that limits have dropped; dropped packets make no flow. Of the present, there is no history.
     """
 
     matched: int
@@ -79,6 +104,7 @@ class Listing(TypedDict):
     dropped: Amount
     drain_age_seconds: float
     drain_interval_seconds: float
+    history: History | None
 
 
 class Flows(Listing):

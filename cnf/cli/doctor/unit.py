@@ -39,6 +39,7 @@ PROPERTIES: Final = (
     "RuntimeDirectory",
     "StateDirectory",
     "CacheDirectory",
+    "LogsDirectory",
     "ReadWritePaths",
     "IPAddressAllow",
     "IPAddressDeny",
@@ -182,6 +183,11 @@ def _files(unit: Answer, account: Account, settings: config.Settings, file: Path
     if settings.limits and (why := _unwritable(unit, account, state := Path(settings.limits.state_file))):
         seen = f"limits.state_file {state}: {why[0]}; what is changed at run time would not outlive a restart"
         yield Finding("service", "warning", seen, why[1])
+    folder = Path(settings.history.folder)
+    if settings.history.keep and (why := _unwritable(unit, account, folder / "file")):
+        yield Finding("service", "warning", f"history.folder {folder}: {why[0]}; no minute would be kept", why[1])
+    if settings.export.json.file and (why := _unwritable(unit, account, file := Path(settings.export.json.file))):
+        yield Finding("service", "warning", f"export.json.file {file}: {why[0]}; flow records would be lost", why[1])
 
 
 def _hidden(unit: Answer, path: Path) -> bool:
@@ -192,7 +198,7 @@ def _unwritable(unit: Answer, account: Account, path: Path) -> tuple[str, str] |
     """Return why the service cannot make the file ``path``, and the remedy; None if it can."""
     made = [
         f"{top}/{name}"
-        for top, key in (("/run", "RuntimeDirectory"), ("/var/lib", "StateDirectory"))
+        for top, key in (("/run", "RuntimeDirectory"), ("/var/lib", "StateDirectory"), ("/var/log", "LogsDirectory"))
         for name in unit.get(key, "").split()
     ]
     if _below(path, made) or (unit.get("PrivateTmp", "no") != "no" and _below(path, TEMPORARY)):

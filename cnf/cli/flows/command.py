@@ -16,7 +16,10 @@ from cnf.cli.flows.listing import Asked, ask, lines_of
 from cnf.cli.flows.screen import FlowScreen
 from cnf.cli.flows.table import View
 from cnf.cli.show import watch
+from cnf.cli.show.past import in_local_time
 from cnf.cli.show.table import is_screen, print_lines, style_for
+from cnf.cli.times import asked as asked_past
+from cnf.errors import UsageError
 
 TABLE_ROWS: Final = 20
 NO_SCREEN: Final = "this terminal cannot be drawn on again (TERM): one table follows the other, and no keys"
@@ -24,12 +27,15 @@ NO_SCREEN: Final = "this terminal cannot be drawn on again (TERM): one table fol
 
 def run(arguments: argparse.Namespace) -> int:
     """Show flows as the command line that ``cnf.cli`` parsed asks, and return the exit status."""
-    client = Client(arguments.socket)
+    client, past = Client(arguments.socket), asked_past(arguments)
+    if past and arguments.watch is not None:
+        raise UsageError("the past does not change: expected --watch without --at, --from and --to")
     # What goes on now where it is watched, else what was most in all.
     sort = arguments.sort or ("bytes" if arguments.watch is None else "rate")
-    asked = Asked(sort, PAIRS if arguments.pairs else arguments.by, arguments.filter)
+    asked = Asked(sort, PAIRS if arguments.pairs else arguments.by, arguments.filter, past)
     if arguments.watch is None:
-        _print(client, asked, arguments, again=False)
+        with in_local_time():
+            _print(client, asked, arguments, again=False)
         return 0
     seconds = arguments.watch or client.status()["drain"]["interval_seconds"]
     if arguments.output == "table" and is_screen(sys.stdout):

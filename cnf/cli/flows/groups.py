@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from cnf.cli.api.replies import Group, Groups
-from cnf.cli.flows.table import View, dropped_by_limits, nothing_matches
+from cnf.cli.flows.table import View, drained, dropped_by_limits, nothing_matches, page
 from cnf.cli.show.table import SPARE, Column, render
-from cnf.cli.show.units import count, duration, number_of, size
+from cnf.cli.show.units import count, number_of, size
 
 _NONE: Final = "-"
 _TITLES: Final[Mapping[str, str]] = {
@@ -43,12 +43,12 @@ def group_lines(reply: Groups, view: View) -> list[str]:
     """Return the groups of ``reply`` as a table with its summary, or one line that says why there are none."""
     groups = reply["groups"]
     if not groups:
-        return [view.cut(nothing_matches(reply, "flow"))]
+        return page(reply, [], nothing_matches(reply, "flow"), view)
     of = f"{len(groups):,} of " if len(groups) < reply["matched"] else ""
     flows = number_of(reply["flows_matched"], "matching flow" if view.filtered else "flow")
     summary = f"{of}{number_of(reply['matched'], 'group')} of {flows}, {size(reply['totals']['bytes'])}"
-    summary += f"; drained {duration(reply['drain_age_seconds'])} ago{dropped_by_limits(reply)}"
-    return [*render(_columns(groups, view), groups, view.width, view.style), view.style.dim(view.cut(summary))]
+    summary += f"{drained(reply)}{dropped_by_limits(reply)}"
+    return page(reply, render(_columns(groups, view), groups, view.width, view.style), summary, view)
 
 
 def _columns(groups: Sequence[Group], view: View) -> list[Column[Group]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from cnf.cli.api.client import Client, Query
@@ -20,12 +20,14 @@ class Asked:
     way: str | None
     """What to group by, PAIRS, or None for flows by themselves."""
     filter: str | None
+    past: Query = field(default_factory=dict)
+    """The parameters that say which time; none: now."""
 
     def query(self, top: int | None) -> Query:
         """Return the parameters of the request for the largest ``top``; None for all."""
         chosen: dict[str, str | int | None] = {"top": top, "sort": self.sort, "filter": self.filter}
         chosen |= {"pairs": 1} if self.way == PAIRS else {"by": self.way}
-        return {name: value for name, value in chosen.items() if value is not None}
+        return {name: value for name, value in chosen.items() if value is not None} | dict(self.past)
 
 
 def ask(client: Client, asked: Asked, top: int) -> Flows | Pairs | Groups:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from cnf.cli.api.replies import Flow, Flows, Listing, Pair, Pairs, Timestamp
+from cnf.cli.show import past
 from cnf.cli.show.table import SPARE, Column, Style, render
 from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, packets, size
 
@@ -86,18 +87,16 @@ class View:
 
 def flow_lines(reply: Flows, view: View) -> list[str]:
     """Return the flows of ``reply`` as a table with its summary, or one line that says why there are none."""
-    last = _last_line(reply, "flow", view)
-    if not reply["flows"]:
-        return [last]
-    return [*flow_table(reply["flows"], view), view.style.dim(last)]
+    view = at_its_time(reply, view)
+    table = flow_table(reply["flows"], view) if reply["flows"] else []
+    return page(reply, table, _last_line(reply, "flow", filtered=view.filtered), view)
 
 
 def pair_lines(reply: Pairs, view: View) -> list[str]:
     """Return the connections of ``reply`` in the same way. What has ``>`` in its title is from the source."""
-    last = _last_line(reply, "connection", view)
-    if not reply["flows"]:
-        return [last]
-    return [*_table(reply["flows"], _both_ways(view), view), view.style.dim(last)]
+    view = at_its_time(reply, view)
+    table = _table(reply["flows"], _both_ways(view), view) if reply["flows"] else []
+    return page(reply, table, _last_line(reply, "connection", filtered=view.filtered), view)
 
 
 def flow_table(flows: Sequence[Flow], view: View) -> list[str]:
@@ -231,15 +230,30 @@ def _info(flow: Flow) -> str:
     return next(names, f"type {icmp_type} code {code}")
 
 
-def _last_line(reply: Flows | Pairs, noun: str, view: View) -> str:
+def at_its_time(reply: Listing, view: View) -> View:
+    """Return the view as of when the flows were as they are shown."""
+    return replace(view, now=datetime.fromisoformat(reply["history"]["end"])) if reply["history"] else view
+
+
+def page(reply: Listing, table: list[str], last: str, view: View) -> list[str]:
+    """Return the table with its last line, and of the past, what else there is to say."""
+    history, style = reply["history"], view.style
+    above, below = ([past.heading(history)], [last, *past.notes(history)]) if history else ([], [last])
+    above, below = (list(map(view.cut, lines)) for lines in (above, below))
+    return [*map(style.bold, above), *table, *(map(style.dim, below) if table else below)]
+
+
+def _last_line(reply: Flows | Pairs, noun: str, *, filtered: bool) -> str:
     """Return the summary of the reply, or why there is nothing in it."""
-    return view.cut(_summary(reply, noun, filtered=view.filtered) if reply["flows"] else nothing_matches(reply, noun))
+    return _summary(reply, noun, filtered=filtered) if reply["flows"] else nothing_matches(reply, noun)
 
 
 def nothing_matches(reply: Listing, noun: str) -> str:
     """Return why there is nothing in the reply."""
     if reply["total"]:
         return f"no {noun} matches the filter ({number_of(reply['total'], noun)} in all){dropped_by_limits(reply)}"
+    if reply["history"]:
+        return f"no {noun}{dropped_by_limits(reply)}"
     interval = duration(reply["drain_interval_seconds"])
     return f"no {noun} yet; traffic shows after the next drain, every {interval}{dropped_by_limits(reply)}"
 
@@ -252,10 +266,18 @@ def _summary(reply: Flows | Pairs, noun: str, *, filtered: bool) -> str:
         what = f"{shown:,} of {what}, {100 * shown_octets / max(octets, 1):.1f} % of {size(octets)}"
     else:
         what = f"{what}, {size(octets)}"
-    return f"{what}; drained {duration(reply['drain_age_seconds'])} ago{dropped_by_limits(reply)}"
+    return f"{what}{drained(reply)}{dropped_by_limits(reply)}"
+
+
+def drained(reply: Listing) -> str:
+    """Return how old the flows are; nothing of the past."""
+    return "" if reply["history"] else f"; drained {duration(reply['drain_age_seconds'])} ago"
 
 
 def dropped_by_limits(reply: Listing) -> str:
     """Return the packets that limits have dropped, so that nobody believes a dropped source to be silent."""
     number = reply["dropped"]["packets"]
-    return f"; limits have dropped {packets(number)}, which make no flow (cnfctl limits)" if number else ""
+    dropped = f"dropped {packets(number)}, which make no flow"
+    if reply["history"]:
+        return f"; limits {dropped} (cnfctl limits sources)" if number else ""
+    return f"; limits have {dropped} (cnfctl limits)" if number else ""

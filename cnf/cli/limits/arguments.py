@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final
 
-from cnf.cli.arguments import duration, positive
+from cnf.cli.arguments import duration, lasting, positive, until
+from cnf.cli.times import add_times
 
 MODES: Final = ("off", "shadow", "enforce")
 TRAFFIC: Final = ("tcp", "tcp_syn", "udp", "icmp", "icmpv6", "other", "fragment")
@@ -18,6 +19,8 @@ _EXAMPLES: Final = """\
 examples:
   cnfctl limits                                       the rules, and what each held back
   cnfctl limits sources                               who is held back most
+  cnfctl limits sources --at 03:12                    who was held back at that time
+  cnfctl limits deny                                  who is denied, and what that has dropped
   cnfctl limits explain 192.0.2.66                    what happens to its packets, and why
   cnfctl limits set dns --prefix 0.0.0.0/0 --protocol udp --packets-per-second 1000
   cnfctl limits mode enforce --confirm 60s            as before again in 60 s, unless confirmed
@@ -134,11 +137,20 @@ def _add_set(add_parser: AddParser) -> None:
 
 
 def _add_list(add_parser: AddParser, name: str, summary: str) -> None:
-    listed = add_parser(name, help=summary, allow_abbrev=False)
-    actions = listed.add_subparsers(metavar="ACTION", required=True).add_parser
+    entries = _action(add_parser, name, summary, "listed")
+    entries.set_defaults(list=name)
+    actions = entries.add_subparsers(metavar="ACTION").add_parser
+    _action(actions, "list", "who is on it, which is also shown without an action", "listed")
     for action in ("add", "remove"):
-        change = _change(actions, action, f"{action} a prefix", f"{name}_{action}")
-        change.add_argument("prefix", metavar="PREFIX")
+        change = _change(actions, action, f"{action} prefixes", f"{name}_{action}")
+        change.add_argument("prefix", metavar="PREFIX", nargs="+")
+        if action == "add":
+            ends = change.add_mutually_exclusive_group()
+            ends.add_argument("--for", metavar="DURATION", dest="until", type=lasting, help="for so long: 10m, 1h")
+            ends.add_argument(
+                "--until", metavar="TIME", type=until, help="until 12:00, which is local time, or 2026-03-01T12:00:00Z"
+            )
+            change.add_argument("--reason", metavar="TEXT", help="shown in the list")
 
 
 def _add_sources(add_parser: AddParser) -> None:
@@ -146,7 +158,9 @@ def _add_sources(add_parser: AddParser) -> None:
         add_parser, "sources", "who is held back most", "sources", outputs=("table", "json", "jsonl", "csv")
     )
     sources.add_argument("--top", metavar="N", type=positive, default=None, help="how many (default: 20 in a table)")
+    sources.add_argument("--all", action="store_true", default=False, help="also those that were never held back")
     sources.add_argument("--sort", choices=("over", "dropped", "packets", "bytes"), default="over")
+    add_times(sources)
 
 
 def _add_explain(add_parser: AddParser) -> None:

@@ -13,13 +13,15 @@ from typing import Final
 from cnf.cli.api.client import Client, Query, Request
 from cnf.cli.api.limit_replies import Change
 from cnf.cli.api.stream import print_array, print_raw
-from cnf.cli.limits import explanation, tables
+from cnf.cli.limits import explanation, lists, tables
 from cnf.cli.limits.arguments import NONE
 from cnf.cli.limits.glance import CONFIRM, protection
 from cnf.cli.limits.ssh_connection import ssh_connection
 from cnf.cli.limits.units import countdown
+from cnf.cli.show.past import in_local_time
 from cnf.cli.show.table import print_lines, style_for
 from cnf.cli.show.units import printable
+from cnf.cli.times import asked
 from cnf.errors import UsageError
 
 TABLE_ROWS: Final = 20
@@ -43,6 +45,14 @@ def show(arguments: argparse.Namespace) -> int:
     return _print(arguments, limits, lambda width: tables.page(limits, width, style_for(sys.stdout)))
 
 
+def listed(arguments: argparse.Namespace) -> int:
+    """List who is denied or allowed, and return the exit status."""
+    limits, now, style = Client(arguments.socket).limits(), datetime.now(UTC), style_for(sys.stdout)
+    if arguments.list == "allow":
+        return _print(arguments, limits["allow"], lambda width: lists.allowed_lines(limits["allow"], width, style, now))
+    return _print(arguments, limits["deny"], lambda width: lists.denied_lines(limits["deny"], width, style, now))
+
+
 def change(arguments: argparse.Namespace) -> int:
     """Have the limits changed, say what that did, and return the exit status."""
     reply = Client(arguments.socket).change_limits(_request(arguments))
@@ -53,16 +63,23 @@ def sources(arguments: argparse.Namespace) -> int:
     """Show the sources that are held back most, and return the exit status."""
     client, sort = Client(arguments.socket), arguments.sort
     top = arguments.top or (TABLE_ROWS if arguments.output == "table" else None)
-    query: Query = {"sort": sort} if top is None else {"sort": sort, "top": top}
+    chosen = {"sort": sort, "top": top, "all": 1 if arguments.all else None}
+    query: Query = {key: value for key, value in chosen.items() if value is not None}
+    query = {**query, **asked(arguments)}
+    with in_local_time():
+        _sources(client, query, arguments)
+    return 0
+
+
+def _sources(client: Client, query: Query, arguments: argparse.Namespace) -> None:
     if arguments.output == "table":
         reply, now = client.sources(query), datetime.now(UTC)
         style = style_for(sys.stdout)
-        print_lines(tables.source_lines(reply, width=_width(), style=style, now=now, sort=sort))
+        print_lines(tables.source_lines(reply, width=_width(), style=style, now=now, sort=arguments.sort))
     elif arguments.output == "json":
         print_array(client.each_source(query))
     else:
         print_raw(client.source_lines(query, arguments.output))
-    return 0
 
 
 def explain(arguments: argparse.Namespace) -> int:
@@ -90,7 +107,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     if arguments.op == "set":
         request = {"rule": _rule(given), "confirm": arguments.confirm}
     else:
-        request = {key: given[key] for key in ("name", "prefix", "mode", "confirm") if key in given}
+        request = {key: given[key] for key in ("name", "prefix", "until", "reason", "mode", "confirm") if key in given}
     return {"op": arguments.op, **request, "ssh_connection": ssh_connection()}
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-from cnf.cli.api.limit_replies import Case, Denied, Explanation, Rule, Source
+from cnf.cli.api.limit_replies import Case, DeniedPrefix, Explanation, Rule, Source
 from cnf.cli.api.replies import Amount, Timestamp
 from cnf.cli.flows.table import View, flow_table
 from cnf.cli.limits.glance import CONFIRM
 from cnf.cli.limits.units import burst, lost, rate
 from cnf.cli.show.table import Style
-from cnf.cli.show.units import duration, packets, printable, size, wrap
+from cnf.cli.show.units import bit_rate, duration, packets, printable, size, wrap
 
 _HOLDING_BACK: Final = {"limited": "is holding it back now", "would_limit": "would hold it back now"}
 """By a bucket's verdict."""
@@ -22,7 +22,7 @@ def page(reply: Explanation, width: int | None, style: Style, now: datetime) -> 
     """Yield a paragraph for each case and the largest flows, no wider than ``width``; None is as wide as it takes."""
     address = printable(reply["address"])
     for case in reply["cases"]:
-        text = f"{address}{_scope(case, reply)}: {' '.join(_sentences(case, reply['denied'], now))}"
+        text = f"{address}{_scope(case, reply)}: {' '.join(_sentences(case, now))}"
         lines = _wrapped(printable(text), width)
         yield style.bold(address) + lines[0].removeprefix(address)
         yield from lines[1:]
@@ -47,11 +47,11 @@ def _scope(case: Case, reply: Explanation) -> str:
     return f" ({' '.join(scope)})" if scope else ""
 
 
-def _sentences(case: Case, denied: Denied, now: datetime) -> Iterator[str]:
+def _sentences(case: Case, now: datetime) -> Iterator[str]:
     yield _verdict(case)
     yield f"Why: {case['reason'].rstrip('.')}."
-    if case["verdict"] == "denied":
-        yield f"Denied sources are not told apart: {lost(denied, 'dropped')} of all of them."
+    if case["entry"]:
+        yield _denied(case["entry"], now)
     if case["bucket"]:
         yield _bucket(case["bucket"], now)
     elif case["verdict"] == "limited":
@@ -93,6 +93,20 @@ def _name(rule: Rule) -> str:
     return f"rule {rule['name']} ({rule['origin']})"
 
 
+def _denied(entry: DeniedPrefix, now: datetime) -> str:
+    """Return what an entry of ``deny`` has dropped, since when, and whether it goes on."""
+    if entry["first_seen"] is None or entry["last_seen"] is None:
+        return "Nothing has come from there since."
+    amount = Amount(packets=entry["packets"], bytes=entry["bytes"])
+    since, latest = (_ago(moment, now) for moment in (entry["first_seen"], entry["last_seen"]))
+    sends = f"it still sends, {bit_rate(entry['bits_per_second'])}" if entry["sending"] else "it sends no more"
+    return f"Of {entry['prefix']}, {lost(amount, 'dropped')}, the first {since}, the latest {latest}: {sends}."
+
+
+def _ago(moment: Timestamp, now: datetime) -> str:
+    return f"{duration((now - datetime.fromisoformat(moment)).total_seconds())} ago"
+
+
 def _bucket(bucket: Source, now: datetime) -> str:
     """Return what the bucket holds, and what became of its packets."""
     tokens, octets = bucket["tokens_packets"], bucket["tokens_bytes"]
@@ -121,7 +135,7 @@ def _over(bucket: Source, now: datetime) -> Iterator[str]:
 def _latest(moment: Timestamp | None, now: datetime) -> str:
     if moment is None:
         return ""
-    return f", the latest {duration((now - datetime.fromisoformat(moment)).total_seconds())} ago"
+    return f", the latest {_ago(moment, now)}"
 
 
 def _flows(reply: Explanation, width: int | None, style: Style, now: datetime) -> Iterator[str]:

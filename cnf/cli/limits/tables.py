@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Final
 
 from cnf.cli.api.limit_replies import Denied, Limits, Listed, Rule, Source, Sources
-from cnf.cli.api.replies import Amount
+from cnf.cli.api.replies import Amount, History
 from cnf.cli.limits.glance import source_tables, state_warnings
 from cnf.cli.limits.units import NONE, burst, lost, pair, rate
+from cnf.cli.show import past
 from cnf.cli.show.table import SPARE, Column, Style, render
-from cnf.cli.show.units import count, cut_end, duration, number_of, printable
+from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, printable
 from cnf.cli.show.warnings import fold
 
 LISTED: Final = 50
@@ -86,7 +87,7 @@ def _lists(limits: Limits, width: int | None) -> Iterator[str]:
     for name, listed in (("allow", limits["allow"]), ("deny", limits["deny"])):
         for origin in dict.fromkeys(each["origin"] for each in listed):
             yield from fold(printable(f"{name} ({origin}): {_some(listed, origin)}"), width)
-    if denied := denied_so_far(limits["denied"]):
+    if denied := _denied_so_far(limits["denied"]):
         yield from fold(denied, width)
     if limits["removed"]:
         names = ", ".join(limits["removed"])
@@ -94,11 +95,11 @@ def _lists(limits: Limits, width: int | None) -> Iterator[str]:
         yield from fold(printable(f"removed from the file's rules: {names} ({back})"), width)
 
 
-def denied_so_far(denied: Denied) -> str:
+def _denied_so_far(denied: Denied) -> str:
     """Return what became of denied sources; "" where none is denied."""
     if not denied["prefixes"]:
         return ""
-    return f"denied sources, which are not told apart: {lost(denied, 'dropped')}"
+    return f"denied so far: {lost(denied, 'dropped')} (by prefix: cnfctl limits deny)"
 
 
 def _some(listed: Sequence[Listed], origin: str) -> str:
@@ -109,10 +110,10 @@ def _some(listed: Sequence[Listed], origin: str) -> str:
 
 def source_lines(reply: Sources, *, width: int | None, style: Style, now: datetime, sort: str) -> list[str]:
     """Return the sources of ``reply`` as a table with its summary, or the one line that says why there is none."""
+    if reply["history"]:
+        return _past_source_lines(reply, reply["history"], width, style, sort)
     if not reply["sources"]:
-        interval = duration(reply["drain_interval_seconds"])
-        empty = f"no source has a bucket yet; what comes in shows after the next drain, every {interval}"
-        return [*_cut(empty, width), *_cut(denied_so_far(reply["denied"]), width)]
+        return _cut(_why_empty(reply), width)
     shown, total = len(reply["sources"]), reply["total"]
     what = number_of(total, "source")
     of = f"{shown:,} of {what} by {_SORTED_BY.get(sort, sort)}" if shown < total else what
@@ -120,13 +121,35 @@ def source_lines(reply: Sources, *, width: int | None, style: Style, now: dateti
     return [
         *render(_source_columns(reply["sources"], now), reply["sources"], width, style),
         *map(style.dim, _cut(summary, width)),
-        *_cut(denied_so_far(reply["denied"]), width),
     ]
 
 
+def _past_source_lines(reply: Sources, history: History, width: int | None, style: Style, sort: str) -> list[str]:
+    shown, total = len(reply["sources"]), reply["total"]
+    what = number_of(total, "source")
+    of = f"{shown:,} of {what} by {_SORTED_BY.get(sort, sort)}" if shown < total else what
+    table = []
+    if shown:
+        table = render(
+            _source_columns(reply["sources"], datetime.fromisoformat(history["end"])), reply["sources"], width, style
+        )
+    notes = [f"{of}, the most of each block" if shown else "no source was over a limit", *past.notes(history)]
+    return [
+        *map(style.bold, _cut(past.heading(history), width)),
+        *table,
+        *(style.dim(line) for note in notes for line in _cut(note, width)),
+    ]
+
+
+def _why_empty(reply: Sources) -> str:
+    if reply["buckets"]:
+        return f"nobody was held back, of {number_of(reply['buckets'], 'source')} with a bucket (--all shows them)"
+    interval = duration(reply["drain_interval_seconds"])
+    return f"no source has a bucket yet; what comes in shows after the next drain, every {interval}"
+
+
 def _cut(line: str, width: int | None) -> list[str]:
-    """Return a line that fits, or nothing for an empty one."""
-    return [line if width is None else cut_end(line, width)] if line else []
+    return [line if width is None else cut_end(line, width)]
 
 
 def _source_columns(sources: Sequence[Source], now: datetime) -> list[Column[Source]]:
@@ -142,17 +165,20 @@ def _source_columns(sources: Sequence[Source], now: datetime) -> list[Column[Sou
     least = max((len(_source(source)) for source in sources if ":" not in source["source"]), default=0)
     wanted = {
         "DROPPED": any(source["mode"] != "shadow" or source["dropped_packets"] for source in sources),
+        "PASSED": any(source["verdict"] != "denied" or source["packets"] for source in sources),
         "WOULD DROP": any(source["mode"] == "shadow" or source["would_drop_packets"] for source in sources),
     }
     columns: tuple[Column[Source], ...] = (
         Column("SOURCE", _source, cuttable=True, least=max(least, 16)),
         Column("RULE", lambda source: source["rule"] or NONE, priority=3, cuttable=True, least=6),
         Column("VERDICT", lambda source: source["verdict"].replace("_", " "), priority=2),
-        numbers("PASSED", lambda source: pair(source["packets"], source["bytes"]), 5),
+        numbers("PASSED", lambda source: pair(source["packets"], source["bytes"]), 6),
         numbers("DROPPED", lambda source: pair(source["dropped_packets"], source["dropped_bytes"]), 1),
         numbers("WOULD DROP", lambda source: pair(source["would_drop_packets"], source["would_drop_bytes"]), 1),
+        numbers("RATE", lambda source: bit_rate(source["bits_per_second"]), 4),
+        numbers("PKT/S", lambda source: count(source["packets_per_second"]), SPARE + 1),
         numbers("TOKENS", lambda source: pair(source["tokens_packets"], source["tokens_bytes"]), SPARE),
-        numbers("LAST OVER", last_over, 4),
+        numbers("LAST OVER", last_over, 5),
     )
     return [column for column in columns if wanted.get(column.title, True)]
 

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypedDict
 
-from cnf.cli.api.limit_replies import Case, Change, Denied, Explanation, Limits, Rule, Source, Sources
+from cnf.cli.api.limit_replies import Case, Change, Denied, DeniedPrefix, Explanation, Limits, Rule, Source, Sources
 from cnf.cli.api.replies import Limiter, Pending, SourceTable, Timestamp
 from tests.unit.cli.samples import FLOW, NOTHING
 
+
+class _Entry(TypedDict):
+    who: None
+    since: None
+    until: None
+    reason: None
+
+
 NOBODY_DENIED: Final[Denied] = {"prefixes": 0, "packets": 0, "bytes": 0}
 DENIED: Final[Denied] = {"prefixes": 1, "packets": 242_695, "bytes": 14_561_700}
+
+NO_ENTRY: Final[_Entry] = {"who": None, "since": None, "until": None, "reason": None}
+DENIED_PREFIX: Final[DeniedPrefix] = {
+    "prefix": "198.51.100.0/24",
+    "origin": "file",
+    **NO_ENTRY,
+    "packets": 242_695,
+    "bytes": 14_561_700,
+    "packets_per_second": 1_200.0,
+    "bits_per_second": 576_000.0,
+    "first_seen": Timestamp("2026-03-01T11:00:00.000000Z"),
+    "last_seen": Timestamp("2026-03-01T11:59:59.000000Z"),
+    "sending": True,
+}
 
 DEFAULT: Final[Rule] = {
     "name": "default",
@@ -84,11 +106,11 @@ CHANGED: Final[Limits] = {
     "unreadable": "drop",
     "generation": 9,
     "allow": [
-        {"prefix": "10.0.0.0/8", "origin": "file"},
-        {"prefix": "192.0.2.9/32", "origin": "runtime"},
-        {"prefix": "fd00::/8", "origin": "file"},
+        {"prefix": "10.0.0.0/8", "origin": "file", **NO_ENTRY},
+        {"prefix": "192.0.2.9/32", "origin": "runtime", **NO_ENTRY},
+        {"prefix": "fd00::/8", "origin": "file", **NO_ENTRY},
     ],
-    "deny": [{"prefix": "198.51.100.0/24", "origin": "file"}],
+    "deny": [DENIED_PREFIX],
     "denied": DENIED,
     "protected": ["192.0.2.7/32"],
     "pending": PENDING,
@@ -117,6 +139,8 @@ SOURCE: Final[Source] = {
     "dropped_bytes": 90_123,
     "would_drop_packets": 0,
     "would_drop_bytes": 0,
+    "packets_per_second": 25.0,
+    "bits_per_second": 20_000.0,
     "tokens_packets": 0.5,
     "tokens_bytes": 1_234.0,
     "last_over": Timestamp("2026-03-01T11:59:57.000000Z"),
@@ -159,14 +183,15 @@ FORGOTTEN: Final[Source] = {
 }
 
 
-def sources(*chosen: Source, total: int | None = None, denied: Denied = NOBODY_DENIED) -> Sources:
+def sources(*chosen: Source, total: int | None = None, buckets: int = 0) -> Sources:
     """Return the reply of /v1/limits/sources with ``chosen``, of ``total``."""
     return {
         "sources": list(chosen),
         "total": len(chosen) if total is None else total,
-        "denied": denied,
+        "buckets": buckets,
         "drain_age_seconds": 1.2,
         "drain_interval_seconds": 5.0,
+        "history": None,
     }
 
 
@@ -179,6 +204,7 @@ CASE: Final[Case] = {
     "rule": DEFAULT,
     "reason": "of the prefixes that hold it, 0.0.0.0/0 is the longest with a rule for this traffic",
     "bucket": SOURCE,
+    "entry": None,
 }
 UNLIMITED: Final[Case] = {
     **CASE,
@@ -201,5 +227,4 @@ def explained(*cases: Case, protocol: str | None = None, interface: str | None =
         "cases": list(cases),
         "flows": [{**FLOW, "src_addr": "192.0.2.66", "dropped_packets": 678, "dropped_bytes": 90_123}],
         "dropped": {"packets": 678, "bytes": 90_123},
-        "denied": DENIED,
     }

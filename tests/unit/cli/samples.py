@@ -160,6 +160,7 @@ def flows(*chosen: Flow, matched: int | None = None, total: int | None = None, d
         "dropped": dropped,
         "drain_age_seconds": 1.2,
         "drain_interval_seconds": 5.0,
+        "history": None,
     }
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from cnf import __version__
+from cnf import VERSION
 from cnf.cli import main
 from tests.unit.cli.stand_in import Answer, StandIn
 from tests.unit.cli.terminal import PATIENCE
@@ -19,6 +19,8 @@ ARGUMENTS: Final = ("cnf.cli.api", "cnf.cli.api.replies", "cnf.cli.arguments")
 """A flow's fields are those that flows can be sorted by."""
 LIMITS: Final = ("cnf.cli.limits", "cnf.cli.limits.arguments")
 """Its arguments are many, and so have a module."""
+TIMES: Final = ("cnf.cli.times",)
+"""Two commands take times of the past."""
 SLOW = {"attrs", "http", "numpy"}
 """What is slow to import."""
 CNFCTL = [sys.executable, "-m", "cnf.cli"]
@@ -40,7 +42,12 @@ CNFCTL = [sys.executable, "-m", "cnf.cli"]
         (["limits", "lst"], "invalid choice: 'lst'"),
         (["limits", "-o", "csv"], "invalid choice: 'csv'"),
         (["limits", "mode", "on"], "invalid choice: 'on'"),
-        (["limits", "allow"], "the following arguments are required: ACTION (see cnfctl limits allow --help)"),
+        (["limits", "allow", "ad"], "invalid choice: 'ad'"),
+        (
+            ["limits", "deny", "add", "::1", "--until", "noon"],
+            "a time such as 12:00 or 2026-03-01T12:00:00Z is expected",
+        ),
+        (["limits", "deny", "add", "::1", "--for", "1h", "--until", "12:00"], "not allowed with argument --for"),
         (["limits", "deny", "add"], "the following arguments are required: PREFIX (see cnfctl limits deny add --help)"),
         (["limits", "reset", "--confirm", "60"], "a number and its unit (ms, s, m or h) are expected, such as 60s"),
         (["limits", "confirm", "--confirm", "60s"], "unrecognized arguments: --confirm 60s"),
@@ -75,7 +82,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     """The version is that of the package."""
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["--version"])
-    assert capsys.readouterr().out == f"cnfctl {__version__}\n"
+    assert capsys.readouterr().out == f"cnfctl {VERSION}\n"
 
 
 @pytest.mark.parametrize("command", [["flows"], ["limits", "set"]])
@@ -87,14 +94,14 @@ def test_help_loads_little(command: list[str]) -> None:
     assert found.stdout.startswith("usage: ")
     loaded = set(found.stderr.split())
     assert not loaded & SLOW
-    assert {name for name in loaded if name.startswith("cnf.cli.")} == {*ARGUMENTS, *LIMITS}
+    assert {name for name in loaded if name.startswith("cnf.cli.")} == {*ARGUMENTS, *LIMITS, *TIMES}
 
 
 def test_only_arguments_at_first() -> None:
     """Importing the command line imports no command, nor anything that is slow to import."""
     code = f"import sys, cnf.cli; print(*sorted(m for m in sys.modules if m.startswith('cnf') or m in {SLOW}))"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert found.stdout.split() == ["cnf", "cnf.cli", *ARGUMENTS, *LIMITS, "cnf.errors"]
+    assert found.stdout.split() == ["cnf", "cnf.cli", *ARGUMENTS, *LIMITS, *TIMES, "cnf.errors"]
 
 
 def ending(daemon: StandIn, shell: str) -> subprocess.CompletedProcess[str]:

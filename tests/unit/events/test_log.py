@@ -85,6 +85,7 @@ def test_each_kind_has_its_fields() -> None:
         "source": "2001:db8::/64",
         "address": "2001:db8::1:5",
         "rule": "six",
+        "denied": False,
         "interface": "eth0",
     }
     assert second == {"seq": 12, "time": "2023-11-14T22:13:20.000000Z", "event": "rule_generation", "generation": 4}
@@ -132,6 +133,14 @@ def test_events_come_after_a_number_and_in_order() -> None:
         assert seqs(log, number, 4) == [*range(1, 10)][number : number + 4]
     assert seqs(log, -5, 2) == [1, 2]
     assert seqs(log, 9, 10) == seqs(log, 12, 10) == []
+
+
+def test_a_daemon_goes_on_with_the_numbers_of_the_one_before() -> None:
+    """Before it has read an event, it knows what the latest one was."""
+    log = EventLog(last=500)
+    assert (log.first, log.last, seqs(log, 0, 10)) == (501, 500, [])
+    log.append(Batch(501, generations(3), NOBODY))
+    assert (log.first, log.last, seqs(log, 0, 10)) == (501, 503, [501, 502, 503])
 
 
 @pytest.mark.parametrize("sizes", [[1] * 25, [25], [4, 21], [7, 7, 7, 4], [10, 10, 5], [30]])

@@ -13,12 +13,12 @@ import pytest
 from cnf.abi import FLOW_EGRESS, ICMP, TCP, UDP, VLAN_PRESENT, Family
 from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
-from cnf.export.ipfix import FLOWS, OPTIONS, Stream
+from cnf.export.ipfix import FLOWS, OPTIONS, Message, Stream
 from cnf.flows.records import FLOW_RECORD, REASONS
 
 SECONDS: Final = 1_800_000_000
 CLOCK: Final = WallClock(Reading(1000, 0, 0, SECONDS * 1_000_000_000), 4_000_000)
-MTU: Final = 1400
+ROOM: Final = 1400 - 48
 DOMAIN: Final = 7
 
 
@@ -32,18 +32,21 @@ class Collector:
         self.records: list[tuple[int, dict[int, bytes]]] = []
         self.expected = 0
 
-    def take(self, messages: Iterable[bytes]) -> None:
+    def take(self, messages: Iterable[Message]) -> None:
         """Read messages, each of which must go on where the one before ended."""
-        for message in messages:
+        for message, flows in messages:
+            before = len(self.records)
             version, length, seconds, sequence, domain = struct.unpack(">HHIII", message[:16])
             assert (version, length, seconds, domain) == (10, len(message), SECONDS, DOMAIN)
             assert sequence == self.expected
-            assert length <= MTU - 48
+            assert length <= ROOM
             place = 16
             while place < length:
                 number, size = struct.unpack(">HH", message[place : place + 4])
                 self._take_set(number, message[place + 4 : place + size])
                 place += size
+            of_flows = {each.id for each in FLOWS.values()}
+            assert flows in (-1, sum(number in of_flows for number, _ in self.records[before:]))
 
     def _take_set(self, number: int, content: bytes) -> None:
         if number in (2, 3):
@@ -83,7 +86,7 @@ def record(family: Family, src: str, dst: str, **fields: Any) -> Records:  # noq
 @pytest.fixture
 def stream() -> Stream:
     """Return a stream that has sent nothing."""
-    return Stream(DOMAIN, MTU)
+    return Stream(DOMAIN, ROOM)
 
 
 @pytest.fixture
@@ -113,9 +116,17 @@ def test_a_tcp_flow_has_the_elements_of_the_registry(stream: Stream, collector: 
     assert number == FLOWS["ipv4", "ingress"].id
     assert fields == {
         8: int(ip_address("192.0.2.1")), 12: int(ip_address("198.51.100.2")), 7: 1234, 11: 443, 32: 0, 10: 3, 58: 17,
-        4: 6, 6: 0x1B, 61: 0, 60: 4, 136: 3, 34: 1, 2: 10, 1: 1000, 352: 1180, 133: 2, 132: 200,
+        245: 17, 4: 6, 6: 0x1B, 61: 0, 60: 4, 136: 3, 34: 1, 2: 10, 1: 1000, 352: 1180, 133: 2, 132: 200,
         152: SECONDS * 1000 - 2000, 153: SECONDS * 1000 - 1000,
     }  # fmt: skip
+
+
+def test_of_two_tags_only_the_outer_one_is_known(stream: Stream, collector: Collector) -> None:
+    """The customer's is the inner one."""
+    flow = record("ipv4", "192.0.2.1", "192.0.2.2", vlan=VLAN_PRESENT | 17, packets=1, bytes=100, link_bytes=22)
+    collector.take(stream.flows(flow, CLOCK))
+    (fields,) = collector.numbers()
+    assert (fields[58], fields[245], fields[1]) == (17, 0, 78)
 
 
 def test_an_icmp_flow_has_type_and_code_in_place_of_ports(stream: Stream, collector: Collector) -> None:
@@ -144,13 +155,13 @@ def test_what_is_sent_names_the_interface_that_it_leaves_by(stream: Stream, coll
 
 def test_many_flows_fill_messages_and_none_is_missing(stream: Stream, collector: Collector) -> None:
     """No message is larger than the MTU; the sequence counts data records only."""
-    flows = np.repeat(record("ipv4", "10.0.0.1", "10.0.0.2", protocol=UDP), 1000)
-    flows["packets"] = np.arange(1000)
+    flows = np.repeat(record("ipv4", "10.0.0.1", "10.0.0.2", protocol=UDP), 10_000)
+    flows["packets"] = np.arange(10_000)
     messages = list(stream.flows(flows, CLOCK))
     collector.take(messages)
-    assert [fields[2] for fields in collector.numbers()] == list(range(1000))
-    assert stream.sequence == stream.flow_records == 1000
-    assert max(map(len, messages)) > MTU - 48 - 16 - 4 - 200
+    assert [fields[2] for fields in collector.numbers()] == list(range(10_000))
+    assert stream.sequence == stream.flow_records == 10_000
+    assert min(len(message.octets) for message in messages[:-1]) > ROOM - 200
 
 
 def test_options_say_sampling_names_and_what_was_sent(stream: Stream, collector: Collector) -> None:

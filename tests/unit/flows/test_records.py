@@ -23,7 +23,7 @@ def flow(dtype: np.dtype[np.void], packets: int, first_seen: int, last_seen: int
         last_seen,
     )
     slot["key"]["src_port"] = 53
-    slot["tcp_flags"] = 0x312
+    slot["tcp_flags"] = 14 << 32 | 0x12 << 24 | 0x31B
     return slot
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from cnf.abi import DIRECTIONS, FAMILIES, ICMP, PROTOCOL_LABELS, protocol_label
 from cnf.counts import Count
-from cnf.flows.top import FlowLabels, FlowSeries
+from cnf.flows.top import PROVEN, FlowLabels, FlowSeries
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, Flow, interface_counters, snapshot
 
 DRAIN_TICKS = 1000
@@ -46,6 +48,14 @@ class Node:
         self.packets[where] += packets
         self.octets[where] += octets
 
+    def prove(self, count: int, *received: tuple[Flow, int, int]) -> dict[FlowLabels, Count]:
+        """Count these packets before each of as many drains as give a flow its series; return the last one's series."""
+        for _ in range(PROVEN):
+            for flow, packets, octets in received:
+                self.receive(flow, packets, octets)
+            series = self.drain(count)
+        return series
+
     def end(self, flow: Flow) -> None:
         """Let ``flow`` expire, or be evicted."""
         self.flows.pop(flow, None)
@@ -68,43 +78,93 @@ class Node:
         return self.series.values
 
 
-def test_a_flow_among_the_largest_from_its_start_has_all_it_counted() -> None:
-    """The series of a flow that came since the last drain shows all that the flow has counted."""
+def test_a_flow_that_keeps_growing_gets_a_series() -> None:
+    """The series begins at 0 in the drain that proves the flow, and shows what the flow counts from then on."""
     node = Node()
+    for drains in range(1, PROVEN):
+        node.receive(A, 3, 300)
+        assert node.drain(10) == {REST: Count(3 * drains, 300 * drains)}
+    rest = {REST: Count(3 * PROVEN, 300 * PROVEN)}
+    node.receive(A, 3, 300)
+    assert node.drain(10) == rest | {labels(A): Count()}
+    node.receive(A, 2, 200)
+
+    assert node.drain(10) == rest | {labels(A): Count(2, 200)}
+
+
+def test_a_flow_may_pause_before_it_has_a_series_and_after() -> None:
+    """Drains in which a flow stays among the largest without a packet neither prove it nor end its series."""
+    node = Node()
+    for _ in range(PROVEN):
+        node.drain(10)
+        node.receive(A, 3, 300)
+    assert node.drain(10)[labels(A)] == Count()
+
+    assert node.drain(10)[labels(A)] == Count()
+
+
+def test_a_flow_that_was_not_among_the_largest_for_a_drain_begins_anew() -> None:
+    """A flow has to prove itself from when it came among the largest for the last time."""
+    node = Node()
+    for _ in range(PROVEN - 1):
+        node.receive(A, 3, 300)
+        node.drain(10)
+    node.receive(A, 3, 300)
+    node.drain(0)
     node.receive(A, 3, 300)
 
-    assert node.drain(10) == {labels(A): Count(3, 300), REST: Count()}
+    assert labels(A) not in node.drain(10)
+
+
+@pytest.mark.parametrize("octets", [(60, 60), (60, 1500)], ids=["of one size", "of many sizes"])
+def test_a_flood_of_flows_with_a_packet_each_makes_no_series(octets: tuple[int, int]) -> None:
+    """However many come, however large they are and however long they stay: only who goes on sending has a series."""
+    node = Node()
+    smallest, largest = octets
+    shown = set[FlowLabels]()
+    for drain in range(10):
+        for number in range(60):
+            flood = Flow(src=f"10.0.{drain}.{number}", src_port=number)
+            node.receive(flood, 1, smallest + (largest - smallest) * number // 59)
+        node.receive(A, 9, 2000)
+        shown |= node.drain(50).keys()
+
+    assert shown == {labels(A), REST}
 
 
 def test_the_rest_holds_what_has_no_series() -> None:
     """Flows that are not among the largest stand in the sum of the rest."""
     node = Node()
+    node.prove(1, (A, 3, 300), (B, 9, 200))
     node.receive(A, 3, 300)
     node.receive(B, 9, 200)
 
-    assert node.drain(1) == {labels(A): Count(3, 300), REST: Count(9, 200)}
+    assert node.drain(1) == {labels(A): Count(3, 300), REST: Count(12 * PROVEN + 9, 500 * PROVEN + 200)}
 
 
 @pytest.mark.parametrize("largest", [A, Flow(src="2001:db8::1", dst="2001:db8::2")], ids=FAMILIES)
 def test_the_largest_are_those_of_both_families(largest: Flow) -> None:
     """A flow of one family has a series before a smaller one of the other."""
-    node = Node()
-    for flow in (A, Flow(src="2001:db8::1", dst="2001:db8::2")):
-        node.receive(flow, 1, 900 if flow == largest else 100)
+    both = (A, Flow(src="2001:db8::1", dst="2001:db8::2"))
 
-    assert node.drain(1) == {labels(largest): Count(1, 900), REST: Count(1, 100)}
+    series = Node().prove(1, *((flow, 1, 900 if flow == largest else 100) for flow in both))
+
+    assert series == {labels(largest): Count(), REST: Count(2 * PROVEN, 1000 * PROVEN)}
 
 
 def test_directions_have_series_of_their_own() -> None:
     """A flow and its mirror image on a loopback interface differ in the label, and the rest does so, too."""
     node = Node()
-    for sent, octets in ((False, 300), (True, 900)):
-        node.receive(replace(A, sent=sent), 3, octets)
+    sent, sent_rest = replace(A, sent=True), REST._replace(direction="egress")
+    node.prove(1, (A, 3, 300), (sent, 3, 900))
+    node.receive(A, 3, 300)
+    node.receive(sent, 3, 900)
 
-    sent_rest = REST._replace(direction="egress")
     assert node.drain(1) == {
-        labels(replace(A, sent=True)): Count(3, 900), REST: Count(3, 300), sent_rest: Count()
-    }  # fmt: skip
+        labels(sent): Count(3, 900),
+        REST: Count(3 * PROVEN + 3, 300 * PROVEN + 300),
+        sent_rest: Count(3 * PROVEN, 900 * PROVEN),
+    }
 
 
 def test_what_is_no_flow_is_in_no_rest() -> None:
@@ -118,9 +178,10 @@ def test_what_is_no_flow_is_in_no_rest() -> None:
 def test_no_more_is_remembered_than_there_are_interfaces() -> None:
     """However many interfaces come and go, each with a flow, what is known of them goes with their counters."""
     series = FlowSeries()
-    for number in range(100):
-        counters = interface_counters({"tcp": 1}, {"tcp": 100})
-        drained = snapshot(Flow(packets=1, bytes=100, first_seen=JIFFIES + number), received={f"eth{number}": counters})
+    for number, packets in product(range(100), range(1, PROVEN + 2)):
+        counters = interface_counters({"tcp": packets}, {"tcp": 100 * packets})
+        flow = Flow(packets=packets, bytes=100 * packets, first_seen=JIFFIES + number)
+        drained = snapshot(flow, received={f"eth{number}": counters})
         series.update(replace(drained, names={1: f"eth{number}"}), 10)
     assert len(series.hand_over()["credited"]) == 1
 
@@ -133,71 +194,74 @@ def test_no_flow_has_a_series_if_none_is_asked_for() -> None:
     assert node.drain(0) == {REST: Count(3, 300)}
 
 
-def test_a_late_entrant_counts_from_when_it_came_among_the_largest() -> None:
-    """What a flow counted before it was among the largest stays in the rest, and its series starts at 0."""
+def test_a_late_entrant_counts_from_when_it_got_its_series() -> None:
+    """What a flow counted before it was among the largest stays in the rest, as what it counted until it was proven."""
     node = Node()
     node.receive(A, 3, 300)
     node.receive(B, 1, 100)
     node.drain(1)
-    node.receive(B, 4, 900)
-    node.drain(1)
-    node.receive(B, 1, 50)
+    node.prove(1, (B, 4, 900))
+    node.receive(B, 2, 70)
 
-    assert node.drain(1) == {labels(B): Count(1, 50), REST: Count(5, 1000)}
+    assert node.drain(1) == {labels(B): Count(2, 70), REST: Count(4 + 4 * PROVEN, 400 + 900 * PROVEN)}
 
 
 @pytest.mark.parametrize("again", [Count(2, 200), Count(3, 300), Count(5, 100), Count(9, 900)])
 def test_a_flow_that_ended_and_was_made_anew_goes_on_in_its_series(again: Count) -> None:
     """A series grows by all that a flow has counted since it was made anew, be it less or more than before."""
     node = Node()
+    rest = node.prove(10, (A, 1, 100))[REST]
     node.receive(A, 3, 300)
     node.drain(10)
     node.end(A)
     node.receive(A, *again)
 
-    assert node.drain(10) == {labels(A): Count(3, 300).plus(again), REST: Count()}
+    assert node.drain(10) == {labels(A): Count(3, 300).plus(again), REST: rest}
 
 
 def test_flows_that_differ_in_no_label_share_a_series() -> None:
     """Flows that differ only in what labels do not show are added up in one series."""
     node = Node()
+    tagged = replace(A, vlan=5)
+    rest = node.prove(10, (A, 1, 100), (tagged, 1, 100))[REST]
     node.receive(A, 3, 300)
-    node.receive(replace(A, vlan=5), 2, 200)
+    node.receive(tagged, 2, 200)
 
-    assert node.drain(10) == {labels(A): Count(5, 500), REST: Count()}
+    assert node.drain(10) == {labels(A): Count(5, 500), REST: rest}
 
 
 def test_one_of_two_flows_of_a_series_ends() -> None:
     """A shared series stands still when one of its flows ends, and grows by what the other counts."""
     node = Node()
     tagged = replace(A, vlan=5)
+    rest = node.prove(10, (A, 1, 100), (tagged, 1, 100))[REST]
     node.receive(A, 3, 300)
     node.receive(tagged, 2, 200)
     node.drain(10)
     node.end(tagged)
     node.receive(A, 4, 40)
 
-    assert node.drain(10) == {labels(A): Count(9, 540), REST: Count()}
+    assert node.drain(10) == {labels(A): Count(9, 540), REST: rest}
 
 
 def test_a_flow_joins_the_series_of_another_late() -> None:
     """What a flow counted before it joined a shared series stays in the rest."""
     node = Node()
     tagged = replace(A, vlan=5)
+    node.prove(1, (A, 1, 100), (tagged, 1, 10))
     node.receive(A, 3, 300)
-    node.receive(tagged, 2, 200)
-    node.drain(1)
+    node.receive(tagged, 2, 20)
+    rest = node.drain(1)[REST]
+    node.receive(tagged, 1, 10)
+    assert node.drain(2) == {labels(A): Count(3, 300), REST: rest.plus(Count(1, 10))}
     node.receive(tagged, 1, 10)
 
-    assert node.drain(2) == {labels(A): Count(3, 300), REST: Count(3, 210)}
+    assert node.drain(2) == {labels(A): Count(4, 310), REST: rest.plus(Count(1, 10))}
 
 
 def test_a_flow_of_an_unknown_interface_has_a_series() -> None:
     """It stands under the name that its packets are counted under."""
-    node = Node()
-    node.receive(replace(A, ifindex=77), 3, 300)
-
-    assert [series.interface for series in node.drain(10)] == ["unassigned"]
+    assert [series.interface for series in Node().prove(10, (replace(A, ifindex=77), 3, 300))] == ["unassigned"]
 
 
 UNIVERSE = (
@@ -212,29 +276,46 @@ UNIVERSE = (
     Flow(protocol=ICMP, src_port=0, dst_port=0),
     Flow(src="2001:db8::1", dst="2001:db8::2"),
 )
+Event = Callable[[Node], None]
+
+
+def received(flow: Flow, packets: int, octets: int) -> Event:
+    """Return an event: packets of a flow."""
+    return lambda node: node.receive(flow, packets, octets)
+
+
+def ended(flow: Flow) -> Event:
+    """Return an event: the end of a flow."""
+    return lambda node: node.end(flow)
+
+
+def all_went_on(node: Node) -> None:
+    """Count a packet of each flow that is there."""
+    for flow in [*node.flows]:
+        node.receive(flow, 1, 100)
+
+
 events = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(UNIVERSE), st.integers(1, 50), st.integers(1, 5000)),
-        st.sampled_from(UNIVERSE),  # ends
+        st.just(all_went_on),
+        st.builds(received, st.sampled_from(UNIVERSE), st.integers(1, 50), st.integers(1, 5000)),
+        st.builds(ended, st.sampled_from(UNIVERSE)),
     ),
     max_size=8,
 )
-drains = st.lists(st.tuples(events, st.integers(0, 4)), min_size=1, max_size=8)
+drains = st.lists(st.tuples(events, st.integers(0, 4)), min_size=1, max_size=12)
 
 
 @given(drains)
 def test_the_next_daemon_goes_on_with_the_series(
-    drains: list[tuple[list[tuple[Flow, int, int] | Flow], int]],
+    drains: list[tuple[list[Event], int]],
 ) -> None:
     """What was written down after a drain, as JSON, is all that the series of every later drain depend on."""
     lasting, restarted = Node(), Node()
     for happened, count in drains:
         for node in (lasting, restarted):
             for event in happened:
-                if isinstance(event, Flow):
-                    node.end(event)
-                else:
-                    node.receive(*event)
+                event(node)
         assert restarted.drain(count) == lasting.drain(count)
         document = json.loads(json.dumps(restarted.series.hand_over()))
         restarted.series = FlowSeries()
@@ -246,14 +327,13 @@ def test_nothing_written_down_is_a_new_start() -> None:
     """Where the daemon before had no drain, the series begin as ever."""
     node = Node()
     node.series.take_over({})
-    node.receive(A, 3, 300)
 
-    assert node.drain(10) == {labels(A): Count(3, 300), REST: Count()}
+    assert node.prove(10, (A, 3, 300)) == {labels(A): Count(), REST: Count(3 * PROVEN, 300 * PROVEN)}
 
 
 @given(drains)
 def test_series_never_go_down_and_their_increases_are_what_was_counted(
-    drains: list[tuple[list[tuple[Flow, int, int] | Flow], int]],
+    drains: list[tuple[list[Event], int]],
 ) -> None:
     """Whatever flows come, end and come back: no series falls, and all increases add up to the counters."""
     node = Node()
@@ -262,10 +342,7 @@ def test_series_never_go_down_and_their_increases_are_what_was_counted(
     octets: Counter[tuple[str, str, str]] = Counter()
     for happened, count in drains:
         for event in happened:
-            if isinstance(event, Flow):
-                node.end(event)
-            else:
-                node.receive(*event)
+            event(node)
         values = node.drain(count)
         for series, value in values.items():
             increase = value.minus(before.get(series, Count()))
@@ -282,11 +359,12 @@ def test_series_never_go_down_and_their_increases_are_what_was_counted(
 
 def test_the_rest_never_goes_down_when_flows_are_read_late() -> None:
     """Packets that come after the counters were read, and before the flows, make the rest stand still, not fall."""
-    early, late = Flow(packets=10, bytes=1000), Flow(src_port=1, packets=5, bytes=500, first_seen=JIFFIES + 1)
     series = FlowSeries()
     rest = []
-    for flows, received in (([early], 10), ([early, late], 10), ([early, late], 15), ([early, late], 20)):
-        counters = interface_counters({"tcp": received}, {"tcp": 100 * received})
-        series.update(snapshot(*flows, received={"eth0": counters}), 2 if len(flows) > 1 else 0)
-        rest.append(series.values[REST])
-    assert rest == [Count(10, 1000), Count(10, 1000), Count(10, 1000), Count(15, 1500)]
+    for received, late in ((11, 1), (12, 2), (13, 3), (13, 8), (18, 8), (23, 8)):
+        flows = Flow(packets=10, bytes=100), Flow(src_port=1, packets=late, bytes=1000 * late)
+        counters = interface_counters({"tcp": received}, {"tcp": 100 + 1000 * (received - 10)})
+        series.update(snapshot(*flows, received={"eth0": counters}), 1)
+        rest.append(series.values[REST].packets)
+    assert series.values[labels(flows[1])] == Count(5, 5000)
+    assert rest == [11, 12, 13, 13, 13, 18]

@@ -10,9 +10,10 @@ import pytest
 from cnf.abi import ENFORCE, LIMIT4_KEY, LIMIT6_KEY, LIMIT_SOURCE
 from cnf.arrays import Records
 from cnf.errors import UsageError
+from cnf.limiter.rates import Rate
 from cnf.limiter.source_expiry import BucketRule
 from cnf.limiter.sources import Held, Sources, describe, sort_column, source_key
-from cnf.limits.ruleset import WEAKEST_FIRST, Listed, ListName
+from cnf.limits.ruleset import STRONGEST_FIRST, Listed, ListName
 from cnf.limits.token_bucket import Meter, words
 from tests.unit.samples import CLOCK, JIFFIES, NOW, TICK_NS
 
@@ -60,7 +61,7 @@ def test_a_bucket_is_described_as_it_is_now() -> None:
     value["bucket"]["packet_time"] = JIFFIES * RULE.words.packet_rate + 20 * RULE.words.packet_cost
     value["bucket"]["last_used"] = JIFFIES
     drained = Sources(CLOCK, JIFFIES - SECOND, {}, {}, {}, 64)
-    held = Held(ip_network("192.0.2.1"), ENFORCE | 1, value)
+    held = Held(ip_network("192.0.2.1"), ENFORCE | 1, value, rate=Rate(1.5, 150.0))
     shown = describe(held, RULES.get, None, drained, (NOW.jiffies, NOW.monotonic))
 
     assert shown == {
@@ -75,6 +76,8 @@ def test_a_bucket_is_described_as_it_is_now() -> None:
         "dropped_bytes": 300,
         "would_drop_packets": 6,
         "would_drop_bytes": 600,
+        "packets_per_second": 1.5,
+        "bits_per_second": 1200.0,
         "tokens_packets": BURST - 20,
         "tokens_bytes": None,
         "last_over": "2023-11-14T22:13:20.000000Z",
@@ -117,7 +120,7 @@ def test_the_verdict_is_that_since_the_drain_before(rule: int, last_over: int, l
     assert (shown["tokens_packets"] is None) == (rule not in RULES)
 
 
-@pytest.mark.parametrize("verdict", WEAKEST_FIRST)
+@pytest.mark.parametrize("verdict", STRONGEST_FIRST)
 def test_the_verdict_on_a_source_that_is_on_a_list_is_the_lists(verdict: ListName) -> None:
     """Whatever its bucket says: a source that is denied by now has not passed."""
     network = ip_network("192.0.2.1")

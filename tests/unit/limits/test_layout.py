@@ -22,13 +22,14 @@ from cnf.abi import (
     TRAFFIC,
 )
 from cnf.errors import ConfigError
-from cnf.limits.layout import MATCH_ALLOW, MATCH_DENY, Bank, Numbering, Numbers, lay_out, no_rules, parameters
+from cnf.limits.layout import Bank, Numbering, Numbers, lay_out, no_rules, parameters
 from cnf.limits.ruleset import Address, explain, work_out
 from cnf.limits.table import Limits, Network, Room, room
 from cnf.limits.token_bucket import words
 from tests.unit.rule_sets import ADDRESSES, INTERFACES, networks, rule, rule_sets, set_aside
 
 TICK_NS = 4_000_000
+ALLOWED, DENIED = 1, 2
 
 
 def bank(limits: Limits, before: Numbering | None = None, protected: tuple[Network, ...] = ()) -> Bank:
@@ -222,8 +223,8 @@ def decode(written: Bank, address: Address, interface: str, traffic: str) -> tup
     if longest is None:
         return 0, 0, 0, 0, 0
     value = values[longest]
-    if value["match"]:
-        return int(value["match"]), 0, 0, 0, int(value["part"])
+    if value["deny_until"] or value["allow_until"]:
+        return (DENIED if value["deny_until"] else ALLOWED), 0, 0, 0, int(value["part"])
     policy, group = written.policies[value["policy"]], written.groups[interface][TRAFFIC.index(traffic)]
     rule, shared, home = (int(policy[field][group]) for field in ("rule", "shared", "home"))
     return 0, rule, shared, home, int(value["part"])
@@ -246,7 +247,7 @@ def test_what_is_written_decides_as_explained(
         for interface, traffic in ruleset.groups:
             found = explain(ruleset, address, interface, traffic)
             match, number, shared, home, part = decode(written, address, interface, traffic)
-            listed = {"denied": MATCH_DENY, "allowed": MATCH_ALLOW, "protected": MATCH_ALLOW}
+            listed = {"denied": DENIED, "allowed": ALLOWED, "protected": ALLOWED}
             assert match == listed.get(found.verdict, 0)
             if not found.rule:
                 assert number == shared == 0

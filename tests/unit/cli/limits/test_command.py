@@ -66,10 +66,19 @@ def test_list_on_a_terminal(daemon: StandIn, columns: int) -> None:
     ("arguments", "request_body"),
     [
         (["remove", "loud"], {"op": "remove", "name": "loud"}),
-        (["allow", "add", "10.0.0.0/8"], {"op": "allow_add", "prefix": "10.0.0.0/8"}),
-        (["allow", "remove", "::/0"], {"op": "allow_remove", "prefix": "::/0"}),
-        (["deny", "add", "fd00::/8"], {"op": "deny_add", "prefix": "fd00::/8"}),
-        (["deny", "remove", "fd00::/8"], {"op": "deny_remove", "prefix": "fd00::/8"}),
+        (["allow", "add", "10.0.0.0/8"], {"op": "allow_add", "prefix": ["10.0.0.0/8"]}),
+        (["allow", "remove", "::/0"], {"op": "allow_remove", "prefix": ["::/0"]}),
+        (["deny", "add", "fd00::/8"], {"op": "deny_add", "prefix": ["fd00::/8"]}),
+        (
+            ["deny", "add", "10.0.0.1", "::1", "--until", "2026-03-01T12:00:00Z", "--reason", "scans"],
+            {
+                "op": "deny_add",
+                "prefix": ["10.0.0.1", "::1"],
+                "until": "2026-03-01T12:00:00Z",
+                "reason": "scans",
+            },
+        ),
+        (["deny", "remove", "fd00::/8"], {"op": "deny_remove", "prefix": ["fd00::/8"]}),
         (["mode", "enforce"], {"op": "mode", "mode": "enforce"}),
         (["reset"], {"op": "reset"}),
         (["set", "a", "--mode", "off"], {"op": "set", "rule": {"name": "a", "mode": "off"}}),

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pytest
 
-from cnf.cli.api.limit_replies import Case, Explanation, Rule
+from cnf.cli.api.limit_replies import Case, DeniedPrefix, Explanation, Rule
 from cnf.cli.limits.explanation import page
 from cnf.cli.show.table import Style
-from tests.unit.cli.limit_samples import CASE, DEFAULT, LOUD, SHADOW, SHARED, SOURCE, UNLIMITED, explained
+from tests.unit.cli.limit_samples import (
+    CASE,
+    DEFAULT,
+    DENIED_PREFIX,
+    LOUD,
+    SHADOW,
+    SHARED,
+    SOURCE,
+    UNLIMITED,
+    explained,
+)
 from tests.unit.cli.samples import NOTHING, NOW
 
 AT_80 = """\
@@ -115,10 +127,23 @@ def test_bucket(case: Case, text: str) -> None:
     assert answer(case).endswith(text)
 
 
-def test_denied_sources_are_not_told_apart() -> None:
-    """A source that is denied has no counts of its own, which is said, with what there is."""
-    denied: Case = {**UNLIMITED, "verdict": "denied", "prefix": "192.0.2.0/24"}
-    assert answer(denied).endswith(" Denied sources are not told apart: 243k packets dropped (14.6 MB) of all of them.")
+NOTHING_CAME: Final[DeniedPrefix] = {**DENIED_PREFIX, "packets": 0, "bytes": 0, "first_seen": None, "last_seen": None}
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        (
+            DENIED_PREFIX,
+            " 243k packets dropped (14.6 MB), the first 1h00m ago, the latest 1 s ago: it still sends, 576 kbit/s.",
+        ),
+        ({**DENIED_PREFIX, "sending": False}, ", the latest 1 s ago: it sends no more."),
+        (NOTHING_CAME, " Nothing has come from there since."),
+    ],
+)
+def test_what_is_denied_is_told_since_when_and_how_much(entry: DeniedPrefix, text: str) -> None:
+    """Of an address that is denied, the last sentence is about all of the prefix, and whether it still sends."""
+    assert answer({**UNLIMITED, "verdict": "denied", "prefix": "198.51.100.0/24", "entry": entry}).endswith(text)
 
 
 @pytest.mark.parametrize(

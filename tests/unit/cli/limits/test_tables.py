@@ -12,10 +12,10 @@ from cnf.cli.show.table import Style
 from tests.unit.cli.limit_samples import (
     CHANGED,
     DEFAULT,
-    DENIED,
     FORGOTTEN,
     LIMITS,
     LOUD,
+    NO_ENTRY,
     PENDING,
     SHADOW,
     SHARED,
@@ -23,7 +23,7 @@ from tests.unit.cli.limit_samples import (
     SOURCE6,
     sources,
 )
-from tests.unit.cli.samples import NOTHING, NOW
+from tests.unit.cli.samples import NOW
 
 PLAIN = Style(coloured=False)
 
@@ -42,7 +42,7 @@ loud     runtime  shadow   192.… +12  1 packet/s                  0          6
 allow (file): 10.0.0.0/8, fd00::/8
 allow (runtime): 192.0.2.9/32
 deny (file): 198.51.100.0/24
-denied sources, which are not told apart: 243k packets dropped (14.6 MB)
+denied so far: 243k packets dropped (14.6 MB) (by prefix: cnfctl limits deny)
 removed from the file's rules: quiet (all that was changed at run time goes back
   to the file with: cnfctl limits reset)
 
@@ -76,21 +76,33 @@ RULES_AT_200 = [
     for rule, counted in zip(RULES.splitlines(), COUNTED.splitlines(), strict=True)
 ]
 SOURCES_AT_80 = """\
-SOURCE                 RULE    VERDICT          DROPPED    WOULD DROP  LAST OVER
-192.0.2.66/32          def…lt  limited      678 90.1 kB     0     0 B    3 s ago
-2001:db8:1…:5678::/64  def…lt  would limit    0     0 B  205k 20.5 MB    3 s ago
-192.0.2.0/24 shared    loud    passed         0     0 B     0     0 B          -
-192.0.2.1/32           -       passed         0     0 B     0     0 B          -
+SOURCE               RULE    VERDICT          DROPPED    WOULD DROP         RATE
+192.0.2.66/32        def…lt  limited      678 90.1 kB     0     0 B  20.0 kbit/s
+2001:db8:…5678::/64  def…lt  would limit    0     0 B  205k 20.5 MB  20.0 kbit/s
+192.0.2.0/24 shared  loud    passed         0     0 B     0     0 B  20.0 kbit/s
+192.0.2.1/32         -       passed         0     0 B     0     0 B  20.0 kbit/s
 4 of 1,234 sources by dropped; drained 1.2 s ago
 """
-SOURCES_AT_200 = """\
-SOURCE                   RULE     VERDICT             PASSED      DROPPED    WOULD DROP       TOKENS  LAST OVER
-192.0.2.66/32            default  limited      12.3k  1.2 MB  678 90.1 kB     0     0 B  0.5  1.2 kB    3 s ago
-2001:db8:1234:5678::/64  default  would limit  12.3k  1.2 MB    0     0 B  205k 20.5 MB       1.2 kB    3 s ago
-192.0.2.0/24 shared      loud     passed       12.3k  1.2 MB    0     0 B     0     0 B            1          -
-192.0.2.1/32             -        passed       12.3k  1.2 MB    0     0 B     0     0 B            -          -
-4 of 1,234 sources by dropped; drained 1.2 s ago
+SENT = """\
+SOURCE                   RULE     VERDICT             PASSED      DROPPED    WOULD DROP
+192.0.2.66/32            default  limited      12.3k  1.2 MB  678 90.1 kB     0     0 B
+2001:db8:1234:5678::/64  default  would limit  12.3k  1.2 MB    0     0 B  205k 20.5 MB
+192.0.2.0/24 shared      loud     passed       12.3k  1.2 MB    0     0 B     0     0 B
+192.0.2.1/32             -        passed       12.3k  1.2 MB    0     0 B     0     0 B
 """
+RATES = """\
+         RATE  PKT/S       TOKENS  LAST OVER
+  20.0 kbit/s     25  0.5  1.2 kB    3 s ago
+  20.0 kbit/s     25       1.2 kB    3 s ago
+  20.0 kbit/s     25            1          -
+  20.0 kbit/s     25            -          -
+"""
+SOURCES_AT_200 = "".join(
+    [
+        *(f"{sent}{rates}\n" for sent, rates in zip(SENT.splitlines(), RATES.splitlines(), strict=True)),
+        "4 of 1,234 sources by dropped; drained 1.2 s ago\n",
+    ]
+)
 
 
 def text_of(limits: Limits, width: int | None = None) -> str:
@@ -142,8 +154,9 @@ def test_nothing_limited() -> None:
 
 def test_long_lists() -> None:
     """A list of thousands does not flood the terminal: it shows the first, and says how many there are more."""
-    listed: list[Listed] = [{"prefix": f"10.{i // 256}.{i % 256}.0/24", "origin": "file"} for i in range(2_050)]
-    line = next(line for line in text_of({**LIMITS, "deny": listed}).splitlines() if line.startswith("deny"))
+    prefixes = (f"10.{i // 256}.{i % 256}.0/24" for i in range(2_050))
+    listed: list[Listed] = [{"prefix": prefix, "origin": "file", **NO_ENTRY} for prefix in prefixes]
+    line = next(line for line in text_of({**LIMITS, "allow": listed}).splitlines() if line.startswith("allow"))
     assert line.endswith(", 10.0.49.0/24 and 2,000 more (-o json has all)")
 
 
@@ -158,7 +171,7 @@ def test_names_cannot_control_the_terminal() -> None:
         "protected": [bad],
         "pending": {**PENDING, "who": bad},
         "removed": [bad],
-        "allow": [{"prefix": bad, "origin": bad}],
+        "allow": [{"prefix": bad, "origin": bad, **NO_ENTRY}],
         "rules": [{**DEFAULT, "name": bad, "interfaces": [bad]}],
     }
     assert text_of(hostile).replace("\n", "").isprintable()
@@ -186,11 +199,17 @@ def test_sources_that_have_only_been_dropped_or_only_been_spared() -> None:
     assert "  DROPPED" not in sources_text(sources(SHADOW))
 
 
-def test_denied_sources_have_a_line() -> None:
-    """They are in no row, whether others are or not."""
-    line = "denied sources, which are not told apart: 243k packets dropped (14.6 MB)"
-    assert sources_text(sources(SOURCE, denied=DENIED)).splitlines()[-1] == line
-    assert sources_text(sources(denied=DENIED)).splitlines()[1:] == [line]
-    assert sources_text(sources(denied={**DENIED, **NOTHING})).splitlines()[1:] == [
-        "denied sources, which are not told apart: nothing dropped"
-    ]
+def test_denied_prefixes_are_rows() -> None:
+    """They stand among the sources, with no rule, and with the rate that they send at."""
+    by_deny: Source = {**SOURCE, "rule": None, "mode": None, "verdict": "denied", "packets": 0}
+    denied: Source = {**by_deny, "source": "198.51.100.0/24"}
+    title, row, _ = sources_text(sources(denied)).splitlines()
+    assert re.split(r" {2,}", title)[:5] == ["SOURCE", "RULE", "VERDICT", "DROPPED", "RATE"]
+    assert re.split(r" {2,}", row)[:3] == ["198.51.100.0/24", "-", "denied"]
+
+
+def test_nobody_who_was_held_back() -> None:
+    """Where nobody was over a limit, the line says how many were not, and how to see them."""
+    assert sources_text(sources(buckets=3), 80) == (
+        "nobody was held back, of 3 sources with a bucket (--all shows them)\n"
+    )
