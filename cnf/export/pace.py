@@ -27,6 +27,7 @@ class Pace:
         """Return the seconds to wait after a message of ``records``; ``now`` and ``deadline`` are of one clock."""
         share = (deadline - now) * records / self._left if self._left else 0.0
         self._left -= records
-        self._due = max(self._due, now - AT_ONCE * SHORTEST) + max(share, SHORTEST)
+        due = min(self._due, max(deadline, now + TICK))  # the deadline may come nearer
+        self._due = max(due, now - AT_ONCE * SHORTEST) + max(share, SHORTEST)
         wait = self._due - now
         return wait if wait >= TICK and self._left else 0.0

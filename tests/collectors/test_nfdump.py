@@ -89,7 +89,6 @@ def test_flows_that_were_evicted_are_there(exporting: Exporting, tmp_path: Path)
 
     assert status["ledger"]["packets"]["evicted"] > 0
     assert received(nfcapd)[0] + in_none == len(frames)
-    assert in_none < len(frames) / 10
     assert nfcapd.totals().sequence_failures == 0
 
 

@@ -50,3 +50,11 @@ def test_what_was_held_up_is_made_up_for() -> None:
     times = sent(100_000, 4.0, late=3.0)
 
     assert times[-1] == pytest.approx(4.0, abs=0.01)
+
+
+def test_a_deadline_that_comes_nearer_is_kept() -> None:
+    """What was to wait for a thousand seconds goes at once when the daemon stops."""
+    pace = Pace(10 * PER_MESSAGE)
+    assert pace.after(PER_MESSAGE, 0.0, 1000.0) == pytest.approx(100)
+
+    assert pace.after(PER_MESSAGE, 1.0, 1.0) < 0.002
