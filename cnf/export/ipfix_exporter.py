@@ -43,7 +43,7 @@ class Drain:
     records: Mapping[Family, Records]
     clock: WallClock
     sequence: int
-    """Number of the first data record."""
+    """Number of the first flow record."""
     names: Mapping[int, tuple[str, ...]]
     """Interfaces to name before."""
     templates: bool
@@ -57,11 +57,6 @@ class Drain:
         return sum(map(len, self.records.values()))
 
     @property
-    def rows(self) -> int:
-        """Return the number of data records: options are some, too."""
-        return self.flows + len(self.names) + 2 * self.templates
-
-    @property
     def bytes(self) -> int:
         """Return the bytes that its records take."""
         return sum(each.nbytes for each in self.records.values())
@@ -70,7 +65,7 @@ class Drain:
 class IpfixExporter:
     """A sink of records (``cnf.flows.stream.Sink``) that sends them to one collector.
 
-    A data record has its number from the moment that it is queued. What is not sent leaves a gap that the collector
+    A flow record has its number from the moment that it is queued. What is not sent leaves a gap that the collector
     sees, and the next daemon goes on with the number after all that was queued, whatever had been sent of it.
     """
 
@@ -82,7 +77,7 @@ class IpfixExporter:
         self.interval = interval
         """Seconds from one drain to the next."""
         self.sequence = 0
-        """Number of the next data record that is queued."""
+        """Number of the next flow record that is queued."""
         self.counters = ExportCounters(options.collector, REASONS)
         self._options = options
         self._selection = Selection(options)
@@ -151,8 +146,8 @@ class IpfixExporter:
             time.monotonic() + SHARE * self.interval,
         )
         self._named = names
-        self.sequence = (self.sequence + drain.rows) % MODULUS
-        if not drain.rows:
+        self.sequence = (self.sequence + drain.flows) % MODULUS
+        if not (drain.flows or drain.names or drain.templates):
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"ipfix {self._collector.name}", daemon=True)
@@ -210,7 +205,8 @@ class IpfixExporter:
                 left -= message.flows
                 if not self._send(message, drain):
                     break
-                self._pause(pace.after(message.flows, 0.0 if self._ending.is_set() else self._left(drain)))
+                now = time.monotonic()
+                self._pause(pace.after(message.flows, now, now if self._ending.is_set() else drain.deadline))
         self._lose(left)
 
     def _messages(self, drain: Drain) -> Iterator[Message]:

@@ -24,7 +24,7 @@ class IpfixExporters:
         """Have the exporters of ``settings``; threads begin with the first records."""
         self._exporters: dict[str, IpfixExporter] = {}
         self._sequences: dict[str, int] = {}
-        """Numbers of the next data record by stream, also of streams that a reload has ended."""
+        """Numbers of the next flow record by stream, also of streams that a reload has ended."""
         self.apply(settings)
 
     def active(self, clock: WallClock) -> float:

@@ -9,8 +9,10 @@ SHARE: Final = 0.9
 TICK: Final = 0.0005
 """Shorter waits, in seconds, are added up: a thread cannot sleep for less and come back in time."""
 SHORTEST: Final = 1 / 25_000
-"""Seconds for a message, however late it is: no more than 13 go out at once. The default buffer of Linux, 212,992
-bytes, holds about 90 of 1,400 bytes: 4 ms at this rate, in which a collector must have its turn on a CPU."""
+"""Seconds for a message, however late it is."""
+AT_ONCE: Final = 16
+"""Messages that may follow each other without a wait, after one that took too long. The default buffer of Linux,
+212,992 bytes, holds about 90 of 1,400 bytes."""
 
 
 class Pace:
@@ -19,14 +21,13 @@ class Pace:
     def __init__(self, records: int) -> None:
         """Spread so many ``records``."""
         self._left = records
-        self._owed = 0.0
+        self._due = 0.0
 
-    def after(self, records: int, left: float) -> float:
-        """Return the seconds to wait after a message of ``records``, with ``left`` seconds up to the deadline."""
-        share = left * records / self._left if self._left else 0.0
+    def after(self, records: int, now: float, deadline: float) -> float:
+        """Return the seconds to wait after a message of ``records``; ``now`` and ``deadline`` are of one clock."""
+        share = (deadline - now) * records / self._left if self._left else 0.0
         self._left -= records
-        self._owed += max(share, SHORTEST)
-        if self._owed < TICK or not self._left:
-            return 0.0
-        wait, self._owed = self._owed, 0.0
-        return wait
+        due = min(self._due, max(deadline, now + TICK))  # the deadline may come nearer
+        self._due = max(due, now - AT_ONCE * SHORTEST) + max(share, SHORTEST)
+        wait = self._due - now
+        return wait if wait >= TICK and self._left else 0.0

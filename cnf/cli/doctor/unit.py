@@ -121,6 +121,7 @@ def judge(unit: Answer, settings: config.Settings, file: Path) -> Iterator[Findi
         *_files(unit, account, settings, file),
         *_group(unit, account, settings.control.group),
         *_metrics(unit, account, settings.metrics),
+        *_collectors(unit, settings),
     ]
     yield from found or [Finding("service", "ok", f"{path}: starts {command} as user {name}")]
 
@@ -245,6 +246,21 @@ def _metrics(unit: Answer, account: Account, metrics: config.Metrics) -> Iterato
     if unit.get("IPAddressDeny") and all(network.is_loopback for network in allowed) and not _is_local(metrics):
         seen = f"metrics.listen {metrics.listen}: only this machine gets an answer (IPAddressDeny=)"
         yield Finding("service", "warning", seen, _edit("IPAddressAllow= with the scraper's address"))
+
+
+def _collectors(unit: Answer, settings: config.Settings) -> Iterator[Finding]:
+    """Name the collectors that the unit's firewall refuses; of names that mean nothing here, others speak."""
+    allowed = [ipaddress.ip_network(text) for text in unit.get("IPAddressAllow", "").split()]
+    for collector in settings.export.ipfix if unit.get("IPAddressDeny") else ():
+        host, _, port = collector.collector.rpartition(":")
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+        except OSError:
+            continue
+        for address in dict.fromkeys(ipaddress.ip_address(str(each[0]).partition("%")[0]) for *_, each in found):
+            if not any(address in network for network in allowed):
+                seen = f"export.ipfix {collector.collector}: IPAddressDeny= refuses what is sent to {address}"
+                yield Finding("service", "warning", seen, _edit(f"IPAddressAllow={address}"))
 
 
 def _is_local(metrics: config.Metrics) -> bool:

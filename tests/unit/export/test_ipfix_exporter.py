@@ -100,7 +100,7 @@ def test_every_record_arrives_once_and_in_order(exporter: IpfixExporter, listene
 
     assert listener.packets(900) == list(range(900))
     wait_for(lambda: exporter.counters.records == 900)
-    assert exporter.sequence == listener.read.expected == 900 + 2
+    assert exporter.sequence == listener.read.expected == 900
     assert exporter.counters.lost == sum(exporter.counters.errors.values()) == 0
     assert len(options_of(listener, SAMPLING_OPTIONS.id)) == 1
     assert len(options_of(listener, EXPORTED_OPTIONS.id)) == 1
@@ -146,7 +146,7 @@ def test_records_for_a_closed_port_are_lost_and_counted(listener: Listener, monk
         again.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         again.socket.bind(port)
         again.socket.settimeout(PATIENCE)
-        again.read.expected = 102
+        again.read.expected = 100
         exporter.put(drained(range(100, 200), 5))
 
         assert again.packets(100) == list(range(100, 200))
@@ -172,19 +172,19 @@ def test_the_oldest_drain_is_lost_when_too_much_waits(exporter: IpfixExporter, m
     assert [line["event"] for line in lines] == ["records lost: the exporter is behind"] * (
         exporter.counters.lost // 100
     )
-    assert exporter.sequence == 502
+    assert exporter.sequence == 500
     exporter.end(0)
 
 
 def test_what_is_queued_goes_out_at_the_end(exporter: IpfixExporter, listener: Listener) -> None:
     """However long the interval is."""
     exporter.interval = 1000.0
-    exporter.put(drained(range(1000)))
+    exporter.put(drained(range(300)))
     listener.packets(1)
     exporter.end(PATIENCE)
     exporter.join()
 
-    assert listener.packets(1000) == list(range(1000))
+    assert listener.packets(300) == list(range(300))
     assert exporter.counters.lost == 0
 
 
@@ -225,7 +225,7 @@ def test_the_sequence_wraps(exporter: IpfixExporter) -> None:
     exporter.sequence = ipfix_exporter.MODULUS - 1
     exporter.put(drained(range(10)))
 
-    assert exporter.sequence == 10 + 2 - 1
+    assert exporter.sequence == 10 - 1
 
 
 def test_an_empty_drain_is_no_message(exporter: IpfixExporter, listener: Listener) -> None:

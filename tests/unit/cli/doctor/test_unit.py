@@ -15,9 +15,10 @@ import pytest
 
 from cnf import config
 from cnf.cli.doctor import unit
+from cnf.cli.doctor.addresses import judge_collectors
 from cnf.cli.doctor.report import Finding
 from cnf.limits.table import Limits
-from cnf.recording import Export, History, JsonLines
+from cnf.recording import Export, History, Ipfix, JsonLines
 
 SETTINGS = config.for_interfaces(["eth0"])
 FILE = Path("/etc/passwd")
@@ -186,6 +187,28 @@ def test_a_firewall_around_the_metrics(listen: str, state: str) -> None:
         assert found[3] == "systemctl edit cnfd: [Service] IPAddressAllow= with the scraper's address"
     assert only(judged(settings, IPAddressAllow="127.0.0.0/8 192.0.2.7/32"))[0] == "ok"
     assert only(judged(settings, IPAddressAllow="", IPAddressDeny=""))[0] == "ok"
+
+
+def test_a_firewall_before_a_collector() -> None:
+    """The line to add names the address; a collector of this machine, or one that is allowed, needs none."""
+    tables = (Ipfix("192.0.2.9:4739"), Ipfix("[2001:db8::9]:4739"), Ipfix("127.0.0.1:4739"), Ipfix("no.invalid:4739"))
+    settings = attrs.evolve(SETTINGS, export=Export(ipfix=tables))
+    found = judged(settings)
+
+    assert [each.state for each in found] == ["warning", "warning"]
+    assert found[0].seen == "export.ipfix 192.0.2.9:4739: IPAddressDeny= refuses what is sent to 192.0.2.9"
+    assert found[0].remedy == "systemctl edit cnfd: [Service] IPAddressAllow=192.0.2.9"
+    assert only(judged(settings, IPAddressAllow="127.0.0.0/8 192.0.2.0/24 2001:db8::9/128"))[0] == "ok"
+    assert only(judged(settings, IPAddressAllow="", IPAddressDeny=""))[0] == "ok"
+
+
+def test_the_names_of_collectors_are_looked_up() -> None:
+    """One that nobody knows is a warning with its remedy; cnfd starts all the same."""
+    known, unknown = judge_collectors(["127.0.0.1:4739", "no.invalid:4739"])
+
+    assert (known.state, known.seen) == ("ok", "127.0.0.1:4739: 127.0.0.1")
+    assert (unknown.state, unknown.exit_status) == ("warning", 0)
+    assert unknown.seen.startswith("no.invalid:4739: ")
 
 
 def test_a_low_port() -> None:
