@@ -172,6 +172,7 @@ def test_records_and_what_is_lost_are_what_was_sent(clocked: Clocked, seed: int)
         if rng.random() < 0.1:
             (node.kill, node.kill_in_a_drain, node.leave)[rng.integers(3)]()
     node.drain()
+    send(TABLE, 40)
     node.stop()
     node.close()
     recorded = node.recorded()
