@@ -12,7 +12,7 @@ from cnf.cli.limits.glance import source_tables, state_warnings
 from cnf.cli.limits.units import NONE, burst, lost, pair, rate
 from cnf.cli.show import past
 from cnf.cli.show.table import SPARE, Column, Style, render
-from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, printable
+from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, packets, printable, size
 from cnf.cli.show.warnings import fold
 
 LISTED: Final = 50
@@ -134,6 +134,8 @@ def _past_source_lines(reply: Sources, history: History, width: int | None, styl
             _source_columns(reply["sources"], datetime.fromisoformat(history["end"])), reply["sources"], width, style
         )
     notes = [f"{of}, the most of each block" if shown else "no source was over a limit", *past.notes(history)]
+    if (dropped := history["dropped"]["ingress"])["packets"]:
+        notes.append(f"dropped in all, with what is denied: {size(dropped['bytes'])} in {packets(dropped['packets'])}")
     return [
         *map(style.bold, _cut(past.heading(history), width)),
         *table,
