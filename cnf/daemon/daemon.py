@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from cnf import __version__
 from cnf.config import Configuration, Settings
 from cnf.daemon.drains import Drains
+from cnf.daemon.gaps import gaps, warn
 from cnf.daemon.handover import Handover
 from cnf.daemon.loop import Loop
 from cnf.daemon.program_pins import ProgramPins
@@ -92,6 +93,7 @@ class Daemon:
         self._stack = stack
         self._log = structlog.get_logger()
         _warn(settings, datapath, self._log)
+        warn(gaps(settings, datapath.blueprint), self._log)
         self._group = _group(settings.control.group)
         path = Path(settings.control.socket)
         self._control_socket = stack.enter_context(listen_unix(path, self._group))
@@ -140,6 +142,7 @@ class Daemon:
             self._events,
             self._record_log,
             self._history if self._configuration.settings.records else None,
+            stream=self._stream if self._stream.sinks else None,
             egress="interface_sent" in self._datapath.maps,
             exports=lambda: [each for counters in self._exports for each in counters()],
         )
@@ -149,6 +152,7 @@ class Daemon:
         drains = Drains(self._state, live, self._tracker, self._stream, self._series, self._handover, instruments)
         reload = Reload(
             self._configuration,
+            self._datapath.blueprint,
             self._state,
             live,
             self._tracker,
@@ -254,14 +258,17 @@ class Daemon:
             self._log.debug("capabilities dropped", names=dropped)
 
     def _record_the_rest(self, drains: Drains) -> None:
-        """Record all flows; without a history, only if what is recorded of each does not stay in the maps."""
+        """Record what no other daemon could: all flows, or of a program that stays, what was read of the ring."""
         if not self._stream.sinks:
             return
+        if self._events:
+            self._events.stop()
         if not self._stays():
             self._interfaces.detach_all()
             drains.drain(whole="stopped")
-        elif self._datapath.blueprint.table == "lru_hash" or self._state.settings.history.keep:
-            drains.drain(whole="active")
+        else:  # what is recorded of an LRU hash's flows stands in no map; the history's minute ends here
+            whole = self._datapath.blueprint.table == "lru_hash" or self._state.settings.history.keep
+            drains.drain(whole="active" if whole else None)
 
     def _serve(self, live: Live, registry: CollectorRegistry, reloads: Reloads) -> None:
         scrapes = Exposition(self._state, registry)

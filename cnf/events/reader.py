@@ -19,7 +19,7 @@ from cnf.events.journal import FirstDropLines
 from cnf.events.log import Batch, Context, EventLog
 from cnf.flows.finished import KINDS, FinishedFlows
 from cnf.kernel.maps import CounterArray
-from cnf.kernel.ring import Ring, Stretch
+from cnf.kernel.ring import STRIDE, Ring, Stretch
 
 PAUSE: Final = 0.05
 """Seconds between two readings: in a flood, the events of that time are read together, and wake the thread once."""
@@ -41,7 +41,8 @@ class EventReader:
         self._ring = Ring(datapath.maps["events"])
         self.log = EventLog(last=self._ring.given_back)
         self._lost = CounterArray("events_lost", datapath.maps["events_lost"])
-        self._most = 2 * datapath.blueprint.max_entries if records else 0
+        blueprint = datapath.blueprint
+        self._most = max(2 * blueprint.max_entries, blueprint.ring_bytes // STRIDE) if records else 0
         self._lock = threading.Lock()
         """Held by who reads the ring: the thread, or a drain."""
         self._context: Callable[[], Context | None] = lambda: None
@@ -62,18 +63,22 @@ class EventReader:
         self._thread = threading.Thread(target=self._run, name="events", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Stop reading; events that were not read wait for the next daemon."""
+    def stop(self) -> None:
+        """Stop the thread, so that only ``take_finishes()`` reads: events that it leaves wait for the next daemon."""
         os.eventfd_write(self._stop, 1)
         if self._thread:
             self._thread.join()
+
+    def close(self) -> None:
+        """Stop reading, and let the ring go."""
+        self.stop()
         os.close(self._stop)
         self._ring.close()
 
     def take_finishes(self) -> Records:
         """Read the ring, and return all events of flows that have finished since the latest call: EVENT, shape (N,).
 
-        Of more than twice as many as a table has entries, only the latest are there.
+        Of more than the ring holds, and than twice as many as a table has entries, only the latest are there.
         """
         with self._lock:
             self._read()

@@ -11,6 +11,7 @@ from cnf.arrays import Records
 from cnf.events.reader import EventReader
 from cnf.export.counters import ExportCounters
 from cnf.export.record_log import RecordLog
+from cnf.flows.stream import Stream
 from cnf.history.history import History
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Live:
     """None if no flow records are made."""
     history: History | None = None
     """None if no flow records are made."""
+    stream: Stream | None = None
+    """None if no records were made at the start."""
     egress: bool = False
     """Whether the program counts what is sent."""
     exports: Callable[[], Iterable[ExportCounters]] = tuple

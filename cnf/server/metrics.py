@@ -243,6 +243,20 @@ def history(_state: State, live: Live) -> Iterator[Metric]:
     )
 
 
+def records(_state: State, live: Live) -> Iterator[Metric]:
+    """Yield how many flow records there are, and what is in none."""
+    if live.stream is None:
+        return
+    yield CounterMetricFamily("cnf_flow_records", "Flow records that were made.", live.stream.last)
+    note = "of flows that have finished, and that are in no record."
+    packets = CounterMetricFamily("cnf_unrecorded_packets", f"Packets {note}", labels=("direction",))
+    octets = CounterMetricFamily("cnf_unrecorded_bytes", f"Bytes {note}", labels=("direction",))
+    for direction, count in live.stream.lost.counts.items():
+        packets.add_metric((direction,), count.packets)
+        octets.add_metric((direction,), count.bytes)
+    yield from (packets, octets)
+
+
 def daemon(state: State, _live: Live) -> Iterator[Metric]:
     """Yield the metrics of the daemon itself."""
     yield GaugeMetricFamily("cnf_drain_age_seconds", "Time since the latest drain.", state.drain_age())
@@ -277,6 +291,7 @@ COLLECTORS: Final = (
     received,
     limiter,
     events,
+    records,
     export,
     history,
     top_flows,

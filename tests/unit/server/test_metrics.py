@@ -23,6 +23,7 @@ from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.export.counters import ExportCounters
 from cnf.flows.snapshot import TableState
+from cnf.flows.stream import Stream
 from cnf.flows.top import FlowLabels
 from cnf.interfaces.modes import Attachment
 from cnf.interfaces.reconcile import InterfaceState
@@ -79,6 +80,7 @@ def daemon(counters: Mapping[str, Records] | None = None, **attributes: object) 
     """Return what a daemon shows that has counted ``counters`` and drained once; or with other ``attributes``."""
     counted = {"eth0": PLENTY} if counters is None else counters
     live: dict[str, Any] = {"totals": lambda: counted, "limiter": Limits(), "events": Events(), "egress": True}
+    live["stream"] = Stream()
     live["exports"] = lambda: (sending(),)
     live["history"] = HISTORY
     live |= {name: attributes.pop(name) for name in (*live,) if name in attributes}
@@ -149,6 +151,9 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_history_bytes": set(),
         "cnf_history_oldest_timestamp_seconds": set(),
         "cnf_history_write_errors_total": set(),
+        "cnf_flow_records_total": set(),
+        "cnf_unrecorded_packets_total": {"direction"},
+        "cnf_unrecorded_bytes_total": {"direction"},
         "cnf_export_records_total": {"exporter"},
         "cnf_export_bytes_total": {"exporter"},
         "cnf_export_errors_total": {"exporter", "reason"},
