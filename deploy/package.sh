@@ -19,7 +19,7 @@ die() {
 describe() {
 	version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' cnf/__init__.py)
 	commit=""
-	if [ -e .git ]; then
+	if [ -e .git ] && command -v git >/dev/null; then
 		git="git -c safe.directory=$PWD"
 		commit=$($git describe --always --dirty --exclude '*')
 		SOURCE_DATE_EPOCH=$($git log -1 --format=%ct)

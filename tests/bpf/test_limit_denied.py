@@ -88,7 +88,7 @@ def test_the_first_drop_of_an_entry_is_an_event(clocked: Clocked, source: str) -
             return [each.tobytes() for each in np.ascontiguousarray(drops["key"][:, :2])]
 
         clocked.start(DENY)
-        addresses()
+        ring.read()
         drop(clocked, source, 3)
         first = addresses()
         drop(clocked, source, 3)
