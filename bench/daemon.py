@@ -37,6 +37,7 @@ class Daemon:
             flows = {{{flows}}}
             control = {{socket = "{folder / "cnf.sock"}"}}
             log = {{level = "error"}}
+            history = {{folder = "{folder / "history"}"}}
             {rest}
             """,
             encoding="utf-8",

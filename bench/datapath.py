@@ -23,7 +23,7 @@ from bench.workloads import (
 from cnf.abi import FAMILIES, Family
 from cnf.datapath.blueprint import Table
 from cnf.datapath.cache import Cache, Crowded, MappedArray
-from cnf.flows.flow_cache import SETS as FLOW_SETS
+from cnf.flows.recorder import SETS as FLOW_SETS
 from cnf.limiter.source_cache import SETS as SOURCE_SETS
 
 UNTIL_FULL: Final[Mapping[Table | None, int]] = {

@@ -18,6 +18,7 @@ from cnf.datapath.blueprint import Blueprint, Table
 from cnf.datapath.build import Datapath
 from cnf.datapath.counters import InterfaceCounters
 from cnf.flows.drain import Tracker
+from cnf.flows.stream import Stream
 from cnf.interfaces.attachers import attachers_for
 from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel.hooks import HOOKS
@@ -69,16 +70,17 @@ def filled() -> Iterator[Mapping[Table, Filled]]:
         bare, *datapaths = build([BARE, *(Blueprint(MAX_ENTRIES, table, hooks=HOOKS) for table in TABLES)], stack)
         tables = {}
         for table, datapath in zip(TABLES, datapaths, strict=True):
-            tables[table] = _around(datapath, bare.programs["send"], stack)
+            tables[table] = around(datapath, bare.programs["send"], stack)
             with tables[table].on_the_wire():
                 tables[table].touch(FLOWS)
         yield tables
 
 
-def _around(datapath: Datapath, sender: int, stack: ExitStack) -> Filled:
+def around(datapath: Datapath, sender: int, stack: ExitStack, stream: Stream | None = None) -> Filled:
+    """Return what is around a datapath; ``stream`` gets the records of its flows."""
     settings = config.parse(SETTINGS, "bench")
     attachers = attachers_for(datapath, {}, None, stack)
     links, counters = stack.enter_context(Links()), InterfaceCounters(datapath.maps)
     counters.release(LOOPBACK)  # where BPF_PROG_TEST_RUN lets packets come in
     interfaces = Interfaces(settings.interfaces, attachers, links, counters, structlog.get_logger())
-    return Filled(datapath, settings, interfaces, Tracker(datapath, interfaces.tallies, settings.flows), sender)
+    return Filled(datapath, settings, interfaces, Tracker(datapath, interfaces.tallies, settings.flows, stream), sender)

@@ -35,7 +35,7 @@ FRAGMENTS: Final = {f"{protocol}_fragment": protocol for protocol in _PROTOCOLS}
 TRAFFIC: Final = ("tcp", "tcp_syn", "udp", "icmp", "icmpv6", "other", *FRAGMENTS)
 """The kinds of packets that rules tell apart."""
 VERDICTS: Final = ("passed", "limited", "would_limit")
-EVENT_KINDS: Final = ("first_drop", "rule_generation", "flow_evicted")
+EVENT_KINDS: Final = ("first_drop", "rule_generation", "flow_evicted", "flow_expired")
 LIMIT_GROUPS: Final = 32
 ENFORCE: Final = 0x800000
 """Bit beside a rule's number in a policy or decision: mode enforce."""
@@ -107,10 +107,17 @@ FLOW4_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW4_KEY)])
 FLOW6_SLOT: Final = np.dtype([*_SLOT_COUNTS, ("key", FLOW6_KEY), ("zero", "<u8")])
 FLOW4_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW4_SLOT, (WAYS,))])
 FLOW6_SET: Final = np.dtype([("head", CACHE_HEAD), ("slots", FLOW6_SLOT, (WAYS,))])
+PART_FLAGS_SHIFT: Final = 24
+"""In a flow's ``tcp_flags``, with records: below are the flags of all packets, here those since the latest record."""
+LINK_BYTES_SHIFT: Final = 32
+"""In the same: the bytes before the first packet's IP header."""
 SLOT_DROPS: Final = 0x100
 """Bit of a slot's ``tcp_flags``: its element of FLOW_DROPS is not 0."""
 FLOW_DROPS: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
-FLOW_SETTINGS: Final = np.dtype([("idle", "<u8"), ("ended", "<u8")])
+FLOW_RECORDED: Final = np.dtype(
+    [(name, "<u8") for name in ("first_seen", "packets", "bytes", "dropped_packets", "dropped_bytes", "until")]
+)
+FLOW_SETTINGS: Final = np.dtype([("idle", "<u8"), ("ended", "<u8"), ("drained", "<u8")])
 INTERFACE: Final = np.dtype([("ifindex", "<u4"), ("slot", "<u4"), ("counted_as", "<u4"), ("no_ethernet", "<u4")])
 COUNTER: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
 OUTCOMES: Final = len(PROTOCOL_LABELS) - 1 + len(UNPARSED_REASONS)
@@ -194,7 +201,14 @@ DROPS: Final = ("dropped_packets", "dropped_bytes", "last_drop")
 LIMIT_OVER: Final = np.dtype([("bytes", "<u8"), ("last", "<u8"), *((name, "<u8") for name in DROPS)])
 
 EVENT: Final = np.dtype(
-    [("kind", "<u4"), ("family", "<u4"), ("jiffies", "<u8"), ("key", "<u8", (6,)), ("value", FLOW_VALUE)]
+    [
+        ("kind", "<u2"),
+        ("family", "<u2"),
+        ("slot", "<u4"),
+        ("jiffies", "<u8"),
+        ("key", "<u8", (6,)),
+        ("value", FLOW_VALUE),
+    ]
 )
 
 HANDOVER_PAGE: Final = np.dtype([("bytes", "u1", (4096,))])

@@ -8,6 +8,7 @@ now, less the time that has really passed since: so it is right after a step, wh
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -44,6 +45,11 @@ class WallClock:
     suspensions: tuple[tuple[int, int], ...] = ()
     """(monotonic time at which it was noticed, ns spent suspended), oldest first."""
 
+    @property
+    def seconds(self) -> int:
+        """Return the wall-clock time of the reading, in seconds since the epoch."""
+        return self.now.realtime // 1_000_000_000
+
     def age_ticks(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         """Return how many ticks ago each stamp was; 0 for one taken after the reading."""
         now = np.uint64(self.now.jiffies)
@@ -55,6 +61,8 @@ class WallClock:
 
     def ago(self, seconds: float) -> np.uint64:
         """Return what jiffies were ``seconds`` before the reading; 0 if that was before they began."""
+        if math.isinf(seconds):
+            return np.uint64(0)
         return np.uint64(max(self.now.jiffies - self.ticks(seconds), 0))
 
     def wall_ns(self, stamps: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:

@@ -38,6 +38,7 @@ from cnf.readers import (
     table,
     text,
 )
+from cnf.recording import EXPORT, HISTORY, Export, History
 
 Mode = Literal["auto", "native", "generic", "tc"]
 OnExit = Literal["detach", "keep"]
@@ -186,7 +187,14 @@ class Settings:
     metrics: Annotated[Metrics, table(Metrics), "the Prometheus exporter"] = field(factory=Metrics)
     control: Annotated[Control, table(Control), "how cnfctl reaches the daemon"] = field(factory=Control)
     log: Annotated[Log, table(Log), "the log on stderr"] = field(factory=Log)
+    export: Annotated[Export, EXPORT, "where flow records go"] = field(factory=Export)
+    history: Annotated[History, HISTORY, "what each minute had, kept on this node"] = field(factory=History)
     limits: Annotated[Limits | None, LIMITS, "token buckets; without this table, none are compiled in"] = None
+
+    @property
+    def records(self) -> bool:
+        """Return whether flow records are made."""
+        return self.export.is_on or self.history.keep > 0
 
 
 @frozen

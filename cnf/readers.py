@@ -62,6 +62,15 @@ def shortened(text: str, end: int = 40) -> str:
     return text if len(text) <= 2 * end else f"{text[:end]}...{text[-end:]}"
 
 
+MAX_PATH_BYTES: Final = 4000
+"""PATH_MAX of linux/limits.h, with room for a suffix."""
+
+
+def is_path(text: str) -> bool:
+    """Tell whether a text is the absolute path of a file."""
+    return re.fullmatch(r"/[^\0]*[^\0/]", text) is not None and size(text) <= MAX_PATH_BYTES
+
+
 def printable(text: str) -> str:
     """Return a text in printable ASCII, the rest as escapes."""
     return text.encode("unicode_escape").decode("ascii")
@@ -125,6 +134,24 @@ def duration(value: object, path: str) -> float:
     return float(seconds)
 
 
+_UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def amount(least: int, most: int, what: str) -> Reader:
+    """Read an integer, or a number with its decimal unit; ``what`` is counted."""
+
+    def read(value: object, path: str) -> int:
+        found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([kMGT]?)", value) if isinstance(value, str) else None
+        amount = Decimal(found[1]) * _UNITS[found[2]] if found else value
+        if isinstance(amount, Decimal) and amount == int(amount):
+            amount = int(amount)
+        if type(amount) is not int or not least <= amount <= most:
+            raise refusal(path, f'{what} from {least} to {most}, such as 64000, "64k", "1.5M" or "1G"', value)
+        return amount
+
+    return read
+
+
 BOOLEAN: Final = value("true or false", lambda value: isinstance(value, bool))
 
 
@@ -171,9 +198,9 @@ INTERFACE: Final[Reader] = _interface
 
 
 def array(
-    expected: str, read_item: Reader, *, least: int = 0, noun: str = ""
+    expected: str, read_item: Reader, *, least: int = 0, noun: str = "", key: str = "name"
 ) -> Callable[[object, str], tuple[Any, ...]]:
-    """Read an array of ``least`` items or more; with a ``noun``, they are tables, and no two have the same name."""
+    """Read an array of ``least`` items or more; with a ``noun``, they are tables, and no two have the same ``key``."""
 
     def read(value: object, path: str) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) < least:
@@ -187,10 +214,10 @@ def array(
                 items.append(read_item(item, here))
             except RefusedError as error:
                 problems += error.problems
-            name = item.get("name") if noun and isinstance(item, dict) else None
+            name = item.get(key) if noun and isinstance(item, dict) else None
             if isinstance(name, str):
                 if name in names:
-                    problems.append(Problem(f"{here}.name", f"expected each {noun} once, got {shown(name)} again"))
+                    problems.append(Problem(f"{here}.{key}", f"expected each {noun} once, got {shown(name)} again"))
                 names.add(name)
         if problems:
             raise RefusedError(*problems)

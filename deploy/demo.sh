@@ -77,6 +77,9 @@ start_daemon() {
 		[log]
 		format = "console"
 
+		[history]
+		folder = "$dir/history"
+
 		[limits]
 		mode = "shadow"
 		state_file = "$dir/limits.json"

@@ -74,6 +74,7 @@ make_venv() {
 		echo "adding the development tools to .venv" >&2
 		install_locked requirements-dev.lock
 		add_prometheus
+		add_collectors
 		echo "$fingerprint" >.venv/.setup-dev
 	fi
 }
@@ -93,6 +94,19 @@ add_prometheus() {
 		quietly dpkg-deb --extract "$folder/${package}"_*.deb "$folder"
 	done
 	mv "$folder/usr/bin/prometheus" "$folder/usr/bin/promtool" .venv/bin/
+	rm -r "$folder"
+}
+
+# Collectors of flow records, for tests/collectors. Installed, some would start as services: they are unpacked only.
+add_collectors() {
+	folder=$(mktemp -d)
+	mkdir "$folder/partial"
+	quietly apt-get -q -y -o Dir::Cache::archives="$folder" -o APT::Sandbox::User=root \
+		install --download-only --no-install-recommends nfdump pmacct tshark
+	rm -rf .venv/collectors
+	for archive in "$folder"/*.deb; do
+		[ ! -e "$archive" ] || quietly dpkg-deb --extract "$archive" .venv/collectors
+	done
 	rm -r "$folder"
 }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests import seclusion
+from tests.collectors import programs
 from tests.net import cgroups
 
 XDP: Final = 6  # BPF_PROG_TYPE_XDP, linux/bpf.h
@@ -58,6 +59,7 @@ PROBES: Final[Mapping[str, Callable[[], str]]] = {
     "limits without CAP_PERFMON": _no_perfmon,
     "tun": _tun,
     "memory cgroup": cgroups.lacking,
+    "collectors": programs.lacking,
 }
 
 

@@ -13,7 +13,11 @@ import pytest
 from tests import abilities, leaks
 
 TESTS: Final = Path(__file__).parent
-TIER_NEEDS: Final = {"bpf": ("root", "bpf", "seclusion"), "net": ("root", "bpf", "netns", "seclusion")}
+TIER_NEEDS: Final = {
+    "bpf": ("root", "bpf", "seclusion"),
+    "net": ("root", "bpf", "netns", "seclusion"),
+    "collectors": ("root", "bpf", "netns", "seclusion", "collectors"),
+}
 STRICT: Final = os.environ.get("CNF_STRICT") == "1" or os.environ.get("CI") == "true"
 
 

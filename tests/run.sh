@@ -5,9 +5,9 @@
 #   sudo sh tests/run.sh -x -k vlan            with arguments for pytest
 #   sudo sh tests/run.sh tests/bpf             only these paths
 #
-# A tier is a folder: unit needs nothing, bpf the kernel's BPF, net also network namespaces and veth pairs, kernels a
-# virtual machine for other kernels, and system a new Debian machine to start. With CI=true, a test that skips what this
-# machine could have run fails: CNF_STRICT=1.
+# A tier is a folder: unit needs nothing, bpf the kernel's BPF, net also network namespaces and veth pairs, collectors
+# also those of flow records, kernels a virtual machine for other kernels, and system a new Debian machine to start. With
+# CI=true, a test that skips what this machine could have run fails: CNF_STRICT=1.
 set -eu
 
 say() { echo "tests/run.sh: $*"; }
@@ -25,6 +25,10 @@ lack() {
 	case $1 in
 	bpf) can_load_xdp || echo "the kernel, or the container around this, refuses to load XDP programs" ;;
 	net) { can_load_xdp && can_make_veth; } || echo "no XDP programs, or no network namespace with a veth pair" ;;
+	collectors)
+		lack net
+		.venv/bin/python -c 'from tests.collectors import programs; print(programs.lacking())'
+		;;
 	kernels) .venv/bin/python -c 'from tests.kernels import virtual; print(virtual.lacking())' ;;
 	system) .venv/bin/python -c 'from tests.system import machine; print(machine.lacking())' ;;
 	esac
@@ -43,7 +47,7 @@ for argument in "$@"; do
 	if [ -e "${argument%%::*}" ]; then paths=given; fi
 done
 if [ -z "$paths" ]; then
-	for tier in unit bpf net kernels system; do
+	for tier in unit bpf net collectors kernels system; do
 		lacking=$(lack $tier)
 		if [ -n "$lacking" ]; then
 			say "tier $tier is not run:" "$lacking"

@@ -95,8 +95,10 @@ struct flow_value {
 	__u64 bytes; /* on the wire: of each packet with its Ethernet header, without checksum trailer */
 	__u64 first_seen; /* jiffies */
 	__u64 last_seen; /* jiffies */
-	__u64 tcp_flags; /* byte 13 of the TCP header, OR of all packets, and CNF_FLOW_OPENED; an atomic OR takes 64
-			    bits */
+	/* Byte 13 of the TCP header, OR of all packets, and CNF_FLOW_OPENED; an atomic OR takes 64 bits. With records,
+	 * byte 3 has the same of the packets since the latest one, and the upper half link_bytes of the first packet.
+	 */
+	__u64 tcp_flags;
 	__u64 dropped_packets;
 	__u64 dropped_bytes;
 };
@@ -109,10 +111,10 @@ struct flow_value {
 #define CNF_WAYS 8
 
 struct cache_head { /* a cache line */
-	__u64 tags;     /* a byte a slot, of its key's hash; 0 = empty */
+	__u64 tags; /* a byte a slot, of its key's hash; 0 = empty */
 	__u64 sequence; /* odd while a slot is given to another key */
 	__u32 stamps[CNF_WAYS]; /* jiffies, the lower half, at which a slot's entry expires; the oldest makes room */
-	__u64 guests_until;     /* jiffies: till then keys of this set may be in another one */
+	__u64 guests_until; /* jiffies: till then keys of this set may be in another one */
 	__u64 zero;
 };
 
@@ -143,6 +145,8 @@ struct flow6_slot {
 	__u64 zero;
 };
 
+#define CNF_PART_FLAGS_SHIFT 24
+#define CNF_LINK_BYTES_SHIFT 32
 #define CNF_SLOT_DROPS 0x100 /* the flow has packets dropped; its element of flow_drops says how many */
 
 struct flow_drops {
@@ -150,9 +154,21 @@ struct flow_drops {
 	__u64 bytes;
 };
 
+/* What of a slot's flow has been recorded. The program does not touch it: user space keeps it here, so that no daemon
+ * that follows records a packet twice. */
+struct flow_recorded {
+	__u64 first_seen; /* of the flow that this is about: in the slot may be another one by now */
+	__u64 packets;
+	__u64 bytes;
+	__u64 dropped_packets;
+	__u64 dropped_bytes;
+	__u64 until; /* jiffies up to which */
+};
+
 struct flow_settings {
 	__u64 idle; /* jiffies without a packet after which a flow has expired */
 	__u64 ended; /* and of one that has shown FIN or RST */
+	__u64 drained; /* when the latest drain began: it has recorded the flows that had expired by then */
 };
 
 /* One a CPU. A sum has an element of its own, and is not a field among others: only so is its place a map's key, and
@@ -210,7 +226,7 @@ enum cnf_traffic {
 #define CNF_LIMIT_GROUPS 32
 
 struct limit_settings { /* one a bank */
-	__u64 source6_mask[2];  /* network byte order */
+	__u64 source6_mask[2]; /* network byte order */
 	__u64 drop_unreadable; /* 1: what CNF_DROP_UNREADABLE is about */
 };
 
@@ -344,16 +360,18 @@ struct limit_over { /* the element of a slot that has over_packets; like limit_s
 /* What the program tells the daemon as it happens. Label `kind` of cnf_events_lost_total; the order is that of
  * abi.EVENT_KINDS. */
 enum cnf_event {
-	CNF_EVENT_FIRST_DROP,      /* of a source, of all that share a bucket, or of an entry of limits.deny */
+	CNF_EVENT_FIRST_DROP, /* of a source, of all that share a bucket, or of an entry of limits.deny */
 	CNF_EVENT_RULE_GENERATION, /* a packet has seen a rule set for the first time */
-	CNF_EVENT_FLOW_EVICTED,    /* a flow had to make room before it was idle */
+	CNF_EVENT_FLOW_EVICTED, /* a flow had to make room before it was idle */
+	CNF_EVENT_FLOW_EXPIRED, /* a flow has made room, or begun anew, that had not expired at the latest drain */
 	CNF_EVENT_KINDS,
 };
 
 /* With the 8 bytes that the kernel puts before each, a record of 128: the ring is a matrix to user space. */
 struct event {
-	__u32 kind;   /* enum cnf_event */
-	__u32 family; /* CNF_TABLE_IPV4 or CNF_TABLE_IPV6 */
+	__u16 kind; /* enum cnf_event */
+	__u16 family; /* CNF_TABLE_IPV4 or CNF_TABLE_IPV6 */
+	__u32 slot; /* of a flow: which it was in, counted from the table's first; else 0 */
 	__u64 jiffies;
 	/* Of a flow: its flow4_key or flow6_key. Of a drop: the source's address in 0 and 1, the rule's number in 2 (0:
 	 * it is denied), the interface's index in 3. Of a rule set: its generation in 0. The rest is 0. */
@@ -375,6 +393,7 @@ _Static_assert(sizeof(struct flow_value) == 56, "flow_value");
 _Static_assert(sizeof(struct cache_head) == 64, "cache_head");
 _Static_assert(sizeof(struct flow4_slot) == 64, "flow4_slot");
 _Static_assert(sizeof(struct flow6_slot) == 96, "flow6_slot");
+_Static_assert(sizeof(struct flow_recorded) == 48, "flow_recorded");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct interface) == 16, "interface");
 _Static_assert(sizeof(struct limit_settings) == 24, "limit_settings");

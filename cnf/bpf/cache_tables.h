@@ -21,6 +21,12 @@ DIRECT_ARRAY(flows4, struct flow4_set);
 #if CNF_IPV6
 DIRECT_ARRAY(flows6, struct flow6_set);
 #endif
+#if CNF_FLOW_RECORDS
+DIRECT_ARRAY(flow_recorded4, struct flow_recorded);
+#if CNF_IPV6
+DIRECT_ARRAY(flow_recorded6, struct flow_recorded);
+#endif
+#endif
 /* A table's second array has what few of its slots need. */
 #if CNF_LIMITER
 DIRECT_ARRAY(flow_drops4, struct flow_drops);

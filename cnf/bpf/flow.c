@@ -16,7 +16,8 @@
  *   CNF_XDP, CNF_SKB_INGRESS, CNF_EGRESS 1: with this entry point; the last with counters of what is sent, too
  *   CNF_COUNT_*, CNF_DIRECT_*, CNF_MAP_* elements of an array, whether they are addressed, its number: see direct.h
  *   CNF_RING_BYTES   size of the ring that carries events; 0: no events
- *   CNF_EVICTED_RECORDS 1: of flows that have to make room, too
+ *   CNF_FINISHED_EVENTS 1: of flows that make room, too
+ *   CNF_FLOW_RECORDS 1: with a map for what of each flow is recorded, which user space writes
  */
 #include "counters.h"
 #include "established.h"
@@ -56,6 +57,9 @@ static __always_inline int general(const struct frame *frame)
 	outcome = parse_link(&cursor, interface.no_ethernet, &type, &vlan);
 	tracked = CNF_VLAN || !vlan;
 	vlan += zero;
+	if (CNF_FLOW_RECORDS)
+		transport.link_bytes = cursor.offset + frame_tag_bytes(frame) +
+				       (CNF_LIMITER || frame_is_skb(frame) ? zero : unknown_zero(length));
 	if (outcome) {
 		wire = frame_wire(frame, length, cursor.offset);
 		if (frame_is_limited(frame) && outcome == CNF_VLAN_DEPTH)
@@ -75,7 +79,7 @@ static __always_inline int general(const struct frame *frame)
 		if (frame_is_limited(frame) && transport.addressed)
 			verdict = limit4(&key, interface.slot, interface.counted_as, outcome, &transport, wire) + zero;
 		if (tracked && outcome < CNF_NON_IP)
-			account(CNF_TABLE_IPV4, &key, &place, wire, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
+			account(CNF_TABLE_IPV4, &key, &place, wire, &transport, verdict != CNF_LIMIT_PASS);
 #if CNF_PARSE_IPV6
 	} else if (type == be16(ETH_P_IPV6)) {
 		struct flow6_key key ALIGNED_FOR_WORDS = {};
@@ -93,7 +97,7 @@ static __always_inline int general(const struct frame *frame)
 		if (frame_is_limited(frame) && transport.addressed)
 			verdict = limit6(&key, interface.slot, interface.counted_as, outcome, &transport, wire) + zero;
 		if (tracked && outcome < CNF_NON_IP)
-			account(CNF_TABLE_IPV6, &key, &place, wire, transport.tcp_flags, verdict != CNF_LIMIT_PASS);
+			account(CNF_TABLE_IPV6, &key, &place, wire, &transport, verdict != CNF_LIMIT_PASS);
 #endif
 	} else {
 		outcome = CNF_NON_IP;

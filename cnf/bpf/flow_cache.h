@@ -53,15 +53,25 @@ static __always_inline void flow_stamp(struct cache_place *place, __u64 ended, _
 	cache_stamp(place, now + stays + 1);
 }
 
-/* Begin the event of a flow that is evicted, with its key, before another key is written over it. */
-static __always_inline struct event *eviction_begin(enum cnf_table table, struct flow_value *flow, __u64 now)
+/*
+ * Begin the event of a flow that goes, with its key, before another key is written over it. There is none of a flow
+ * that had expired at the latest drain, which has recorded it.
+ */
+static __always_inline struct event *finish_begin(enum cnf_table table, struct cache_place *cache, int expired,
+						  __u64 now)
 {
-#if CNF_EVICTED_RECORDS
-	struct event *event = event_begin(CNF_EVENT_FLOW_EVICTED, table, now);
+#if CNF_FINISHED_EVENTS
+	struct flow_value *flow = flow_at(table, cache);
 	__u64 *words = cache_key(table, flow);
+	struct event *event;
 
+	if (!READ_ONCE(flow->packets) ||
+	    (expired && flow_expired(flow, flow->tcp_flags & FLOW_ENDED, DIRECT_AT(flow_settings, 0)->drained)))
+		return NULL;
+	event = event_begin(expired ? CNF_EVENT_FLOW_EXPIRED : CNF_EVENT_FLOW_EVICTED, table, now);
 	if (!event)
 		return NULL;
+	event->slot = cache_index(cache);
 #pragma clang loop unroll(full)
 	for (int index = 0; index < cache_shape(table).words; index++)
 		event->key[index] = READ_ONCE(words[index]);
@@ -72,10 +82,10 @@ static __always_inline struct event *eviction_begin(enum cnf_table table, struct
 }
 
 /* Complete the event with what the flow has counted, and send it. */
-static __always_inline void eviction_send(struct event *event, struct flow_value *flow, struct flow_drops *drops,
-					  __u64 packets, __u64 bytes)
+static __always_inline void finish_send(struct event *event, struct flow_value *flow, struct flow_drops *drops,
+					__u64 packets, __u64 bytes)
 {
-#if CNF_EVICTED_RECORDS
+#if CNF_FINISHED_EVENTS
 	if (!event)
 		return;
 	event->value = (struct flow_value){
@@ -93,12 +103,12 @@ static __always_inline void eviction_send(struct event *event, struct flow_value
 
 /* Give a slot of the claimed set to the key's flow, whose first packet this is; count the flow that was in it. */
 static __always_inline void flow_begin(enum cnf_table table, void *key, struct cache_place *cache, struct wire wire,
-				       __u8 tcp_flags, __u64 now)
+				       struct transport *transport, __u64 now)
 {
 	struct flow_value *flow;
 	__u64 packets, before;
 	struct flow_drops *drops = NULL;
-	struct event *event = NULL;
+	struct event *event;
 	enum cnf_direction direction;
 	int expired;
 
@@ -106,8 +116,7 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 		cache_settle(table, cache, now);
 	flow = flow_at(table, cache);
 	expired = flow_expired(flow, flow->tcp_flags & FLOW_ENDED, now);
-	if (!expired && READ_ONCE(flow->packets))
-		event = eviction_begin(table, flow, now);
+	event = finish_begin(table, cache, expired, now);
 	direction = flow_direction(table, cache_key(table, flow));
 	cache_set_tag(cache, 0);
 	cache_write_key(table, flow, key, 0);
@@ -119,20 +128,20 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	}
 	if (flow->tcp_flags & CNF_SLOT_DROPS)
 		drops = cache_aside(table, cache_index(cache));
-	eviction_send(event, flow, drops, packets, before);
+	finish_send(event, flow, drops, packets, before);
 	if (drops)
 		*drops = (struct flow_drops){};
 	flow->first_seen = now;
 	flow->last_seen = now;
-	flow->tcp_flags = flow_first_flags(tcp_flags);
-	flow_stamp(cache, tcp_flags & FLOW_ENDED, now);
+	flow->tcp_flags = flow_first_flags(transport);
+	flow_stamp(cache, transport->tcp_flags & FLOW_ENDED, now);
 	cache_write_key(table, flow, key, 1);
 	cache_set_tag(cache, cache->tag);
 	count_table(table, flow_direction(table, key), CNF_INSERT_DONE, 1, wire.bytes);
 }
 
 static __always_inline void account_flow(enum cnf_table table, void *key, struct flow_place *place, struct wire wire,
-					 __u8 tcp_flags)
+					 struct transport *transport)
 {
 	struct cache_place *cache = &place->cache;
 	__u64 now = bpf_jiffies64();
@@ -149,7 +158,7 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 		}
 		flow = flow_at(table, cache);
 		if (cache->found && !flow_expired(flow, flow->tcp_flags & FLOW_ENDED, now)) {
-			flow_add(flow, wire, tcp_flags, now);
+			flow_add(flow, wire, transport->tcp_flags, now);
 			flow_stamp(cache, flow->tcp_flags & FLOW_ENDED, now);
 			return;
 		}
@@ -159,8 +168,19 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 	count_table(table, flow_direction(table, key), CNF_INSERT_BUSY, wire.packets, wire.bytes);
 	return;
 claimed: /* one copy for all tries: it is long */
-	flow_begin(table, key, cache, wire, tcp_flags, now);
+	flow_begin(table, key, cache, wire, transport, now);
 	cache_release_place(cache);
+}
+
+/* A flow that has expired has no more packets, dropped ones neither: it has been recorded. */
+static __always_inline int flow_is_alive(enum cnf_table table, struct flow_place *place)
+{
+	struct flow_value *flow;
+
+	if (!CNF_LIMITER || !place->cache.head || !place->cache.found)
+		return 0;
+	flow = flow_at(table, &place->cache);
+	return !flow_expired(flow, flow->tcp_flags & FLOW_ENDED, bpf_jiffies64());
 }
 
 static __always_inline void account_drop(enum cnf_table table, void *key, struct flow_place *place, struct wire wire)

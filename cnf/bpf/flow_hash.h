@@ -35,7 +35,7 @@ static __always_inline long flow_insert(enum cnf_table table, void *key, struct 
 }
 
 static __always_inline void account_flow(enum cnf_table table, void *key, struct flow_place *place, struct wire wire,
-					 __u8 tcp_flags)
+					 struct transport *transport)
 {
 	/* Jiffies are inlined, and a tick is fine enough for first and last seen. */
 	__u64 now = bpf_jiffies64();
@@ -44,14 +44,14 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 	long error;
 
 	if (value) {
-		flow_add(value, wire, tcp_flags, now);
+		flow_add(value, wire, transport->tcp_flags, now);
 		return;
 	}
 	fresh = (struct flow_value){.packets = wire.packets,
 				    .bytes = wire.bytes,
 				    .first_seen = now,
 				    .last_seen = now,
-				    .tcp_flags = flow_first_flags(tcp_flags)};
+				    .tcp_flags = flow_first_flags(transport)};
 	error = flow_insert(table, key, &fresh);
 	if (!error) {
 		count_table(table, flow_direction(table, key), CNF_INSERT_DONE, 1, wire.bytes);
@@ -60,11 +60,17 @@ static __always_inline void account_flow(enum cnf_table table, void *key, struct
 	if (error == -EEXIST) { /* another CPU was first */
 		value = flow_lookup(table, key);
 		if (value) {
-			flow_add(value, wire, tcp_flags, now);
+			flow_add(value, wire, transport->tcp_flags, now);
 			return;
 		}
 	}
 	count_table(table, flow_direction(table, key), insert_error(error), wire.packets, wire.bytes);
+}
+
+/* User space deletes what has expired. */
+static __always_inline int flow_is_alive(enum cnf_table table, struct flow_place *place)
+{
+	return 1;
 }
 
 static __always_inline void account_drop(enum cnf_table table, void *key, struct flow_place *place, struct wire wire)

@@ -29,23 +29,32 @@ static __always_inline void complete_key(__u16 *src_port, __u32 ifindex, __u16 v
 	words[3] = 0;
 }
 
+/* Return the flags of a packet as a flow has them: as its own, and as those of the part that is not recorded yet. */
+static __always_inline __u64 flow_flags(__u64 tcp_flags)
+{
+	return CNF_FLOW_RECORDS ? tcp_flags | tcp_flags << CNF_PART_FLAGS_SHIFT : tcp_flags;
+}
+
 static __always_inline void flow_add(struct flow_value *value, struct wire wire, __u8 tcp_flags, __u64 now)
 {
+	__u64 seen = flow_flags(tcp_flags);
+
 	/* Several CPUs may write at once. Sums are atomic; of two times that are written, either will do. */
 	__sync_fetch_and_add(&value->packets, wire.packets);
 	__sync_fetch_and_add(&value->bytes, wire.bytes);
 	if (value->last_seen != now)
 		value->last_seen = now;
-	if ((value->tcp_flags | tcp_flags) != value->tcp_flags)
-		__sync_fetch_and_or(&value->tcp_flags, (__u64)tcp_flags);
+	if ((value->tcp_flags | seen) != value->tcp_flags)
+		__sync_fetch_and_or(&value->tcp_flags, seen);
 }
 
-/* Return what a flow begins with whose first packet has these flags. SYN, unless ACK is set, is moved to the bit. */
-static __always_inline __u64 flow_first_flags(__u64 tcp_flags)
+/* Return what a flow begins with, by its first packet. SYN, unless ACK is set, is moved to the bit. */
+static __always_inline __u64 flow_first_flags(struct transport *transport)
 {
-	__u64 opens = tcp_flags & ~(tcp_flags / (TCP_ACK / TCP_SYN)) & TCP_SYN;
+	__u64 tcp_flags = transport->tcp_flags, opens = tcp_flags & ~(tcp_flags / (TCP_ACK / TCP_SYN)) & TCP_SYN;
 
-	return tcp_flags | opens * (CNF_FLOW_OPENED / TCP_SYN);
+	tcp_flags = flow_flags(tcp_flags) | opens * (CNF_FLOW_OPENED / TCP_SYN);
+	return CNF_FLOW_RECORDS ? tcp_flags | (__u64)transport->link_bytes << CNF_LINK_BYTES_SHIFT : tcp_flags;
 }
 
 /* Return the direction of the flow that has a key of this table. */
@@ -64,12 +73,12 @@ static __always_inline enum cnf_direction flow_direction(enum cnf_table table, c
 
 /* Add the packet to its flow; one that is dropped makes no flow, and only one that is there counts it. */
 static __always_inline void account(enum cnf_table table, void *key, struct flow_place *place, struct wire wire,
-				    __u8 tcp_flags, int dropped)
+				    struct transport *transport, int dropped)
 {
-	if (dropped)
+	if (!dropped)
+		account_flow(table, key, place, wire, transport);
+	else if (flow_is_alive(table, place))
 		account_drop(table, key, place, wire);
-	else
-		account_flow(table, key, place, wire, tcp_flags);
 }
 
 #endif

@@ -105,6 +105,14 @@ static __always_inline __u16 frame_vlan(const struct frame *frame)
 	return CNF_VLAN_PRESENT | (skb->vlan_tci & VLAN_ID_MASK);
 }
 
+/* Return the bytes of the tag that stands beside the frame, without a branch. */
+static __always_inline __u32 frame_tag_bytes(const struct frame *frame)
+{
+	struct __sk_buff *skb = frame->ctx;
+
+	return frame_is_skb(frame) ? skb->vlan_present * sizeof(struct vlan_tag) : 0;
+}
+
 /*
  * `headers` are the bytes before the payload, which each segment has. At egress wire_len has counted them. A tag that
  * stands beside the frame is in neither length.

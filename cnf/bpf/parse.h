@@ -46,6 +46,7 @@ struct transport {
 	__u8 header_length; /* bytes of the TCP or UDP header, if it is read */
 	__u8 neighbor_discovery; /* 1 = a valid message of RFC 4861 */
 	__u8 addressed;          /* 1 = the key has its addresses, even if the rest cannot be parsed */
+	__u16 link_bytes;        /* before the IP header: Ethernet's and those of all tags */
 };
 
 static __always_inline void transport_add(struct transport *transport, __u64 zero)
@@ -54,6 +55,7 @@ static __always_inline void transport_add(struct transport *transport, __u64 zer
 	transport->protocol += zero;
 	transport->flow_flags += zero;
 	transport->tcp_flags += zero;
+	transport->link_bytes += zero;
 }
 
 static __always_inline struct cursor cursor_begin(const struct frame *frame, __u32 length)

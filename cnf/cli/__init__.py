@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 from cnf import VERSION
 from cnf.cli.arguments import SORT_FIELDS, interval, positive, sort_field, whole
 from cnf.cli.limits.arguments import add_limits
+from cnf.cli.times import add_times
 from cnf.errors import CnfError, UsageError
 
 DEFAULT_SOCKET: Final = "/run/cnf/cnf.sock"
@@ -23,11 +24,14 @@ DEFAULT_SOCKET: Final = "/run/cnf/cnf.sock"
 _EXAMPLES: Final = """\
 examples:
   cnfctl flows                                        the 20 largest flows
-  cnfctl flows --watch --sort bps                     who is talking now, like top
+  cnfctl flows --watch                                who is talking now, like top
+  cnfctl flows --by src --sort flows                  who has most flows; also by dst, port, src-net/24, ...
   cnfctl flows --filter 'src net 10.0.0.0/8 and tcp'  filters are tcpdump's
   cnfctl flows --pairs --sort reverse_bytes           both directions in one row, the largest answers first
   cnfctl flows -o csv > flows.csv                     every flow, for a script
+  cnfctl flows --at 03:12                             what there was at that time
   cnfctl events                                       first drops and other events, as they happen
+  cnfctl export --follow --filter 'port 53'           flow records as they are made, a JSON object a line
   cnfctl limits                                       the rules, and what each has dropped
   cnfctl limits explain 192.0.2.66                    what happens to its packets, and why
 """
@@ -93,9 +97,15 @@ def parser() -> argparse.ArgumentParser:
         help="how many (default: 20 in a table, a screenful when watched, else all)",
     )
     flows.add_argument(
-        "--sort", metavar="FIELD", type=sort_field, default="bytes", help=f"one of {', '.join(SORT_FIELDS)}"
+        "--sort", metavar="FIELD", type=sort_field, help=f"bytes (default; rate with --watch), {', '.join(SORT_FIELDS)}"
     )
     flows.add_argument("--filter", metavar="EXPR", help="as in tcpdump: 'src net 10.0.0.0/8 and not port 22'")
+    flows.add_argument(
+        "--by",
+        metavar="WHAT",
+        help="one row for all flows of a src, dst, pair, port, src-port, protocol, interface, direction, vlan, "
+        "net/24 (the destination's) or src-net/24; several with commas",
+    )
     flows.add_argument("--pairs", action="store_true", help="both directions of a connection in one row")
     flows.add_argument("-o", "--output", choices=("table", "json", "jsonl", "csv"), default="table")
     flows.add_argument(
@@ -106,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
         const=0.0,
         help="show again every SECONDS (default: at each drain); q ends it",
     )
+    add_times(flows)
     flows.set_defaults(run=lambda arguments: import_module("cnf.cli.flows.command").run(arguments))
 
     status = commands.add_parser("status", help="daemon, interfaces, flow table, ledger and drain", allow_abbrev=False)
@@ -120,6 +131,17 @@ def parser() -> argparse.ArgumentParser:
         "--since", metavar="SEQ", type=whole, help="begin after this event (default: with the latest 10); 0 for all"
     )
     events.set_defaults(run=lambda arguments: import_module("cnf.cli.events.command").run(arguments))
+
+    export = commands.add_parser(
+        "export", help="the latest flow records as JSON lines, and those to come", allow_abbrev=False
+    )
+    export.add_argument("--follow", action="store_true", help="go on with each record that is made")
+    export.add_argument("--filter", metavar="EXPR", help="as in tcpdump: 'src net 10.0.0.0/8 and not port 22'")
+    export.add_argument(
+        "--since", metavar="SEQ", type=whole, help="begin after this record (default: with the first that is kept)"
+    )
+    export.add_argument("-o", "--output", choices=("jsonl",), default="jsonl")
+    export.set_defaults(run=lambda arguments: import_module("cnf.cli.export.command").run(arguments))
 
     add_limits(commands.add_parser)
 

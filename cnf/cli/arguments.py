@@ -13,10 +13,12 @@ from cnf.errors import nearest
 
 SORT_FIELDS: Final = (
     *(name for name, kind in get_type_hints(Pair).items() if kind in (int, float, Timestamp)),
+    "flows",
     "bps",
+    "rate",
     "pps",
 )
-"""The fields that flows, or connections, can be sorted by: every number and time, and two short names of rates."""
+"""The fields that flows, connections or groups can be sorted by: every number and time, and short names of rates."""
 SHORTEST_WATCH: Final = 0.1
 """Seconds: faster updates show nothing new, and only load the daemon."""
 

@@ -7,7 +7,7 @@ import grp
 import os
 import platform
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 from cnf import __version__
 from cnf.config import Configuration, Settings
 from cnf.daemon.drains import Drains
+from cnf.daemon.gaps import gaps, warn
 from cnf.daemon.handover import Handover
 from cnf.daemon.loop import Loop
 from cnf.daemon.program_pins import ProgramPins
@@ -29,8 +30,14 @@ from cnf.datapath.handover_map import HandoverMap
 from cnf.errors import AttachError, UnavailableError
 from cnf.events.log import Context
 from cnf.events.reader import EventReader
+from cnf.export.counters import ExportCounters
+from cnf.export.ipfix_exporters import IpfixExporters
+from cnf.export.json_file import JsonFile
+from cnf.export.record_log import RecordLog
 from cnf.flows.drain import Tracker
+from cnf.flows.stream import Sink, Stream
 from cnf.flows.top import FlowSeries
+from cnf.history.history import History
 from cnf.interfaces.attachers import attachers_for
 from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel import capabilities, pins
@@ -86,6 +93,7 @@ class Daemon:
         self._stack = stack
         self._log = structlog.get_logger()
         _warn(settings, datapath, self._log)
+        warn(gaps(settings, datapath.blueprint), self._log)
         self._group = _group(settings.control.group)
         path = Path(settings.control.socket)
         self._control_socket = stack.enter_context(listen_unix(path, self._group))
@@ -98,14 +106,19 @@ class Daemon:
         links = stack.enter_context(Links())
         counters = InterfaceCounters(datapath.maps)
         self._interfaces = Interfaces(settings.interfaces, attachers, links, counters, self._log)
-        self._tracker = Tracker(datapath, self._interfaces.tallies, settings.flows)
+        self._events = EventReader(datapath, records=settings.records) if "events" in datapath.maps else None
+        if self._events:
+            stack.callback(self._events.close)
+        self._stream = Stream(self._events)
+        stream = self._stream if settings.records else None
+        self._tracker = Tracker(datapath, self._interfaces.tallies, settings.flows, stream)
         self._series = FlowSeries()
         self._handover_map = HandoverMap(datapath.maps["handover"])
         self._handover = Handover(self._handover_map, self._log, kept=bool(datapath.kept))
-        self._events = EventReader(datapath) if "events" in datapath.maps else None
-        if self._events:
-            stack.callback(self._events.close)
+        self._record_log: RecordLog | None = None
+        self._exports: list[Callable[[], Iterable[ExportCounters]]] = []
         self._state = State(settings, configuration.source, _build_info(datapath))
+        self._history = History(settings.history, self._state.started, kept=bool(datapath.kept))
         self._watch = Watch(self._interfaces, links, self._state, self._log)
 
     def run(self) -> None:
@@ -115,6 +128,8 @@ class Daemon:
         with self._trial():
             limiter = self._attach()
         self._map_pins.stay = True
+        self._history.limiter = limiter
+        self._add_sinks()
         self._stack.callback(self._leave, limiter)
         self._interfaces.clean_up()
         self._left_behind.close()  # no interface has one any more, and the kernel frees them
@@ -122,17 +137,26 @@ class Daemon:
         self._drop_capabilities()  # before there are other threads: each has its own
 
         live = Live(
-            self._interfaces.tallies.totals, limiter, self._events, egress="interface_sent" in self._datapath.maps
+            self._interfaces.tallies.totals,
+            limiter,
+            self._events,
+            self._record_log,
+            self._history if self._configuration.settings.records else None,
+            stream=self._stream if self._stream.sinks else None,
+            egress="interface_sent" in self._datapath.maps,
+            exports=lambda: [each for counters in self._exports for each in counters()],
         )
         registry = CollectorRegistry()
         registry.register(Guard(self._state, live, self._log))
         instruments = Instruments(registry)
-        drains = Drains(self._state, live, self._tracker, self._series, self._handover, instruments)
+        drains = Drains(self._state, live, self._tracker, self._stream, self._series, self._handover, instruments)
         reload = Reload(
             self._configuration,
+            self._datapath.blueprint,
             self._state,
             live,
             self._tracker,
+            self._stream,
             self._interfaces,
             self._watch,
             instruments,
@@ -148,13 +172,20 @@ class Daemon:
         systemd.notify(READY=1, STATUS=self._state.summary())
         Loop(self._state, live, self._signals, self._watch, drains, reload, reloads).run()
         systemd.notify(STOPPING=1, STATUS="detaching the program")
+        self._record_the_rest(drains)
 
     def _take_over(self) -> None:
         """Go on from where the previous daemon has left the maps, if it has."""
         kept, discarded = self._datapath.kept, self._datapath.discarded
         if discarded:
             self._log.warning("flows and counters of the previous daemon discarded", reasons=discarded)
-        self._handover.take(tracker=self._tracker, interfaces=self._interfaces.tallies, series=self._series)
+        self._handover.take(
+            tracker=self._tracker,
+            interfaces=self._interfaces.tallies,
+            series=self._series,
+            stream=self._stream,
+            history=self._history,
+        )
         if kept:
             self._log.info("going on with the flows and counters of the previous daemon")
 
@@ -170,6 +201,20 @@ class Daemon:
             if self._datapath.kept:
                 self._handover.note()
             raise
+
+    def _add_sinks(self) -> None:
+        """Have flow records kept and sent as the settings say. Sinks follow a reload by themselves."""
+        settings = self._configuration.settings
+        if not settings.records:
+            return
+        self._record_log = RecordLog(self._handover_map.id)
+        json_file, exporters = JsonFile(settings), IpfixExporters(settings)
+        self._handover.take(exporters=exporters)
+        self._exports += [json_file.shown, exporters.counters]
+        sinks: list[Sink] = [self._record_log, json_file, exporters, self._history]
+        for sink in sinks:
+            self._stack.callback(sink.close)
+            self._stream.sinks.append(sink)
 
     def _attach(self) -> Limiter | None:
         """Attach for the first time; to go on with nothing attached, an interface must be missing that may yet come.
@@ -212,6 +257,19 @@ class Daemon:
         else:
             self._log.debug("capabilities dropped", names=dropped)
 
+    def _record_the_rest(self, drains: Drains) -> None:
+        """Record what no other daemon could: all flows, or of a program that stays, what was read of the ring."""
+        if not self._stream.sinks:
+            return
+        if self._events:
+            self._events.stop()
+        if not self._stays():
+            self._interfaces.detach_all()
+            drains.drain(whole="stopped")
+        else:  # what is recorded of an LRU hash's flows stands in no map; the history's minute ends here
+            whole = self._datapath.blueprint.table == "lru_hash" or self._state.settings.history.keep
+            drains.drain(whole="active" if whole else None)
+
     def _serve(self, live: Live, registry: CollectorRegistry, reloads: Reloads) -> None:
         scrapes = Exposition(self._state, registry)
         self._stack.enter_context(Web("metrics", self._metrics_sockets, scrapes, Exposition.BOUNDS, self._log))
@@ -221,15 +279,22 @@ class Daemon:
 
     def _leave(self, limiter: Limiter | None) -> None:
         """Take everything back; or leave all as it is, for a restart, or because the configuration has it so."""
-        if self._signals.stop == LEAVE or self._state.settings.on_exit == "keep":
-            if self._pins.are_there:
-                if limiter:
-                    limiter.leave()
-                self._log.info("leaving the program on the interfaces", remedy="cnfctl detach takes it off")
-                return
+        if self._stays():
+            if limiter:
+                limiter.leave()
+            self._log.info("leaving the program on the interfaces", remedy="cnfctl detach takes it off")
+            return
+        if self._is_to_stay():
             self._log.warning("not leaving the program, which is not pinned: the next daemon would not know it")
         self._interfaces.detach_all()
         self._pins.remove_all()
+
+    def _stays(self) -> bool:
+        """Return whether the next daemon goes on with the program."""
+        return self._is_to_stay() and self._pins.are_there
+
+    def _is_to_stay(self) -> bool:
+        return self._signals.stop == LEAVE or self._state.settings.on_exit == "keep"
 
 
 def _warn(settings: Settings, datapath: Datapath, log: structlog.typing.FilteringBoundLogger) -> None:
@@ -237,7 +302,7 @@ def _warn(settings: Settings, datapath: Datapath, log: structlog.typing.Filterin
     remedy = capabilities.remedy(capabilities.SPEED)
     if capabilities.missing(capabilities.SPEED):
         log.warning(capabilities.SLOW, remedy=remedy)
-    if settings.flows.evicted_records and not datapath.blueprint.evicted_records:
+    if settings.flows.evicted_records and not datapath.blueprint.finished_events:
         log.warning("evicted flows are not named: LRU hashes do not tell", remedy=remedy)
 
 

@@ -11,6 +11,7 @@ from cnf.daemon.handover import Handover
 from cnf.errors import CnfError
 from cnf.flows.drain import Tracker
 from cnf.flows.snapshot import Snapshot
+from cnf.flows.stream import Stream, Whole
 from cnf.flows.top import FlowSeries
 from cnf.server.live import Live
 from cnf.server.metrics import Instruments
@@ -24,16 +25,17 @@ class Drains:
     state: State
     live: Live
     tracker: Tracker
+    stream: Stream
     series: FlowSeries
     handover: Handover
     instruments: Instruments
     _log: FilteringBoundLogger = field(default_factory=structlog.get_logger)
 
-    def drain(self, late: float = 0.0) -> None:
-        """Drain, ``late`` seconds after it was due; a failure is published instead."""
+    def drain(self, late: float = 0.0, whole: Whole = None) -> None:
+        """Drain, ``late`` seconds after it was due, and record all flows if ``whole``; a failure is published."""
         with self.live.draining:
             try:
-                snapshot = self._read()
+                snapshot = self._read(whole)
             except CnfError as error:
                 self.instruments.drain_errors.inc()
                 self.state.drain_errors += 1
@@ -42,8 +44,8 @@ class Drains:
             else:
                 self._publish(snapshot, late)
 
-    def _read(self) -> Snapshot:
-        snapshot = self.tracker.drain()
+    def _read(self, whole: Whole) -> Snapshot:
+        snapshot = self.tracker.drain(whole)
         if self.live.limiter:
             self.live.limiter.drain(snapshot.clock)
         if self.live.events is None:
@@ -56,6 +58,9 @@ class Drains:
         self.series.update(snapshot, self.state.settings.metrics.top_flows)
         self.handover.note()  # first: nobody sees a count that the next daemon would not know of
         self.state.publish(snapshot, self.series.values)
+        self.stream.send()
+        if self.stream.sinks:
+            self.handover.note()  # the numbers that exporters have given to what they were just handed
         self._log.debug(
             "drained",
             flows=sum(map(len, snapshot.flows.values())),

@@ -14,6 +14,9 @@ EFFECTS: Final = {
     "interfaces": "what departed interfaces had received is in no sum but the ledger's",
     "series": "the counters of the largest flows start anew",
     "sources": "the counts of evicted sources start anew",
+    "exporters": "collectors see their sequence numbers start anew",
+    "stream": "the numbers of flow records start anew, and so does what is lost",
+    "history": "the history begins anew: what was counted since its latest minute is in none",
 }
 """The loss with each part. (The limiter reads its own part, and says so itself.)"""
 

@@ -10,9 +10,12 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from cnf.config import Configuration, Settings
+from cnf.daemon.gaps import gaps, warn
 from cnf.daemon.watch import Watch
+from cnf.datapath.blueprint import Blueprint
 from cnf.errors import CnfError
 from cnf.flows.drain import Tracker
+from cnf.flows.stream import Stream
 from cnf.interfaces.reconcile import Interfaces
 from cnf.limits.table import Limits
 from cnf.process import log as process_log
@@ -39,9 +42,11 @@ class Reload:
     """Put settings in effect while the daemon runs; by the main thread."""
 
     configuration: Configuration
+    blueprint: Blueprint
     state: State
     live: Live
     tracker: Tracker
+    stream: Stream
     interfaces: Interfaces
     watch: Watch
     instruments: Instruments
@@ -58,7 +63,11 @@ class Reload:
         try:
             limiter = self.live.limiter
             settings, restart_only = keep_fixed(
-                self.configuration.load(), self.state.settings, self._log, limiter=limiter is not None
+                self.configuration.load(),
+                self.state.settings,
+                self._log,
+                limiter=limiter is not None,
+                records=self.live.stream is not None,
             )
             if limiter:  # the one part that can still be refused, so the first
                 sessions = ssh_clients.sessions()  # once, as at the start
@@ -78,20 +87,23 @@ class Reload:
             systemd.notify(READY=1, STATUS=self.state.summary())
 
     def _apply(self, settings: Settings) -> None:
+        known, found = gaps(self.state.settings, self.blueprint), gaps(settings, self.blueprint)
         self.state.settings = settings
         process_log.set_level(settings.log.level)
+        warn({event: remedy for event, remedy in found.items() if event not in known}, self._log)
         self.tracker.apply(settings.flows)
+        self.stream.apply(settings)
         self.interfaces.wanted = settings.interfaces
         self.watch.look()
         self._log.info("reloaded", source=self.configuration.source)
 
 
 def keep_fixed(
-    wanted: Settings, current: Settings, log: FilteringBoundLogger, *, limiter: bool
+    wanted: Settings, current: Settings, log: FilteringBoundLogger, *, limiter: bool, records: bool
 ) -> tuple[Settings, tuple[str, ...]]:
     """Return what is wanted, with all that is fixed as it is, and each key that this takes back; log those.
 
-    Without a ``limiter`` in the program there can be no limits.
+    Without a ``limiter`` in the program there can be no limits, and without what ``records`` take, no records.
     """
     kept: dict[str, Any] = {}
     taken_back = []
@@ -112,4 +124,9 @@ def keep_fixed(
         taken_back.append("limits")
         log.warning("changes at a restart only", key="limits", in_use=None)
         kept["limits"] = None
+    for table in ("export", "history") if wanted.records and not records else ():
+        if getattr(wanted, table) != getattr(current, table):
+            taken_back.append(table)
+            log.warning("changes at a restart only", key=table, in_use=None)
+        kept[table] = getattr(current, table)
     return attrs.evolve(wanted, **kept), tuple(taken_back)

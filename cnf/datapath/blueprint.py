@@ -45,7 +45,9 @@ RING_BYTES: Final = 256 << 10
 EVICTED_RING_BYTES: Final = 16 << 20
 """Size of the ring where evicted flows are events, too: it holds 131,071."""
 TABLES: Final = {
-    f"{name}{family}" for name in ("flows", "flow_drops", "limit_sources", "limit_over") for family in "46"
+    f"{name}{family}"
+    for name in ("flows", "flow_drops", "flow_recorded", "limit_sources", "limit_over")
+    for family in "46"
 }
 """The arrays of the caches, with an element a set, or a slot."""
 WAYS: Final = 8
@@ -85,7 +87,10 @@ class Blueprint:
     ipv6: bool = True
     vlan: bool = True
     limiter: LimiterSize | None = None
-    evicted_records: bool = False
+    flow_records: bool = False
+    """Whether what of each flow is recorded stands beside a cache."""
+    finished_events: bool = False
+    """Whether flows that make room are events."""
     max_interfaces: int = MAX_INTERFACES
     hooks: tuple[Hook, ...] = (XDP,)
     """Those that the program is for. Only their entry points are built; of a hook for what is sent, counters, too."""
@@ -110,6 +115,7 @@ class Blueprint:
         names = [f"flows{family}" for family in families]
         if self.table == "cache":
             names += [f"flow_drops{family}" for family in families if self.limiter]
+            names += [f"flow_recorded{family}" for family in families if self.flow_records]
             names += CACHE_MAPS
         if self.limiter:
             nouns = ("prefixes", "sources", "over") if self.table == "cache" else ("prefixes", "sources")
@@ -128,7 +134,7 @@ class Blueprint:
     @property
     def ring_bytes(self) -> int:
         """Return the size of the ring of events; 0 where there are no events."""
-        if self.evicted_records:
+        if self.finished_events:
             return EVICTED_RING_BYTES
         return RING_BYTES if self.limiter else 0
 
@@ -140,7 +146,8 @@ class Blueprint:
         defines |= {f"CNF_COUNT_{name}": count for name, count in self.counts.items()}
         defines |= {f"CNF_DIRECT_{name}": int(name in self.direct) for name in self.counts}
         defines |= {"CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan), "CNF_EGRESS": int(self._egress)}
-        defines |= {"CNF_EVICTED_RECORDS": int(self.evicted_records), "CNF_RING_BYTES": self.ring_bytes}
+        defines |= {"CNF_FLOW_RECORDS": int(self.flow_records), "CNF_FINISHED_EVENTS": int(self.finished_events)}
+        defines |= {"CNF_RING_BYTES": self.ring_bytes}
         if self.limiter is None:
             return defines | {"CNF_LIMITER": 0}
         return defines | {
@@ -181,6 +188,7 @@ class Blueprint:
             flow_sets, source_sets = _sets(self.max_entries), _sets(self.limiter.sources if self.limiter else 0)
             for family in ("4", "6"):
                 counts |= {f"flows{family}": flow_sets, f"flow_drops{family}": flow_sets * WAYS}
+                counts |= {f"flow_recorded{family}": flow_sets * WAYS}
                 counts |= {f"limit_sources{family}": source_sets, f"limit_over{family}": source_sets * WAYS}
         counts["interfaces_direct"] = 1 << (PLACES_AN_INTERFACE * self.max_interfaces - 1).bit_length()
         counts |= {"limit_generation": 3, "limit_settings": 2, "limit_rules": rules, "limit_shared": rules}
@@ -221,7 +229,8 @@ def plan(settings: Settings) -> Blueprint:
         ipv6=flows.ipv6,
         vlan=flows.vlan,
         limiter=LimiterSize(limits.max_sources, *room(limits)) if limits else None,
-        evicted_records=flows.evicted_records and table == "cache",
+        flow_records=settings.records,
+        finished_events=(flows.evicted_records or settings.export.is_on) and table == "cache",
         max_interfaces=settings.max_interfaces,
         hooks=HOOKS,  # whatever the interfaces ask for now: a reload may ask for another, and loads nothing
     )

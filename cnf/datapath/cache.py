@@ -228,7 +228,7 @@ class Crowded:
 
 
 class FlowSettings:
-    """The times after which the program takes a flow for expired."""
+    """The times after which the program takes a flow for expired, and which flows a drain has recorded as such."""
 
     def __init__(self, maps: Mapping[str, int]) -> None:
         """Take a datapath's maps, descriptors by name."""
@@ -236,7 +236,15 @@ class FlowSettings:
 
     def write(self, idle: int, ended: int) -> None:
         """Set both times, in ticks; see ``struct flow_settings``."""
-        self._array.write(0, np.array((idle, ended), FLOW_SETTINGS))
+        settings = self._array.read(0).copy()
+        settings["idle"], settings["ended"] = idle, ended
+        self._array.write(0, settings)
+
+    def note_drain(self, jiffies: int) -> None:
+        """Say that the flows which had expired at ``jiffies`` are recorded."""
+        settings = self._array.read(0).copy()
+        settings["drained"] = jiffies
+        self._array.write(0, settings)
 
 
 def sets_of(key: Records, secrets: Words, sets: int) -> tuple[int, int]:

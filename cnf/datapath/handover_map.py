@@ -24,7 +24,16 @@ from cnf.kernel.maps import Array
 from cnf.kernel.pins import UnreadableError
 from cnf.kernel.refusal import reported
 
-VERSIONS: Final = {"tracker": 2, "interfaces": 3, "series": 3, "sources": 1, "limiter": 1}
+VERSIONS: Final = {
+    "tracker": 2,
+    "interfaces": 3,
+    "series": 3,
+    "sources": 1,
+    "limiter": 1,
+    "stream": 1,
+    "exporters": 1,
+    "history": 1,
+}
 """The version of each part. Raise it when you change what the part says: then no daemon misreads another's."""
 PAGE: Final = HANDOVER_PAGE.itemsize
 _HEADER: Final = struct.Struct("<QII")
@@ -60,7 +69,10 @@ class HandoverMap:
         """
         self._pages = Array("handover", fd, HANDOVER_PAGE)
         with reported("asking about map handover"):
-            self._bank: int = (libbpf.map_info(fd).max_entries - 1) // 2
+            info = libbpf.map_info(fd)
+        self.id = int(info.id)
+        """The kernel's id of the map: another one holds nothing of what this one's daemons knew."""
+        self._bank: int = (info.max_entries - 1) // 2
         self._lock = threading.Lock()
         page = self._pages.read(0).tobytes()
         header, (checksum,) = page[: _HEADER.size], _CHECKSUM.unpack_from(page, _HEADER.size)

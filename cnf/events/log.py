@@ -15,12 +15,14 @@ from typing import Any, Final
 import numpy as np
 
 from cnf.abi import EVENT_KINDS, FAMILIES, UNASSIGNED_INTERFACE
-from cnf.arrays import Records
+from cnf.arrays import Records, Rows
 from cnf.clock import WallClock
 from cnf.flows.fields import Shown, describe
-from cnf.flows.finished import evicted_flows
+from cnf.flows.finished import KINDS, finished_flows
+from cnf.flows.snapshot import Part
 from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
+from cnf.process.bell import Bell
 
 KEPT: Final = 10_000
 """Events."""
@@ -61,8 +63,7 @@ class Batch:
         """Return the same events with their own rules and names only, so that the memory of all others is free."""
         drops = self.records[self.records["kind"] == FIRST_DROP]
         indexes = set(drops["key"][:, 3].tolist())
-        for family in FAMILIES:
-            part, _rows = evicted_flows(self.records, family)
+        for part, _rows in _finished(self.records):
             indexes.update(part.flows.ifindex.tolist())
         names = {index: self.context.names[index] for index in indexes & self.context.names.keys()}
         dropper = self.context.dropper
@@ -81,9 +82,8 @@ class Batch:
             yield head | (flows[row] if row in flows else self._details(record))
 
     def _flows(self, records: Records) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the evicted flows, each with its row."""
-        for family in FAMILIES:
-            part, rows = evicted_flows(records, family)
+        """Yield the flows that have finished, each with its row."""
+        for part, rows in _finished(records):
             shown = Shown(part, np.arange(len(rows)), self.context.clock, self.context.names)
             yield from zip(rows.tolist(), describe(shown), strict=True)
 
@@ -106,9 +106,12 @@ class Batch:
 class EventLog:
     """The latest events. One thread appends; any thread may read."""
 
-    def __init__(self, most: int = KEPT) -> None:
-        """Keep ``most`` events."""
+    def __init__(self, most: int = KEPT, last: int = 0) -> None:
+        """Keep ``most`` events; the one numbered ``last`` is the latest that an earlier daemon has had."""
+        self.bell = Bell()
+        """Rings when there are more events."""
         self._most = most
+        self._before_all = last
         self._batches: tuple[Batch, ...] = ()  # replaced whole
         self._resolved = 0
         """The number of the last event that is resolved."""
@@ -122,6 +125,7 @@ class EventLog:
         if kept[0].first < oldest:
             kept[0] = kept[0].since(oldest)
         self._batches = tuple(kept)
+        self.bell.ring()
 
     def _before(self, context: Context) -> tuple[Batch, ...]:
         """Return the events that are here, resolved if ``context`` has other rules or names than theirs."""
@@ -145,14 +149,27 @@ class EventLog:
         return found
 
     @property
+    def first(self) -> int:
+        """Return the number of the first event that is kept, or of the next one if there is none."""
+        batches = self._batches
+        return batches[0].first if batches else self._before_all + 1
+
+    @property
     def last(self) -> int:
         """Return the number of the latest event; 0 if there was none."""
         batches = self._batches
-        return _last(batches[-1]) if batches else 0
+        return _last(batches[-1]) if batches else self._before_all
 
 
 def _last(batch: Batch) -> int:
     return batch.end - 1
+
+
+def _finished(records: Records) -> Iterator[tuple[Part, Rows]]:
+    """Yield the flows that have finished, by family and how, and the rows of their records."""
+    for family in FAMILIES:
+        for finish in KINDS:
+            yield finished_flows(records, family, finish)
 
 
 def _asked(drop: Records) -> tuple[int, Address]:

@@ -21,6 +21,8 @@ KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY
 BLOCK: Final = 1 << 13
 """Rows worked on at a time: they stay in the processor's cache, and intermediate arrays stay small."""
 
+_VALUE_WORDS: Final = (FLOW_VALUE.names or ())[:5]
+"""What a record begins with: the last of them is ``tcp_flags``."""
 _KEY_COLUMNS: Final = [name for name in FLOW4_KEY.names or () if name != "zero"]
 
 
@@ -80,7 +82,7 @@ class FlowColumns:
     @property
     def words(self) -> npt.NDArray[np.uint64]:
         """Return the records as words, shape (N, words of a record): numpy copies these faster."""
-        return self.records.view(np.uint64).reshape(len(self), -1)
+        return self.records.view(np.uint64).reshape(len(self), self.records.itemsize // 8)
 
     @classmethod
     def empty(cls, family: Family, capacity: int, expected: int = 0) -> FlowColumns:
@@ -125,12 +127,15 @@ class FlowColumns:
         return larger
 
     def fill(self, start: int, keys: Records, values: Records) -> None:
-        """Write flows into the rows from ``start``: keys of KEYS, and FLOW_VALUE."""
+        """Write flows into the rows from ``start``: keys of KEYS, and FLOW_VALUE.
+
+        As in a slot of a cache, all of ``tcp_flags`` is there, also where the packet rate will stand.
+        """
         rows = slice(start, start + len(keys))
         for name in _KEY_COLUMNS:
             self.records[name][rows] = keys[name]
-        for name in ("packets", "bytes", "first_seen", "last_seen", "tcp_flags"):
-            self.records[name][rows] = values[name]
+        for word, name in enumerate(_VALUE_WORDS):
+            self.words[rows, word] = values[name]
         dropped = np.flatnonzero(values["dropped_packets"])  # memory of all others is not taken
         for name in ("packets", "bytes"):
             self.dropped[name][start + dropped] = values[f"dropped_{name}"][dropped]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import numpy.typing as npt
 
 from cnf.abi import DIRECTIONS, FAMILIES, Direction, Family
+from cnf.arrays import Records
 from cnf.clock import Clock, Reading, WallClock, tick_ns
 from cnf.config import Flows
 from cnf.counts import total
@@ -18,9 +19,11 @@ from cnf.datapath.counters import TableCounters
 from cnf.datapath.handover_map import Document
 from cnf.flows.flow_cache import CacheTable
 from cnf.flows.flow_hash import HashTable
-from cnf.flows.ledger import InTables, Ledger, by_direction, draw_up
+from cnf.flows.ledger import NOTHING, Counts, InTables, Ledger, by_direction, draw_up, plus
+from cnf.flows.lost import Sums
 from cnf.flows.matching import Rates
 from cnf.flows.snapshot import Snapshot, TableDrain
+from cnf.flows.stream import Due, Stream, Whole
 
 
 class FlowTable(Protocol):
@@ -36,6 +39,12 @@ class FlowTable(Protocol):
 
     def take_over(self, document: list[int]) -> None:
         """Go on from what ``hand_over()`` returned."""
+
+    def begin(self, clock: WallClock, due: Due) -> None:
+        """Have the next ``drain()`` record what is ``due``; it must be of the same clock. Raises MapError."""
+
+    def end(self, clock: WallClock) -> Records:
+        """Return FLOW_RECORD, shape (N,): what is recorded, now that all tables have been read. Raises MapError."""
 
     def drain(self, clock: WallClock) -> TableDrain:
         """Read the table.
@@ -69,14 +78,15 @@ class Received(Protocol):
 class Tracker:
     """Drain the flow tables of a datapath. What the kernel counts is never reset."""
 
-    def __init__(self, datapath: Datapath, received: Received, settings: Flows) -> None:
-        """Take the first reading of the clocks, and give the program the settings."""
+    def __init__(self, datapath: Datapath, received: Received, settings: Flows, stream: Stream | None = None) -> None:
+        """Take the first reading of the clocks, and give the program the settings; ``stream`` gets the records."""
         self._datapath = datapath
+        self._stream = stream
         self._received = received
         blueprint = datapath.blueprint
-        make, counters = TABLES[blueprint.table], TableCounters(datapath.maps)
+        make, self._counters = TABLES[blueprint.table], TableCounters(datapath.maps)
         self._tables = [
-            make(family, datapath.maps, counters, blueprint.max_entries, settings)
+            make(family, datapath.maps, self._counters, blueprint.max_entries, settings)
             for family in FAMILIES[: 1 + blueprint.ipv6]
         ]
         self._clock = Clock(self._read_clocks(), tick_ns())
@@ -99,8 +109,8 @@ class Tracker:
         for table in self._tables:
             table.take_over(parts[table.family])
 
-    def drain(self) -> Snapshot:
-        """Read everything once.
+    def drain(self, whole: Whole = None) -> Snapshot:
+        """Read everything once, and record what is due of the flows, or with ``whole`` all of them.
 
         Raises:
             MapError: the kernel refused a read; nothing is lost, the next drain reads it again.
@@ -108,6 +118,7 @@ class Tracker:
         """
         started = time.monotonic()
         clock = self._clock.observe(self._read_clocks())
+        booked = self._begin(clock, whole)
         # Before the flows: packets that come meanwhile make the ledger's difference negative, lost ones positive.
         received, departed = self._received.all_totals()
         drains = {table.family: table.drain(clock) for table in self._tables}
@@ -115,7 +126,7 @@ class Tracker:
         for family, drain in drains.items():
             self._rates[family].update(drain.flows, drain.order, clock.now.monotonic)
         ledgers = self._draw_up((*received.values(), departed), tuple(drains.values()))
-        return Snapshot(
+        snapshot = Snapshot(
             clock=clock,
             duration=time.monotonic() - started,
             flows={family: drain.flows for family, drain in drains.items()},
@@ -125,6 +136,26 @@ class Tracker:
             names=self._received.names,
             altnames=self._received.altnames,
         )
+        if self._stream:
+            records = {table.family: table.end(clock) for table in self._tables}
+            self._stream.end(snapshot, records, _sums(booked, drains.values(), ledgers), whole)
+        return snapshot
+
+    def _begin(self, clock: WallClock, whole: Whole) -> Counts:
+        """Have the tables record what is due; return the counts of flows that the program had booked as gone before."""
+        if self._stream is None:
+            return NOTHING
+        booked, evicted = NOTHING, 0
+        for table in self._tables:
+            for direction in DIRECTIONS:
+                sums = self._counters.read(table.family, (direction,))
+                booked = plus(booked, {**NOTHING, direction: sums.expired.plus(sums.evicted)})
+                evicted += sums.evicted_entries
+        told = self._datapath.blueprint.finished_events
+        due = self._stream.begin(clock, 0 if told else evicted, whole)
+        for table in self._tables:
+            table.begin(clock, due)
+        return booked
 
     def _draw_up(self, interfaces: Sequence[npt.NDArray[Any]], drains: Sequence[TableDrain]) -> dict[Direction, Ledger]:
         blocks = [block for drain in drains for _, block in drain.flows.blocks()]
@@ -151,3 +182,15 @@ class Tracker:
     def _read_clocks(self) -> Reading:
         jiffies, monotonic = self._datapath.read_clock()
         return Reading(jiffies, monotonic, time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns())
+
+
+def _sums(booked: Counts, drains: Collection[TableDrain], ledgers: Mapping[Direction, Ledger]) -> Sums | None:
+    """Return what all tables have found; None if not all have summed up what is recorded of live flows."""
+    gone, live = booked, NOTHING
+    for drain in drains:
+        if drain.recorded is None:
+            return None
+        gone, live = plus(gone, drain.gone), plus(live, drain.recorded)
+    if any(drain.evicted is None for drain in drains):
+        gone = plus(gone, {direction: ledger.states["evicted"] for direction, ledger in ledgers.items()})
+    return Sums(gone, live)

@@ -1,6 +1,6 @@
-"""Flows that a table has evicted, shown until they would have expired. Pure.
+"""Flows that have left a table before a drain has seen them go. Pure.
 
-The table has forgotten them, and the ledger has them as evicted: no sum counts them here.
+Evicted ones are shown until they would have expired. The ledger has them as evicted: no sum counts them here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ from cnf.abi import EVENT, EVENT_KINDS, FAMILIES, Family
 from cnf.arrays import Records, Rows
 from cnf.clock import WallClock
 from cnf.flows.columns import KEYS, FlowColumns
-from cnf.flows.snapshot import Part
+from cnf.flows.snapshot import Finish, Part
 
-FLOW_EVICTED: Final = EVENT_KINDS.index("flow_evicted")
+KINDS: Final[dict[Finish, int]] = {
+    "evicted": EVENT_KINDS.index("flow_evicted"),
+    "expired": EVENT_KINDS.index("flow_expired"),
+}
+"""Of the events that tell of such flows, by what has become of these."""
 
 
 class FinishedFlows:
@@ -31,7 +35,7 @@ class FinishedFlows:
 
     def add(self, records: Records) -> None:
         """Take in the flows that EVENT records, shape (N,), tell of; they are shown from the next ``shown()`` on."""
-        evicted = records[records["kind"] == FLOW_EVICTED]
+        evicted = records[records["kind"] == KINDS["evicted"]]
         for number, family in enumerate(FAMILIES):
             chosen = evicted[evicted["family"] == number][-self._most :]
             if not len(chosen):
@@ -49,7 +53,7 @@ class FinishedFlows:
             added, self._added = self._added, {family: [] for family in FAMILIES}
         oldest = clock.ago(idle)
         for family, flows in self._flows.items():
-            new = evicted_flows(np.concatenate([np.empty(0, EVENT), *added[family]]), family)[0].flows
+            new = finished_flows(np.concatenate([np.empty(0, EVENT), *added[family]]), family, "evicted")[0].flows
             last_seen = np.concatenate((flows.last_seen, new.last_seen))
             rows = np.flatnonzero(last_seen >= oldest)[-self._most :]
             if len(new) or len(rows) < len(flows):
@@ -65,12 +69,13 @@ def _joined(flows: FlowColumns, new: FlowColumns, rows: Rows) -> FlowColumns:
     return joined
 
 
-def evicted_flows(records: Records, family: Family) -> tuple[Part, Rows]:
-    """Return the flows of a family that EVENT records tell of, and the rows of these records."""
+def finished_flows(records: Records, family: Family, finish: Finish) -> tuple[Part, Rows]:
+    """Return the flows of a family that EVENT records say have finished so, and the rows of these records."""
     of_family = records["family"] == FAMILIES.index(family)
-    rows = np.flatnonzero(of_family & (records["kind"] == FLOW_EVICTED))
+    rows = np.flatnonzero(of_family & (records["kind"] == KINDS[finish]))
     key = KEYS[family]
     keys = np.ascontiguousarray(records["key"][rows]).view(np.uint8)[:, : key.itemsize]
     flows = FlowColumns.empty(family, len(rows))
     flows.fill(0, np.ascontiguousarray(keys).view(key)[:, 0], records["value"][rows])
-    return Part(flows, "evicted"), rows
+    flows.packet_rate[:] = 0
+    return Part(flows, finish), rows

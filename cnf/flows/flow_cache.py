@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
 
 import numpy as np
 
-from cnf.abi import DIRECTIONS, FAMILIES, FLOW4_SET, FLOW6_SET, FLOW_DROPS, SLOT_DROPS, Family
+from cnf.abi import DIRECTIONS, FAMILIES, FLOW_DROPS, SLOT_DROPS, Family
+from cnf.arrays import Records
 from cnf.clock import WallClock, in_ticks, tick_ns
 from cnf.config import Flows
 from cnf.counts import total
@@ -17,9 +17,10 @@ from cnf.flows.columns import FlowColumns
 from cnf.flows.expiry import has_expired
 from cnf.flows.ledger import NOTHING, Counts, by_direction, plus
 from cnf.flows.matching import BySlot
+from cnf.flows.recorder import SETS, Recorder
+from cnf.flows.records import FLOW_RECORD
 from cnf.flows.snapshot import TableDrain, TableState
-
-SETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_SET, "ipv6": FLOW6_SET}
+from cnf.flows.stream import Due
 
 
 class CacheTable:
@@ -39,6 +40,7 @@ class CacheTable:
         self._drops = MappedArray(drops, maps[drops], FLOW_DROPS) if drops in maps else None
         self._program_settings = FlowSettings(maps)
         self._crowded = Crowded(maps, FAMILIES.index(family))
+        self._recorder = Recorder(family, maps) if f"flow_recorded{family[-1]}" in maps else None
         self._counters = counters
         self._capacity = capacity
         self._expired_flows = 0
@@ -57,6 +59,24 @@ class CacheTable:
         self._settings = settings
         ticks = (in_ticks(seconds, tick_ns()) for seconds in (settings.idle_timeout, settings.ended_timeout))
         self._program_settings.write(*ticks)
+
+    def begin(self, clock: WallClock, due: Due) -> None:
+        """Have the next ``drain()`` record what is ``due``; it must be of the same clock.
+
+        Raises:
+            MapError: the kernel refused.
+
+        """
+        if self._recorder:
+            self._recorder.take_events(due.events)
+            self._recorder.begin(clock, self._settings, due)
+
+    def end(self, clock: WallClock) -> Records:
+        """Return what all drains up to that of ``clock`` have recorded, now that all tables have been read."""
+        if self._recorder is None:
+            return np.empty(0, FLOW_RECORD[self.family])
+        self._program_settings.note_drain(clock.now.jiffies)
+        return self._recorder.end()
 
     def drain(self, clock: WallClock) -> TableDrain:
         """Read the table.
@@ -94,6 +114,8 @@ class CacheTable:
             expired=plus(expired, {direction: each.expired for direction, each in counters.items()}),
             evicted={direction: each.evicted for direction, each in counters.items()},
             insert_error={direction: total(each.errors.values()) for direction, each in counters.items()},
+            gone=expired,
+            recorded=self._recorder.live if self._recorder else None,
         )
 
     def _walk(self, clock: WallClock, expected: int) -> tuple[FlowColumns, BySlot, Counts, int]:
@@ -111,6 +133,8 @@ class CacheTable:
         for block in self._cache.blocks(room):
             places, slots = block.places, self._cache.records(block.words)
             gone = has_expired(slots["last_seen"], slots["tcp_flags"], clock, self._settings)
+            if self._recorder:
+                self._recorder.take(places, slots, gone)
             if gone.any():
                 counts = (slots["key"]["flags"], slots["packets"], slots["bytes"])
                 expired = plus(expired, by_direction(*(column[gone] for column in counts)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -16,16 +16,19 @@ SHORTEST: Final = 1e-3
 """Seconds that two drains are taken to be apart at least."""
 
 # Odd multipliers, drawn at start: nobody outside can choose two keys of one identity.
-_MULTIPLIERS: Final = tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(7))
+_MULTIPLIERS: Final = tuple(np.uint64(secrets.randbits(64) | 1) for _ in range(16))
 
 
 def identities(keys: Records) -> npt.NDArray[np.uint64]:
     """Return a 64-bit hash of each key: products with secret odd numbers, summed and mixed."""
-    words = keys.view(np.uint64).reshape(len(keys), keys.itemsize // 8)
-    total = np.zeros(len(keys), np.uint64)
-    for index in range(words.shape[1]):
-        word = words[:, index]
-        total += (word ^ (word >> np.uint64(32))) * _MULTIPLIERS[index]
+    return mixed(keys.view(np.uint64).reshape(len(keys), keys.itemsize // 8).T)
+
+
+def mixed(words: Sequence[npt.NDArray[np.uint64]] | npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return a 64-bit hash of each column of ``words``, which are 15 at most."""
+    total = np.zeros(len(words[0]), np.uint64)
+    for word, multiplier in zip(words, _MULTIPLIERS[:-1], strict=False):
+        total += (word ^ (word >> np.uint64(32))) * multiplier
     total ^= total >> np.uint64(29)
     total *= _MULTIPLIERS[-1]
     total ^= total >> np.uint64(32)
@@ -136,6 +139,8 @@ class Rates:
             before, order_before, then = self._previous
             seconds = max((now - then) / 1e9, SHORTEST)
             set_rates(flows, before, order.candidates(order_before), seconds)
+        else:
+            flows.packet_rate[:] = 0  # a slot of a cache has something else there
         self._previous = flows, order, now
 
 

@@ -9,13 +9,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cnf.arrays import Mask
 from cnf.counts import Count, count_of
 from cnf.errors import UsageError
-from cnf.flows.columns import FlowColumns
+from cnf.filter.grammar import compile_filter
+from cnf.filter.predicates import Names
 from cnf.flows.fields import FIELDS, PAIR_FIELDS, Columns, Field, Shown, describe
-from cnf.flows.filter.grammar import compile_filter
-from cnf.flows.filter.predicates import Filter, Names
 from cnf.flows.largest import largest
 from cnf.flows.pairs import Pairs
 from cnf.flows.snapshot import Snapshot
@@ -23,7 +21,7 @@ from cnf.flows.snapshot import Snapshot
 
 def _sort_columns(fields: Mapping[str, Field]) -> dict[str, str]:
     columns = {name: field.sorts_by for name, field in fields.items() if field.sorts_by}
-    return columns | {"bps": "byte_rate", "pps": "packet_rate"}
+    return columns | {"bps": "byte_rate", "rate": "byte_rate", "pps": "packet_rate"}
 
 
 SORT_COLUMNS: Final = _sort_columns(FIELDS)
@@ -86,7 +84,7 @@ def select(snapshot: Snapshot, expression: str, sort: str, count: int | None, *,
     numbers, rows, keys = [], [], []
     matched, totals = 0, Count()
     for number, part in enumerate(snapshot.parts()):
-        mask = _mask(part.flows, matches, names) if expression.strip() else None
+        mask = part.matching(matches, names) if expression.strip() else None
         listed: Columns = part
         if pairs:
             listed = connections = Pairs(part)
@@ -106,10 +104,3 @@ def select(snapshot: Snapshot, expression: str, sort: str, count: int | None, *,
     order = np.argsort(np.concatenate(keys), kind="stable")[::-1][:count]
     part_of, row = np.concatenate(numbers)[order], np.concatenate(rows)[order]
     return Selection(snapshot, tuple(parts), fields, part_of, row, matched, totals)
-
-
-def _mask(flows: FlowColumns, matches: Filter, names: Names) -> Mask:
-    mask = np.empty(len(flows), np.bool_)
-    for start, block in flows.blocks():
-        mask[start : start + len(block)] = matches.mask(block, names)
-    return mask

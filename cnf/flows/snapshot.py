@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import Direction, Family
-from cnf.arrays import Rows
+from cnf.arrays import Mask, Rows
 from cnf.clock import WallClock
+from cnf.filter.predicates import Filter, Names
 from cnf.flows.columns import FlowColumns
 from cnf.flows.ledger import Counts, Ledger
 from cnf.flows.matching import Order
@@ -32,7 +34,7 @@ class TableState:
     """Packets whose flow could not be inserted, by cause."""
 
 
-Finish = Literal["evicted"]
+Finish = Literal["evicted", "expired"]
 """Why a flow is not in its table any more."""
 
 
@@ -58,6 +60,13 @@ class Part(NamedTuple):
         values: npt.NDArray[Any] = getattr(self.flows, name)[rows]
         return values
 
+    def matching(self, matches: Filter, names: Names) -> Mask:
+        """Return a mask of the flows that match; ``names`` are the interfaces'."""
+        mask = np.empty(len(self.flows), np.bool_)
+        for start, block in self.flows.blocks():
+            mask[start : start + len(block)] = matches.mask(block, names)
+        return mask
+
 
 @dataclass(frozen=True, slots=True)
 class TableDrain:
@@ -72,6 +81,10 @@ class TableDrain:
     evicted: Counts | None
     """The counts of evicted flows; None where there are some, but nobody knows their counts."""
     insert_error: Counts
+    gone: Counts
+    """The counts of flows that this table has seen expire, and the program has not booked yet."""
+    recorded: Counts | None = None
+    """What is recorded of live flows, where that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cnf.abi import COUNTER
-from cnf.arrays import Records
+from cnf.arrays import Records, Rows
 from cnf.counts import Count
 from cnf.errors import MapError
 from cnf.kernel import libbpf
@@ -28,6 +28,8 @@ class Taken(NamedTuple):
     """Values that were deleted, and what stopped it before the end, if anything did."""
 
     values: Records
+    found: Rows
+    """Which of the keys they were under."""
     error: MapError | None
 
 
@@ -118,14 +120,16 @@ class FlowMap:
         keys = np.ascontiguousarray(keys)
         values = np.empty(len(keys), self._values.dtype)
         key, value = keys.ctypes.data, values.ctypes.data
-        found = 0
+        found: list[int] = []
+        error = None
         for index in range(len(keys)):
-            status = self._take(self._fd, key + index * keys.itemsize, value + found * values.itemsize)
+            status = self._take(self._fd, key + index * keys.itemsize, value + len(found) * values.itemsize)
             if status == 0:
-                found += 1
+                found.append(index)
             elif status != -errno.ENOENT:  # which is: evicted since it was read
-                return Taken(values[:found], self._error("deleting from", -status))
-        return Taken(values[:found], None)
+                error = self._error("deleting from", -status)
+                break
+        return Taken(values[: len(found)], np.array(found, np.intp), error)
 
     def _error(self, doing: str, number: int) -> MapError:
         return MapError(f"{doing} map {self.name}: {os.strerror(number)}", errno=number)

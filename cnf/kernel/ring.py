@@ -65,6 +65,11 @@ class Ring:
         data = np.frombuffer(self._pages, np.uint8, 2 * info.max_entries, mmap.PAGESIZE)
         self._records: npt.NDArray[np.uint8] = data.reshape(2 * self._slots, STRIDE)
 
+    @property
+    def given_back(self) -> int:
+        """The number of records that have been read since the ring was made."""
+        return int(self._consumer[0]) // STRIDE
+
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
         return self._fd

@@ -98,6 +98,11 @@ class Held(NamedTuple):
         return bool(self.value["packets"] or self.value["over_packets"])
 
     @property
+    def name(self) -> str:
+        """The source as people write it: an address, or a prefix."""
+        return str(self.source.network_address if self.source.num_addresses == 1 else self.source)
+
+    @property
     def sent(self) -> Count:
         """What has come, within the limit and over it."""
         return Count(*(int(self.value[unit]) + int(self.value[f"over_{unit}"]) for unit in UNITS))
@@ -136,12 +141,16 @@ class Sources:
         families = (self._largest(family, column, count, held_back=held_back) for family in self.values)
         return islice(merge_largest(column, *families), count)
 
+    def held(self, family: Family, row: int | np.integer) -> Held:
+        """Return the bucket in a row of ``values``."""
+        value = self.values[family][row]
+        source, rule = self._network(family, self.keys[family][row]), int(value["decision"]) & RULE_BITS
+        return Held(source, rule, value, rate=self.rates.row(family, int(row)))
+
     def _largest(self, family: Family, column: str, count: int | None, *, held_back: bool) -> Iterator[Held]:
-        values, keys = self.values[family], self.keys[family]
+        values = self.values[family]
         rows = np.flatnonzero(values["over_packets"]) if held_back else np.arange(len(values))
-        for row in rows[largest(values[column][rows], count)].tolist():
-            source, rule = self._network(family, keys[row]), int(values["decision"][row]) & RULE_BITS
-            yield Held(source, rule, values[row], rate=self.rates.row(family, row))
+        return (self.held(family, row) for row in rows[largest(values[column][rows], count)].tolist())
 
     def _network(self, family: Family, key: Records) -> Network:
         address = key["addr"].tobytes()
@@ -246,7 +255,7 @@ def describe(
     # The program counts a packet as over first, and then as dropped: of one that is read in between, it is less.
     would_packets, would_bytes = (max(int(value[f"over_{unit}"]) - int(value[f"dropped_{unit}"]), 0) for unit in UNITS)
     return {
-        "source": str(held.source.network_address if held.source.num_addresses == 1 else held.source),
+        "source": held.name,
         "shared": held.shared,
         "rule": rule.name if rule else None,
         "mode": rule.mode if rule else None,

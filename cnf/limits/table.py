@@ -7,7 +7,6 @@ a rate, and each burst its own, and that the bucket fits the numbers that the pr
 import ipaddress
 import re
 from contextlib import suppress
-from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
@@ -16,7 +15,7 @@ from attrs import AttrsInstance, fields, frozen, has
 from cnf.addresses import unmapped
 from cnf.errors import Problem
 from cnf.limits.token_bucket import Meter, byte_meter, longest_burst, packet_meter
-from cnf.readers import INTERFACE, Reader, RefusedError, array, choice, integer, refusal, size, table, text
+from cnf.readers import INTERFACE, Reader, RefusedError, amount, array, choice, integer, is_path, refusal, table, text
 
 Network = IPv4Network | IPv6Network
 LimitMode = Literal["off", "shadow", "enforce"]
@@ -30,9 +29,6 @@ MIN_BURST_BYTES: Final = 1514
 """A whole frame of Ethernet's usual MTU: in a smaller bucket it would never fit."""
 
 _PREFIXES_PER_RULE: Final = 64
-_MAX_PATH_BYTES: Final = 4000  # PATH_MAX, linux/limits.h, with room for a suffix
-
-_UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def _prefix(value: object, path: str) -> Network:
@@ -49,22 +45,7 @@ def _prefix(value: object, path: str) -> Network:
     raise refusal(path, 'a prefix such as "192.0.2.0/24" or "2001:db8::/32"', value)
 
 
-def _amount(least: int, most: int, what: str) -> Reader:
-    """Read an integer, or a number with its decimal unit."""
-
-    def read(value: object, path: str) -> int:
-        found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,12})?)([kMGT]?)", value) if isinstance(value, str) else None
-        amount = Decimal(found[1]) * _UNITS[found[2]] if found else value
-        if isinstance(amount, Decimal) and amount == int(amount):
-            amount = int(amount)
-        if type(amount) is not int or not least <= amount <= most:
-            raise refusal(path, f'{what} from {least} to {most}, such as 64000, "64k", "1.5M" or "1G"', value)
-        return amount
-
-    return read
-
-
-_bits: Final = _amount(8, MAX_BITS, "bits a second")
+_bits: Final = amount(8, MAX_BITS, "bits a second")
 
 
 def _bits_per_second(value: object, path: str) -> int:
@@ -95,7 +76,7 @@ class Rule:
     bits_per_second: Annotated[int | None, _bits_per_second, 'an integer, or "64k", "500M", "1G"'] = None
     burst_bytes: Annotated[
         int | None,
-        _amount(MIN_BURST_BYTES, MAX_BITS, "bytes"),
+        amount(MIN_BURST_BYTES, MAX_BITS, "bytes"),
         "at least 1514; without it, a second's worth, but at least 64 KiB",
     ] = None
     bucket: Annotated[BucketKind, choice(BucketKind), "source, or prefix: one for all of the prefix"] = "source"
@@ -150,10 +131,7 @@ _BURST_REMEDY: Final = "at most 10 days' worth; rates of many digits allow less:
 
 RULE: Final[Reader] = _rule
 _RULES: Final = array("[[limits.rules]] tables", RULE, noun="rule")
-_STATE_FILE: Final = text(
-    "the absolute path of a file, at most 4,000 bytes",
-    lambda path: re.fullmatch(r"/[^\0]*[^\0/]", path) is not None and size(path) <= _MAX_PATH_BYTES,
-)
+_STATE_FILE: Final = text("the absolute path of a file, at most 4,000 bytes", is_path)
 PREFIX_LIST: Final = array("an array of prefixes", PREFIX)
 
 

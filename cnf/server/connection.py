@@ -130,6 +130,12 @@ class Connection:
         self._h11.start_next_cycle()
         return True
 
+    async def closed(self) -> None:
+        """Wait until the client closes; what it still sends is no more request."""
+        with suppress(OSError):
+            while await self._reader.read(READ):
+                pass
+
     def abort(self) -> None:
         """Close without waiting for anything."""
         self._writer.transport.abort()

@@ -14,12 +14,16 @@ from structlog.typing import FilteringBoundLogger
 
 from cnf.arrays import Records
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
+from cnf.export.lines import Lines
+from cnf.flows.groups import Groups, group
 from cnf.flows.ledger import Ledger
-from cnf.flows.query import select
+from cnf.flows.query import Selection, select
+from cnf.server import streams
+from cnf.server.history_json import past_flows
 from cnf.server.http import Bounds
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply
-from cnf.server.params import LISTINGS, Listing, asks_for_many, count, flag, number, output, parameters
+from cnf.server.params import KINDS, LISTINGS, Listing, asks_for_many, count, flag, number, output, parameters, times
 from cnf.server.reloads import Reloaded
 from cnf.server.sockets import Peer
 from cnf.server.state import State
@@ -32,6 +36,7 @@ STATUSES: Final = {
 }
 MOST_EVENTS: Final = 1000
 """Events in one answer; a client that wants more asks again."""
+EXPORT_PARAMETERS: Final = ("since", "filter", "follow")
 EXIT_STATUSES: Final = {HTTPStatus.SERVICE_UNAVAILABLE: 69, HTTPStatus.INTERNAL_SERVER_ERROR: 70}
 LIMIT_PATHS: Final = ("/v1/limits", "/v1/limits/sources", "/v1/limits/explain")
 
@@ -63,6 +68,7 @@ class Control:
             "/v1/flows": {"GET": self._flows},
             "/v1/status": {"GET": self._status},
             "/v1/events": {"GET": self._events},
+            "/v1/export": {"GET": self._export},
             "/v1/reload": {"POST": self._reloaded},
             **self._limit_paths(),
         }
@@ -82,7 +88,9 @@ class Control:
         return replace(reply(document, error.status), headers=error.headers)
 
     def is_large(self, request: Request) -> bool:
-        """Tell whether more than a few flows or sources are asked for."""
+        """Tell whether more than a few flows or sources are asked for, or any of the past, or all records."""
+        if request.path == "/v1/export":
+            return not _follows(request)
         return asks_for_many(request)
 
     def _admit(self, peer: Peer | None) -> None:
@@ -96,37 +104,72 @@ class Control:
 
     def _flows(self, request: Request) -> Answer:
         asked = parameters(request, *LISTINGS[request.path])
-        snapshot, form, pairs = self._state.drained(), output(asked), flag(asked, "pairs")
-        selection = select(snapshot, asked.get("filter", ""), asked.get("sort", "bytes"), count(asked), pairs=pairs)
-        rest = {
-            "matched": selection.matched,
-            "total": sum(part.size for part in selection.parts),
-            "totals": selection.totals._asdict(),
-            "dropped": snapshot.ledgers["ingress"].states["dropped"]._asdict(),
+        form, pairs, past = output(asked), flag(asked, "pairs"), times(asked)
+        history = None
+        if past is None:
+            snapshot = self._state.drained()
+            dropped = snapshot.ledgers["ingress"].states["dropped"]
+        else:
+            snapshot, dropped, history = past_flows(self._live, past)
+        which = (snapshot, asked.get("filter", ""))
+        how = (asked.get("sort", "bytes"), count(asked))
+        listed: Selection | Groups
+        rest: dict[str, Any]
+        if "by" not in asked:
+            listed = selection = select(*which, *how, pairs=pairs)
+            objects, fields, name, rest = selection.flows(), tuple(selection.fields), "flows", {}
+        elif pairs:
+            raise UsageError("by and pairs: expected one of them")
+        else:
+            listed = groups = group(*which, asked["by"], *how)
+            objects, fields, name, rest = groups.objects(), groups.fields, "groups", {"flows_matched": groups.flows}
+        rest |= {
+            "matched": listed.matched,
+            "total": sum(part.size for part in listed.parts),
+            "totals": listed.totals._asdict(),
+            "dropped": dropped._asdict(),
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
+            "history": history,
         }
-        return self._listing.answer(form, selection.flows(), tuple(selection.fields), "flows", rest)
+        return self._listing.answer(form, objects, fields, name, rest)
 
     def _status(self, request: Request) -> Answer:
         parameters(request)
         return reply(status(self._state, self._live))
 
     def _events(self, request: Request) -> Answer:
-        asked, reader = parameters(request, "after", "top"), self._live.events
+        asked, reader = parameters(request, "after", "top", "follow"), self._live.events
         if reader is None:
             problem = "no events (add a table [limits], or flows.evicted_records = true, and restart)"
             raise ConfigError(self._state.config_source, [Problem("limits", problem)])
         top, after, last = count(asked), number(asked, "after"), reader.log.last
         most = MOST_EVENTS if top is None else min(top, MOST_EVENTS)
+        if after is None:
+            after = max(last - most, reader.log.first - 1)
+        if flag(asked, "follow"):
+            blocks = streams.events(reader, after, _started(self._state))
+            return Answer(HTTPStatus.OK, blocks, KINDS["jsonl"], bell=reader.log.bell)
         answer = {
-            "events": reader.log.after(last - most if after is None else after, most),
+            "events": reader.log.after(after, most),
             "last": last,
             "ring": reader.ring_id,
             "lost": reader.lost(),
             "started": _started(self._state),
         }
         return reply(answer)
+
+    def _export(self, request: Request) -> Answer:
+        asked, log = parameters(request, *EXPORT_PARAMETERS), self._live.record_log
+        if log is None:
+            problem = 'no flow records are made (history.keep = "24h", or a table of [export], and restart)'
+            raise ConfigError(self._state.config_source, [Problem("export", problem)])
+        self._state.drained()  # the log knows the latest number from then on
+        follow, since = flag(asked, "follow"), number(asked, "since")
+        after = since if since is not None else log.kept.first - 1
+        lines = Lines(asked.get("filter", ""))
+        blocks = streams.records(log, lines, after, _started(self._state), follow=follow)
+        return Answer(HTTPStatus.OK, blocks, KINDS["jsonl"], bell=log.bell if follow else None)
 
     def _reloaded(self, request: Request) -> Answer:
         parameters(request)
@@ -143,6 +186,13 @@ class Control:
     def _no_limits(self, request: Request) -> Answer:  # noqa: ARG002 - a handler as the others are
         problem = Problem("limits", "no table [limits]: the limiter is not compiled in (add one and restart)")
         raise ConfigError(self._state.config_source, [problem])
+
+
+def _follows(request: Request) -> bool:
+    try:
+        return flag(parameters(request, *EXPORT_PARAMETERS), "follow")
+    except UsageError:
+        return True  # the answer is one line
 
 
 def status(state: State, live: Live) -> dict[str, Any]:
@@ -178,7 +228,7 @@ def status(state: State, live: Live) -> dict[str, Any]:
             "last_error": state.last_error,
         },
         "limiter": live.limiter.summary() if live.limiter else None,
-        "rates": _rates(state.rates["ingress"]),
+        "rates": _rates(state.rates["ingress"]) | {"drops_per_second": round(state.drops, 3)},
         "sent_rates": _rates(state.rates["egress"]),
     }
 

@@ -11,7 +11,7 @@ import errno
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -20,6 +20,7 @@ from typing import Final, Self, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
+from cnf.process.bell import Bell
 from cnf.server.connection import READ, Connection, CutOffError, Patience
 from cnf.server.messages import Answer, Application, Request, RequestError
 from cnf.server.places import Places
@@ -46,6 +47,10 @@ class Bounds:
     """Seconds after which an idle connection may be closed for another one."""
     stall: float = 1.0
     """Seconds after which a large answer that its client does not read may be broken off for another one."""
+    followers: int = 16
+    """Answers that go on, at a time."""
+    farewell: float = 1.0
+    """Seconds that their clients have at the end, to read what there is."""
     threads: int = 2
     patience: Patience = field(default_factory=Patience)
 
@@ -72,6 +77,9 @@ class Web:
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop
         self._main: asyncio.Task[None] | None = None
+        self._followers: set[asyncio.Event] = set()
+        """What wakes each answer that goes on."""
+        self._ending = False
 
     def __enter__(self) -> Self:
         """Begin to answer."""
@@ -82,8 +90,10 @@ class Web:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close all connections, and stop."""
+        """End the answers that go on, close all connections, and stop."""
         if self._main is not None:
+            with suppress(RuntimeError, TimeoutError, CancelledError):
+                asyncio.run_coroutine_threadsafe(self._end_followers(), self._loop).result(self._bounds.farewell)
             with suppress(RuntimeError):  # it has ended by itself
                 self._loop.call_soon_threadsafe(self._main.cancel)
         self._thread.join()
@@ -168,7 +178,11 @@ class Web:
             if self._application.is_large(request):
                 await self._answer_large(connection, request)
             else:
-                await self._send(connection, await self._ask(request))
+                answer = await self._ask(request)
+                if answer.bell:
+                    await self._follow(connection, answer, answer.bell)
+                else:
+                    await self._send(connection, answer)
             going_on = connection.go_on()
 
     async def _answer_large(self, connection: Connection, request: Request) -> None:
@@ -186,6 +200,46 @@ class Web:
                 await self._send(connection, await self._ask(request))
         finally:
             self._large.give_back()
+
+    async def _follow(self, connection: Connection, answer: Answer, bell: Bell) -> None:
+        """Send an answer that goes on, until the client leaves or the server ends."""
+        if len(self._followers) >= self._bounds.followers:
+            message = f"{self._bounds.followers} clients follow already (end one of them, and try again)"
+            busy = RequestError(HTTPStatus.SERVICE_UNAVAILABLE, message, {"Retry-After": "5"})
+            await self._send(connection, self._application.refuse(busy))
+            return
+        more = asyncio.Event()
+        self._followers.add(more)
+        gone = self._loop.create_task(connection.closed())
+        gone.add_done_callback(lambda _gone: more.set())
+        blocks = answer.body
+        assert not isinstance(blocks, bytes)  # noqa: S101 - only what is made block by block goes on
+
+        async def next_block() -> bytes | None:
+            while True:
+                more.clear()
+                if gone.done():
+                    raise ConnectionError("closed meanwhile")
+                block: bytes | None = await self._in_thread(next, blocks, None)
+                if block != b"":
+                    return block
+                if self._ending:
+                    return None
+                await more.wait()
+
+        try:
+            with bell.heard_by(lambda: self._loop.call_soon_threadsafe(more.set)):
+                await connection.send(answer, next_block, last=True)
+        finally:
+            gone.cancel()
+            self._followers.discard(more)
+
+    async def _end_followers(self) -> None:
+        self._ending = True
+        while self._followers:
+            for more in self._followers:
+                more.set()
+            await asyncio.sleep(0.01)
 
     async def _ask(self, request: Request) -> Answer:
         try:

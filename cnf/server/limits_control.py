@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from cnf.errors import UsageError
 from cnf.limiter.limiter import Limiter
-from cnf.limiter.sources import FIELDS
+from cnf.limiter.sources import FIELDS, sort_column
 from cnf.server import limits_json
+from cnf.server.history_json import past_sources
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, reply
-from cnf.server.params import LISTINGS, Listing, count, flag, output, parameters
+from cnf.server.params import LISTINGS, Listing, count, flag, output, parameters, times
 from cnf.server.state import State
 
 
@@ -50,10 +52,14 @@ class LimitControl:
 
     def _sources(self, request: Request) -> Answer:
         asked = parameters(request, *LISTINGS[request.path])
-        form, everyone = output(asked), flag(asked, "all")
-        sources, sizes = limits_json.sources(self._limiter, asked.get("sort", "over"), count(asked), everyone=everyone)
-        rest = {
-            **sizes,
+        form, past, sort = output(asked), times(asked), asked.get("sort", "over")
+        if past is None:
+            everyone = flag(asked, "all")
+            sources, sizes = limits_json.sources(self._limiter, sort, count(asked), everyone=everyone)
+            rest: dict[str, Any] = {**sizes, "history": None}
+        else:
+            sources, rest = past_sources(self._live, past, sort_column(sort), count(asked))
+        rest |= {
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
         }

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cnf.arrays import Records
 from cnf.events.reader import EventReader
+from cnf.export.counters import ExportCounters
+from cnf.export.record_log import RecordLog
+from cnf.flows.stream import Stream
+from cnf.history.history import History
 
 if TYPE_CHECKING:
     from cnf.limiter.limiter import Limiter
@@ -24,7 +28,15 @@ class Live:
     """None if the configuration had no limits at the start."""
     events: EventReader | None = None
     """None if there is nothing to tell."""
+    record_log: RecordLog | None = None
+    """None if no flow records are made."""
+    history: History | None = None
+    """None if no flow records are made."""
+    stream: Stream | None = None
+    """None if no records were made at the start."""
     egress: bool = False
     """Whether the program counts what is sent."""
+    exports: Callable[[], Iterable[ExportCounters]] = tuple
+    """List the counters of the exporters that there are now."""
     draining: threading.Lock = field(default_factory=threading.Lock)
     """Held while a drain is on; large answers wait for its end, piece by piece."""

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Final, Protocol
 from urllib.parse import unquote
 
+from cnf.process.bell import Bell
 from cnf.server.sockets import Peer
 
 TEXT: Final = "text/plain; charset=utf-8"
@@ -33,12 +34,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer. A body that is an iterator is made block by block, as the client reads it."""
+    """An answer. A body that is an iterator is made block by block, as the client reads it.
+
+    A body with a bell goes on: after a block of b"" it is asked for the next one when the bell has rung.
+    """
 
     status: HTTPStatus
     body: bytes | Iterator[bytes]
     kind: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+    bell: Bell | None = None
 
 
 class RequestError(Exception):

@@ -212,6 +212,51 @@ def events(_state: State, live: Live) -> Iterator[Metric]:
     yield lost
 
 
+def export(_state: State, live: Live) -> Iterator[Metric]:
+    """Yield what the exporters have sent, live."""
+    records = CounterMetricFamily("cnf_export_records", "Flow records sent or written.", labels=("exporter",))
+    octets = CounterMetricFamily("cnf_export_bytes", "Bytes sent or written, with templates.", labels=("exporter",))
+    lost = CounterMetricFamily(
+        "cnf_export_lost", "Flow records that an exporter could not send, and never will.", labels=("exporter",)
+    )
+    errors = CounterMetricFamily("cnf_export_errors", "Sends or writes that failed.", labels=("exporter", "reason"))
+    for counters in live.exports():
+        records.add_metric((counters.exporter,), counters.records)
+        octets.add_metric((counters.exporter,), counters.bytes)
+        lost.add_metric((counters.exporter,), counters.lost)
+        for reason, count in counters.errors.items():
+            errors.add_metric((counters.exporter, reason), count)
+    yield from (records, octets, lost, errors)
+
+
+def history(_state: State, live: Live) -> Iterator[Metric]:
+    """Yield what the history takes, how far it goes back, and how often it could not be written."""
+    if live.history is None:
+        return
+    yield GaugeMetricFamily("cnf_history_bytes", "What the files of the history take.", live.history.bytes)
+    oldest = GaugeMetricFamily("cnf_history_oldest_timestamp_seconds", "When the history begins.")
+    if live.history.oldest is not None:
+        oldest.add_metric((), live.history.oldest)
+    yield oldest
+    yield CounterMetricFamily(
+        "cnf_history_write_errors", "Minutes that could not be written when they were due.", live.history.write_errors
+    )
+
+
+def records(_state: State, live: Live) -> Iterator[Metric]:
+    """Yield how many flow records there are, and what is in none."""
+    if live.stream is None:
+        return
+    yield CounterMetricFamily("cnf_flow_records", "Flow records that were made.", live.stream.last)
+    note = "of flows that have finished, and that are in no record."
+    packets = CounterMetricFamily("cnf_unrecorded_packets", f"Packets {note}", labels=("direction",))
+    octets = CounterMetricFamily("cnf_unrecorded_bytes", f"Bytes {note}", labels=("direction",))
+    for direction, count in live.stream.lost.counts.items():
+        packets.add_metric((direction,), count.packets)
+        octets.add_metric((direction,), count.bytes)
+    yield from (packets, octets)
+
+
 def daemon(state: State, _live: Live) -> Iterator[Metric]:
     """Yield the metrics of the daemon itself."""
     yield GaugeMetricFamily("cnf_drain_age_seconds", "Time since the latest drain.", state.drain_age())
@@ -237,7 +282,20 @@ def process(_state: State, _live: Live) -> Iterator[Metric]:
     yield GaugeMetricFamily("process_start_time_seconds", "When the daemon was started.", now.started)
 
 
-COLLECTORS: Final = (daemon, process, interfaces, ledger, flow_tables, received, limiter, events, top_flows)
+COLLECTORS: Final = (
+    daemon,
+    process,
+    interfaces,
+    ledger,
+    flow_tables,
+    received,
+    limiter,
+    events,
+    records,
+    export,
+    history,
+    top_flows,
+)
 """In order of importance: ``max_series`` leaves out series from the end."""
 
 

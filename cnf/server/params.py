@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from http import HTTPStatus
 from itertools import chain
 from typing import Any, Final
@@ -16,8 +17,8 @@ from cnf.server.messages import JSON, Answer, Request, encode
 
 KINDS: Final = {"json": JSON, "jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 LISTINGS: Final[Mapping[str, tuple[str, ...]]] = {
-    "/v1/flows": ("top", "sort", "filter", "format", "pairs"),
-    "/v1/limits/sources": ("top", "sort", "all", "format"),
+    "/v1/flows": ("top", "sort", "filter", "format", "pairs", "by", "from", "to"),
+    "/v1/limits/sources": ("top", "sort", "all", "format", "from", "to"),
 }
 """The parameters of each path whose answer may be a large one."""
 MANY: Final = 10_000
@@ -47,14 +48,15 @@ def count(asked: Mapping[str, str]) -> int | None:
 
 
 def asks_for_many(request: Request) -> bool:
-    """Tell whether more than MANY flows or sources are asked for."""
+    """Tell whether more than MANY flows or sources are asked for, or any of the past."""
     if request.path not in LISTINGS:
         return False
     try:
-        top = count(parameters(request, *LISTINGS[request.path]))
+        asked = parameters(request, *LISTINGS[request.path])
+        top, past = count(asked), times(asked)
     except UsageError:
         return False  # the answer is one line
-    return top is None or top > MANY
+    return top is None or top > MANY or past is not None
 
 
 def number(asked: Mapping[str, str], name: str) -> int | None:
@@ -63,6 +65,28 @@ def number(asked: Mapping[str, str], name: str) -> int | None:
     if text and not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
         raise UsageError(f"{name} is {shortened(text)!r}: expected a whole number")
     return int(text) if text else None
+
+
+def times(asked: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return the parameters ``from`` and ``to`` in ns since the epoch; None if neither is there. Raises UsageError."""
+    given = [asked.get(name) for name in ("from", "to")]
+    if given == [None, None]:
+        return None
+    begin, end = (_time(name, text or "") for name, text in zip(("from", "to"), given, strict=True))
+    if begin >= end:
+        raise UsageError("from is not before to")
+    return begin, end
+
+
+def _time(name: str, text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            raise ValueError
+        return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
+    except (ValueError, OverflowError):
+        expected = "a time with its zone, such as 2026-03-01T03:12:00Z"
+        raise UsageError(f"{name} is {shortened(text)!r}: expected {expected}") from None
 
 
 def flag(asked: Mapping[str, str], name: str) -> bool:

@@ -42,6 +42,8 @@ class State:
         default_factory=lambda: dict.fromkeys(DIRECTIONS, (0.0, 0.0))
     )
     """Packets and bytes a second, between the latest two drains."""
+    drops: float = 0.0
+    """Packets dropped a second, between the latest two drains."""
 
     def publish(self, snapshot: Snapshot, series: Mapping[FlowLabels, Count]) -> None:
         """Show the result of a drain, and work out the rates since the previous one."""
@@ -53,6 +55,8 @@ class State:
                 for direction, ledger in snapshot.ledgers.items()
                 for increase in [ledger.seen.minus(self.snapshot.ledgers[direction].seen)]
             }
+            now_dropped, before = (each.ledgers["ingress"].states["dropped"] for each in (snapshot, self.snapshot))
+            self.drops = now_dropped.minus(before).packets / seconds
         self.series = series
         self.snapshot = snapshot
         self.drained_at = now

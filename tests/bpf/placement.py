@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cnf.abi import SECRETS, Family
 from cnf.arrays import Records
-from cnf.flows.flow_cache import SETS
+from cnf.flows.recorder import SETS
 from tests.bpf.changing import FRAMES, Flows
 from tests.bpf.conftest import LOOPBACK
 

@@ -13,7 +13,7 @@ from cnf.arrays import Records
 from cnf.datapath import build
 from cnf.datapath.cache import Cache, FlowSettings, MappedArray, Secrets, sets_of
 from cnf.flows.columns import KEYS
-from cnf.flows.flow_cache import SETS
+from cnf.flows.recorder import SETS
 from cnf.kernel.maps import DirectArray, FlowMap
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.source_cache import SETS as SOURCE_SETS

@@ -8,10 +8,10 @@ from typing import Final
 
 import pytest
 
-from cnf.abi import EVENT_KINDS
+from cnf.abi import EVENT_KINDS, LINK_BYTES_SHIFT, PART_FLAGS_SHIFT
 from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
-from cnf.flows.finished import evicted_flows
+from cnf.flows.finished import finished_flows
 from cnf.kernel.ring import Ring
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import Datapath
@@ -33,12 +33,16 @@ LAYERS: Final[dict[str, tuple[Layer, ...]]] = {
     "vlan": (VLAN(5), IPv4(), UDP()),
     "vlan, ipv6": (VLAN(5), IPv6(), TCP()),
 }
-STORES: Final[tuple[tuple[Table, bool], ...]] = (("cache", False), ("cache", True), ("lru_hash", False))
-"""Tables, and whether the flows that they let go are told of: plan() has that of a cache only."""
+STORES: Final[tuple[tuple[Table, bool, bool], ...]] = (
+    *(("cache", records, told) for records, told in product((False, True), repeat=2)),
+    *(("lru_hash", records, False) for records in (False, True)),
+)
+"""Tables, whether their flows are recorded, and whether those that they let go are told of: plan() has that of a cache
+only, with export or ``evicted_records``; history alone has records without it."""
 SWITCHES: Final = (True, False)
 ALL: Final = [
-    Blueprint(FLOWS, table, ipv6=ipv6, vlan=vlan, limiter=limiter, evicted_records=evicted)
-    for (table, evicted), limiter, ipv6, vlan in product(STORES, (None, SIZE), SWITCHES, SWITCHES)
+    Blueprint(FLOWS, table, ipv6=ipv6, vlan=vlan, limiter=limiter, flow_records=records, finished_events=told)
+    for (table, records, told), limiter, ipv6, vlan in product(STORES, (None, SIZE), SWITCHES, SWITCHES)
 ]
 
 
@@ -46,7 +50,8 @@ def name(blueprint: Blueprint) -> str:
     """Return what is compiled in."""
     parts = {
         "limits": blueprint.limiter,
-        "evicted": blueprint.evicted_records,
+        "records": blueprint.flow_records,
+        "evicted": blueprint.finished_events,
         "ipv6": blueprint.ipv6,
         "vlan": blueprint.vlan,
     }
@@ -55,7 +60,7 @@ def name(blueprint: Blueprint) -> str:
 
 @pytest.mark.parametrize("blueprint", ALL, ids=name)
 def test_it_loads_and_does_all_that_it_has(blueprint: Blueprint) -> None:
-    """The kernel takes it; packets count, and where it has limits and evicted records, those do as they should."""
+    """The kernel takes it; packets count, and where it has limits, records and events, those do as they should."""
     loaded = build.load(blueprint)
     try:
         if blueprint.limiter:
@@ -65,7 +70,7 @@ def test_it_loads_and_does_all_that_it_has(blueprint: Blueprint) -> None:
             limited.start({})
         else:
             _check_counts(Datapath(loaded))
-        if blueprint.evicted_records:
+        if blueprint.finished_events:
             _check_telling(Datapath(loaded))
     finally:
         loaded.close()
@@ -82,7 +87,11 @@ def _check_counts(datapath: Datapath) -> None:
 
     assert sum(packets for packets, _octets in datapath.received().values()) == 3 * len(LAYERS)
     assert datapath.received().get("non_ip", (0, 0))[0] == 3 * (len(LAYERS) - len(tracked))
-    assert [value.packets for value in datapath.flows().values()] == [3] * len(tracked)
+    flows = datapath.flows()
+    assert [value.packets for value in flows.values()] == [3] * len(tracked)
+    for key, value in flows.items():
+        flags, link_bytes = (value.tcp_flags & 0xFF, 14 + 4 * bool(key.vlan)) if blueprint.flow_records else (0, 0)
+        assert value.tcp_flags >> PART_FLAGS_SHIFT == flags | link_bytes << (LINK_BYTES_SHIFT - PART_FLAGS_SHIFT)
 
 
 def _check_limits(limited: Limited) -> None:
@@ -107,6 +116,6 @@ def _check_telling(datapath: Datapath) -> None:
         datapath.run(frame(IPv4(), UDP(src_port=port), pad_to=BYTES))
 
     with closing(Ring(datapath.loaded.maps["events"])) as ring:
-        (flows, _finish), _rows = evicted_flows(ring.read().events, "ipv4")
+        (flows, _finish), _rows = finished_flows(ring.read().events, "ipv4", "evicted")
     assert len(flows) == datapath.table_counters.read("ipv4").evicted_entries > 0
     assert len({*flows.src_port.tolist()} | {key.src_port for key in datapath.flows()}) == len(ports)

@@ -12,7 +12,7 @@ import pytest
 from cnf.abi import FAMILIES, WAYS, Family
 from cnf.arrays import Records
 from cnf.datapath.cache import TRIES, Block, Cache, MappedArray, Secrets, Words
-from cnf.flows.flow_cache import SETS
+from cnf.flows.recorder import SETS
 from tests.bpf.conftest import only
 from tests.bpf.limited import Clocked
 from tests.bpf.tables import CacheFlows

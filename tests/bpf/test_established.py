@@ -81,7 +81,7 @@ class Pair:
         self.both = [
             Clocked(
                 build.load(
-                    ClockedBlueprint(SMALL, "cache", limiter=size, evicted_records=True, hooks=(hook,), source=source)
+                    ClockedBlueprint(SMALL, "cache", limiter=size, finished_events=True, hooks=(hook,), source=source)
                 ),
                 hook,
             )

@@ -21,7 +21,7 @@ from cnf.counts import count_of
 from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint
 from cnf.datapath.cache import FlowSettings
-from cnf.flows.finished import evicted_flows
+from cnf.flows.finished import finished_flows
 from cnf.flows.flow_cache import CacheTable
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.ring import Ring
@@ -41,7 +41,7 @@ LAYERS: Final[dict[Family, IPv4 | IPv6]] = {"ipv4": IPv4(), "ipv6": IPv6()}
 @pytest.fixture
 def datapath() -> Iterator[Datapath]:
     """Load a program whose small tables tell what they evict, and in which nothing expires."""
-    loaded = build.load(Blueprint(TABLE, "cache", evicted_records=True))
+    loaded = build.load(Blueprint(TABLE, "cache", finished_events=True))
     FlowSettings(loaded.maps).write(1 << 40, 1 << 40)
     yield Datapath(loaded)
     loaded.close()
@@ -70,7 +70,7 @@ def test_each_evicted_flow_is_told_with_all_that_it_counted(datapath: Datapath, 
 
     stretch = ring.read()
     ring.close()
-    (flows, _finish), rows = evicted_flows(stretch.events, family)
+    (flows, _finish), rows = finished_flows(stretch.events, family, "evicted")
     found = Counter(dict(zip(flows.src_port.tolist(), flows.packets.tolist(), strict=True)))
     assert len(rows) == len(stretch.events) == len(found)
     assert (flows.bytes == flows.packets * np.uint64(SIZE)).all()
@@ -86,7 +86,7 @@ def test_each_evicted_flow_is_told_with_all_that_it_counted(datapath: Datapath, 
 @pytest.fixture(scope="module")
 def telling() -> Iterator[Clocked]:
     """Load a program with limits, and with clocks that a test sets, that tells what it evicts."""
-    blueprint = ClockedBlueprint(FLOWS, "cache", limiter=LIMITER, evicted_records=True, source=CLOCKED)
+    blueprint = ClockedBlueprint(FLOWS, "cache", limiter=LIMITER, finished_events=True, source=CLOCKED)
     clocked = Clocked(build.load(blueprint))
     yield clocked
     clocked.loaded.close()
@@ -94,11 +94,12 @@ def telling() -> Iterator[Clocked]:
 
 @pytest.mark.parametrize("family", LAYERS)
 def test_an_evicted_flow_is_told_of_as_it_was(telling: Clocked, family: Family) -> None:
-    """Its key, counts, drops, flags and both times are its own; of one that is over nothing is told."""
+    """Its key, counts, drops, flags and both times are its own; one that expires is told of if no drain knows it."""
     slots = Slots(telling, family)
     ring = Ring(telling.loaded.maps["events"])
-    *eight, ninth, tenth = slots.neighbours(10)
+    *eight, ninth, tenth, eleventh = slots.neighbours(11)
     started = telling.jiffies
+    FlowSettings(telling.loaded.maps).note_drain(0)
     for number in eight:
         slots.send(number)
         slots.tick(1)
@@ -116,12 +117,18 @@ def test_an_evicted_flow_is_told_of_as_it_was(telling: Clocked, family: Family) 
 
     slots.send(ninth)
     (event,) = ring.read().events
+    taken = table.writable()["slots"].reshape(-1)[event["slot"]]["key"]["src_addr"].tobytes()
     slots.tick(IDLE + 1)
     slots.send(tenth)
+    (expired,) = ring.read().events
+    FlowSettings(telling.loaded.maps).note_drain(telling.jiffies)
+    slots.send(eleventh)
     assert len(ring.read().events) == 0
     ring.close()
 
+    assert EVENT_KINDS[expired["kind"]] == "flow_expired"
     assert EVENT_KINDS[event["kind"]] == "flow_evicted"
+    assert taken[-4:] == ninth.to_bytes(4, "big")
     assert event["jiffies"] == started + 16
     assert event["key"].tobytes()[: 4 if family == "ipv4" else 16][-4:] == eight[0].to_bytes(4, "big")
     assert event["value"].tolist() == (5, 5 * slots.size, started, started + 8, 0x1A, 3, 3 * slots.size)
@@ -158,7 +165,7 @@ def test_on_every_cpu_at_once_events_are_what_was_booked(datapath: Datapath) -> 
     missing = lost.sum(EVENT_KINDS.index("flow_evicted")).packets
     told = 0
     for family in families:
-        (flows, _finish), _rows = evicted_flows(events, family)
+        (flows, _finish), _rows = finished_flows(events, family, "evicted")
         sums = datapath.table_counters.read(family)
         assert len(flows) > TABLE
         assert missing or sums.evicted == count_of(flows.packets, flows.bytes)

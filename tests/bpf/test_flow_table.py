@@ -82,7 +82,7 @@ def test_flows_come_and_go_while_the_table_is_read(small_datapath: Datapath) -> 
             assert len(met) == len(set(met))
             for keys, values in batches:
                 ended = keys[(values["packets"] == PACKETS) & (keys["protocol"] == UDP.protocol)]
-                gone, error = table.take(ended)
+                gone, _found, error = table.take(ended)
                 assert error is None
                 assert len(gone) == len(ended)
                 taken.update(flows=len(gone), packets=int(gone["packets"].sum()), bytes=int(gone["bytes"].sum()))

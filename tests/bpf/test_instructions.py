@@ -9,9 +9,11 @@ from typing import Any, Final
 import pytest
 
 from bench.instructions import count
+from cnf.datapath import build
+from cnf.datapath.blueprint import Blueprint, Table
 from cnf.datapath.installed_bcc import bcc_version
 from cnf.kernel import libbpf
-from tests.bpf.conftest import LOOPBACK, Datapath, only
+from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath, only
 from tests.bpf.limited import Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 
@@ -23,11 +25,13 @@ FIGURES: Final[dict[str, Figures]] = {
         "flows": {"ipv4": 200, "ipv6": 249, "ipv4 new": 597, "ipv6 new": 696},
         "within": {"ipv4": 440, "ipv6": 559, "ipv4 new": 1132, "ipv6 new": 1383},
         "over": {"ipv4": 440, "ipv6": 559},
+        "recorded": {"ipv4": 199, "ipv6": 255, "ipv4 new": 631, "ipv6 new": 738},
     },
     "0.31.0": {
         "flows": {"ipv4": 193, "ipv6": 240, "ipv4 new": 578, "ipv6 new": 679},
         "within": {"ipv4": 418, "ipv6": 536, "ipv4 new": 1045, "ipv6 new": 1307},
         "over": {"ipv4": 434, "ipv6": 542},
+        "recorded": {"ipv4": 200, "ipv6": 246, "ipv4 new": 618, "ipv6 new": 722},
     },
 }
 """By version of BCC, as Debian 12 and 13 have it: their compilers differ. A change that is meant is written here."""
@@ -76,6 +80,15 @@ def limits(rate: int) -> dict[str, Any]:
 def test_flows_only(datapath: Datapath) -> None:
     """Without limits."""
     hold(executed(datapath), "flows")
+
+
+def test_flows_with_records(table: Table) -> None:
+    """Without limits, with what history and export take."""
+    loaded = build.load(Blueprint(SMALL_TABLE, table, flow_records=True, finished_events=True))
+    try:
+        hold(executed(Datapath(loaded)), "recorded")
+    finally:
+        loaded.close()
 
 
 @pytest.mark.parametrize(("rate", "name"), [(100_000_000, "within"), (1, "over")])

@@ -27,7 +27,7 @@ def large() -> Iterator[Limited]:
     """Load a program whose tables are said to be too large."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blueprint, "DIRECT_ENTRIES", FLOWS - 1)
-        plan = Blueprint(FLOWS, limiter=replace(SIZE, sources=FLOWS))
+        plan = Blueprint(FLOWS, limiter=replace(SIZE, sources=FLOWS), flow_records=True)
         assert {*plan.counts} - {*plan.direct} == TABLES
         large = Limited(build.load(plan))
     yield large

@@ -14,7 +14,7 @@ from cnf.abi import FAMILIES, FLOW_DROPS, LIMIT_OVER, WAYS, Family
 from cnf.arrays import Records
 from cnf.counts import Count
 from cnf.datapath.cache import Secrets
-from cnf.flows.flow_cache import SETS
+from cnf.flows.recorder import SETS
 from cnf.kernel.maps import DirectArray
 from cnf.kernel.ring import Ring
 from cnf.limiter.source_cache import SETS as SOURCE_SETS

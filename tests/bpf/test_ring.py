@@ -78,7 +78,7 @@ def loaded() -> Iterator[build.Datapath]:
     """Load telling.c once."""
     source = Path(__file__).with_name("telling.c")
     others = {CLOCK: XDP.program_type, "test_tell": XDP.program_type}
-    datapath = build.load(Blueprint(64, evicted_records=True, source=source, others=others))
+    datapath = build.load(Blueprint(64, finished_events=True, source=source, others=others))
     yield datapath
     datapath.close()
 

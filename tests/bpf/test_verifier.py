@@ -22,8 +22,8 @@ MOST: Final = 400_000
 def test_verifier_is_far_from_giving_up(table: Table, whole: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """Not even with all that can be compiled in."""
     for limiter in (SIZE, None):
-        evicted_records = whole and table == "cache"
-        blueprint = Blueprint(1024, table, whole, whole, limiter, evicted_records, hooks=HOOKS)
+        told = whole and table == "cache"
+        blueprint = Blueprint(1024, table, whole, whole, limiter, told, told, hooks=HOOKS)
         loaded = build.load(blueprint)
         for hook in HOOKS:
             fdinfo = Path(f"/proc/self/fdinfo/{loaded.programs[hook.entry]}").read_text(encoding="ascii")

@@ -15,7 +15,7 @@ from tests.kernels.debian import SUITES
 SECONDS: Final = 3600.0
 """A machine that hangs is ended; a busy one is waited for."""
 BLUEPRINTS: Final = "tests/bpf/test_blueprints.py::test_it_loads_and_does_all_that_it_has"
-FULLEST: Final = ("cache limits evicted ipv6 vlan", "lru_hash limits ipv6 vlan")
+FULLEST: Final = ("cache limits records evicted ipv6 vlan", "lru_hash limits records ipv6 vlan")
 CHOSEN: Final = (
     *(f"{BLUEPRINTS}[{each}]" for each in FULLEST),
     *(f"{BLUEPRINTS}[{each}]" for each in ("cache", "cache ipv6 vlan", "cache limits", "cache limits ipv6 vlan")),

@@ -44,6 +44,7 @@ class Daemon:
         self.socket = folder / "cnf.sock"
         self.log = folder / "log"
         self.state_file = folder / "state" / "limits.json"
+        self.history = folder / "history"
         self.command: Sequence[str] = CNFD
         self.environment: dict[str, str] = {}
         self.process: subprocess.Popen[bytes] | None = None
@@ -68,6 +69,7 @@ class Daemon:
             "flows": {"drain_interval": "200ms", "max_entries": 4096},
             "control": {"socket": str(self.socket)},
             "log": {"level": "debug", "format": "json"},
+            "history": {"folder": str(self.history)},
         }
         if "limits" in tables:
             document["limits"] = {"state_file": str(self.state_file)}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cnf.abi import FAMILIES
-from cnf.flows.flow_cache import SETS
+from cnf.flows.recorder import SETS
 from cnf.kernel import libbpf, pins
 from cnf.limiter.source_cache import SETS as SOURCE_SETS
 from tests.net.arrivals import arrivals

@@ -141,7 +141,9 @@ def test_a_killed_daemon_is_followed_by_one_that_goes_on(node: Node) -> None:
         f"10.0.0.{number}" for number in (1, 2, 3)
     ]
     assert notes[0].startswith("cnfctl: cnfd is not running: ")
-    assert notes[1] == "cnfctl: cnfd was restarted, and goes on with the events that came meanwhile"
+    assert notes[1:] == ["cnfctl: cnfd was restarted, and goes on with the events that came meanwhile"]
+    with following(daemon, "--since", "2") as follower:
+        assert [event["seq"] for event in follower.events(len(events) - 2)] == [event["seq"] for event in events[2:]]
 
 
 def test_a_new_ring_is_said_to_be_one(node: Node) -> None:
@@ -177,7 +179,7 @@ def test_what_the_ring_had_no_room_for_is_counted(node: Node) -> None:
 
     assert daemon.scrape().by("kind", "cnf_events_lost_total") == {"first_drop": 2100 + 1 - 2047}
     answer = json.loads(daemon.control("/v1/events?after=0").body)
-    assert answer["lost"] == {"first_drop": 54, "rule_generation": 0, "flow_evicted": 0}
+    assert answer["lost"] == {"first_drop": 54, "rule_generation": 0, "flow_evicted": 0, "flow_expired": 0}
     assert [event["seq"] for event in answer["events"]] == [*range(1, 1001)]
 
 

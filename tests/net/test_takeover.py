@@ -566,7 +566,7 @@ def test_killed_before_expired_flows_were_noted(node: Node, folder: Path) -> Non
     with _opened(folder, "flows4") as fd:
         table = FlowMap("flows4", fd, FLOW4_KEY, FLOW_VALUE)
         taken = [table.take(keys.copy()) for keys, _values in table.batches()]
-    assert sum(map(len, (values for values, _error in taken))) == 1
+    assert sum(map(len, (values for values, _found, _error in taken))) == 1
 
     daemon.start()
 

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import count
 from typing import Final, cast
 
 from structlog.typing import FilteringBoundLogger
 
+from cnf.process.bell import Bell
 from cnf.server.http import Bounds, Web
 from cnf.server.messages import TEXT, Answer, Paths, Request, RequestError, handler
 
@@ -47,6 +49,9 @@ class Application:
     """What /held waits for."""
     holding: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     """Counts who waits."""
+    bell: Bell = field(default_factory=Bell)
+    told: list[bytes] = field(default_factory=list)
+    """What /followed has told and tells, each time that the bell rings."""
 
     def __post_init__(self) -> None:
         """Name the paths."""
@@ -57,6 +62,7 @@ class Application:
             "/blocks": {"GET": lambda _request: Answer(HTTPStatus.OK, self._blocks(100), TEXT)},
             "/endless": {"GET": lambda _request: Answer(HTTPStatus.OK, self._blocks(1 << 40), TEXT)},
             "/held": {"GET": self._held},
+            "/followed": {"GET": lambda _request: Answer(HTTPStatus.OK, self._told(), TEXT, bell=self.bell)},
             "/defect": {"GET": self._defect},
         }
 
@@ -80,6 +86,18 @@ class Application:
         for _ in range(count):
             self.made += 1
             yield BLOCK
+
+    def tell(self, *lines: bytes) -> None:
+        """Tell those who follow."""
+        self.told += lines
+        self.bell.ring()
+
+    def _told(self) -> Iterator[bytes]:
+        yield b"first\n"
+        for number in count():
+            while number == len(self.told):
+                yield b""
+            yield self.told[number]
 
     def _held(self, _request: Request) -> Answer:
         self.holding.release()

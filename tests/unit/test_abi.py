@@ -104,6 +104,7 @@ DTYPES: Final = {
     "flow4_slot": abi.FLOW4_SLOT,
     "flow6_slot": abi.FLOW6_SLOT,
     "flow_drops": abi.FLOW_DROPS,
+    "flow_recorded": abi.FLOW_RECORDED,
     "flow_settings": abi.FLOW_SETTINGS,
     "counter": abi.COUNTER,
     "interface": abi.INTERFACE,

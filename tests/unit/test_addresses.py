@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cnf.addresses import unmapped
-from cnf.flows.filter.values import prefix_of
+from cnf.filter.values import prefix_of
 from cnf.limits.table import LIMITS
 from cnf.process import ssh_clients
 from cnf.readers import RefusedError

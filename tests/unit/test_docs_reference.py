@@ -20,10 +20,13 @@ from cnf import cli, config, errors
 from cnf.abi import DROP_REASONS, EVENT_KINDS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
 from cnf.cli.api.replies import LEDGER_STATES
 from cnf.daemon.reload import FIXED_AT_START
+from cnf.export import lines
+from cnf.filter.grammar import compile_filter
 from cnf.flows import fields
-from cnf.flows.filter.grammar import compile_filter
+from cnf.flows.groups import EXPECTED, SORTS
 from cnf.limiter import sources
 from cnf.limits.table import Limits, Rule
+from cnf.recording import Export, History, Ipfix, JsonLines
 from cnf.server.metrics import Guard, Instruments
 from tests.unit.server.test_metrics import daemon
 
@@ -37,6 +40,10 @@ TABLES: Final[dict[str, type[Any]]] = {
     "metrics": config.Metrics,
     "control": config.Control,
     "log": config.Log,
+    "export": Export,
+    "export.ipfix": Ipfix,
+    "export.json": JsonLines,
+    "history": History,
     "limits": Limits,
     "limits.rules": Rule,
 }
@@ -92,11 +99,9 @@ def written(default: object) -> str:
         return "none" if default is None else "required"
     if isinstance(default, bool | tuple):
         return f"`{json.dumps(default)}`"
-    return (
-        f"`{default}`"
-        if isinstance(default, int)
-        else f'`"{default}{"s" * isinstance(default, float)}"`'.replace(".0s", "s")
-    )
+    if isinstance(default, float):
+        return f'`"{default / 3600:g}h"`' if default % 3600 == 0 else f'`"{default:g}s"`'
+    return f"`{default}`" if isinstance(default, int) else f'`"{default}"`'
 
 
 def test_every_command_is_in_the_reference() -> None:
@@ -184,5 +189,8 @@ def test_every_field_is_in_the_reference() -> None:
     """The reference has the fields of a flow and of a source in their order, and each kind of event."""
     assert list(table("A flow")) == list(fields.FIELDS)
     assert list(table("A flow") | table("A connection")) == list(fields.PAIR_FIELDS)
+    assert list(table("A group")) == [*SORTS, "share"]
+    assert all(f"`{word.strip()}`" in REFERENCE for word in EXPECTED.split(","))
     assert list(table("A source")) == list(sources.FIELDS)
+    assert list(table("A record")) == ["seq", *lines.RECORD_FIELDS]
     assert list(table("An event")) == list(EVENT_KINDS)

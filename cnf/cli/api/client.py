@@ -9,17 +9,18 @@ import io
 import json
 import socket
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from cnf.cli.api.check import check
-from cnf.cli.api.event_replies import KINDS, Event, Events
+from cnf.cli.api.event_replies import KINDS, Event
 from cnf.cli.api.limit_replies import Change, Explanation, Limits, Source, Sources
-from cnf.cli.api.replies import Flow, Flows, Pairs, Refusal, Reloaded, Status
+from cnf.cli.api.replies import Flow, Flows, Groups, Pairs, Refusal, Reloaded, Status
+from cnf.cli.api.stream_replies import About, AboutEvents, AboutRecords
 from cnf.errors import CnfError, ConfigError, KernelError, PrivilegeError, UnavailableError, UsageError
 
 TIMEOUT: Final = 10.0
@@ -38,12 +39,17 @@ _ERRORS: Final[dict[int, type[CnfError]]] = {
     error.exit_status: error for error in (UsageError, UnavailableError, KernelError, PrivilegeError, DaemonConfigError)
 }
 _BUFFER: Final = 1 << 16
-LISTINGS: Final = ("/v1/flows", "/v1/limits/sources")
+_ABOUT: Final = b'{"stream": '
+LISTINGS: Final = ("/v1/flows", "/v1/limits/sources", "/v1/export")
 
 Query = Mapping[str, str | int]
 Request = Mapping[str, object]
 """A request for a change, sent as JSON."""
 Reply = TypeVar("Reply")
+AboutT = TypeVar("AboutT", bound=About)
+Item = TypeVar("Item")
+Wait = Callable[[socket.socket], None]
+"""Returns when there is something to read."""
 
 
 class Client:
@@ -66,10 +72,14 @@ class Client:
         """Return the connections that ``query`` selects, and the totals of all that match it."""
         return self._document("/v1/flows", {**query, "pairs": 1, "format": "json"}, Pairs)
 
+    def groups(self, query: Query) -> Groups:
+        """Return the groups that ``query``, with ``by`` in it, selects, and the totals of all that match it."""
+        return self._document("/v1/flows", {**query, "format": "json"}, Groups)
+
     def flow_lines(self, query: Query, output: str) -> Iterator[bytes]:
         """Yield the selected flows as the daemon writes them: lines of ``output``, "jsonl" or "csv".
 
-        With ``pairs`` in the query, 1, they are connections.
+        With ``pairs`` in the query, 1, they are connections; with ``by``, groups.
         """
         return self._lines("/v1/flows", query, output)
 
@@ -101,14 +111,20 @@ class Client:
         """Return what decides on an ``address``, or on one ``protocol`` or ``interface`` of it, and why."""
         return self._document("/v1/limits/explain", query, Explanation)
 
-    def events(self, query: Query) -> Events:
-        """Return the events that ``query`` (after, top) selects, the oldest first."""
-        with self._answer("/v1/events", query) as response:
-            reply: Events = json.load(response)
-            check(reply, Events)
-            for event in reply["events"]:
-                check(event, KINDS.get(event["event"], Event))
-            return reply
+    def events(self, query: Query, wait: Wait | None) -> Generator[AboutEvents | list[Event], None, None]:
+        """Yield the events that ``query`` (after, top) selects and those that come, each time those that are there.
+
+        ``wait`` is called before each reading. It ends with the connection.
+        """
+        return self._stream("/v1/events", {**query, "follow": 1}, AboutEvents, _event, wait)
+
+    def records(self, query: Query, wait: Wait | None) -> Generator[AboutRecords | list[bytes], None, None]:
+        """Yield the lines of the records that ``query`` (since, filter) selects, and with ``wait`` of those that come.
+
+        ``wait`` is called before each reading. It ends with the connection.
+        """
+        query = {**query, "follow": 1} if wait else query
+        return self._stream("/v1/export", query, AboutRecords, bytes, wait)
 
     def reload(self) -> Reloaded:
         """Let the daemon read its configuration again; return the outcome once it is in force."""
@@ -135,8 +151,32 @@ class Client:
                 check(document, dict)
                 yield document
 
+    def _stream(
+        self, path: str, query: Query, kind: type[AboutT], read: Callable[[bytes], Item], wait: Wait | None
+    ) -> Generator[AboutT | list[Item], None, None]:
+        """Yield what a stream's lines say of it, ``kind``, and each run of lines between, as ``read`` returns them."""
+        with self._answer(path, query, wait=wait) as response:
+            rest = b""
+            while block := _some(response, ends_well=wait is not None):
+                *lines, rest = (rest + block).split(b"\n")
+                items = []
+                for line in lines:
+                    if not line.startswith(_ABOUT):
+                        items.append(read(line))
+                        continue
+                    if items:
+                        yield items
+                        items = []
+                    about: AboutT = json.loads(line)["stream"]
+                    check(about, kind)
+                    yield about
+                if items:
+                    yield items
+
     @contextmanager
-    def _answer(self, path: str, query: Query, request: Request | None = None) -> Iterator[http.client.HTTPResponse]:
+    def _answer(
+        self, path: str, query: Query, request: Request | None = None, wait: Wait | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
         """Send a request, and turn every failure until the body has been read into the right CnfError."""
         everything = path in LISTINGS and "top" not in query
         timeout = self._timeout * (TURN if everything else 1)
@@ -151,6 +191,8 @@ class Client:
                 response = connection.getresponse()
                 if response.status != HTTPStatus.OK:
                     raise self._refusal(response)
+                if wait:
+                    connection.wait_by(wait)
                 yield response
             except OSError as error:
                 raise self._unreachable(error, timeout) from error
@@ -203,9 +245,43 @@ class Client:
 
 def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
     yield from io.BufferedReader(response, _BUFFER)
+    _check_end(response)
+
+
+def _check_end(response: http.client.HTTPResponse) -> None:
     if response.length:  # http.client notices a missing end of chunked bodies only
         nothing_more = b""
         raise http.client.IncompleteRead(nothing_more, response.length)
+
+
+def _some(response: http.client.HTTPResponse, *, ends_well: bool) -> bytes:
+    """Return what has arrived, at least a byte, or b"" at the end; where ``ends_well``, a broken connection is one."""
+    try:
+        if not (block := response.read1(_BUFFER)):
+            _check_end(response)
+    except (http.client.IncompleteRead, ConnectionError):
+        if ends_well:
+            return b""
+        raise
+    return block
+
+
+def _event(line: bytes) -> Event:
+    event: Event = json.loads(line)
+    check(event, Event)
+    check(event, KINDS.get(event["event"], Event))
+    return event
+
+
+class _Socket(socket.socket):
+    """A socket that has somebody else wait for what is to be read."""
+
+    wait: Wait | None = None
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:  # noqa: ANN401 - before Python 3.12
+        if self.wait:
+            self.wait(self)
+        return super().recv_into(buffer, nbytes, flags)
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -214,6 +290,10 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = self._socket = _Socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+    def wait_by(self, wait: Wait) -> None:
+        """Have ``wait`` called before each reading, from now on; it may take as long as it likes."""
+        self._socket.wait = wait

@@ -34,22 +34,13 @@ class RuleGeneration(Event):
     generation: int
 
 
-class FlowEvicted(Event, Flow):
-    """A full table has evicted a flow before it expired."""
+class FlowFinished(Event, Flow):
+    """A flow has left its table before a drain has seen it go: ``ended`` says how."""
 
 
 KINDS: Final[dict[str, type]] = {
     "first_drop": FirstDrop,
     "rule_generation": RuleGeneration,
-    "flow_evicted": FlowEvicted,
+    "flow_evicted": FlowFinished,
+    "flow_expired": FlowFinished,
 }
-
-
-class Events(TypedDict):
-    """The reply of /v1/events; ``lost`` counts, by kind, the events that found the ring full since it was made."""
-
-    events: list[Event]
-    last: int
-    ring: int
-    lost: dict[str, int]
-    started: Timestamp

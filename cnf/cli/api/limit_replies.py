@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from cnf.cli.api.replies import Amount, Flow, Pending, SourceTable, Timestamp
+from cnf.cli.api.replies import Amount, Flow, History, Pending, SourceTable, Timestamp
 
 
 class Listed(TypedDict):
@@ -125,6 +125,7 @@ class Sources(TypedDict):
     buckets: int
     drain_age_seconds: float
     drain_interval_seconds: float
+    history: History | None
 
 
 class Case(TypedDict):

@@ -67,10 +67,35 @@ class Reloaded(TypedDict):
     restart_only: list[str]
 
 
+class Block(TypedDict):
+    """What the history has of a minute, or about one."""
+
+    begin: Timestamp
+    end: Timestamp
+
+
+class History(Block):
+    """What an answer about the past says of all its blocks together, in seconds and, by direction, in packets.
+
+    Of all that was ``seen``, ``listed`` flows had some, ``dropped`` is another part, and ``rest`` all others.
+    Unless it is ``complete``, flows were left out before they were summed. Blocks that are ``damaged`` are left out.
+    """
+
+    seconds: float
+    blocks: list[Block]
+    damaged: int
+    complete: bool
+    flow_count: int
+    seen: dict[str, Amount]
+    listed: dict[str, Amount]
+    dropped: dict[str, Amount]
+    rest: dict[str, Amount]
+
+
 class Listing(TypedDict):
     """What /v1/flows replies beside the largest flows: how many ``matched``, and how many there are in ``total``.
 
-    ``dropped`` is all that limits have dropped; dropped packets make no flow.
+    ``dropped`` is all that limits have dropped; dropped packets make no flow. Of the present, there is no history.
     """
 
     matched: int
@@ -79,6 +104,7 @@ class Listing(TypedDict):
     dropped: Amount
     drain_age_seconds: float
     drain_interval_seconds: float
+    history: History | None
 
 
 class Flows(Listing):
@@ -91,6 +117,29 @@ class Pairs(Listing):
     """The reply of /v1/flows?pairs=1, which counts connections."""
 
     flows: list[Pair]
+
+
+class Group(TypedDict):
+    """Flows that have something in common; what it is stands under the flows' own field names, before the sums.
+
+    ``share`` is of the sum of all groups, of the field that they are sorted by.
+    """
+
+    flows: int
+    packets: int
+    bytes: int
+    dropped_packets: int
+    dropped_bytes: int
+    packets_per_second: float
+    bits_per_second: float
+    share: float
+
+
+class Groups(Listing):
+    """The reply of /v1/flows?by=...; ``matched`` counts groups, and ``total`` all flows."""
+
+    groups: list[Group]
+    flows_matched: int
 
 
 class Daemon(TypedDict):
@@ -195,6 +244,12 @@ class Rates(TypedDict):
     bits_per_second: float
 
 
+class ReceivedRates(Rates):
+    """Those of what is received, and how much of it limits have dropped."""
+
+    drops_per_second: float
+
+
 class SourceTable(TypedDict):
     """One address family's table of the limiter, counted in sources."""
 
@@ -236,7 +291,7 @@ class Status(TypedDict):
     ledger: dict[str, Tally]
     sent_ledger: dict[str, SentTally]
     drain: Drain
-    rates: Rates
+    rates: ReceivedRates
     sent_rates: Rates
     limiter: Limiter | None
 

@@ -9,11 +9,13 @@ import http.client
 import os
 import socket
 import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from cnf import config
 from cnf.cli.api.replies import Status
+from cnf.cli.doctor.report import Finding
 from cnf.errors import ConfigError, PrivilegeError, Problem, UnavailableError
 
 PATIENCE: Final = 2.0
@@ -87,3 +89,16 @@ def _is_cnfd(metrics: config.Metrics) -> bool:
             return b"<h1>cnfd " in connection.getresponse().read()
         except (OSError, http.client.HTTPException):
             return False
+
+
+def judge_collectors(collectors: Sequence[str]) -> Iterator[Finding]:
+    """Look up the name of each collector, ``HOST:PORT``."""
+    for collector in collectors:
+        host, _, port = collector.rpartition(":")
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+        except OSError as error:
+            seen = f"{collector}: {error.strerror or error}: no record is sent before the name is known"
+            yield Finding("export.ipfix", "warning", seen, "correct the name, or give the collector's address")
+        else:
+            yield Finding("export.ipfix", "ok", f"{collector}: {found[0][4][0]}")

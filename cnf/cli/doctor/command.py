@@ -32,7 +32,7 @@ try:
 
     from cnf import config
     from cnf.cli.doctor import unit
-    from cnf.cli.doctor.addresses import PATIENCE, judge_control, judge_metrics
+    from cnf.cli.doctor.addresses import PATIENCE, judge_collectors, judge_control, judge_metrics
     from cnf.cli.doctor.footprint import Room, judge_memory
     from cnf.cli.doctor.interfaces import judge_interfaces
     from cnf.datapath import build, program_file
@@ -123,6 +123,7 @@ def _examine_for(
         *_checked("daemon", lambda: _daemon(daemon, holder, refused=bool(refused))),
         *(refused or _checked("control.socket", control, os.EX_CONFIG)),
         *_checked("metrics.listen", metrics, os.EX_UNAVAILABLE),
+        *_checked("export.ipfix", lambda: judge_collectors([each.collector for each in settings.export.ipfix])),
         *_checked("interfaces", lambda: judge_interfaces(nics(), settings, programs), os.EX_OSERR),
         *_checked("service", lambda: unit.judge(ours, settings, file) if ours and file else [_service(service)]),
     ]

@@ -39,6 +39,7 @@ PROPERTIES: Final = (
     "RuntimeDirectory",
     "StateDirectory",
     "CacheDirectory",
+    "LogsDirectory",
     "ReadWritePaths",
     "IPAddressAllow",
     "IPAddressDeny",
@@ -120,6 +121,7 @@ def judge(unit: Answer, settings: config.Settings, file: Path) -> Iterator[Findi
         *_files(unit, account, settings, file),
         *_group(unit, account, settings.control.group),
         *_metrics(unit, account, settings.metrics),
+        *_collectors(unit, settings),
     ]
     yield from found or [Finding("service", "ok", f"{path}: starts {command} as user {name}")]
 
@@ -182,6 +184,11 @@ def _files(unit: Answer, account: Account, settings: config.Settings, file: Path
     if settings.limits and (why := _unwritable(unit, account, state := Path(settings.limits.state_file))):
         seen = f"limits.state_file {state}: {why[0]}; what is changed at run time would not outlive a restart"
         yield Finding("service", "warning", seen, why[1])
+    folder = Path(settings.history.folder)
+    if settings.history.keep and (why := _unwritable(unit, account, folder / "file")):
+        yield Finding("service", "warning", f"history.folder {folder}: {why[0]}; no minute would be kept", why[1])
+    if settings.export.json.file and (why := _unwritable(unit, account, file := Path(settings.export.json.file))):
+        yield Finding("service", "warning", f"export.json.file {file}: {why[0]}; flow records would be lost", why[1])
 
 
 def _hidden(unit: Answer, path: Path) -> bool:
@@ -192,7 +199,7 @@ def _unwritable(unit: Answer, account: Account, path: Path) -> tuple[str, str] |
     """Return why the service cannot make the file ``path``, and the remedy; None if it can."""
     made = [
         f"{top}/{name}"
-        for top, key in (("/run", "RuntimeDirectory"), ("/var/lib", "StateDirectory"))
+        for top, key in (("/run", "RuntimeDirectory"), ("/var/lib", "StateDirectory"), ("/var/log", "LogsDirectory"))
         for name in unit.get(key, "").split()
     ]
     if _below(path, made) or (unit.get("PrivateTmp", "no") != "no" and _below(path, TEMPORARY)):
@@ -239,6 +246,21 @@ def _metrics(unit: Answer, account: Account, metrics: config.Metrics) -> Iterato
     if unit.get("IPAddressDeny") and all(network.is_loopback for network in allowed) and not _is_local(metrics):
         seen = f"metrics.listen {metrics.listen}: only this machine gets an answer (IPAddressDeny=)"
         yield Finding("service", "warning", seen, _edit("IPAddressAllow= with the scraper's address"))
+
+
+def _collectors(unit: Answer, settings: config.Settings) -> Iterator[Finding]:
+    """Name the collectors that the unit's firewall refuses; of names that mean nothing here, others speak."""
+    allowed = [ipaddress.ip_network(text) for text in unit.get("IPAddressAllow", "").split()]
+    for collector in settings.export.ipfix if unit.get("IPAddressDeny") else ():
+        host, _, port = collector.collector.rpartition(":")
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)
+        except OSError:
+            continue
+        for address in dict.fromkeys(ipaddress.ip_address(str(each[0]).partition("%")[0]) for *_, each in found):
+            if not any(address in network for network in allowed):
+                seen = f"export.ipfix {collector.collector}: IPAddressDeny= refuses what is sent to {address}"
+                yield Finding("service", "warning", seen, _edit(f"IPAddressAllow={address}"))
 
 
 def _is_local(metrics: config.Metrics) -> bool:

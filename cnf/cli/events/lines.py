@@ -6,12 +6,17 @@ import json
 from datetime import datetime
 from typing import Final, cast
 
-from cnf.cli.api.event_replies import Event, FirstDrop, FlowEvicted, RuleGeneration
+from cnf.cli.api.event_replies import Event, FirstDrop, FlowFinished, RuleGeneration
 from cnf.cli.flows.table import endpoint
 from cnf.cli.show.table import GAP, Style
 from cnf.cli.show.units import moment, packets, printable, size
 
-_TITLES: Final = {"first_drop": "first drop", "rule_generation": "rule set", "flow_evicted": "flow evicted"}
+_TITLES: Final = {
+    "first_drop": "first drop",
+    "rule_generation": "rule set",
+    "flow_evicted": "flow evicted",
+    "flow_expired": "flow expired",
+}
 _WIDTH: Final = max(map(len, _TITLES.values()))
 
 
@@ -28,8 +33,8 @@ def _details(event: Event) -> str:
             return _first_drop(cast("FirstDrop", event))
         case "rule_generation":
             return f"generation {cast('RuleGeneration', event)['generation']} in force"
-        case "flow_evicted":
-            return _flow_evicted(cast("FlowEvicted", event))
+        case "flow_evicted" | "flow_expired":
+            return _flow(cast("FlowFinished", event))
         case _:  # an event of a newer daemon
             return json.dumps({key: value for key, value in event.items() if key not in Event.__annotations__})
 
@@ -42,7 +47,7 @@ def _first_drop(drop: FirstDrop) -> str:
     return f"{source} on {drop['interface']}, by {rule}"
 
 
-def _flow_evicted(flow: FlowEvicted) -> str:
+def _flow(flow: FlowFinished) -> str:
     source, destination = (
         endpoint(flow, flow["src_addr"], flow["src_port"]),
         endpoint(flow, flow["dst_addr"], flow["dst_port"]),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeVar
 
-from cnf.cli.api.replies import Flow, Flows, Pair, Pairs, Timestamp
+from cnf.cli.api.replies import Flow, Flows, Listing, Pair, Pairs, Timestamp
+from cnf.cli.show import past
 from cnf.cli.show.table import SPARE, Column, Style, render
 from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, packets, size
 
@@ -60,61 +62,118 @@ _ICMP_NAMES: Final[dict[tuple[str, int, int | None], str]] = {
 """Common messages by protocol, type and code (None: any other code), from the registries of IANA."""
 
 
-def flow_lines(reply: Flows, *, width: int | None, style: Style, now: datetime, filtered: bool) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a listing is to be shown."""
+
+    width: int | None
+    """Columns of the terminal; None is no bound."""
+    style: Style
+    now: datetime
+    sort: str = "bytes"
+    """The field that the rows are sorted by; its column always has room."""
+    filtered: bool = False
+    octets: bool = False
+    """Whether rates are in bytes."""
+
+    def rate(self, bits_per_second: float) -> str:
+        """Return a rate in the unit that is asked for."""
+        return f"{size(bits_per_second / 8)}/s" if self.octets else bit_rate(bits_per_second)
+
+    def cut(self, text: str) -> str:
+        """Return a line that fits."""
+        return text if self.width is None else cut_end(text, self.width)
+
+
+def flow_lines(reply: Flows, view: View) -> list[str]:
     """Return the flows of ``reply`` as a table with its summary, or one line that says why there are none."""
-    last = _last_line(reply, "flow", width, filtered=filtered)
-    if not reply["flows"]:
-        return [last]
-    return [*flow_table(reply["flows"], width=width, style=style, now=now), style.dim(last)]
+    view = at_its_time(reply, view)
+    table = flow_table(reply["flows"], view) if reply["flows"] else []
+    return page(reply, table, _last_line(reply, "flow", filtered=view.filtered), view)
 
 
-def pair_lines(reply: Pairs, *, width: int | None, style: Style, now: datetime, filtered: bool) -> list[str]:
+def pair_lines(reply: Pairs, view: View) -> list[str]:
     """Return the connections of ``reply`` in the same way. What has ``>`` in its title is from the source."""
-    last = _last_line(reply, "connection", width, filtered=filtered)
-    if not reply["flows"]:
-        return [last]
-    return [*_table(reply["flows"], _BOTH_WAYS, width, style, now), style.dim(last)]
+    view = at_its_time(reply, view)
+    table = _table(reply["flows"], _both_ways(view), view) if reply["flows"] else []
+    return page(reply, table, _last_line(reply, "connection", filtered=view.filtered), view)
 
 
-def flow_table(flows: Sequence[Flow], *, width: int | None, style: Style, now: datetime) -> list[str]:
-    """Return ``flows`` as a table. The columns DROPPED and ENDED are shown only if a flow has a value there."""
-    return _table(flows, _ONE_WAY, width, style, now)
+def flow_table(flows: Sequence[Flow], view: View) -> list[str]:
+    """Return ``flows`` as a table. DROPPED and ENDED are shown only if a flow has a value there, or sorted by it."""
+    return _table(flows, _one_way(view), view)
 
 
-_ONE_WAY: Final[tuple[tuple[Column[Flow], ...], ...]] = (
-    (
-        Column("PKTS", lambda flow: count(flow["packets"]), right=True, priority=3, reserve=5),
-        Column("BYTES", lambda flow: size(flow["bytes"]), right=True, priority=1, reserve=7),
-    ),
-    (
-        Column("RATE", lambda flow: bit_rate(flow["bits_per_second"]), right=True, priority=4, reserve=11),
-        Column("PKT/S", lambda flow: count(flow["packets_per_second"]), right=True, priority=SPARE + 2),
-    ),
-)
+Numbers = tuple[tuple[Column[Row], ...], tuple[Column[Row], ...]]
 """The columns of counts, and those of rates."""
-_BOTH_WAYS: Final[tuple[tuple[Column[Pair], ...], ...]] = (
-    (
-        Column("PKTS >", lambda pair: count(pair["forward_packets"]), right=True, priority=6),
-        Column("PKTS <", lambda pair: count(pair["reverse_packets"]), right=True, priority=6),
-        Column("BYTES >", lambda pair: size(pair["forward_bytes"]), right=True, priority=1, reserve=7),
-        Column("BYTES <", lambda pair: size(pair["reverse_bytes"]), right=True, priority=1, reserve=7),
-    ),
-    (
-        Column("RATE >", lambda pair: bit_rate(pair["forward_bits_per_second"]), right=True, priority=7, reserve=11),
-        Column("RATE <", lambda pair: bit_rate(pair["reverse_bits_per_second"]), right=True, priority=7, reserve=11),
-    ),
-)
 
 
-def _table(
-    flows: Sequence[Row], numbers: Sequence[Sequence[Column[Row]]], width: int | None, style: Style, now: datetime
-) -> list[str]:
+def _one_way(view: View) -> Numbers[Flow]:
+    return (
+        (
+            Column("PKTS", lambda flow: count(flow["packets"]), right=True, priority=3, reserve=5),
+            Column("BYTES", lambda flow: size(flow["bytes"]), right=True, priority=1, reserve=7),
+        ),
+        (
+            Column("RATE", lambda flow: view.rate(flow["bits_per_second"]), right=True, priority=4, reserve=11),
+            Column("PKT/S", lambda flow: count(flow["packets_per_second"]), right=True, priority=SPARE + 2),
+        ),
+    )
+
+
+def _both_ways(view: View) -> Numbers[Pair]:
+    return (
+        (
+            Column("PKTS >", lambda pair: count(pair["forward_packets"]), right=True, priority=6),
+            Column("PKTS <", lambda pair: count(pair["reverse_packets"]), right=True, priority=6),
+            Column("BYTES >", lambda pair: size(pair["forward_bytes"]), right=True, priority=1, reserve=7),
+            Column("BYTES <", lambda pair: size(pair["reverse_bytes"]), right=True, priority=1, reserve=7),
+        ),
+        (
+            Column(
+                "RATE >", lambda pair: view.rate(pair["forward_bits_per_second"]), right=True, priority=7, reserve=11
+            ),
+            Column(
+                "RATE <", lambda pair: view.rate(pair["reverse_bits_per_second"]), right=True, priority=7, reserve=11
+            ),
+        ),
+    )
+
+
+_SORTED_BY: Final[Mapping[str, str]] = {
+    "packets": "PKTS",
+    "bytes": "BYTES",
+    "dropped_packets": _DROPPED,
+    "dropped_bytes": _DROPPED,
+    "packets_per_second": "PKT/S",
+    "pps": "PKT/S",
+    "bits_per_second": "RATE",
+    "bps": "RATE",
+    "rate": "RATE",
+    "first_seen": "AGE",
+    "last_seen": "IDLE",
+    "forward_packets": "PKTS >",
+    "reverse_packets": "PKTS <",
+    "forward_bytes": "BYTES >",
+    "reverse_bytes": "BYTES <",
+    "forward_bits_per_second": "RATE >",
+    "reverse_bits_per_second": "RATE <",
+}
+"""The column that always has room, by the field that the rows are sorted by."""
+
+
+def _table(flows: Sequence[Row], numbers: Numbers[Row], view: View) -> list[str]:
     idle = {_DROPPED: not any(flow["dropped_packets"] for flow in flows), _ENDED: not any(map(_ended, flows))}
-    columns = [column for column in _columns(flows, numbers, now) if not idle.get(column.title)]
-    return render(columns, flows, width, style)
+    sorted_by = _SORTED_BY.get(view.sort)
+    columns = [
+        replace(column, priority=0) if column.title == sorted_by else column
+        for column in _columns(flows, numbers, view.now)
+        if column.title == sorted_by or not idle.get(column.title)
+    ]
+    return render(columns, flows, view.width, view.style)
 
 
-def _columns(flows: Sequence[Row], numbers: Sequence[Sequence[Column[Row]]], now: datetime) -> tuple[Column[Row], ...]:
+def _columns(flows: Sequence[Row], numbers: Numbers[Row], now: datetime) -> tuple[Column[Row], ...]:
     """Return the columns in the order shown. On a narrow screen, IPv6 addresses are cut first.
 
     Where all flows were received, their direction is the first to be left out.
@@ -171,17 +230,32 @@ def _info(flow: Flow) -> str:
     return next(names, f"type {icmp_type} code {code}")
 
 
-def _last_line(reply: Flows | Pairs, noun: str, width: int | None, *, filtered: bool) -> str:
+def at_its_time(reply: Listing, view: View) -> View:
+    """Return the view as of when the flows were as they are shown."""
+    return replace(view, now=datetime.fromisoformat(reply["history"]["end"])) if reply["history"] else view
+
+
+def page(reply: Listing, table: list[str], last: str, view: View) -> list[str]:
+    """Return the table with its last line, and of the past, what else there is to say."""
+    history, style = reply["history"], view.style
+    above, below = ([past.heading(history)], [last, *past.notes(history)]) if history else ([], [last])
+    above, below = (list(map(view.cut, lines)) for lines in (above, below))
+    return [*map(style.bold, above), *table, *(map(style.dim, below) if table else below)]
+
+
+def _last_line(reply: Flows | Pairs, noun: str, *, filtered: bool) -> str:
     """Return the summary of the reply, or why there is nothing in it."""
-    text = _summary(reply, noun, filtered=filtered) if reply["flows"] else _why_empty(reply, noun)
-    return text if width is None else cut_end(text, width)
+    return _summary(reply, noun, filtered=filtered) if reply["flows"] else nothing_matches(reply, noun)
 
 
-def _why_empty(reply: Flows | Pairs, noun: str) -> str:
+def nothing_matches(reply: Listing, noun: str) -> str:
+    """Return why there is nothing in the reply."""
     if reply["total"]:
-        return f"no {noun} matches the filter ({number_of(reply['total'], noun)} in all){_dropped(reply)}"
+        return f"no {noun} matches the filter ({number_of(reply['total'], noun)} in all){dropped_by_limits(reply)}"
+    if reply["history"]:
+        return f"no {noun}{dropped_by_limits(reply)}"
     interval = duration(reply["drain_interval_seconds"])
-    return f"no {noun} yet; traffic shows after the next drain, every {interval}{_dropped(reply)}"
+    return f"no {noun} yet; traffic shows after the next drain, every {interval}{dropped_by_limits(reply)}"
 
 
 def _summary(reply: Flows | Pairs, noun: str, *, filtered: bool) -> str:
@@ -192,10 +266,18 @@ def _summary(reply: Flows | Pairs, noun: str, *, filtered: bool) -> str:
         what = f"{shown:,} of {what}, {100 * shown_octets / max(octets, 1):.1f} % of {size(octets)}"
     else:
         what = f"{what}, {size(octets)}"
-    return f"{what}; drained {duration(reply['drain_age_seconds'])} ago{_dropped(reply)}"
+    return f"{what}{drained(reply)}{dropped_by_limits(reply)}"
 
 
-def _dropped(reply: Flows | Pairs) -> str:
+def drained(reply: Listing) -> str:
+    """Return how old the flows are; nothing of the past."""
+    return "" if reply["history"] else f"; drained {duration(reply['drain_age_seconds'])} ago"
+
+
+def dropped_by_limits(reply: Listing) -> str:
     """Return the packets that limits have dropped, so that nobody believes a dropped source to be silent."""
     number = reply["dropped"]["packets"]
-    return f"; limits have dropped {packets(number)}, which make no flow (cnfctl limits)" if number else ""
+    dropped = f"dropped {packets(number)}, which make no flow"
+    if reply["history"]:
+        return f"; limits {dropped} (cnfctl limits sources)" if number else ""
+    return f"; limits have {dropped} (cnfctl limits)" if number else ""

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Final
 
 from cnf.cli.arguments import duration, lasting, positive, until
+from cnf.cli.times import add_times
 
 MODES: Final = ("off", "shadow", "enforce")
 TRAFFIC: Final = ("tcp", "tcp_syn", "udp", "icmp", "icmpv6", "other", "fragment")
@@ -18,6 +19,7 @@ _EXAMPLES: Final = """\
 examples:
   cnfctl limits                                       the rules, and what each held back
   cnfctl limits sources                               who is held back most
+  cnfctl limits sources --at 03:12                    who was held back at that time
   cnfctl limits deny                                  who is denied, and what that has dropped
   cnfctl limits explain 192.0.2.66                    what happens to its packets, and why
   cnfctl limits set dns --prefix 0.0.0.0/0 --protocol udp --packets-per-second 1000
@@ -158,6 +160,7 @@ def _add_sources(add_parser: AddParser) -> None:
     sources.add_argument("--top", metavar="N", type=positive, default=None, help="how many (default: 20 in a table)")
     sources.add_argument("--all", action="store_true", default=False, help="also those that were never held back")
     sources.add_argument("--sort", choices=("over", "dropped", "packets", "bytes"), default="over")
+    add_times(sources)
 
 
 def _add_explain(add_parser: AddParser) -> None:

@@ -18,8 +18,10 @@ from cnf.cli.limits.arguments import NONE
 from cnf.cli.limits.glance import CONFIRM, protection
 from cnf.cli.limits.ssh_connection import ssh_connection
 from cnf.cli.limits.units import countdown
+from cnf.cli.show.past import in_local_time
 from cnf.cli.show.table import print_lines, style_for
 from cnf.cli.show.units import printable
+from cnf.cli.times import asked
 from cnf.errors import UsageError
 
 TABLE_ROWS: Final = 20
@@ -63,15 +65,21 @@ def sources(arguments: argparse.Namespace) -> int:
     top = arguments.top or (TABLE_ROWS if arguments.output == "table" else None)
     chosen = {"sort": sort, "top": top, "all": 1 if arguments.all else None}
     query: Query = {key: value for key, value in chosen.items() if value is not None}
+    query = {**query, **asked(arguments)}
+    with in_local_time():
+        _sources(client, query, arguments)
+    return 0
+
+
+def _sources(client: Client, query: Query, arguments: argparse.Namespace) -> None:
     if arguments.output == "table":
         reply, now = client.sources(query), datetime.now(UTC)
         style = style_for(sys.stdout)
-        print_lines(tables.source_lines(reply, width=_width(), style=style, now=now, sort=sort))
+        print_lines(tables.source_lines(reply, width=_width(), style=style, now=now, sort=arguments.sort))
     elif arguments.output == "json":
         print_array(client.each_source(query))
     else:
         print_raw(client.source_lines(query, arguments.output))
-    return 0
 
 
 def explain(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import Final
 
 from cnf.cli.api.limit_replies import Case, DeniedPrefix, Explanation, Rule, Source
 from cnf.cli.api.replies import Amount, Timestamp
-from cnf.cli.flows.table import flow_table
+from cnf.cli.flows.table import View, flow_table
 from cnf.cli.limits.glance import CONFIRM
 from cnf.cli.limits.units import burst, lost, rate
 from cnf.cli.show.table import Style
@@ -141,6 +141,6 @@ def _latest(moment: Timestamp | None, now: datetime) -> str:
 def _flows(reply: Explanation, width: int | None, style: Style, now: datetime) -> Iterator[str]:
     if reply["flows"]:
         yield f"its largest flows, with {lost(reply['dropped'], 'dropped')} while they were there:"
-        yield from flow_table(reply["flows"], width=width, style=style, now=now)
+        yield from flow_table(reply["flows"], View(width, style, now))
     else:
         yield "no flow of it (a packet that is dropped makes none)"

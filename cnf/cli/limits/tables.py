@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Final
 
 from cnf.cli.api.limit_replies import Denied, Limits, Listed, Rule, Source, Sources
-from cnf.cli.api.replies import Amount
+from cnf.cli.api.replies import Amount, History
 from cnf.cli.limits.glance import source_tables, state_warnings
 from cnf.cli.limits.units import NONE, burst, lost, pair, rate
+from cnf.cli.show import past
 from cnf.cli.show.table import SPARE, Column, Style, render
-from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, printable
+from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, packets, printable, size
 from cnf.cli.show.warnings import fold
 
 LISTED: Final = 50
@@ -109,6 +110,8 @@ def _some(listed: Sequence[Listed], origin: str) -> str:
 
 def source_lines(reply: Sources, *, width: int | None, style: Style, now: datetime, sort: str) -> list[str]:
     """Return the sources of ``reply`` as a table with its summary, or the one line that says why there is none."""
+    if reply["history"]:
+        return _past_source_lines(reply, reply["history"], width, style, sort)
     if not reply["sources"]:
         return _cut(_why_empty(reply), width)
     shown, total = len(reply["sources"]), reply["total"]
@@ -118,6 +121,25 @@ def source_lines(reply: Sources, *, width: int | None, style: Style, now: dateti
     return [
         *render(_source_columns(reply["sources"], now), reply["sources"], width, style),
         *map(style.dim, _cut(summary, width)),
+    ]
+
+
+def _past_source_lines(reply: Sources, history: History, width: int | None, style: Style, sort: str) -> list[str]:
+    shown, total = len(reply["sources"]), reply["total"]
+    what = number_of(total, "source")
+    of = f"{shown:,} of {what} by {_SORTED_BY.get(sort, sort)}" if shown < total else what
+    table = []
+    if shown:
+        table = render(
+            _source_columns(reply["sources"], datetime.fromisoformat(history["end"])), reply["sources"], width, style
+        )
+    notes = [f"{of}, the most of each block" if shown else "no source was over a limit", *past.notes(history)]
+    if (dropped := history["dropped"]["ingress"])["packets"]:
+        notes.append(f"dropped in all, with what is denied: {size(dropped['bytes'])} in {packets(dropped['packets'])}")
+    return [
+        *map(style.bold, _cut(past.heading(history), width)),
+        *table,
+        *(style.dim(line) for note in notes for line in _cut(note, width)),
     ]
 
 

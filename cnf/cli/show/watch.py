@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from cnf.cli.show.table import style_for
 from cnf.cli.show.units import clock_time, printable, wrap
@@ -29,23 +29,34 @@ _TAKE: Final = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
 _GIVE_BACK: Final = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 
-def on_screen(frame: Callable[[os.terminal_size], list[str]], seconds: float) -> None:
-    """Redraw ``frame`` every ``seconds``, at any key and at a new size, until q is pressed.
+class Watched(Protocol):
+    """What is shown on a screen."""
 
-    ``frame`` returns the lines for a terminal's size. The first CnfError it raises is raised; later ones, as while
-    the daemon restarts, are shown above the latest lines, and it is tried again.
+    def frame(self, terminal: os.terminal_size) -> list[str]:
+        """Return the lines for a terminal's size. Raises CnfError."""
+
+    def press(self, keys: str) -> bool:
+        """Take the keys that were pressed; return False to end."""
+
+
+def on_screen(watched: Watched, seconds: float) -> None:
+    """Redraw what is ``watched`` every ``seconds``, at any key and at a new size, until a key ends it.
+
+    The first CnfError of a frame is raised; later ones, as while the daemon restarts, are shown above the latest lines,
+    and it is tried again.
     """
     size = shutil.get_terminal_size()
-    lines = frame(size)
+    lines = watched.frame(size)
     with _take_over() as screen:
         notice: list[str] = []
         while True:
             screen.draw([*notice, *lines], size)
-            if not screen.wait(min(seconds, RETRY) if notice else seconds):
+            keys = screen.wait(min(seconds, RETRY) if notice else seconds)
+            if keys is None or (keys and not watched.press(keys)):
                 return
             size = shutil.get_terminal_size()
             try:
-                lines, notice = frame(size), []
+                lines, notice = watched.frame(size), []
             except CnfError as error:
                 notice = _notice(error, size.columns)
 
@@ -98,8 +109,8 @@ class _Screen:
             parts.append("\x1b[J")
         self._write("\x1b[H" + "\n".join(parts))
 
-    def wait(self, seconds: float) -> bool:
-        """Wait for the time to pass, a key or a new size; return False when q was pressed or the terminal is gone."""
+    def wait(self, seconds: float) -> str | None:
+        """Wait for the time to pass, a key or a new size; return the keys, None when the terminal is gone."""
         sources = [self._signals] if self._keys is None else [self._signals, self._keys]
         ready, _, _ = select.select(sources, [], [], seconds)
         if self._signals in ready and signal.SIGTSTP in os.read(self._signals, 64):
@@ -107,9 +118,9 @@ class _Screen:
             os.kill(os.getpid(), signal.SIGSTOP)
             self.take()
         if self._keys in ready:
-            pressed = os.read(self._keys, 64)
-            return bool(pressed) and b"q" not in pressed.lower()
-        return True
+            pressed = os.read(self._keys, 1 << 10)
+            return pressed.decode(errors="replace") if pressed else None
+        return ""
 
     def _write(self, text: str) -> None:
         # Not through sys.stdout: at a signal, its buffer might hold half a frame.

@@ -191,6 +191,7 @@ def sources(*chosen: Source, total: int | None = None, buckets: int = 0) -> Sour
         "buckets": buckets,
         "drain_age_seconds": 1.2,
         "drain_interval_seconds": 5.0,
+        "history": None,
     }
 
 

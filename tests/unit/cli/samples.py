@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, cast
 
 from cnf.cli.api.replies import (
     Amount,
     Flow,
     Flows,
     FlowTable,
+    Groups,
     Interface,
     Pair,
     Pairs,
@@ -118,6 +119,27 @@ PAIR: Final[Pair] = {
 }
 
 
+GROUP: Final[dict[str, Any]] = {
+    "src_addr": "192.168.100.200",
+    "dst_port": 443,
+    "flows": 16_384,
+    "packets": 34_567_890,
+    "bytes": 44_900_000_000,
+    "dropped_packets": 0,
+    "dropped_bytes": 0,
+    "packets_per_second": 12_345.6,
+    "bits_per_second": 125_000_000.0,
+    "share": 0.835,
+}
+
+
+def groups(*chosen: dict[str, Any], total: int = 16_385) -> Groups:
+    """Return the reply of /v1/flows?by=src,port with ``chosen``, the largest of 1,234 groups."""
+    listing = {**flows(matched=1_234, total=total), "groups": list(chosen), "flows_matched": 16_385}
+    listing["totals"] = {"packets": 1, "bytes": 10_000_000_000}
+    return cast("Groups", listing)
+
+
 def pairs(*chosen: Pair) -> Pairs:
     """Return the reply of /v1/flows?pairs=1 with ``chosen``."""
     return {**flows(*chosen), "flows": list(chosen)}
@@ -138,6 +160,7 @@ def flows(*chosen: Flow, matched: int | None = None, total: int | None = None, d
         "dropped": dropped,
         "drain_age_seconds": 1.2,
         "drain_interval_seconds": 5.0,
+        "history": None,
     }
 
 
@@ -252,7 +275,7 @@ STATUS: Final[Status] = {
         "errors": 0,
         "last_error": None,
     },
-    "rates": {"packets_per_second": 12_345.6, "bits_per_second": 123_400_000.0},
+    "rates": {"packets_per_second": 12_345.6, "bits_per_second": 123_400_000.0, "drops_per_second": 12.0},
     "sent_rates": {"packets_per_second": 345.6, "bits_per_second": 2_340_000.0},
     "limiter": None,
 }

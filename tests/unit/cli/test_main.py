@@ -19,6 +19,8 @@ ARGUMENTS: Final = ("cnf.cli.api", "cnf.cli.api.replies", "cnf.cli.arguments")
 """A flow's fields are those that flows can be sorted by."""
 LIMITS: Final = ("cnf.cli.limits", "cnf.cli.limits.arguments")
 """Its arguments are many, and so have a module."""
+TIMES: Final = ("cnf.cli.times",)
+"""Two commands take times of the past."""
 SLOW = {"attrs", "http", "numpy"}
 """What is slow to import."""
 CNFCTL = [sys.executable, "-m", "cnf.cli"]
@@ -92,14 +94,14 @@ def test_help_loads_little(command: list[str]) -> None:
     assert found.stdout.startswith("usage: ")
     loaded = set(found.stderr.split())
     assert not loaded & SLOW
-    assert {name for name in loaded if name.startswith("cnf.cli.")} == {*ARGUMENTS, *LIMITS}
+    assert {name for name in loaded if name.startswith("cnf.cli.")} == {*ARGUMENTS, *LIMITS, *TIMES}
 
 
 def test_only_arguments_at_first() -> None:
     """Importing the command line imports no command, nor anything that is slow to import."""
     code = f"import sys, cnf.cli; print(*sorted(m for m in sys.modules if m.startswith('cnf') or m in {SLOW}))"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert found.stdout.split() == ["cnf", "cnf.cli", *ARGUMENTS, *LIMITS, "cnf.errors"]
+    assert found.stdout.split() == ["cnf", "cnf.cli", *ARGUMENTS, *LIMITS, *TIMES, "cnf.errors"]
 
 
 def ending(daemon: StandIn, shell: str) -> subprocess.CompletedProcess[str]:

@@ -10,14 +10,17 @@ from cnf import config
 from cnf.config import Settings
 from cnf.daemon.reload import keep_fixed
 from cnf.limits.table import Limits
+from cnf.recording import Export, History, Ipfix
 
 CURRENT = Settings((config.Interface("eth0"),), limits=Limits(max_sources=1000))
 
 
-def kept(wanted: Settings, current: Settings = CURRENT, *, limiter: bool = True) -> tuple[Settings, tuple[str, ...]]:
+def kept(
+    wanted: Settings, current: Settings = CURRENT, *, limiter: bool = True, records: bool = True
+) -> tuple[Settings, tuple[str, ...]]:
     """Return what comes of ``wanted``, and which keys were taken back; each is logged."""
     log = CapturingLogger()
-    settings, taken_back = keep_fixed(wanted, current, log, limiter=limiter)
+    settings, taken_back = keep_fixed(wanted, current, log, limiter=limiter, records=records)
     assert tuple(call.kwargs["key"] for call in log.calls) == taken_back
     return settings, taken_back
 
@@ -50,3 +53,11 @@ def test_limits_without_a_limiter() -> None:
     without = attrs.evolve(CURRENT, limits=None)
     assert kept(CURRENT, without, limiter=False) == (without, ("limits",))
     assert kept(without) == (without, ())
+
+
+def test_records_without_what_they_take() -> None:
+    """A program that was built without records gets none: no collector is added."""
+    current = attrs.evolve(CURRENT, history=History(keep=0.0))
+    wanted = attrs.evolve(current, export=Export((Ipfix("192.0.2.9:4739"),)))
+    assert kept(wanted, current, records=False) == (current, ("export",))
+    assert kept(wanted, current) == (wanted, ())

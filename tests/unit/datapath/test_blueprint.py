@@ -45,7 +45,8 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_IPV6": 0,
         "CNF_VLAN": 0,
         "CNF_EGRESS": 0,
-        "CNF_EVICTED_RECORDS": 0,
+        "CNF_FLOW_RECORDS": 0,
+        "CNF_FINISHED_EVENTS": 0,
         "CNF_RING_BYTES": 0,
         "CNF_LIMITER": 0,
     }
@@ -80,7 +81,8 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_IPV6": 1,
         "CNF_VLAN": 1,
         "CNF_EGRESS": 0,
-        "CNF_EVICTED_RECORDS": 0,
+        "CNF_FLOW_RECORDS": 0,
+        "CNF_FINISHED_EVENTS": 0,
         "CNF_RING_BYTES": 0,
         "CNF_LIMITER": 0,
     }
@@ -93,7 +95,7 @@ def test_tables_that_no_program_can_address_are_looked_up_by_number() -> None:
     assert largest.direct["flows6"] * abi.FLOW6_SET.itemsize < 1 << 29
     assert {"flows4", "flows6"} & {*larger.direct} == set()
     assert {"flows4", "flows6"} <= {*larger.counts}
-    limited = Blueprint(64, limiter=LimiterSize(DIRECT_ENTRIES + 1, 32, 32))
+    limited = Blueprint(64, limiter=LimiterSize(DIRECT_ENTRIES + 1, 32, 32), flow_records=True)
     assert {*limited.counts} - {*limited.direct} == TABLES
 
 
@@ -129,8 +131,8 @@ def test_there_is_a_ring_where_there_is_something_to_tell() -> None:
     for each, size in (
         (Blueprint(10, "cache"), 0),
         (Blueprint(10, "cache", limiter=limiter), RING_BYTES),
-        (Blueprint(10, "cache", evicted_records=True), EVICTED_RING_BYTES),
-        (Blueprint(10, "cache", limiter=limiter, evicted_records=True), EVICTED_RING_BYTES),
+        (Blueprint(10, "cache", finished_events=True), EVICTED_RING_BYTES),
+        (Blueprint(10, "cache", limiter=limiter, finished_events=True), EVICTED_RING_BYTES),
     ):
         assert each.defines["CNF_RING_BYTES"] == size
         assert ({"events", "events_lost"} <= {*each.maps}) == bool(size)

@@ -21,7 +21,7 @@ from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, TICK_NS, Flow, records
 
-FIRST_DROP, RULE_GENERATION, FLOW_EVICTED = range(len(EVENT_KINDS))
+FIRST_DROP, RULE_GENERATION, FLOW_EVICTED, FLOW_EXPIRED = range(len(EVENT_KINDS))
 NOBODY: Final = Context(CLOCK, NAMES, None)
 
 
@@ -133,6 +133,14 @@ def test_events_come_after_a_number_and_in_order() -> None:
         assert seqs(log, number, 4) == [*range(1, 10)][number : number + 4]
     assert seqs(log, -5, 2) == [1, 2]
     assert seqs(log, 9, 10) == seqs(log, 12, 10) == []
+
+
+def test_a_daemon_goes_on_with_the_numbers_of_the_one_before() -> None:
+    """Before it has read an event, it knows what the latest one was."""
+    log = EventLog(last=500)
+    assert (log.first, log.last, seqs(log, 0, 10)) == (501, 500, [])
+    log.append(Batch(501, generations(3), NOBODY))
+    assert (log.first, log.last, seqs(log, 0, 10)) == (501, 503, [501, 502, 503])
 
 
 @pytest.mark.parametrize("sizes", [[1] * 25, [25], [4, 21], [7, 7, 7, 4], [10, 10, 5], [30]])

@@ -116,3 +116,10 @@ def test_extended_columns_start_with_a_copy(family: Family) -> None:
 
 def _rows(table: FlowColumns) -> tuple[bytes, bytes]:
     return table.records.tobytes(), table.dropped.tobytes()
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_no_flows_have_words_too(family: Family) -> None:
+    """The words of no flows are none, as wide as those of others."""
+    (width,) = {FlowColumns.empty(family, count).words.shape[1] for count in (0, 3)}
+    assert width == RECORDS[family].itemsize // 8

@@ -22,6 +22,7 @@ SORTED_BY = {
     "packets": "packets",
     "bits_per_second": "byte_rate",
     "bps": "byte_rate",
+    "rate": "byte_rate",
     "packets_per_second": "packet_rate",
     "pps": "packet_rate",
     "dropped_packets": "dropped_packets",

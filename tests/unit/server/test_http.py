@@ -19,7 +19,7 @@ import pytest
 
 from cnf.server.connection import BODY_BYTES, HEAD_BYTES, Patience
 from cnf.server.http import RETRY, Bounds
-from tests.unit.served import PATIENCE, everything, get, headers, serving, status
+from tests.unit.served import BLOCK, PATIENCE, everything, get, headers, serving, status
 
 DESCRIPTORS: Final = Path("/proc/self/fd")
 
@@ -412,6 +412,116 @@ def test_the_end_hangs_up_on_everybody() -> None:
         for client in clients:
             while client.recv(1 << 20):
                 pass
+
+
+# --- Answers that go on ---
+
+
+def read_until(client: socket.socket, end: bytes) -> bytes:
+    """Return all that comes until ``end`` has come."""
+    data = b""
+    while end not in data:
+        block = client.recv(1 << 20)
+        assert block
+        data += block
+    return data
+
+
+def test_an_answer_goes_on_as_there_is_more() -> None:
+    """What there is comes at once, in chunks, and what comes later comes by itself, whoever follows."""
+    with serving() as server, server.connect() as first, server.connect() as second:
+        for client in (first, second):
+            client.sendall(get("/followed", close=False))
+            begin = read_until(client, b"first\n\r\n")
+            assert (status(begin), headers(begin)["connection"]) == (200, "close")
+        for line in (b"second\n", b"third\n"):
+            server.application.tell(line)
+            for client in (first, second):
+                assert read_until(client, line) == b"%x\r\n%b\r\n" % (len(line), line)
+
+
+def test_who_follows_takes_no_thread() -> None:
+    """With more followers than threads, whoever asks for something else is answered."""
+    with serving(Bounds(threads=2)) as server, ExitStack() as stack:
+        followers = [stack.enter_context(server.connect()) for _ in range(16)]
+        for follower in followers:
+            follower.sendall(get("/followed"))
+            read_until(follower, b"first\n")
+        assert status(server.ask(get("/blocks"))) == 200
+        server.application.tell(b"second\n")
+        for follower in followers:
+            read_until(follower, b"second\n")
+
+
+def test_followers_are_few() -> None:
+    """Those that there is no place for are told so, and the next one finds the place of one that has left."""
+    with serving(Bounds(followers=2)) as server, server.connect() as first:
+        with server.connect() as second:
+            for client in (first, second):
+                client.sendall(get("/followed"))
+                read_until(client, b"first\n")
+            for _ in range(20):
+                refused = server.ask(get("/followed"))
+                assert (status(refused), headers(refused)["retry-after"]) == (503, "5")
+            assert refused.endswith(b"2 clients follow already (end one of them, and try again)\n")
+        for _ in range(PATIENCE * 100):
+            with server.connect() as third:
+                third.sendall(get("/followed"))
+                if status(third.recv(1 << 20)) == 200:
+                    break
+            time.sleep(0.01)
+        else:
+            pytest.fail("the place of the one that has left is not free")
+        server.application.tell(b"second\n")
+        read_until(first, b"second\n")
+
+
+def test_a_follower_that_does_not_read_is_cut_off() -> None:
+    """Of what is told no more is made than it takes, and after a while it has to leave."""
+    told = [BLOCK] * 1000
+    with serving(Bounds(patience=Patience(idle=60, silence=0.3))) as server, server.connect(receive_buffer=1) as deaf:
+        deaf.sendall(get("/followed"))
+        server.application.tell(*told)
+        event, context = server.log.lines.get(timeout=PATIENCE)
+        assert (event, context["reason"]) == ("client cut off", "it has read nothing for 0.3 s")
+        with suppress(ConnectionResetError):
+            assert len(everything(deaf)) < 8 << 20
+
+
+def test_head_of_an_answer_that_goes_on_ends() -> None:
+    """HEAD has the headers, and no follower's place for longer than that."""
+    with serving(Bounds(followers=1)) as server:
+        for _ in range(3):
+            assert server.ask(get("/followed", method="HEAD")).endswith(b"\r\n\r\n")
+
+
+def test_the_end_leaves_followers_what_there_is() -> None:
+    """A server that ends sends what was told until then, and a good end."""
+    told = b"x" * 1000 + b"\n"
+    with ExitStack() as stack:
+        with serving() as server:
+            clients = [stack.enter_context(server.connect()) for _ in range(3)]
+            for client in clients:
+                client.sendall(get("/followed"))
+                read_until(client, b"first\n")
+            for _ in range(100):
+                server.application.tell(told)
+        for client in clients:
+            answer = everything(client)
+            assert answer.count(told) == 100
+            assert answer.endswith(b"\r\n0\r\n\r\n")
+
+
+def test_the_end_does_not_wait_long_for_followers() -> None:
+    """One that does not read holds up the end for as long as is said, and no longer."""
+    with ExitStack() as stack:
+        with serving(Bounds(farewell=0.2)) as server:
+            deaf = stack.enter_context(server.connect(receive_buffer=1))
+            deaf.sendall(get("/followed"))
+            server.application.tell(*[BLOCK] * 1000)
+            assert status(server.ask(get("/"))) == 200
+            before = time.monotonic()
+        assert time.monotonic() - before < 5
 
 
 @contextmanager

@@ -21,7 +21,9 @@ from structlog.testing import capture_logs
 from cnf import config
 from cnf.arrays import Records
 from cnf.counts import Count
+from cnf.export.counters import ExportCounters
 from cnf.flows.snapshot import TableState
+from cnf.flows.stream import Stream
 from cnf.flows.top import FlowLabels
 from cnf.interfaces.modes import Attachment
 from cnf.interfaces.reconcile import InterfaceState
@@ -59,6 +61,16 @@ class Events:
         return {"first_drop": 5, "rule_generation": 0, "flow_evicted": 123}
 
 
+def sending() -> ExportCounters:
+    """Return the counters of an exporter that has sent three records of five, and failed once."""
+    counters = ExportCounters("192.0.2.9:4739", ("refused", "name"))
+    counters.sent(3, 400)
+    counters.lose(2)
+    counters.fail("refused")
+    return counters
+
+
+HISTORY = SimpleNamespace(bytes=13_000_000, oldest=1_700_000_000.5, write_errors=3)
 Shown = tuple[State, Live]
 INGRESS = Attachment("ingress", "generic", "xdp", 9, "as configured", coverage=0.75)
 NO_EGRESS = Attachment("egress", None, None, None, "the kernel refused")
@@ -68,6 +80,9 @@ def daemon(counters: Mapping[str, Records] | None = None, **attributes: object) 
     """Return what a daemon shows that has counted ``counters`` and drained once; or with other ``attributes``."""
     counted = {"eth0": PLENTY} if counters is None else counters
     live: dict[str, Any] = {"totals": lambda: counted, "limiter": Limits(), "events": Events(), "egress": True}
+    live["stream"] = Stream()
+    live["exports"] = lambda: (sending(),)
+    live["history"] = HISTORY
     live |= {name: attributes.pop(name) for name in (*live,) if name in attributes}
     state = State(
         settings=config.for_interfaces(["eth0"]),
@@ -133,6 +148,16 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_limiter_generation": set(),
         "cnf_limiter_protected": set(),
         "cnf_events_lost_total": {"kind"},
+        "cnf_history_bytes": set(),
+        "cnf_history_oldest_timestamp_seconds": set(),
+        "cnf_history_write_errors_total": set(),
+        "cnf_flow_records_total": set(),
+        "cnf_unrecorded_packets_total": {"direction"},
+        "cnf_unrecorded_bytes_total": {"direction"},
+        "cnf_export_records_total": {"exporter"},
+        "cnf_export_bytes_total": {"exporter"},
+        "cnf_export_errors_total": {"exporter", "reason"},
+        "cnf_export_lost_total": {"exporter"},
         "cnf_received_packets_total": {"interface", "protocol"},
         "cnf_received_bytes_total": {"interface", "protocol"},
         "cnf_unparsed_packets_total": {"interface", "reason"},
@@ -312,6 +337,30 @@ def test_what_describes_the_daemon_is_as_it_is(monkeypatch: pytest.MonkeyPatch) 
         ("first_drop",): 5,
         ("rule_generation",): 0,
         ("flow_evicted",): 123,
+    }
+
+
+def test_the_history_is_shown_as_it_is() -> None:
+    """Bytes, where it begins, and errors; without a block it begins nowhere, and without records there is none."""
+    samples = scraped(daemon())
+    assert values(samples, "cnf_history_bytes") == {(): 13_000_000}
+    assert values(samples, "cnf_history_oldest_timestamp_seconds") == {(): 1_700_000_000.5}
+    assert values(samples, "cnf_history_write_errors_total") == {(): 3}
+    empty = scraped(daemon(history=SimpleNamespace(bytes=0, oldest=None, write_errors=0)))
+    assert values(empty, "cnf_history_oldest_timestamp_seconds") == {}
+    assert values(scraped(daemon(history=None)), "cnf_history_bytes") == {}
+
+
+def test_what_exporters_have_sent_is_shown_by_exporter() -> None:
+    """Records, bytes, losses and errors, also the reasons for which nothing has failed."""
+    samples = scraped(daemon())
+
+    assert values(samples, "cnf_export_records_total") == {("192.0.2.9:4739",): 3}
+    assert values(samples, "cnf_export_bytes_total") == {("192.0.2.9:4739",): 400}
+    assert values(samples, "cnf_export_lost_total") == {("192.0.2.9:4739",): 2}
+    assert values(samples, "cnf_export_errors_total") == {
+        ("192.0.2.9:4739", "refused"): 1,
+        ("192.0.2.9:4739", "name"): 0,
     }
 
 

@@ -33,9 +33,10 @@ def state(clock: SimpleNamespace) -> State:
     )  # fmt: skip
 
 
-def drained(state: State, packets: int, octets: int) -> None:
+def drained(state: State, packets: int, octets: int, dropped: int = 0) -> None:
     """Publish a drain by which so much had been received, and twice as many packets sent."""
-    received, sent = Ledger(Count(packets, octets), {}), Ledger(Count(2 * packets, octets), {})
+    received = Ledger(Count(packets, octets), {"dropped": Count(dropped)})
+    sent = Ledger(Count(2 * packets, octets), {})
     state.publish(replace(snapshot(), ledgers={"ingress": received, "egress": sent}), {})
 
 
@@ -46,6 +47,10 @@ def test_rates_are_of_the_time_between_two_drains(state: State, clock: SimpleNam
     clock.now += 4
     drained(state, 300, 45_000)
     assert state.rates == {"ingress": (50, 10_000), "egress": (100, 10_000)}
+    assert state.drops == 0
+    clock.now += 2
+    drained(state, 300, 45_000, dropped=7)
+    assert state.drops == 3.5
 
 
 def test_the_age_is_that_of_the_latest_drain(state: State, clock: SimpleNamespace) -> None:

@@ -7,6 +7,7 @@ from typing import get_type_hints
 from cnf.cli.api.replies import Flow, Pair
 from cnf.cli.arguments import SORT_FIELDS
 from cnf.flows.fields import FIELDS, PAIR_FIELDS
+from cnf.flows.groups import SHORT, SORTS
 from cnf.flows.query import PAIR_SORT_COLUMNS
 
 
@@ -18,4 +19,4 @@ def test_a_flow_has_the_fields_that_the_daemon_writes() -> None:
 
 def test_flows_are_sorted_by_what_the_daemon_sorts_by() -> None:
     """A name that the command line takes, the daemon knows, and the other way round."""
-    assert list(SORT_FIELDS) == list(PAIR_SORT_COLUMNS)
+    assert {*SORT_FIELDS} == {*PAIR_SORT_COLUMNS, *SORTS, *SHORT}

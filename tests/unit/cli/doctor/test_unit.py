@@ -15,8 +15,10 @@ import pytest
 
 from cnf import config
 from cnf.cli.doctor import unit
+from cnf.cli.doctor.addresses import judge_collectors
 from cnf.cli.doctor.report import Finding
 from cnf.limits.table import Limits
+from cnf.recording import Export, History, Ipfix, JsonLines
 
 SETTINGS = config.for_interfaces(["eth0"])
 FILE = Path("/etc/passwd")
@@ -187,6 +189,28 @@ def test_a_firewall_around_the_metrics(listen: str, state: str) -> None:
     assert only(judged(settings, IPAddressAllow="", IPAddressDeny=""))[0] == "ok"
 
 
+def test_a_firewall_before_a_collector() -> None:
+    """The line to add names the address; a collector of this machine, or one that is allowed, needs none."""
+    tables = (Ipfix("192.0.2.9:4739"), Ipfix("[2001:db8::9]:4739"), Ipfix("127.0.0.1:4739"), Ipfix("no.invalid:4739"))
+    settings = attrs.evolve(SETTINGS, export=Export(ipfix=tables))
+    found = judged(settings)
+
+    assert [each.state for each in found] == ["warning", "warning"]
+    assert found[0].seen == "export.ipfix 192.0.2.9:4739: IPAddressDeny= refuses what is sent to 192.0.2.9"
+    assert found[0].remedy == "systemctl edit cnfd: [Service] IPAddressAllow=192.0.2.9"
+    assert only(judged(settings, IPAddressAllow="127.0.0.0/8 192.0.2.0/24 2001:db8::9/128"))[0] == "ok"
+    assert only(judged(settings, IPAddressAllow="", IPAddressDeny=""))[0] == "ok"
+
+
+def test_the_names_of_collectors_are_looked_up() -> None:
+    """One that nobody knows is a warning with its remedy; cnfd starts all the same."""
+    known, unknown = judge_collectors(["127.0.0.1:4739", "no.invalid:4739"])
+
+    assert (known.state, known.seen) == ("ok", "127.0.0.1:4739: 127.0.0.1")
+    assert (unknown.state, unknown.exit_status) == ("warning", 0)
+    assert unknown.seen.startswith("no.invalid:4739: ")
+
+
 def test_a_low_port() -> None:
     """A port below 1024 takes a capability that the unit does not have."""
     found = only(judged(listening("127.0.0.1:1023"), **AS_NOBODY))
@@ -222,12 +246,42 @@ def test_where_the_socket_can_be(path: str, options: dict[str, str], state: str)
         assert found[3] == f"install -d -o root {folder}; systemctl edit cnfd: [Service] ReadWritePaths={folder}"
 
 
+def test_where_the_history_can_be() -> None:
+    """A folder that the service cannot write does not stop it, but no minute would be kept."""
+    elsewhere = attrs.evolve(SETTINGS, history=History(folder="/srv/history"))
+    state, status, seen, remedy = only(judged(elsewhere))
+    assert (state, status) == ("warning", 0)
+    assert seen == "history.folder /srv/history: read-only for the service; no minute would be kept"
+    assert remedy is not None
+    assert "ReadWritePaths=/srv/history" in remedy
+    assert only(judged(attrs.evolve(SETTINGS, history=History(keep=0.0, folder="/srv/history"))))[0] == "ok"
+
+
 def test_where_the_state_can_be() -> None:
     """A state file that the service cannot write does not stop it, but changes would not outlive a restart."""
     assert only(judged(with_state("/var/lib/cnf/limits.json")))[0] == "ok"
     state, status, seen, _ = only(judged(with_state("/srv/limits.json")))
     assert (state, status) == ("warning", 0)
     assert "would not outlive a restart" in seen
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "state"),
+    [
+        ("/var/lib/cnf/flows.jsonl", {}, "ok"),
+        ("/srv/flows.jsonl", {}, "warning"),
+        ("/srv/flows.jsonl", {"ReadWritePaths": "/srv"}, "ok"),
+        ("/var/log/cnf/flows.jsonl", {"LogsDirectory": "cnf"}, "ok"),
+    ],
+)
+def test_where_records_can_be_written(path: str, options: dict[str, str], state: str) -> None:
+    """A file of records that the service cannot write does not stop it, but they would be lost."""
+    settings = attrs.evolve(SETTINGS, export=Export(json=JsonLines(file=path)))
+    found = only(judged(settings, **options))
+    assert found[0] == state
+    if state == "warning":
+        assert found[2] == f"export.json.file {path}: read-only for the service; flow records would be lost"
+        assert found[3] == "install -d -o root /srv; systemctl edit cnfd: [Service] ReadWritePaths=/srv"
 
 
 def test_a_configuration_at_home() -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from cnf.cli.api.replies import Amount, Flow, Flows
-from cnf.cli.flows.table import flow_lines, pair_lines
+from cnf.cli.flows.table import View, flow_lines, pair_lines
 from cnf.cli.show.table import Style
 from tests.unit.cli.samples import DNS6, FLOW, FRAGMENT, NEIGHBOR, NOW, OSPF, PAIR, PING, flows, pairs
 
@@ -53,7 +53,7 @@ EVERY_KIND = flows(FLOW, DNS6, PING, NEIGHBOR, FRAGMENT, OSPF, matched=1_234)
 
 def lines_of(reply: Flows, width: int | None, *, filtered: bool = False) -> list[str]:
     """Return the lines that ``reply`` makes, without colour."""
-    return flow_lines(reply, width=width, style=Style(coloured=False), now=NOW, filtered=filtered)
+    return flow_lines(reply, View(width, Style(coloured=False), NOW, filtered=filtered))
 
 
 @pytest.mark.parametrize(("width", "text"), [(80, AT_80), (120, AT_120), (200, AT_200), (None, AT_200)])
@@ -109,17 +109,14 @@ def test_icmp_message(protocol: str, message: tuple[int, int], name: str) -> Non
 
 def test_pairs() -> None:
     """A connection has the counts and rates of each direction, and its bytes fit on 80 columns."""
-    narrow, wide = (
-        pair_lines(pairs(PAIR), width=width, style=Style(coloured=False), now=NOW, filtered=False)
-        for width in (80, None)
-    )
+    narrow, wide = (pair_lines(pairs(PAIR), View(width, Style(coloured=False), NOW)) for width in (80, None))
     title, row, last = (re.split(r" {2,}", line) for line in wide)
     assert title[2:11] == ["DIR", "PROTO", "INFO", "PKTS >", "PKTS <", "BYTES >", "BYTES <", "RATE >", "RATE <"]
     assert row[2:11] == ["out", "tcp", "SAP", "500", "1.0k", "33.0 kB", "1.2 MB", "12.0 kbit/s", "3.4 Mbit/s"]
     assert last == ["1 connection, 1.2 MB; drained 1.2 s ago"]
     assert {"DIR", "PROTO", "BYTES >", "BYTES <"} < set(re.split(r" {2,}", narrow[0]))
     assert max(map(len, narrow)) <= 80
-    empty = pair_lines(pairs(), width=80, style=Style(coloured=False), now=NOW, filtered=False)
+    empty = pair_lines(pairs(), View(80, Style(coloured=False), NOW))
     assert empty == ["no connection yet; traffic shows after the next drain, every 5 s"]
 
 

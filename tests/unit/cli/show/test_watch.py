@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.unit.cli.samples import FLOW, flows
+from tests.unit.cli.samples import FLOW, GROUP, flows, groups
 from tests.unit.cli.stand_in import Answer, StandIn
 from tests.unit.cli.terminal import PATIENCE, Terminal, on_terminal
 
@@ -38,8 +38,9 @@ def test_frames(daemon: StandIn) -> None:
         assert_given_back(terminal, modes)
     assert all(terminal.seen.count(sequence.encode()) == 1 for sequence in TAKEN)
     first = terminal.seen.decode().split("\x1b[H")[1]
-    title, restriction, *table, summary, rest = first.split("\r\n\x1b[")
-    assert "every 0.1 s, by bytes: 8.1M packets, " in title
+    title, node, restriction, *table, summary, rest = first.split("\r\n\x1b[")
+    assert "every 0.1 s, most rate first" in title
+    assert node == "Kin 123 Mbit/s 12.3k/s, out 2.3 Mbit/s 346/s; 124k flows, 24 % full; 12 drops/s"
     assert restriction == "Kfilter: tcp or icmp"
     assert len(table) == 3
     assert "2 of 1,234 matching flows" in summary
@@ -51,19 +52,72 @@ def test_as_many_flows_as_fit(daemon: StandIn) -> None:
     """The daemon is asked for the flows that fit, and at once for more when the terminal grows."""
     with on_terminal(watch(daemon, seconds="60"), rows=10) as terminal:
         terminal.wait_for("drained")
-        assert daemon.asked.get()[1]["top"] == "6"
+        assert flows_asked(daemon)["top"] == "5"
         terminal.resize(120, 30)
         terminal.process.send_signal(signal.SIGWINCH)
         terminal.wait_for("IDLE")
-        assert daemon.asked.get(timeout=PATIENCE)[1]["top"] == "26"
-        terminal.press(b" ")
+        assert flows_asked(daemon)["top"] == "25"
+        terminal.press(b"x")
         terminal.wait_for("IDLE", times=2)
+
+
+def test_keys(daemon: StandIn) -> None:
+    """What a key asks for is asked of the daemon at once, and the screen says it; a refused filter is taken back."""
+    daemon.say("/v1/flows", flows(FLOW))
+    with on_terminal(watch(daemon, seconds="60"), columns=100) as terminal:
+        terminal.wait_for("drained")
+        assert flows_asked(daemon) == {"sort": "rate", "top": "19", "format": "json"}
+        terminal.press(b">")
+        terminal.wait_for("most pps first")
+        assert flows_asked(daemon)["sort"] == "pps"
+        daemon.say("/v1/flows", groups(GROUP))
+        terminal.press(b"gg")
+        terminal.wait_for("by src, most pps first")
+        assert flows_asked(daemon)["by"] == "src"
+        terminal.press(b"/udp")
+        terminal.wait_for("filter: udp_")
+        while not daemon.asked.empty():
+            daemon.asked.get()
+        terminal.press(b"\r")
+        terminal.wait_for("filter: udp\r")
+        assert flows_asked(daemon)["filter"] == "udp"
+        daemon.say("/v1/flows", {"error": "filter: bad", "exit_status": 64}, status=400)
+        terminal.press(b"/!\r")
+        terminal.wait_for("filter: bad")
+        assert flows_asked(daemon)["filter"] == "udp!"
+        daemon.say("/v1/flows", groups(GROUP))
+        terminal.press(b"u")
+        terminal.wait_for("15.6 MB/s")
+        assert flows_asked(daemon)["filter"] == "udp"
+        terminal.press(b"?")
+        terminal.wait_for("as in tcpdump; Enter takes it")
+        terminal.press(b"? ")
+        terminal.wait_for("paused")
+        terminal.press(b"q")
+        assert terminal.end() == 0
+
+
+def flows_asked(daemon: StandIn) -> dict[str, str]:
+    """Return the next question about flows that the daemon was asked."""
+    while True:
+        path, query = daemon.asked.get(timeout=PATIENCE)
+        if path == "/v1/flows":
+            return query
+
+
+def test_a_terminal_that_cannot_be_drawn_on(daemon: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told so, and has one table after the other."""
+    monkeypatch.setenv("TERM", "dumb")
+    with on_terminal(watch(daemon)) as terminal:
+        terminal.wait_for("SOURCE", times=2)
+    assert terminal.seen.startswith(b"cnfctl: this terminal cannot be drawn on again (TERM)")
+    assert TAKEN[0].encode() not in terminal.seen
 
 
 def test_fits_a_tiny_terminal(daemon: StandIn) -> None:
     """A frame never has more lines than the terminal, which would scroll."""
     with on_terminal(watch(daemon, seconds="60"), rows=3) as terminal:
-        terminal.wait_for("SOURCE")
+        terminal.wait_for("drops/s")
         terminal.press(b"q")
         terminal.end()
     assert terminal.seen.count(b"\r\n") == 2

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from cnf.abi import ICMPV6, PROTOCOL_NAMES, VLAN_PRESENT
 from cnf.addresses import unmapped
-from cnf.flows.filter.predicates import Direction, Filter, HasPort, InNetwork, InVlan, IpProtocol, OnInterface
+from cnf.filter.predicates import Direction, Filter, HasPort, InNetwork, InVlan, IpProtocol, OnInterface
 
 PROTOCOL_NUMBERS: Final = {name: number for number, name in PROTOCOL_NAMES.items()} | {"icmp6": ICMPV6}
 

@@ -35,7 +35,7 @@ from typing import Final, NamedTuple
 
 from cnf.abi import ICMP, ICMPV6, WITH_PORTS
 from cnf.errors import UsageError, nearest
-from cnf.flows.filter.predicates import (
+from cnf.filter.predicates import (
     EITHER_END,
     Chain,
     Direction,
@@ -49,7 +49,7 @@ from cnf.flows.filter.predicates import (
     Not,
     Operator,
 )
-from cnf.flows.filter.values import ADDRESS, KINDS, PROTOCOL_NUMBERS, Kind, prefix_of
+from cnf.filter.values import ADDRESS, KINDS, PROTOCOL_NUMBERS, Kind, prefix_of
 
 MAX_LENGTH: Final = 4096
 MAX_DEPTH: Final = 50

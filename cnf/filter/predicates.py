@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from cnf.abi import FLOW_EGRESS, FLOW_FRAGMENT, VLAN_PRESENT, WITH_PORTS, Family
 from cnf.arrays import Mask
-from cnf.flows.columns import FlowColumns
 
 Words = npt.NDArray[np.unsignedinteger]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -46,10 +45,27 @@ def _means(pattern: str, name: str, *altnames: str) -> bool:
     return pattern in altnames or fnmatch.fnmatchcase(name, pattern)
 
 
+class Keyed(Protocol):
+    """What has the keys of flows of one family, as columns of one length; see ``FlowColumns``."""
+
+    family: Family
+    src_addr: npt.NDArray[np.unsignedinteger]
+    dst_addr: npt.NDArray[np.unsignedinteger]
+    src_port: npt.NDArray[np.uint16]
+    dst_port: npt.NDArray[np.uint16]
+    ifindex: npt.NDArray[np.uint32]
+    vlan: npt.NDArray[np.uint16]
+    protocol: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        """Return the number of flows."""
+
+
 class Filter(Protocol):
     """Select flows: an expression, or a part of one."""
 
-    def mask(self, flows: FlowColumns, names: Names, /) -> Mask:
+    def mask(self, flows: Keyed, names: Names, /) -> Mask:
         """Return a new array, True for each flow that matches; ``names`` are the interfaces'."""
 
 
@@ -60,7 +76,7 @@ class Chain:
     first: Filter
     rest: tuple[tuple[Operator, Filter], ...]
 
-    def mask(self, flows: FlowColumns, names: Names, /) -> Mask:
+    def mask(self, flows: Keyed, names: Names, /) -> Mask:
         result = self.first.mask(flows, names)
         for operator, operand in self.rest:
             if operator == "and":
@@ -77,7 +93,7 @@ class Not:
 
     operand: Filter
 
-    def mask(self, flows: FlowColumns, names: Names, /) -> Mask:
+    def mask(self, flows: Keyed, names: Names, /) -> Mask:
         return ~self.operand.mask(flows, names)
 
 
@@ -88,7 +104,7 @@ class IpProtocol:
     family: Family | None = None
     number: int | None = None
 
-    def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
+    def mask(self, flows: Keyed, _names: Names, /) -> Mask:
         if self.family not in (None, flows.family):
             return np.zeros(len(flows), np.bool_)
         if self.number is None:
@@ -107,7 +123,7 @@ class InNetwork:
     def family(self) -> Family:
         return FAMILY[self.network.version]
 
-    def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
+    def mask(self, flows: Keyed, _names: Names, /) -> Mask:
         if flows.family != self.family:
             return np.zeros(len(flows), np.bool_)
         return _toward(self.direction, self._contains, flows.src_addr, flows.dst_addr)
@@ -131,7 +147,7 @@ class HasPort:
     high: int
     direction: Direction
 
-    def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
+    def mask(self, flows: Keyed, _names: Names, /) -> Mask:
         result = _toward(self.direction, self._contains, flows.src_port, flows.dst_port)
         result &= np.isin(flows.protocol, np.array(WITH_PORTS, flows.protocol.dtype), kind="sort")
         result &= (flows.flags & FLOW_FRAGMENT) == 0
@@ -147,7 +163,7 @@ class OnInterface:
 
     pattern: str
 
-    def mask(self, flows: FlowColumns, names: Names, /) -> Mask:
+    def mask(self, flows: Keyed, names: Names, /) -> Mask:
         wanted = names.meant_by(self.pattern)
         return np.isin(flows.ifindex, wanted, kind="sort" if wanted.size <= FEW else None)
 
@@ -158,7 +174,7 @@ class InVlan:
 
     number: int | None
 
-    def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
+    def mask(self, flows: Keyed, _names: Names, /) -> Mask:
         if self.number is None:
             return np.not_equal(flows.vlan, 0)
         return np.equal(flows.vlan, VLAN_PRESENT | self.number)
@@ -168,7 +184,7 @@ class InVlan:
 class IsFragment:
     """Match later fragments."""
 
-    def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
+    def mask(self, flows: Keyed, _names: Names, /) -> Mask:
         return (flows.flags & FLOW_FRAGMENT).astype(np.bool_)
 
 
@@ -176,7 +192,7 @@ class IsFragment:
 class IsSent:
     """Match what the node has sent."""
 
-    def mask(self, flows: FlowColumns, _names: Names, /) -> Mask:
+    def mask(self, flows: Keyed, _names: Names, /) -> Mask:
         return (flows.flags & FLOW_EGRESS).astype(np.bool_)
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from cnf.abi import FAMILIES, FLOW_EGRESS, FLOW_FRAGMENT, VLAN_PRESENT, Family
 from cnf.errors import UsageError
+from cnf.filter.grammar import MAX_LENGTH, compile_filter
+from cnf.filter.predicates import Names
 from cnf.flows.columns import FlowColumns
-from cnf.flows.filter.grammar import MAX_LENGTH, compile_filter
-from cnf.flows.filter.predicates import Names
 
 INTERFACES: Final = {1: ("eth0",), 2: ("eth1", "lan-port-of-rack-7", "enp2s0"), 7: ('q"x\\y',)}
 

@@ -1,0 +1,111 @@
+"""Flows on a screen, again and again: a header, what is chosen, and as many rows as fit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from cnf.cli.api.client import Client
+from cnf.cli.api.replies import Status
+from cnf.cli.flows.choices import HELP, Choices, pressed
+from cnf.cli.flows.listing import Asked, ask, lines_of
+from cnf.cli.flows.table import View
+from cnf.cli.show.table import style_for
+from cnf.cli.show.units import clock_time, count, cut_end, duration, printable
+from cnf.errors import UsageError
+
+HEADER: int = 4
+"""Lines above the rows: title, node, choices, and the table's own title; one more is the summary below."""
+
+
+class FlowScreen:
+    """What ``cnfctl flows --watch`` shows (``cnf.cli.show.watch.Watched``)."""
+
+    def __init__(self, client: Client, choices: Choices, top: int | None, seconds: float) -> None:
+        """Show at most ``top`` rows, every ``seconds``."""
+        self._client = client
+        self._choices = choices
+        self._before = choices
+        self._top = top
+        self._seconds = seconds
+        self._interfaces: list[str] = []
+        self._rows: list[str] = []
+        self._refused = ""
+
+    def press(self, keys: str) -> bool:
+        """Take keys; return False to end."""
+        chosen = pressed(self._choices, keys, self._interfaces)
+        if chosen is None:
+            return False
+        if chosen.expression != self._choices.expression:
+            self._refused = ""
+        self._choices = chosen
+        return True
+
+    def frame(self, terminal: os.terminal_size) -> list[str]:
+        """Return a screenful."""
+        width = terminal.columns
+        status = self._client.status()
+        self._interfaces = [interface["name"] for interface in status["interfaces"]]
+        if not self._choices.paused or not self._rows:
+            self._read(terminal)
+        head = [self._title(width), cut_end(_node(status, self._view(width)), width), self._chosen(width)]
+        if self._choices.help:
+            return [*head, *(cut_end(f"  {keys:8} {meaning}", width) for keys, meaning in HELP)]
+        return [*head, *self._rows]
+
+    def _read(self, terminal: os.terminal_size) -> None:
+        """Ask for the rows. A filter that is refused while watching is taken back, and the line says why."""
+        choices = self._choices
+        rows = max(terminal.lines - HEADER - 1, 1)
+        asked = Asked(choices.sort, choices.way, choices.expression)
+        try:
+            reply = ask(self._client, asked, min(self._top or rows, rows))
+        except UsageError as error:
+            if choices.expression == self._before.expression:
+                raise
+            self._refused = str(error)
+            self._choices = replace(choices, filter=self._before.filter, interface=self._before.interface)
+            return
+        self._before = choices
+        self._rows = lines_of(reply, asked, self._view(terminal.columns))
+
+    def _view(self, width: int) -> View:
+        choices = self._choices
+        filtered = choices.expression is not None
+        return View(width, style_for(sys.stdout), datetime.now(UTC), choices.sort, filtered, choices.octets)
+
+    def _title(self, width: int) -> str:
+        style = style_for(sys.stdout)
+        name, leave = "cnfctl flows", "? helps, q quits"
+        pace = "paused" if self._choices.paused else f"every {duration(self._seconds)}"
+        by = f", by {self._choices.way}" if self._choices.way else ""
+        text = f"  {clock_time(datetime.now(UTC))}, {pace}{by}, most {self._choices.sort} first"
+        text = cut_end(text, max(width - len(name), 1))
+        room = width - len(name) - len(text)
+        return style.bold(name) + text + (style.dim(leave.rjust(room)) if room > len(leave) else "")
+
+    def _chosen(self, width: int) -> str:
+        """Return the filter in force, the one that is being typed, or why one was refused."""
+        choices = self._choices
+        if choices.typed is not None:
+            typed = printable(choices.typed)
+            return f"filter: {typed[-max(width - 10, 1) :]}_"
+        if self._refused:
+            return style_for(sys.stdout).warn(cut_end(printable(self._refused), width))
+        return "" if choices.expression is None else cut_end(f"filter: {printable(choices.expression)}", width)
+
+
+def _node(status: Status, view: View) -> str:
+    """Return what the whole node does: its rates, flows, the fuller table, and drops a second."""
+    ways = [
+        f"{way} {view.rate(rates['bits_per_second'])} {count(rates['packets_per_second'])}/s"
+        for way, rates in (("in", status["rates"]), ("out", status["sent_rates"]))
+    ]
+    tables = status["flow_table"].values()
+    flows = sum(table["entries"] for table in tables)
+    fill = max((table["entries"] / table["capacity"] for table in tables), default=0.0)
+    drops = count(status["rates"]["drops_per_second"])
+    return f"{', '.join(ways)}; {count(flows)} flows, {100 * fill:.0f} % full; {drops} drops/s"

@@ -1,0 +1,268 @@
+"""IPFIX messages (RFC 7011) of flow records. Pure: a big-endian dtype is a template, and its bytes are a data set.
+
+Elements are those of IANA's registry (RFC 7012). Template ids never change: a collector that knows one of them keeps
+its meaning over a restart.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from cnf.abi import FAMILIES, FLOW_EGRESS, FLOW_FRAGMENT, ICMP, ICMPV6, TCP, VLAN_ID, WITH_PORTS, Direction, Family
+from cnf.arrays import Records, Rows
+from cnf.clock import WallClock
+
+VERSION: Final = 10
+HEADER: Final = struct.Struct(">HHIII")
+"""Version, length, export time in seconds, sequence number, observation domain."""
+SET: Final = struct.Struct(">HH")
+"""Id, and length with these four bytes."""
+TEMPLATE_SET: Final = 2
+OPTIONS_TEMPLATE_SET: Final = 3
+FIELD: Final = struct.Struct(">HH")
+"""Element, and its length in bytes."""
+CHUNK: Final = 4096
+"""Records that are encoded at once, at least: enough for numpy, and a few milliseconds of one thread."""
+MILLISECOND: Final = 1_000_000
+ONE_TAG: Final = 14 + 4
+"""Bytes of an Ethernet header with one VLAN tag."""
+NAME_BYTES: Final = 64
+"""Bytes of an interface's name or alias; zeros fill it up, as a string of fixed length has them (RFC 7011, 6.1.6)."""
+
+
+class Message(NamedTuple):
+    """An IPFIX message."""
+
+    octets: bytes
+    flows: int
+    """Flow records in it; 0 for one of templates or options."""
+
+
+class Element(NamedTuple):
+    """An information element, as a field of a record."""
+
+    number: int
+    name: str
+    kind: str
+    """The field's dtype, big-endian."""
+
+
+ADDRESSES: Final[dict[Family, tuple[Element, ...]]] = {
+    "ipv4": (Element(8, "sourceIPv4Address", "u1:4"), Element(12, "destinationIPv4Address", "u1:4")),
+    "ipv6": (Element(27, "sourceIPv6Address", "u1:16"), Element(28, "destinationIPv6Address", "u1:16")),
+}
+ICMP_TYPE_CODE: Final[dict[Family, Element]] = {
+    "ipv4": Element(32, "icmpTypeCodeIPv4", ">u2"),
+    "ipv6": Element(139, "icmpTypeCodeIPv6", ">u2"),
+}
+INTERFACES: Final[dict[Direction, Element]] = {
+    "ingress": Element(10, "ingressInterface", ">u4"),
+    "egress": Element(14, "egressInterface", ">u4"),
+}
+PORTS: Final = (Element(7, "sourceTransportPort", ">u2"), Element(11, "destinationTransportPort", ">u2"))
+COMMON: Final = (
+    Element(58, "vlanId", ">u2"),
+    Element(245, "dot1qCustomerVlanId", ">u2"),
+    Element(4, "protocolIdentifier", "u1"),
+    Element(6, "tcpControlBits", "u1"),  # in one byte: pmacct 1.7.7 reads two as 0
+    Element(61, "flowDirection", "u1"),
+    Element(60, "ipVersion", "u1"),
+    Element(136, "flowEndReason", "u1"),
+    Element(34, "samplingInterval", ">u4"),
+    Element(2, "packetDeltaCount", ">u8"),
+    Element(1, "octetDeltaCount", ">u8"),
+    Element(352, "layer2OctetDeltaCount", ">u8"),
+    Element(133, "droppedPacketDeltaCount", ">u8"),
+    Element(132, "droppedOctetDeltaCount", ">u8"),
+    Element(152, "flowStartMilliseconds", ">u8"),
+    Element(153, "flowEndMilliseconds", ">u8"),
+)
+SAMPLING: Final = (
+    Element(302, "selectorId", ">u8"),
+    Element(304, "selectorAlgorithm", ">u2"),
+    Element(305, "samplingPacketInterval", ">u4"),
+    Element(306, "samplingPacketSpace", ">u4"),
+)
+"""Of options, the first element is the scope."""
+NAMES: Final = (
+    Element(10, "ingressInterface", ">u4"),
+    Element(82, "interfaceName", f"S{NAME_BYTES}"),
+    Element(83, "interfaceDescription", f"S{NAME_BYTES}"),
+)
+EXPORTED: Final = (
+    Element(149, "observationDomainId", ">u4"),
+    Element(41, "exportedMessageTotalCount", ">u8"),
+    Element(42, "exportedFlowRecordTotalCount", ">u8"),
+    Element(40, "exportedOctetTotalCount", ">u8"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The fields of a kind of records."""
+
+    id: int
+    elements: tuple[Element, ...]
+    scopes: int = 0
+    """Elements that are the scope; a template without any is none of options."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return a record, without padding."""
+        fields: list[Any] = []
+        for element in self.elements:
+            kind, _, count = element.kind.partition(":")
+            fields.append((element.name, kind, (int(count),)) if count else (element.name, kind))
+        return np.dtype(fields)
+
+    @property
+    def definition(self) -> bytes:
+        """Return the template record that tells a collector of it."""
+        dtype = self.dtype
+        head = struct.pack(">HH", self.id, len(self.elements)) + (
+            struct.pack(">H", self.scopes) if self.scopes else b""
+        )
+        return head + b"".join(FIELD.pack(each.number, dtype[each.name].itemsize) for each in self.elements)
+
+
+def _flow_template(number: int, family: Family, direction: Direction) -> Template:
+    addresses, icmp = ADDRESSES[family], ICMP_TYPE_CODE[family]
+    return Template(number, (*addresses, *PORTS, icmp, INTERFACES[direction], *COMMON))
+
+
+FLOWS: Final[dict[tuple[Family, Direction], Template]] = {
+    ("ipv4", "ingress"): _flow_template(256, "ipv4", "ingress"),
+    ("ipv4", "egress"): _flow_template(257, "ipv4", "egress"),
+    ("ipv6", "ingress"): _flow_template(258, "ipv6", "ingress"),
+    ("ipv6", "egress"): _flow_template(259, "ipv6", "egress"),
+}
+SAMPLING_OPTIONS: Final = Template(260, SAMPLING, scopes=1)
+NAME_OPTIONS: Final = Template(261, NAMES, scopes=1)
+EXPORTED_OPTIONS: Final = Template(262, EXPORTED, scopes=1)
+OPTIONS: Final = (SAMPLING_OPTIONS, NAME_OPTIONS, EXPORTED_OPTIONS)
+
+
+def encode(records: Records, family: Family, direction: Direction, clock: WallClock) -> Records:
+    """Return FLOW_RECORD, shape (N,), all of one direction, as the records of its template: shape (N,)."""
+    encoded = np.zeros(len(records), FLOWS[family, direction].dtype)
+    source, destination = ADDRESSES[family]
+    for element, name in ((source, "src_addr"), (destination, "dst_addr")):
+        column = np.ascontiguousarray(records[name])
+        encoded[element.name] = column.view(np.uint8).reshape(encoded[element.name].shape)
+    protocol, with_ports = records["protocol"], np.isin(records["protocol"], WITH_PORTS)
+    for element, name in zip(PORTS, ("src_port", "dst_port"), strict=True):
+        encoded[element.name] = np.where(with_ports, records[name], 0)
+    is_icmp = (protocol == (ICMP if family == "ipv4" else ICMPV6)) & ((records["flags"] & FLOW_FRAGMENT) == 0)
+    type_and_code = records["src_port"].astype(np.uint16) << 8 | records["dst_port"].astype(np.uint16)
+    encoded[ICMP_TYPE_CODE[family].name] = np.where(is_icmp, type_and_code, 0)
+    encoded[INTERFACES[direction].name] = records["ifindex"]
+    encoded["vlanId"] = vlan = records["vlan"] & VLAN_ID
+    # Of two tags the customer's is the inner one, which is no part of a flow.
+    encoded["dot1qCustomerVlanId"] = np.where(records["link_bytes"] == ONE_TAG, vlan, 0)
+    encoded["protocolIdentifier"] = protocol
+    encoded["tcpControlBits"] = np.where(protocol == TCP, records["tcp_flags"], 0)
+    encoded["flowDirection"] = direction == "egress"
+    encoded["ipVersion"] = 4 if family == "ipv4" else 6
+    encoded["flowEndReason"] = records["reason"] + 1
+    encoded["samplingInterval"] = 1
+    packets, octets = records["packets"], records["bytes"]
+    encoded["packetDeltaCount"] = packets
+    encoded["layer2OctetDeltaCount"] = octets
+    encoded["octetDeltaCount"] = octets - packets * records["link_bytes"]
+    encoded["droppedPacketDeltaCount"] = records["dropped_packets"]
+    encoded["droppedOctetDeltaCount"] = records["dropped_bytes"]
+    for name, time in (("flowStartMilliseconds", "start"), ("flowEndMilliseconds", "end")):
+        encoded[name] = clock.wall_ns(records[time]) // MILLISECOND
+    return encoded
+
+
+class Stream:
+    """The messages to one collector: their numbers go on from one to the next."""
+
+    def __init__(self, domain: int, room: int) -> None:
+        """Begin with messages of at most ``room`` bytes."""
+        self.domain = domain
+        self.room = room
+        self.sequence = 0
+        """Flow records so far, modulo 2^32. RFC 7011, 3.1, has those of options counted, too. But nfcapd 1.7 does not
+        expect it, and would take them for losses, with each sending of the options."""
+        self.messages = self.octets = self.flow_records = 0
+
+    def templates(self, seconds: int) -> Iterator[Message]:
+        """Yield messages that tell of all templates."""
+        for number, chosen in ((TEMPLATE_SET, tuple(FLOWS.values())), (OPTIONS_TEMPLATE_SET, OPTIONS)):
+            held: list[bytes] = []
+            for definition in (template.definition for template in chosen):
+                if held and sum(map(len, held)) + len(definition) > self._content:
+                    yield self._message(number, b"".join(held), seconds)
+                    held = []
+                held.append(definition)
+            yield self._message(number, b"".join(held), seconds)
+
+    def flows(self, records: Records, clock: WallClock) -> Iterator[Message]:
+        """Yield messages of FLOW_RECORD, shape (N,); records are encoded as messages are asked for."""
+        family = FAMILIES[records.dtype["src_addr"].itemsize > 4]  # noqa: PLR2004 - bytes of an IPv4 address
+        sent = (records["flags"] & FLOW_EGRESS) != 0
+        directions: Mapping[Direction, Rows] = {"ingress": np.flatnonzero(~sent), "egress": np.flatnonzero(sent)}
+        for direction, rows in directions.items():
+            template = FLOWS[family, direction]
+            many = self._content // template.dtype.itemsize
+            chunk = many * (CHUNK // many + 1)  # so that only the last message is not full
+            for start in range(0, len(rows), chunk):
+                encoded = encode(records[rows[start : start + chunk]], family, direction, clock)
+                for message in self._data(template, encoded, clock):
+                    self.flow_records += message.flows
+                    yield message
+
+    def sampling(self, clock: WallClock) -> Iterator[Message]:
+        """Yield the message that says that every packet is counted."""
+        row = np.zeros(1, SAMPLING_OPTIONS.dtype)
+        row["selectorAlgorithm"] = 1  # systematic count-based sampling (IANA psamp-parameters)
+        row["samplingPacketInterval"] = 1
+        return self._data(SAMPLING_OPTIONS, row, clock)
+
+    def names(self, names: Mapping[int, tuple[str, ...]], clock: WallClock) -> Iterator[Message]:
+        """Yield messages that name interfaces: their names and altnames, by ifindex."""
+        rows = np.zeros(len(names), NAME_OPTIONS.dtype)
+        for row, (ifindex, (name, *others)) in zip(rows, names.items(), strict=True):
+            row["ingressInterface"], row["interfaceName"] = ifindex, _in_bytes(name)
+            row["interfaceDescription"] = _in_bytes(" ".join(others))
+        return self._data(NAME_OPTIONS, rows, clock)
+
+    def exported(self, clock: WallClock) -> Iterator[Message]:
+        """Yield the message that says how much has been sent before."""
+        row = np.zeros(1, EXPORTED_OPTIONS.dtype)
+        row["observationDomainId"] = self.domain
+        row["exportedMessageTotalCount"], row["exportedFlowRecordTotalCount"] = self.messages, self.flow_records
+        row["exportedOctetTotalCount"] = self.octets
+        return self._data(EXPORTED_OPTIONS, row, clock)
+
+    @property
+    def _content(self) -> int:
+        return self.room - HEADER.size - SET.size
+
+    def _data(self, template: Template, rows: Records, clock: WallClock) -> Iterator[Message]:
+        start = 0
+        while start < len(rows):
+            some = rows[start : start + self._content // rows.dtype.itemsize]  # there may be less room by and by
+            flows = 0 if template.scopes else len(some)
+            yield self._message(template.id, some.tobytes(), clock.seconds, flows)
+            self.sequence = (self.sequence + flows) & 0xFFFFFFFF
+            start += len(some)
+
+    def _message(self, number: int, content: bytes, seconds: int, flows: int = 0) -> Message:
+        length = HEADER.size + SET.size + len(content)
+        header = HEADER.pack(VERSION, length, seconds, self.sequence, self.domain)
+        self.messages += 1
+        self.octets += length
+        return Message(header + SET.pack(number, SET.size + len(content)) + content, flows)
+
+
+def _in_bytes(text: str) -> bytes:
+    """Return the beginning of a text in UTF-8; no character is cut."""
+    return text.encode()[:NAME_BYTES].decode(errors="ignore").encode()

@@ -1,0 +1,104 @@
+"""Flow records: what a flow has counted from one record to the next, for those who keep flows. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cnf.abi import FLOW4_KEY, FLOW4_SLOT, FLOW6_KEY, FLOW_RECORDED, LINK_BYTES_SHIFT, PART_FLAGS_SHIFT, Family
+from cnf.arrays import Records, Rows
+from cnf.flows.expiry import TCP_FIN, TCP_RST
+
+Reason = Literal["idle", "active", "ended", "stopped", "evicted"]
+REASONS: Final[tuple[Reason, ...]] = ("idle", "active", "ended", "stopped", "evicted")
+"""Why a record was made; in the order of flowEndReason (IANA), which counts from 1."""
+
+KEY_FIELDS: Final = [name for name in FLOW4_KEY.names or () if name != "zero"]
+_COUNTS: Final[list[Any]] = [
+    (name, "<u8")
+    for name in (
+        "packets",
+        "bytes",  # on the wire, as in a flow
+        "dropped_packets",
+        "dropped_bytes",
+        "start",  # jiffies
+        "end",  # jiffies
+    )
+]
+
+
+def _record(key: np.dtype[Any]) -> np.dtype[Any]:
+    rest = [("tcp_flags", "u1"), ("reason", "u1"), ("link_bytes", "<u2")]
+    return np.dtype([*((name, key[name]) for name in KEY_FIELDS), *rest, *_COUNTS])
+
+
+FLOW_RECORD: Final[dict[Family, np.dtype[Any]]] = {"ipv4": _record(FLOW4_KEY), "ipv6": _record(FLOW6_KEY)}
+"""By family. ``reason`` is an index of REASONS. ``tcp_flags`` are those of the part; ``link_bytes`` are what the
+flow's first packet had before its IP header: 14, and 4 for each VLAN tag; 0 where there is no Ethernet."""
+
+
+def part_of(flows: Records, dropped: Records, before: Records, reasons: npt.NDArray[np.uint8]) -> tuple[Records, Rows]:
+    """Return what ``flows`` have counted since ``before``, and the rows of those that have counted anything.
+
+    ``flows`` are slots of a flow cache, ``dropped`` FLOW_DROPS, ``before`` FLOW_RECORDED and ``reasons`` indexes of
+    REASONS, all of shape (N,). A flow that ``before`` is not about counts in whole.
+    """
+    known = before["first_seen"] == flows["first_seen"]
+    counts = {
+        "packets": flows["packets"],
+        "bytes": flows["bytes"],
+        "dropped_packets": dropped["packets"],
+        "dropped_bytes": dropped["bytes"],
+    }
+    since = {name: values - np.where(known, before[name], 0) for name, values in counts.items()}
+    rows = np.flatnonzero((since["packets"] != 0) | (since["dropped_packets"] != 0))
+    family: Family = "ipv4" if flows.dtype == FLOW4_SLOT else "ipv6"
+    records = np.zeros(len(rows), FLOW_RECORD[family])
+    for name in KEY_FIELDS:
+        records[name] = flows["key"][name][rows]
+    for name, values in since.items():
+        records[name] = values[rows]
+    tcp_flags = flows["tcp_flags"][rows]
+    records["tcp_flags"] = tcp_flags >> np.uint64(PART_FLAGS_SHIFT) & np.uint64(0xFF)
+    records["link_bytes"] = tcp_flags >> np.uint64(LINK_BYTES_SHIFT)
+    records["reason"] = reasons[rows]
+    records["start"] = np.where(known, before["until"], flows["first_seen"])[rows]
+    records["end"] = flows["last_seen"][rows]
+    return records, rows
+
+
+def recorded(flows: Records, dropped: Records, until: int) -> Records:
+    """Return the FLOW_RECORDED that says that ``flows``, as above, are recorded up to the jiffy ``until``."""
+    noted = np.zeros(len(flows), FLOW_RECORDED)
+    noted["first_seen"], noted["until"] = flows["first_seen"], until
+    for name in ("packets", "bytes"):
+        noted[name], noted[f"dropped_{name}"] = flows[name], dropped[name]
+    return noted
+
+
+def reasons_of(slots: Records) -> npt.NDArray[np.uint8]:
+    """Return why flows that have expired, slots of a flow cache, did: by the flags that they have shown."""
+    ended = slots["tcp_flags"] & np.uint64(TCP_FIN | TCP_RST) != 0
+    return np.where(ended, REASONS.index("ended"), REASONS.index("idle")).astype(np.uint8)
+
+
+class RecordColumns:
+    """The keys of records of one family, as a filter takes them (``cnf.filter.predicates.Keyed``)."""
+
+    def __init__(self, family: Family, records: Records) -> None:
+        """Show ``records``, FLOW_RECORD of shape (N,)."""
+        self.family: Family = family
+        self.src_addr: npt.NDArray[np.unsignedinteger] = records["src_addr"]
+        self.dst_addr: npt.NDArray[np.unsignedinteger] = records["dst_addr"]
+        self.src_port: npt.NDArray[np.uint16] = records["src_port"]
+        self.dst_port: npt.NDArray[np.uint16] = records["dst_port"]
+        self.ifindex: npt.NDArray[np.uint32] = records["ifindex"]
+        self.vlan: npt.NDArray[np.uint16] = records["vlan"]
+        self.protocol: npt.NDArray[np.uint8] = records["protocol"]
+        self.flags: npt.NDArray[np.uint8] = records["flags"]
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.flags)

@@ -1,0 +1,1 @@
+"""What each minute had, kept on this node."""

@@ -1,0 +1,68 @@
+"""The control socket's answers about the past, as JSON objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from cnf.counts import Count
+from cnf.errors import UnavailableError
+from cnf.flows.snapshot import Snapshot
+from cnf.history.past import as_snapshot, dropped_of, held, summary
+from cnf.history.reader import Found, read, text_of
+from cnf.server.live import Live
+
+
+def past_flows(live: Live, times: tuple[int, int]) -> tuple[Snapshot, Count, dict[str, Any]]:
+    """Return the flows between two times, what was dropped then, and the sums.
+
+    Raises:
+        UnavailableError: there is no history of that time.
+
+    """
+    found = _found(live, times)
+    past = as_snapshot(found.blocks)
+    return past, dropped_of(past.received), summary(found, past)
+
+
+def past_sources(
+    live: Live, times: tuple[int, int], column: str, count: int | None
+) -> tuple[Iterator[dict[str, Any]], dict[str, Any]]:
+    """Return the largest sources by ``column`` between two times, and what else an answer says.
+
+    Raises:
+        UnavailableError: there is no history of that time.
+
+    """
+    found = _found(live, times)
+    sources = sorted(held(found.blocks), key=lambda each: int(each[column]), reverse=True)
+    sizes = dict.fromkeys(("total", "buckets"), len(sources))
+    seconds = sum(block.end - block.begin for block in found.blocks) / 1e9
+    return (_described(source, seconds) for source in sources[:count]), {
+        **sizes,
+        "history": summary(found, as_snapshot(found.blocks)),
+    }
+
+
+def _found(live: Live, times: tuple[int, int]) -> Found:
+    if live.history is None:
+        remedy = "set history.keep, and restart"
+        raise UnavailableError("no history: this cnfd makes no flow records", remedy=remedy)
+    return read(live.history.folder, *times, live.draining)
+
+
+def _described(source: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return a source with the keys of FIELDS; its rates are those of so many seconds."""
+    units = ("packets", "bytes")
+    sent, octets = ((source[unit] + source[f"over_{unit}"]) / max(seconds, 1e-3) for unit in units)
+    would = {f"would_drop_{unit}": source[f"over_{unit}"] - source[f"dropped_{unit}"] for unit in units}
+    return {
+        **{name: source[name] for name in ("source", "shared", "rule", "mode")},
+        "verdict": "limited" if source["dropped_packets"] else "would_limit",
+        **{name: source[name] for name in (*units, *(f"dropped_{unit}" for unit in units))},
+        **would,
+        "packets_per_second": round(sent, 3),
+        "bits_per_second": round(8 * octets, 3),
+        **dict.fromkeys((f"tokens_{unit}" for unit in units), None),
+        **{name: None if source[name] is None else text_of(source[name]) for name in ("last_over", "last_drop")},
+    }
