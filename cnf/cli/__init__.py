@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    printable = import_module("cnf.cli.show.units").printable
+    printable = import_module("cnf.units").printable
     print(f"cnfctl: {printable(message)}", file=sys.stderr)
     return status
 

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 from cnf.cli.api.client import Client
-from cnf.cli.show.units import printable
 from cnf.errors import AttachError, CnfError, PrivilegeError
 from cnf.kernel import capabilities, pins
 from cnf.kernel.leavings import programs_on, take_back
 from cnf.kernel.links import Links
 from cnf.process import lock
+from cnf.units import printable
 
 
 def run(arguments: argparse.Namespace) -> int:

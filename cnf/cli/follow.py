@@ -13,8 +13,8 @@ from typing import Final, Generic, TypeVar
 
 from cnf.cli.api.client import Wait
 from cnf.cli.api.stream_replies import About
-from cnf.cli.show.units import number_of, printable
 from cnf.errors import CnfError
+from cnf.units import number_of, printable
 
 RETRY: Final = 0.2
 """Seconds from the end of a connection to the next one: the daemon may be restarting."""

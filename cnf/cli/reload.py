@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from cnf.cli.api.client import Client
-from cnf.cli.show.units import printable
+from cnf.units import printable
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -14,8 +14,8 @@ from cnf.cli.api.client import Client
 from cnf.cli.api.replies import LEDGER_STATES, Drain, FlowTable, Interface, SentTally, Status, Tally
 from cnf.cli.limits.glance import glance
 from cnf.cli.show.table import SPARE, Column, Style, print_lines, render, style_for
-from cnf.cli.show.units import bit_rate, count, duration, moment, number_of, packets, printable, size
 from cnf.cli.show.warnings import fill_bar, troubles, warning
+from cnf.units import bit_rate, count, duration, moment, number_of, packets, printable, size
 
 LATE_DRAIN: Final = 3
 """Intervals after which a drain is overdue."""

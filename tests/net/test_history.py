@@ -15,11 +15,11 @@ from typing import Any, Final
 import pytest
 
 from cnf.abi import PROTOCOL_LABELS
-from cnf.cli.show.units import size
 from cnf.history.block import Block, unpack
 from cnf.history.files import content_of, paths, places
 from cnf.history.increase import sum_of
 from cnf.kernel import pins
+from cnf.units import size
 from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon

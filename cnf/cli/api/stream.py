@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 from cnf.cli.show.table import print_lines
-from cnf.cli.show.units import printable
+from cnf.units import printable
 
 
 def print_array(objects: Iterable[Mapping[str, object]]) -> None:

@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 
 from cnf import config
 from cnf.cli.doctor.report import Finding
-from cnf.cli.show.units import size
 from cnf.datapath import sizes
 from cnf.datapath.blueprint import plan
 from cnf.limits.table import Limits
+from cnf.units import size
 
 START_BYTES: Final = 120_000_000
 """Bytes that the daemon, and the compiler beside it, take at the start; the tables stand in memory already."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from cnf.cli.show.table import GAP, Style
-from cnf.cli.show.units import number_of, printable, wrap
+from cnf.units import number_of, printable, wrap
 
 EXIT_ORDER: Final = (os.EX_NOPERM, os.EX_UNAVAILABLE, os.EX_CONFIG, os.EX_OSERR)
 """Which cause gives the exit status when there are several."""

@@ -14,7 +14,7 @@ from cnf.cli.api.stream_replies import AboutEvents
 from cnf.cli.events.lines import event_line
 from cnf.cli.follow import Follower
 from cnf.cli.show.table import print_lines, style_for
-from cnf.cli.show.units import number_of
+from cnf.units import number_of
 
 RECENT: Final = 10
 """Events that are shown at the start."""

@@ -9,7 +9,7 @@ from typing import Final, cast
 from cnf.cli.api.event_replies import Event, FirstDrop, FlowFinished, RuleGeneration
 from cnf.cli.flows.table import endpoint
 from cnf.cli.show.table import GAP, Style
-from cnf.cli.show.units import moment, packets, printable, size
+from cnf.units import moment, packets, printable, size
 
 _TITLES: Final = {
     "first_drop": "first drop",

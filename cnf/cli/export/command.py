@@ -11,7 +11,7 @@ from typing import Final
 from cnf.cli.api.client import Client, Query, Wait
 from cnf.cli.api.stream_replies import AboutRecords
 from cnf.cli.follow import Follower
-from cnf.cli.show.units import packets, size
+from cnf.units import packets, size
 
 _SEEN: Final = {"ingress": "received", "egress": "sent"}
 

@@ -9,7 +9,7 @@ from typing import Final
 from cnf.cli.api.replies import Group, Groups
 from cnf.cli.flows.table import View, drained, dropped_by_limits, nothing_matches, page
 from cnf.cli.show.table import SPARE, Column, render
-from cnf.cli.show.units import count, number_of, size
+from cnf.units import count, number_of, size
 
 _NONE: Final = "-"
 _TITLES: Final[Mapping[str, str]] = {

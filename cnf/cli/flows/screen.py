@@ -13,8 +13,8 @@ from cnf.cli.flows.choices import HELP, Choices, pressed
 from cnf.cli.flows.listing import Asked, ask, lines_of
 from cnf.cli.flows.table import View
 from cnf.cli.show.table import style_for
-from cnf.cli.show.units import clock_time, count, cut_end, duration, printable
 from cnf.errors import UsageError
+from cnf.units import clock_time, count, cut_end, duration, printable
 
 HEADER: int = 4
 """Lines above the rows: title, node, choices, and the table's own title; one more is the summary below."""

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 from cnf.cli.api.replies import Flow, Flows, Listing, Pair, Pairs, Timestamp
 from cnf.cli.show import past
 from cnf.cli.show.table import SPARE, Column, Style, render
-from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, packets, size
+from cnf.units import bit_rate, count, cut_end, duration, number_of, packets, size
 
 Row = TypeVar("Row", bound=Flow)
 

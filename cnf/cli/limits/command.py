@@ -20,9 +20,9 @@ from cnf.cli.limits.ssh_connection import ssh_connection
 from cnf.cli.limits.units import countdown
 from cnf.cli.show.past import in_local_time
 from cnf.cli.show.table import print_lines, style_for
-from cnf.cli.show.units import printable
 from cnf.cli.times import asked
 from cnf.errors import UsageError
+from cnf.units import printable
 
 TABLE_ROWS: Final = 20
 

@@ -12,7 +12,7 @@ from cnf.cli.flows.table import View, flow_table
 from cnf.cli.limits.glance import CONFIRM
 from cnf.cli.limits.units import burst, lost, rate
 from cnf.cli.show.table import Style
-from cnf.cli.show.units import bit_rate, duration, packets, printable, size, wrap
+from cnf.units import bit_rate, duration, packets, printable, size, wrap
 
 _HOLDING_BACK: Final = {"limited": "is holding it back now", "would_limit": "would hold it back now"}
 """By a bucket's verdict."""

@@ -9,8 +9,8 @@ from cnf.cli.api.limit_replies import Limits
 from cnf.cli.api.replies import Limiter, SourceTable
 from cnf.cli.limits.units import countdown
 from cnf.cli.show.table import Column, Style, render
-from cnf.cli.show.units import count, number_of, printable
 from cnf.cli.show.warnings import fill_bar, troubles, warning
+from cnf.units import count, number_of, printable
 
 CONFIRM: Final = "cnfctl limits confirm"
 

@@ -10,7 +10,7 @@ from cnf.cli.api.limit_replies import DeniedPrefix, Listed
 from cnf.cli.api.replies import Timestamp
 from cnf.cli.limits.units import NONE, countdown, pair
 from cnf.cli.show.table import Column, Style, render
-from cnf.cli.show.units import bit_rate, count, duration
+from cnf.units import bit_rate, count, duration
 
 
 def allowed_lines(entries: Sequence[Listed], width: int | None, style: Style, now: datetime) -> list[str]:

@@ -12,8 +12,8 @@ from cnf.cli.limits.glance import source_tables, state_warnings
 from cnf.cli.limits.units import NONE, burst, lost, pair, rate
 from cnf.cli.show import past
 from cnf.cli.show.table import SPARE, Column, Style, render
-from cnf.cli.show.units import bit_rate, count, cut_end, duration, number_of, packets, printable, size
 from cnf.cli.show.warnings import fold
+from cnf.units import bit_rate, count, cut_end, duration, number_of, packets, printable, size
 
 LISTED: Final = 50
 """Prefixes of a list that the page shows; JSON has them all."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from cnf.cli.api.limit_replies import Rule
 from cnf.cli.api.replies import Amount
-from cnf.cli.show.units import count, duration, packets, size
+from cnf.units import count, duration, packets, size
 
 NONE: Final = "-"
 

@@ -1,1 +1,1 @@
-"""The views of cnfctl: tables, units, warnings, and a display that repeats."""
+"""The views of cnfctl: tables, warnings, and a display that repeats."""

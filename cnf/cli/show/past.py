@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Final
 
 from cnf.cli.api.replies import Amount, Block, History, Timestamp
-from cnf.cli.show.units import duration, number_of, packets, size
 from cnf.errors import UnavailableError
+from cnf.units import duration, number_of, packets, size
 
 _WRITTEN: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _GAP: Final = 2.0

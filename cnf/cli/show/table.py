@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TextIO, TypeVar
 
-from cnf.cli.show.units import cut_middle, printable
+from cnf.units import cut_middle, printable
 
 Row = TypeVar("Row")
 

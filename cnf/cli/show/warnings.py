@@ -7,7 +7,7 @@ from typing import Final
 
 from cnf.cli.api.replies import FlowTable, SourceTable
 from cnf.cli.show.table import Style
-from cnf.cli.show.units import number_of, printable, wrap
+from cnf.units import number_of, printable, wrap
 
 NEARLY_FULL: Final = 0.9
 """Fill from which on there is a warning: the kernel evicts in batches, before the last entry is in use."""

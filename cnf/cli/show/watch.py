@@ -18,8 +18,8 @@ from types import FrameType
 from typing import Final, NoReturn, Protocol
 
 from cnf.cli.show.table import style_for
-from cnf.cli.show.units import clock_time, printable, wrap
 from cnf.errors import CnfError
+from cnf.units import clock_time, printable, wrap
 
 RETRY: Final = 1.0
 """Seconds between requests to a daemon that did not answer: it may be restarting."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnf.cli.limits.units import burst, countdown, lost, pair, rate
-from cnf.cli.show.units import packets
+from cnf.units import packets
 from tests.unit.cli.limit_samples import DEFAULT
 from tests.unit.cli.samples import NOTHING
 

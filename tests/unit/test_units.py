@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.cli.show.units import (
+from cnf.units import (
     bit_rate,
     clock_time,
     count,
