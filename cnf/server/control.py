@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 from structlog.typing import FilteringBoundLogger
 
-from cnf.arrays import Records
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
 from cnf.export.lines import Lines
 from cnf.flows.groups import Groups, group
-from cnf.flows.ledger import Ledger
 from cnf.flows.query import Selection, select
 from cnf.server import streams
 from cnf.server.history_json import past_flows
@@ -27,6 +23,7 @@ from cnf.server.params import KINDS, LISTINGS, Listing, asks_for_many, count, fl
 from cnf.server.reloads import Reloaded
 from cnf.server.sockets import Peer
 from cnf.server.state import State
+from cnf.server.status import started, status
 
 STATUSES: Final = {
     64: HTTPStatus.BAD_REQUEST,
@@ -148,14 +145,14 @@ class Control:
         if after is None:
             after = max(last - most, reader.log.first - 1)
         if flag(asked, "follow"):
-            blocks = streams.events(reader, after, _started(self._state))
+            blocks = streams.events(reader, after, started(self._state))
             return Answer(HTTPStatus.OK, blocks, KINDS["jsonl"], bell=reader.log.bell)
         answer = {
             "events": reader.log.after(after, most),
             "last": last,
             "ring": reader.ring_id,
             "lost": reader.lost(),
-            "started": _started(self._state),
+            "started": started(self._state),
         }
         return reply(answer)
 
@@ -168,7 +165,7 @@ class Control:
         follow, since = flag(asked, "follow"), number(asked, "since")
         after = since if since is not None else log.kept.first - 1
         lines = Lines(asked.get("filter", ""))
-        blocks = streams.records(log, lines, after, _started(self._state), follow=follow)
+        blocks = streams.records(log, lines, after, started(self._state), follow=follow)
         return Answer(HTTPStatus.OK, blocks, KINDS["jsonl"], bell=log.bell if follow else None)
 
     def _reloaded(self, request: Request) -> Answer:
@@ -193,62 +190,3 @@ def _follows(request: Request) -> bool:
         return flag(parameters(request, *EXPORT_PARAMETERS), "follow")
     except UsageError:
         return True  # the answer is one line
-
-
-def status(state: State, live: Live) -> dict[str, Any]:
-    """Return the state of everything as one JSON object."""
-    snapshot = state.snapshot
-    totals = live.totals()
-    return {
-        "daemon": {
-            **state.build_info,
-            "pid": os.getpid(),
-            "started": _started(state),
-            "uptime_seconds": round(time.monotonic() - state.started_monotonic, 3),
-            "config": state.config_source,
-        },
-        "interfaces": [
-            {
-                **asdict(interface),
-                **_counts(totals.get(interface.name)),
-            }
-            for interface in state.interfaces
-        ],
-        "flow_table": {
-            family: {**asdict(table), "insert_errors": sum(table.insert_errors.values())}
-            for family, table in (snapshot.tables.items() if snapshot else ())
-        },
-        "ledger": _ledger(snapshot.ledgers["ingress"], "received") if snapshot else {},
-        "sent_ledger": _ledger(snapshot.ledgers["egress"], "sent") if snapshot else {},
-        "drain": {
-            "age_seconds": round(state.drain_age(), 3),
-            "duration_seconds": round(snapshot.duration, 6) if snapshot else None,
-            "interval_seconds": state.settings.flows.drain_interval,
-            "errors": state.drain_errors,
-            "last_error": state.last_error,
-        },
-        "limiter": live.limiter.summary() if live.limiter else None,
-        "rates": _rates(state.rates["ingress"]) | {"drops_per_second": round(state.drops, 3)},
-        "sent_rates": _rates(state.rates["egress"]),
-    }
-
-
-def _counts(counters: Records | None) -> dict[str, int]:
-    """Return what an interface has received and sent."""
-    fields = {"received_packets": "packets", "received_bytes": "bytes"}
-    fields |= {name: name for name in ("sent_packets", "sent_bytes")}
-    return {name: 0 if counters is None else int(counters[field].sum()) for name, field in fields.items()}
-
-
-def _rates(rates: tuple[float, float]) -> dict[str, float]:
-    packets, octets = rates
-    return {"packets_per_second": round(packets, 3), "bits_per_second": round(8 * octets, 3)}
-
-
-def _started(state: State) -> str:
-    return datetime.fromtimestamp(state.started, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _ledger(ledger: Ledger, seen: str) -> dict[str, dict[str, int]]:
-    rows = {seen: ledger.seen, **ledger.states, "difference": ledger.difference}
-    return {unit: {name: getattr(count, unit) for name, count in rows.items()} for unit in ("packets", "bytes")}

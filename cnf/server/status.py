@@ -1,0 +1,74 @@
+"""The state of everything, as ``cnfctl status`` and the page show it."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from cnf.arrays import Records
+from cnf.flows.ledger import Ledger
+from cnf.server.live import Live
+from cnf.server.state import State
+
+
+def status(state: State, live: Live) -> dict[str, Any]:
+    """Return the state of everything as one JSON object."""
+    snapshot = state.snapshot
+    totals = live.totals()
+    return {
+        "daemon": {
+            **state.build_info,
+            "pid": os.getpid(),
+            "started": started(state),
+            "uptime_seconds": round(time.monotonic() - state.started_monotonic, 3),
+            "config": state.config_source,
+        },
+        "interfaces": [
+            {
+                **asdict(interface),
+                **_counts(totals.get(interface.name)),
+            }
+            for interface in state.interfaces
+        ],
+        "flow_table": {
+            family: {**asdict(table), "insert_errors": sum(table.insert_errors.values())}
+            for family, table in (snapshot.tables.items() if snapshot else ())
+        },
+        "ledger": _ledger(snapshot.ledgers["ingress"], "received") if snapshot else {},
+        "sent_ledger": _ledger(snapshot.ledgers["egress"], "sent") if snapshot else {},
+        "drain": {
+            "age_seconds": round(state.drain_age(), 3),
+            "duration_seconds": round(snapshot.duration, 6) if snapshot else None,
+            "interval_seconds": state.settings.flows.drain_interval,
+            "errors": state.drain_errors,
+            "last_error": state.last_error,
+        },
+        "limiter": live.limiter.summary() if live.limiter else None,
+        "rates": _rates(state.rates["ingress"]) | {"drops_per_second": round(state.drops, 3)},
+        "sent_rates": _rates(state.rates["egress"]),
+    }
+
+
+def started(state: State) -> str:
+    """Return when the daemon started, as RFC 3339 has it, in UTC."""
+    return datetime.fromtimestamp(state.started, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _counts(counters: Records | None) -> dict[str, int]:
+    """Return what an interface has received and sent."""
+    fields = {"received_packets": "packets", "received_bytes": "bytes"}
+    fields |= {name: name for name in ("sent_packets", "sent_bytes")}
+    return {name: 0 if counters is None else int(counters[field].sum()) for name, field in fields.items()}
+
+
+def _rates(rates: tuple[float, float]) -> dict[str, float]:
+    packets, octets = rates
+    return {"packets_per_second": round(packets, 3), "bits_per_second": round(8 * octets, 3)}
+
+
+def _ledger(ledger: Ledger, seen: str) -> dict[str, dict[str, int]]:
+    rows = {seen: ledger.seen, **ledger.states, "difference": ledger.difference}
+    return {unit: {name: getattr(count, unit) for name, count in rows.items()} for unit in ("packets", "bytes")}
