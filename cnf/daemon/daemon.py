@@ -271,7 +271,7 @@ class Daemon:
             drains.drain(whole="active" if whole else None)
 
     def _serve(self, live: Live, registry: CollectorRegistry, reloads: Reloads) -> None:
-        scrapes = Exposition(self._state, registry)
+        scrapes = Exposition(self._state, live, registry)
         self._stack.enter_context(Web("metrics", self._metrics_sockets, scrapes, Exposition.BOUNDS, self._log))
         calls = Control(self._state, live, self._group, reloads.ask, self._log)
         self._stack.enter_context(Web("control", [self._control_socket], calls, Control.BOUNDS, self._log))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
@@ -55,6 +55,8 @@ class Connection:
         self._writer = writer
         self._patience = patience
         self._peer = peer
+        address = writer.get_extra_info("peername")
+        self._client = str(address[0]) if isinstance(address, tuple) else ""
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         self._without_body = self._begun = False
         self._deadline = 0.0
@@ -87,7 +89,7 @@ class Connection:
                         _check_length(len(body))
                     case h11.EndOfMessage() if head:
                         self.waiting_since = None
-                        return _request(head, body, self._peer)
+                        return replace(_request(head, body), peer=self._peer, client=self._client)
                     case _:  # closed, or nothing came
                         return None
         except TimeoutError:
@@ -201,10 +203,10 @@ def _check_length(length: int) -> None:
         raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
 
 
-def _request(head: h11.Request, body: bytes, peer: Peer | None) -> Request:
+def _request(head: h11.Request, body: bytes) -> Request:
     headers: dict[str, str] = {}
     for raw_name, raw_value in head.headers:
         name, value = raw_name.decode("ascii"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     method, path, query = target(head.method, head.target)
-    return Request(method, path, query, headers, body, peer)
+    return Request(method, path, query, headers, body)

@@ -9,11 +9,14 @@ from http import HTTPStatus
 from typing import Final, Protocol
 from urllib.parse import unquote
 
+from cnf import addresses
 from cnf.process.bell import Bell
 from cnf.server.sockets import Peer
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
+FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""Headers of proxies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,14 @@ class Request:
     body: bytes = b""
     peer: Peer | None = None
     """The process that asks, on a Unix socket."""
+    client: str = ""
+    """The address that it comes from, over TCP."""
+
+    @property
+    def from_this_node(self) -> bool:
+        """Whether the one who asks is on this node, as far as can be told: no proxy says that it stands between."""
+        loopback = bool(self.client) and addresses.peer(self.client).is_loopback
+        return loopback and not any(name in self.headers for name in FORWARDED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The application of the metrics server: /metrics, /healthz, /readyz and a page that links them."""
+"""The application of the metrics server: /metrics, /healthz, /readyz, and the page of the node."""
 
 from __future__ import annotations
 
@@ -14,24 +14,15 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from cnf import __version__
 from cnf.readers import shortened
 from cnf.server.http import Bounds
+from cnf.server.live import Live
 from cnf.server.messages import TEXT, Answer, Paths, Request, RequestError, encode, handler
+from cnf.server.page.page import Page
 from cnf.server.state import State
 
 SUFFIXES: Final = ("", "_total", "_bucket", "_sum", "_count", "_created")
 """Suffixes of the names of a family's samples."""
-PAGE: Final = f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>cnfd</title></head><body>
-<h1>cnfd {__version__}</h1>
-<ul>
-<li><a href="/metrics">/metrics</a>: for Prometheus</li>
-<li><a href="/healthz">/healthz</a>: the process lives</li>
-<li><a href="/readyz">/readyz</a>: the program is attached, and the latest drain is fresh</li>
-</ul>
-</body></html>
-""".encode()
 
 
 class Exposition:
@@ -39,15 +30,17 @@ class Exposition:
 
     BOUNDS: ClassVar = Bounds(large=8, threads=2)
 
-    def __init__(self, state: State, registry: CollectorRegistry) -> None:
-        """Show what is in ``registry``."""
+    def __init__(self, state: State, live: Live, registry: CollectorRegistry) -> None:
+        """Show what is in ``registry``, and on the page what ``state`` and ``live`` say."""
         self._state = state
         self._registry = registry
+        page = Page(state, live)
         self._paths: Paths = {
             "/metrics": {"GET": self._metrics},
             "/healthz": {"GET": lambda _request: _text(HTTPStatus.OK, "ok")},
             "/readyz": {"GET": self._ready},
-            "/": {"GET": lambda _request: Answer(HTTPStatus.OK, PAGE, "text/html; charset=utf-8")},
+            "/": {"GET": page.answer},
+            "/style.css": {"GET": page.style},
         }
 
     def answer(self, request: Request) -> Answer:
@@ -59,8 +52,8 @@ class Exposition:
         return replace(_text(error.status, str(error)), headers=error.headers)
 
     def is_large(self, request: Request) -> bool:
-        """Tell whether it is a scrape."""
-        return request.path == "/metrics"
+        """Tell whether it is a scrape, or the page."""
+        return request.path in ("/metrics", "/")
 
     def _metrics(self, request: Request) -> Answer:
         names = parse_qs(request.query, errors="backslashreplace").get("name[]")
