@@ -32,7 +32,8 @@ _MAP_FD, _MAP_VALUE = 1, 2
 # enum bpf_map_type
 _ARRAY, _PERCPU_ARRAY, _TRIE, _RINGBUF = 2, 6, 11, 27
 
-# Where things are for the interpreter: a map at its id << _MAP_SHIFT, its values _VALUES behind that.
+# Where things are for the interpreter: a map at its number << _MAP_SHIFT, its values _VALUES behind that. Maps are
+# numbered as the program comes to them: the kernel's ids grow without end.
 _FRAME, _STACK, _CONTEXT, _QUEUE, _DEVICE, _FOUND = (number << 24 for number in range(1, 7))
 _MAP_SHIFT: Final = 44
 _VALUES: Final = 1 << 32
@@ -174,6 +175,8 @@ class _Machine:
             _QUEUE: bytearray(_DEVICE.to_bytes(8, "little")),  # struct xdp_rxq_info: dev
             _DEVICE: bytearray(ifindex.to_bytes(4, "little") * (_DEVICE_BYTES // 4)),  # wherever it has its ifindex
         }
+        self._numbers: dict[int, int] = {}
+        """Numbers of maps, by the kernel's ids."""
         self._maps: dict[int, tuple[int, libbpf.MapInfo]] = {}
         self._elements: dict[tuple[int, int], bytearray] = {}
         self._registers = [0] * 12
@@ -237,9 +240,9 @@ class _Machine:
     def _load_64(self, word: _Instruction, upper: int) -> None:
         lower, upper = word.immediate & 0xFFFFFFFF, upper & 0xFFFFFFFF
         if word.source == _MAP_FD:  # by now its id
-            value = lower << _MAP_SHIFT
+            value = self._number(lower) << _MAP_SHIFT
         elif word.source == _MAP_VALUE:
-            value = (lower << _MAP_SHIFT) + _VALUES + upper
+            value = (self._number(lower) << _MAP_SHIFT) + _VALUES + upper
         else:
             value = lower | upper << 32
         self._registers[word.target] = value
@@ -282,11 +285,11 @@ class _Machine:
 
     def _call(self, word: _Instruction) -> None:
         self._calls += 1
-        map_id = self._registers[1] >> _MAP_SHIFT
-        if not map_id:
+        map_number = self._registers[1] >> _MAP_SHIFT
+        if not map_number:
             self._registers[0] = time.monotonic_ns()
             return
-        descriptor, info = self._map(map_id)
+        descriptor, info = self._map(map_number)
         if info.type == _RINGBUF:
             self._registers[0] = 0
             return
@@ -302,9 +305,9 @@ class _Machine:
     def _read(self, address: int, size: int) -> int:
         if address & _KERNEL:
             return self._jiffies
-        map_id, offset = address >> _MAP_SHIFT, (address & (1 << _MAP_SHIFT) - 1) - _VALUES
-        if map_id and self._map(map_id)[1].type == _PERCPU_ARRAY and offset < _POINTERS:
-            return address + _POINTERS - offset + offset // 8 * _stride(self._map(map_id)[1])
+        map_number, offset = address >> _MAP_SHIFT, (address & (1 << _MAP_SHIFT) - 1) - _VALUES
+        if map_number and self._map(map_number)[1].type == _PERCPU_ARRAY and offset < _POINTERS:
+            return address + _POINTERS - offset + offset // 8 * _stride(self._map(map_number)[1])
         memory, at = self._at(address)
         return int.from_bytes(memory[at : at + size], "little")
 
@@ -314,29 +317,33 @@ class _Machine:
 
     def _at(self, address: int) -> tuple[bytearray, int]:
         """Return the memory that has an address, and where."""
-        map_id, offset = address >> _MAP_SHIFT, (address & (1 << _MAP_SHIFT) - 1) - _VALUES
-        if not map_id:
+        map_number, offset = address >> _MAP_SHIFT, (address & (1 << _MAP_SHIFT) - 1) - _VALUES
+        if not map_number:
             base = address & ~((1 << 24) - 1)
             return self._memory[base], address - base
-        stride = _stride(self._map(map_id)[1])
+        stride = _stride(self._map(map_number)[1])
         number, at = divmod(offset % _POINTERS, stride)
-        return self._element(map_id, number), at
+        return self._element(map_number, number), at
 
-    def _element(self, map_id: int, number: int) -> bytearray:
+    def _element(self, map_number: int, number: int) -> bytearray:
         """Return a copy of an array's element; of a per-CPU array, that of the first CPU."""
-        if (map_id, number) not in self._elements:
-            descriptor, info = self._map(map_id)
+        if (map_number, number) not in self._elements:
+            descriptor, info = self._map(map_number)
             copies = libbpf.possible_cpus() if info.type == _PERCPU_ARRAY else 1
             value = ctypes.create_string_buffer(_stride(info) * copies)
             libbpf.check(libbpf.library().bpf_map_lookup_elem(descriptor, number.to_bytes(4, "little"), value))
-            self._elements[map_id, number] = bytearray(value.raw[: _stride(info)])
-        return self._elements[map_id, number]
+            self._elements[map_number, number] = bytearray(value.raw[: _stride(info)])
+        return self._elements[map_number, number]
 
-    def _map(self, map_id: int) -> tuple[int, libbpf.MapInfo]:
-        if map_id not in self._maps:
+    def _number(self, map_id: int) -> int:
+        if map_id not in self._numbers:
+            self._numbers[map_id] = len(self._numbers) + 1
             descriptor = libbpf.check(libbpf.library().bpf_map_get_fd_by_id(ctypes.c_uint32(map_id)))
-            self._maps[map_id] = descriptor, libbpf.map_info(descriptor)
-        return self._maps[map_id]
+            self._maps[self._numbers[map_id]] = descriptor, libbpf.map_info(descriptor)
+        return self._numbers[map_id]
+
+    def _map(self, map_number: int) -> tuple[int, libbpf.MapInfo]:
+        return self._maps[map_number]
 
 
 def _stride(info: libbpf.MapInfo) -> int:
