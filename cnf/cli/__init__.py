@@ -104,8 +104,12 @@ def parser() -> argparse.ArgumentParser:
         "--by",
         metavar="WHAT",
         help="one row for all flows of a src, dst, pair, port, src-port, protocol, interface, direction, vlan, "
-        "net/24 (the destination's) or src-net/24; several with commas",
+        "rule, net/24 (the destination's) or src-net/24; several with commas",
     )
+    flows.add_argument(
+        "--owner", action="store_true", help="the systemd unit, container or pod that has the socket on this node"
+    )
+    flows.add_argument("--names", action="store_true", help="the names of hosts, as far as they come within a second")
     flows.add_argument("--pairs", action="store_true", help="both directions of a connection in one row")
     flows.add_argument("-o", "--output", choices=("table", "json", "jsonl", "csv"), default="table")
     flows.add_argument(

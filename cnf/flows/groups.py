@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -128,10 +129,12 @@ _WORDS: Final[Mapping[str, tuple[Dimension, ...]]] = {
 }
 _NETWORK: Final = re.compile(r"(src-|dst-)?net/([0-9]{1,2})(?:/([0-9]{1,3}))?")
 EXPECTED: Final = ", ".join((*_WORDS, "net/24", "src-net/24", "net/24/48"))
+More = Mapping[str, tuple[Dimension, ...]]
+"""Further words, each with what flows are then grouped by."""
 
 
-def dimensions(by: str) -> tuple[Dimension, ...]:
-    """Read what to group by, words with commas between them.
+def dimensions(by: str, more: More = MappingProxyType({})) -> tuple[Dimension, ...]:
+    """Read what to group by, words with commas between them; ``more`` words are what others know of flows.
 
     ``port`` is the destination's; so is ``net/24``, and ``src-net/24`` is the source's. A third number is the length
     of IPv6 networks, 64 without one.
@@ -140,13 +143,14 @@ def dimensions(by: str) -> tuple[Dimension, ...]:
         UsageError: for a word that is none.
 
     """
-    found = {dimension.field: dimension for word in by.split(",") for dimension in _dimension(word.strip())}
+    found = {dimension.field: dimension for word in by.split(",") for dimension in _dimension(word.strip(), more)}
     return tuple(found.values())
 
 
-def _dimension(word: str) -> tuple[Dimension, ...]:
-    if word in _WORDS:
-        return _WORDS[word]
+def _dimension(word: str, more: More) -> tuple[Dimension, ...]:
+    words = {**_WORDS, **more}
+    if word in words:
+        return words[word]
     network = _NETWORK.fullmatch(word)
     if network:
         length4, length6 = int(network[2]), int(network[3] or IPV6_LENGTH)
@@ -154,9 +158,11 @@ def _dimension(word: str) -> tuple[Dimension, ...]:
             end = "src" if network[1] == "src-" else "dst"
             lengths = (f"{end}_addr", length4, length6)
             return (Dimension(f"{end}_net", _addresses(*lengths), _networks(*lengths)),)
-    near = nearest(word, list(_WORDS))
+    near = nearest(word, list(words))
     meant = f", did you mean {near}?" if near else ":"
-    raise UsageError(f"flows cannot be grouped by {word!r}{meant} expected one or more of {EXPECTED}")
+    raise UsageError(
+        f"flows cannot be grouped by {word!r}{meant} expected one or more of {', '.join((EXPECTED, *more))}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +216,18 @@ def _written(name: str, values: npt.NDArray[Any]) -> list[Any]:
     return list(np.round(values * (8 if name == "bits_per_second" else 1), 3).tolist())
 
 
-def group(snapshot: Snapshot, expression: str, by: str, sort: str, count: int | None) -> Groups:
+def group(  # noqa: PLR0913 - what is chosen, and how
+    snapshot: Snapshot, expression: str, by: str, sort: str, count: int | None, *, more: More = MappingProxyType({})
+) -> Groups:
     """Return the ``count`` largest groups by ``sort`` (all if None) of the flows that match ``expression``.
+
+    ``more`` has further words for ``by``.
 
     Raises:
         UsageError: the expression, what to group by, or the name of the field.
 
     """
-    wanted, sort = dimensions(by), SHORT.get(sort, sort)
+    wanted, sort = dimensions(by, more), SHORT.get(sort, sort)
     if sort not in SORTS:
         raise UsageError(f"groups cannot be sorted by {sort!r}: expected one of {', '.join((*SORTS, *SHORT))}")
     parts = snapshot.parts()

@@ -14,7 +14,9 @@ from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageErro
 from cnf.export.lines import Lines
 from cnf.flows.groups import Groups, group
 from cnf.flows.query import Selection, select
-from cnf.server import streams
+from cnf.kernel.cgroups import Cgroups
+from cnf.limiter.by_rule import by_rule
+from cnf.server import owners, streams
 from cnf.server.history_json import past_flows
 from cnf.server.http import Bounds
 from cnf.server.live import Live
@@ -61,6 +63,7 @@ class Control:
         self._reload = reload
         self._log = log
         self._listing = Listing(live.draining)
+        self._cgroups = Cgroups()
         self._paths: Paths = {
             "/v1/flows": {"GET": self._flows},
             "/v1/status": {"GET": self._status},
@@ -101,7 +104,9 @@ class Control:
 
     def _flows(self, request: Request) -> Answer:
         asked = parameters(request, *LISTINGS[request.path])
-        form, pairs, past = output(asked), flag(asked, "pairs"), times(asked)
+        form, pairs, owned, past = output(asked), flag(asked, "pairs"), flag(asked, "owner"), times(asked)
+        if owned and (past or "by" in asked):
+            raise UsageError("owner: expected flows or connections of now, without by, from and to")
         history = None
         if past is None:
             snapshot = self._state.drained()
@@ -115,10 +120,14 @@ class Control:
         if "by" not in asked:
             listed = selection = select(*which, *how, pairs=pairs)
             objects, fields, name, rest = selection.flows(), tuple(selection.fields), "flows", {}
+            if owned:
+                objects, fields = owners.with_owners(selection, self._cgroups), (*fields, *owners.FIELDS)
         elif pairs:
             raise UsageError("by and pairs: expected one of them")
         else:
-            listed = groups = group(*which, asked["by"], *how)
+            limiter = self._live.limiter
+            more = {"rule": by_rule(limiter.in_force.ruleset, snapshot.names)} if limiter else {}
+            listed = groups = group(*which, asked["by"], *how, more=more)
             objects, fields, name, rest = groups.objects(), groups.fields, "groups", {"flows_matched": groups.flows}
         rest |= {
             "matched": listed.matched,

@@ -17,7 +17,7 @@ from cnf.server.messages import JSON, Answer, Request, encode
 
 KINDS: Final = {"json": JSON, "jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 LISTINGS: Final[Mapping[str, tuple[str, ...]]] = {
-    "/v1/flows": ("top", "sort", "filter", "format", "pairs", "by", "from", "to"),
+    "/v1/flows": ("top", "sort", "filter", "format", "pairs", "by", "owner", "from", "to"),
     "/v1/limits/sources": ("top", "sort", "all", "format", "from", "to"),
 }
 """The parameters of each path whose answer may be a large one."""

@@ -15,6 +15,14 @@ from tests.system.service import DETACH_UNIT_FILE, FAR, NODE, UNIT_FILE, Service
 from tests.system.traffic import LIMITS, nothing_lost
 
 IN_FAR = ("ip", "netns", "exec", "far")
+RECEIVE = """
+import socket
+receiver = socket.socket(type=socket.SOCK_DGRAM)
+receiver.bind(("", 5000))
+while True:
+    receiver.recv(9)
+"""
+SEND = "import socket, sys; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', (sys.argv[1], 5000))"
 
 
 def test_unit_file_is_valid(service: Service) -> None:
@@ -237,3 +245,19 @@ def test_setup_has_nothing_left_to_do(service: Service) -> None:
 
 def _differs(service: Service, name: str, before: str) -> bool:
     return service.show(name) != before
+
+
+def test_owners(service: Service) -> None:
+    """Within its unit's confines, the daemon finds the unit that has a flow's socket."""
+    service.machine.run("systemd-run", "--unit=talks", "--uid=daemon", "/usr/bin/python3", "-c", RECEIVE)
+    service.start()
+
+    def owned() -> bool:
+        service.machine.run(*IN_FAR, "/usr/bin/python3", "-c", SEND, NODE)
+        flows = service.cnfctl("flows", "--owner", "--filter", f"udp and src host {FAR} and dst port 5000")
+        return {(flow["owner"], flow["uid"]) for flow in flows} == {("talks.service", 1)}
+
+    try:
+        wait_for(owned, "the owner")
+    finally:
+        service.machine.run("systemctl", "stop", "talks")

@@ -14,7 +14,9 @@ from cnf.units import count, number_of, size
 _NONE: Final = "-"
 _TITLES: Final[Mapping[str, str]] = {
     "src_addr": "SOURCE",
+    "src_name": "SOURCE NAME",
     "dst_addr": "DESTINATION",
+    "dst_name": "DEST NAME",
     "src_net": "SOURCE NET",
     "dst_net": "NET",
     "dst_port": "PORT",
@@ -23,6 +25,8 @@ _TITLES: Final[Mapping[str, str]] = {
     "interface": "IFACE",
     "direction": "DIR",
     "vlan": "VLAN",
+    "verdict": "VERDICT",
+    "rule": "RULE",
 }
 """By what flows are grouped, in the order shown."""
 _SORTED_BY: Final[Mapping[str, str]] = {

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 from cnf.cli.api.client import Client
 from cnf.cli.api.replies import Status
-from cnf.cli.flows.choices import HELP, Choices, pressed
+from cnf.cli.flows.choices import HELP, PAIRS, Choices, pressed
 from cnf.cli.flows.listing import Asked, ask, lines_of
+from cnf.cli.flows.names import Names
 from cnf.cli.flows.table import View
 from cnf.cli.show.table import style_for
 from cnf.errors import UsageError
@@ -23,13 +24,24 @@ HEADER: int = 4
 class FlowScreen:
     """What ``cnfctl flows --watch`` shows (``cnf.cli.show.watch.Watched``)."""
 
-    def __init__(self, client: Client, choices: Choices, top: int | None, seconds: float) -> None:
-        """Show at most ``top`` rows, every ``seconds``."""
+    def __init__(  # noqa: PLR0913 - what the command line asks for
+        self,
+        client: Client,
+        choices: Choices,
+        top: int | None,
+        seconds: float,
+        names: Names | None = None,
+        *,
+        owner: bool = False,
+    ) -> None:
+        """Show at most ``top`` rows, every ``seconds``; with ``names``, and each flow's ``owner``."""
         self._client = client
         self._choices = choices
         self._before = choices
         self._top = top
         self._seconds = seconds
+        self._names = names
+        self._owner = owner
         self._interfaces: list[str] = []
         self._rows: list[str] = []
         self._refused = ""
@@ -60,9 +72,10 @@ class FlowScreen:
         """Ask for the rows. A filter that is refused while watching is taken back, and the line says why."""
         choices = self._choices
         rows = max(terminal.lines - HEADER - 1, 1)
-        asked = Asked(choices.sort, choices.way, choices.expression)
+        owner = self._owner and choices.way in {None, PAIRS}
+        asked = Asked(choices.sort, choices.way, choices.expression, owner=owner)
         try:
-            reply = ask(self._client, asked, min(self._top or rows, rows))
+            reply = ask(self._client, asked, min(self._top or rows, rows), self._names)
         except UsageError as error:
             if choices.expression == self._before.expression:
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeVar
@@ -191,6 +191,7 @@ def _columns(flows: Sequence[Row], numbers: Numbers[Row], now: datetime) -> tupl
     return (
         ends("SOURCE", lambda flow: endpoint(flow, flow["src_addr"], flow["src_port"])),
         ends("DESTINATION", lambda flow: endpoint(flow, flow["dst_addr"], flow["dst_port"])),
+        *(Column(title, cell, priority=title != "OWNER", cuttable=True, least=12) for title, cell in _asked_for(flows)),
         Column("DIR", lambda flow: _WAYS.get(flow["direction"], _NONE), priority=1 if sent else SPARE + 5),
         Column("PROTO", lambda flow: flow["protocol"], priority=2),
         Column("INFO", _info, priority=5, cuttable=True, least=12),
@@ -205,6 +206,22 @@ def _columns(flows: Sequence[Row], numbers: Numbers[Row], now: datetime) -> tupl
             "VLAN", lambda flow: _NONE if flow["vlan"] is None else str(flow["vlan"]), right=True, priority=SPARE + 3
         ),
     )
+
+
+def _asked_for(flows: Sequence[Row]) -> Iterator[tuple[str, Callable[[Row], str]]]:
+    """Yield the columns that are there only where they were asked for."""
+
+    def of(field: str) -> Callable[[Row], str]:
+        def cell(flow: Row) -> str:
+            row: Mapping[str, object] = flow
+            if row[field] is not None:
+                return str(row[field])
+            return _NONE if field != "owner" or row["uid"] is None else f"uid {row['uid']}"
+
+        return cell
+
+    titles = {"owner": "OWNER", "src_name": "SOURCE NAME", "dst_name": "DEST NAME"}
+    yield from ((title, of(field)) for field, title in titles.items() if flows and field in flows[0])
 
 
 def endpoint(flow: Flow, address: str, port: int | None) -> str:

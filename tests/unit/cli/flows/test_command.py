@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 
 from cnf.cli import main
+from cnf.cli.flows import names
 from tests.unit.cli.samples import FLOW, PAIR, PING, flows, pairs
 from tests.unit.cli.stand_in import Answer, StandIn
 from tests.unit.cli.terminal import on_terminal
@@ -84,3 +86,30 @@ def test_table_on_a_terminal(daemon: StandIn, columns: int) -> None:
     assert len(rows) == 3
     assert max(map(len, rows)) <= columns
     assert end == ""
+
+
+def test_owner(daemon: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """Owners are asked for only where the user does, in every format."""
+    daemon.say("/v1/flows", flows({**FLOW, "owner": "nginx.service", "uid": 33}))  # type: ignore[typeddict-unknown-key]
+    assert run(daemon, "--owner") == {"owner": "1", "sort": "bytes", "top": "20", "format": "json"}
+    assert "nginx.service" in capsys.readouterr().out
+    assert run(daemon, "--owner", "-o", "csv") == {"owner": "1", "sort": "bytes", "format": "csv"}
+
+
+def test_names(daemon: StandIn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names are looked for only where the user asks, in every format; those that are late are counted on stderr."""
+    monkeypatch.setattr(socket, "getnameinfo", lambda address, _: (f"h{address[0].rpartition('.')[2]}.example", "0"))
+    run(daemon, "--names")
+    assert "h200.example" in capsys.readouterr().out
+    run(daemon, "--names", "-o", "json")
+    named = [{**flow, "src_name": name, "dst_name": "h1.example"} for flow, name in ((FLOW, "h200"), (PING, "h7"))]
+    expected = [{**flow, "src_name": f"{flow['src_name']}.example"} for flow in named]
+    assert json.loads(capsys.readouterr().out) == expected
+    run(daemon, "--names", "-o", "jsonl")
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == expected
+    run(daemon, "-o", "json")
+    assert json.loads(capsys.readouterr().out) == [FLOW, PING]
+
+    monkeypatch.setattr(names, "MOST", 1)
+    run(daemon, "--names")
+    assert "cnfctl: 2 names had not come within 1 s" in capsys.readouterr().err

@@ -49,3 +49,16 @@ def test_no_group() -> None:
     """One line says why."""
     view = View(80, Style(coloured=False), NOW)
     assert group_lines(groups(total=3), view) == ["no flow matches the filter (3 flows in all)"]
+
+
+def test_rules_and_names() -> None:
+    """By rule there are the verdict and the rule; names stand behind their addresses."""
+    sums = {name: value for name, value in GROUP.items() if name not in {"src_addr", "dst_port"}}
+    view = View(None, Style(coloured=False), NOW)
+    title, first, second, _ = group_lines(
+        groups({"verdict": "limited", "rule": "default", **sums}, {"verdict": "denied", "rule": None, **sums}), view
+    )
+    assert title.split()[:2] == ["VERDICT", "RULE"]
+    assert (first.split()[:2], second.split()[:2]) == (["limited", "default"], ["denied", "-"])
+    named = group_lines(groups({**GROUP, "src_name": "web.example"}), view)
+    assert named[1].split()[:3] == ["192.168.100.200", "web.example", "443"]

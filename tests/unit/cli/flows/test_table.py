@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -153,3 +154,21 @@ def test_what_limits_have_dropped_is_said_beside_the_flows() -> None:
     for reply in (flows(FLOW, dropped=lost), flows(total=3, dropped=lost), flows(dropped=lost)):
         assert lines_of(reply, None)[-1].endswith(said)
     assert not any("limits" in line for line in lines_of(flows(FLOW), None))
+
+
+def test_owner_and_names_stand_behind_the_ends() -> None:
+    """They have columns where they were asked for, also at 80 columns; beside them, addresses stay as they are."""
+    asked = [
+        {**FLOW, "owner": "nginx.service", "uid": 33, "src_name": "a\x1b[2J.example", "dst_name": None},
+        {**PING, "owner": None, "uid": 1000, "src_name": None, "dst_name": "web.example"},
+        {**DNS6, "owner": None, "uid": None, "src_name": None, "dst_name": None},
+    ]
+    title, *rows, _ = lines_of(flows(*asked, matched=3), None)  # type: ignore[arg-type]
+    assert title.startswith("SOURCE ")
+    columns = [title.index(name) for name in ("OWNER", "SOURCE NAME", "DEST NAME", "DIR")]
+    cells = [[row[start:end].strip() for start, end in pairwise(columns)] for row in rows]
+    assert cells == [["nginx.service", r"a\x1b[2J.example", "-"], ["uid 1000", "-", "web.example"], ["-", "-", "-"]]
+    narrow = lines_of(flows(*asked, matched=3), 80)  # type: ignore[arg-type]
+    assert "OWNER" in narrow[0]
+    assert max(map(len, narrow)) <= 80
+    assert "192.168.100.200:51234  10.0.0.1:443" in narrow[1]
