@@ -205,6 +205,7 @@ def test_labels_stand_in_the_order_of_their_enum(enum: str, prefix: str, labels:
         ("CNF_TABLE_COUNTERS", abi.TABLE_COUNTERS),
         ("CNF_LIMIT_GROUPS", abi.LIMIT_GROUPS),
         ("CNF_ENFORCE", abi.ENFORCE),
+        ("CNF_PASSES_ALL", abi.PASSES_ALL),
     ],
 )
 def test_numbers_are_those_of_the_header(name: str, value: int) -> None:
