@@ -1,8 +1,6 @@
-"""Connections: both directions in one row, joined when somebody asks. Pure numpy; the program knows flows only.
+"""Connections: both directions in one row, joined when somebody asks. Pure numpy.
 
-A sent flow and a received one are a pair if they are of the same interface, family, protocol and VLAN, with addresses
-and ports the other way round; of ICMP, if one is the request and the other its answer. What a router forwards is a pair
-on each of the two interfaces, so that the sums are those of the flows. A flow that was evicted is in no pair.
+A flow that was evicted is in no pair.
 """
 
 from __future__ import annotations
@@ -12,17 +10,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from cnf.abi import FLOW_EGRESS, FLOW_FRAGMENT, FLOW_OPENED, ICMP, ICMPV6, TCP, Family
-from cnf.arrays import Mask, Records, Rows
-from cnf.flows.columns import BLOCK, KEYS
-from cnf.flows.matching import identities
+from cnf.abi import FLOW_EGRESS, FLOW_OPENED, TCP, Family
+from cnf.arrays import Mask, Rows
+from cnf.flows.connections import OPPOSITE, Connections
 from cnf.flows.snapshot import Finish, Part
 
-REQUESTS: Final[dict[Family, tuple[int, dict[int, int]]]] = {
-    "ipv4": (ICMP, {8: 0, 13: 14, 15: 16, 17: 18}),
-    "ipv6": (ICMPV6, {128: 129, 139: 140}),
-}
-"""The number of ICMP, and the types of its requests, each with that of the answer: as conntrack of Linux has them."""
 NONE: Final = -1
 """In place of a row, where a connection was seen in one direction only."""
 SYN: Final = 0x02
@@ -31,7 +23,6 @@ ACK: Final = 0x10
 _COUNTS: Final = ("packets", "bytes", "dropped_packets", "dropped_bytes", "packet_rate", "byte_rate")
 _TOGETHER: Final[dict[str, np.ufunc]] = dict.fromkeys(_COUNTS, np.add) | {"tcp_flags": np.bitwise_or}
 """By column, what makes one value of those of both directions."""
-_OPPOSITE: Final = {"src_addr": "dst_addr", "dst_addr": "src_addr", "src_port": "dst_port", "dst_port": "src_port"}
 
 
 class Pairs:
@@ -43,15 +34,10 @@ class Pairs:
         self.family: Family = flows.family
         self.finish: Finish | None = part.finish
         self._flows = flows
-        self._number, requests = REQUESTS[flows.family]
-        self._mirrored = np.arange(256, dtype=np.uint16)
-        """By type of ICMP, the one of the other direction."""
-        self._leads = np.zeros(256, np.int8)
-        """By type of ICMP, 1 for a request, -1 for an answer, 0 for what has neither."""
-        for request, answer in requests.items():
-            self._mirrored[[request, answer]] = answer, request
-            self._leads[[request, answer]] = 1, -1
-        first, second = self._join() if part.finish is None else (np.empty(0, np.intp), np.empty(0, np.intp))
+        self._connections = Connections(flows)
+        first, second = (
+            self._connections.join() if part.finish is None else (np.empty(0, np.intp), np.empty(0, np.intp))
+        )
         alone = np.ones(len(flows), np.bool_)
         alone[first] = alone[second] = False
         self.forward, self.reverse = self._in_order(first, second, np.flatnonzero(alone))
@@ -101,52 +87,12 @@ class Pairs:
         rows = rows[turned]
         if name == "flags":
             values[turned] ^= np.uint8(FLOW_EGRESS)
-        elif name in _OPPOSITE:
-            opposite = getattr(self._flows, _OPPOSITE[name])[rows]
+        elif name in OPPOSITE:
+            opposite = getattr(self._flows, OPPOSITE[name])[rows]
             if name.endswith("port"):
-                icmp = self._flows.protocol[rows] == self._number
-                opposite[icmp] = self._icmp(name, rows[icmp])
+                icmp = self._connections.is_icmp(rows)
+                opposite[icmp] = self._connections.icmp(name, rows[icmp])
             values[turned] = opposite
-
-    def _icmp(self, name: str, rows: Rows) -> npt.NDArray[np.uint16]:
-        """Return type or code, in the place of a port, of the other direction."""
-        values: npt.NDArray[np.uint16] = getattr(self._flows, name)[rows]
-        return self._mirrored[values & 0xFF] if name == "src_port" else values
-
-    def _join(self) -> tuple[Rows, Rows]:
-        """Return the rows of the flows that are pairs."""
-        count = len(self._flows)
-        identity = np.empty(count, np.uint64)
-        for start in range(0, count, BLOCK):
-            rows = np.arange(start, min(start + BLOCK, count))
-            identity[rows] = identities(self._received(rows))
-        order = np.argsort(identity)
-        sorted_identity = identity[order]
-        same = np.flatnonzero(sorted_identity[1:] == sorted_identity[:-1])
-        first, second = order[same], order[same + 1]
-        # A flow has one key, so that two of one identity are of both directions, unless the hash is the same by chance.
-        paired = self._received(first) == self._received(second)
-        return first[paired], second[paired]
-
-    def _received(self, rows: Rows) -> Records:
-        """Return the keys of the flows as the received one of the pair has it; of what has no pair, the key itself."""
-        flows = self._flows
-        keys = np.zeros(len(rows), KEYS[self.family])
-        flags = flows.flags[rows]
-        icmp = (flows.protocol[rows] == self._number) & (flags & FLOW_FRAGMENT == 0)
-        alone = icmp & (self._leads[flows.src_port[rows] & 0xFF] == 0)
-        sent = (flags & FLOW_EGRESS != 0) & ~alone
-        columns = {name: getattr(flows, name)[rows] for name in _OPPOSITE}
-        for name, opposite in _OPPOSITE.items():
-            turned = sent.reshape(-1, *(1,) * (columns[name].ndim - 1))
-            keys[name] = np.where(turned, columns[opposite], columns[name])
-        answered = np.flatnonzero(sent & icmp)
-        for name in ("src_port", "dst_port"):
-            keys[name][answered] = self._icmp(name, rows[answered])
-        for name in ("ifindex", "vlan", "protocol"):
-            keys[name] = getattr(flows, name)[rows]
-        keys["flags"] = np.where(alone, flags, flags & ~np.uint8(FLOW_EGRESS))
-        return keys
 
     def _in_order(self, first: Rows, second: Rows, alone: Rows) -> tuple[Rows, Rows]:
         """Return the rows of both directions, of pairs and then of flows that are alone, the initiator's first."""
@@ -169,6 +115,4 @@ class Pairs:
         tcp_flags, protocol = flows.tcp_flags[rows], flows.protocol[rows]
         opens = (tcp_flags & FLOW_OPENED != 0) | (tcp_flags & (SYN | ACK) == SYN)
         answers = ~opens & (tcp_flags & SYN != 0)
-        icmp = (protocol == self._number) & (flows.flags[rows] & FLOW_FRAGMENT == 0)
-        by_type = np.where(icmp, self._leads[flows.src_port[rows] & 0xFF], np.int8(0))
-        return np.where(protocol == TCP, opens.astype(np.int8) - answers.astype(np.int8), by_type)
+        return np.where(protocol == TCP, opens.astype(np.int8) - answers.astype(np.int8), self._connections.asks(rows))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from cnf.export.collector import REASONS
-from cnf.export.ipfix import FLOWS, OPTIONS
+from cnf.export.templates import FLOWS, OPTIONS
 
 DOCUMENT: Final = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
 

@@ -13,7 +13,8 @@ import pytest
 from cnf.abi import FLOW_EGRESS, ICMP, TCP, UDP, VLAN_PRESENT, Family
 from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
-from cnf.export.ipfix import FLOWS, OPTIONS, Message, Stream
+from cnf.export.ipfix import Message, Stream
+from cnf.export.templates import FLOWS, OPTIONS
 from cnf.flows.records import FLOW_RECORD, REASONS
 
 SECONDS: Final = 1_800_000_000

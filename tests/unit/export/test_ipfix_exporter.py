@@ -15,9 +15,10 @@ from structlog.testing import capture_logs
 from cnf.abi import UDP
 from cnf.clock import Reading, WallClock
 from cnf.export import ipfix_exporter
-from cnf.export.ipfix import EXPORTED_OPTIONS, FLOWS, NAME_OPTIONS, SAMPLING_OPTIONS, Message
+from cnf.export.ipfix import Message
 from cnf.export.ipfix_exporter import IpfixExporter
 from cnf.export.pace import SHARE
+from cnf.export.templates import EXPORTED_OPTIONS, FLOWS, NAME_OPTIONS, SAMPLING_OPTIONS
 from cnf.flows.records import FLOW_RECORD
 from cnf.flows.stream import RecordBatch
 from cnf.recording import Ipfix
