@@ -11,8 +11,11 @@ import numpy as np
 from cnf.abi import FAMILIES, FLOW_EGRESS, FLOW_FRAGMENT, ICMP, ICMPV6, TCP, VLAN_ID, WITH_PORTS, Direction, Family
 from cnf.arrays import Records, Rows
 from cnf.clock import WallClock
+from cnf.export.biflows import Biflows
 from cnf.export.templates import (
     ADDRESSES,
+    BIFLOW_DIRECTION,
+    BIFLOWS,
     EXPORTED_OPTIONS,
     FLOWS,
     ICMP_TYPE_CODE,
@@ -44,7 +47,7 @@ class Message(NamedTuple):
 
     octets: bytes
     flows: int
-    """Flow records in it; 0 for one of templates or options."""
+    """Flow records in it, of one direction or of both; 0 for one of templates or options."""
 
 
 def encode(records: Records, family: Family, direction: Direction, clock: WallClock) -> Records:
@@ -81,6 +84,20 @@ def encode(records: Records, family: Family, direction: Direction, clock: WallCl
     return encoded
 
 
+def encode_biflows(biflows: Biflows, family: Family, direction: Direction, clock: WallClock) -> Records:
+    """Return connections, all with this forward direction, as the records of their template: shape (N,)."""
+    template = BIFLOWS[family, direction]
+    encoded = np.zeros(len(biflows.forward), template.dtype)
+    forward = encode(biflows.forward, family, direction, clock)
+    reverse = encode(biflows.reverse, family, "ingress" if direction == "egress" else "egress", clock)
+    for element in FLOWS[family, direction].elements:
+        encoded[element.name] = forward[element.name]
+        if element.reverse in template.elements:
+            encoded[element.reverse.name] = reverse[element.name]
+    encoded[BIFLOW_DIRECTION.name] = biflows.initiated  # 1 is the initiator, 0 arbitrary
+    return encoded
+
+
 class Stream:
     """The messages to one collector: their numbers go on from one to the next."""
 
@@ -88,6 +105,8 @@ class Stream:
         """Begin with messages of at most ``room`` bytes."""
         self.domain = domain
         self.room = room
+        self.biflow = False
+        """Whether a collector is to know of the templates of connections."""
         self.sequence = 0
         """Flow records so far, modulo 2^32. RFC 7011, 3.1, has those of options counted, too. But nfcapd 1.7 does not
         expect it, and would take them for losses, with each sending of the options."""
@@ -95,7 +114,8 @@ class Stream:
 
     def templates(self, seconds: int) -> Iterator[Message]:
         """Yield messages that tell of all templates."""
-        for number, chosen in ((TEMPLATE_SET, tuple(FLOWS.values())), (OPTIONS_TEMPLATE_SET, OPTIONS)):
+        flows = (*FLOWS.values(), *(BIFLOWS.values() if self.biflow else ()))
+        for number, chosen in ((TEMPLATE_SET, flows), (OPTIONS_TEMPLATE_SET, OPTIONS)):
             held: list[bytes] = []
             for definition in (template.definition for template in chosen):
                 if held and sum(map(len, held)) + len(definition) > self._content:
@@ -106,18 +126,20 @@ class Stream:
 
     def flows(self, records: Records, clock: WallClock) -> Iterator[Message]:
         """Yield messages of FLOW_RECORD, shape (N,); records are encoded as messages are asked for."""
-        family = FAMILIES[records.dtype["src_addr"].itemsize > 4]  # noqa: PLR2004 - bytes of an IPv4 address
-        sent = (records["flags"] & FLOW_EGRESS) != 0
-        directions: Mapping[Direction, Rows] = {"ingress": np.flatnonzero(~sent), "egress": np.flatnonzero(sent)}
-        for direction, rows in directions.items():
+        family = _family(records)
+        for direction, rows in _by_direction(records).items():
             template = FLOWS[family, direction]
-            many = self._content // template.dtype.itemsize
-            chunk = many * (CHUNK // many + 1)  # so that only the last message is not full
-            for start in range(0, len(rows), chunk):
-                encoded = encode(records[rows[start : start + chunk]], family, direction, clock)
-                for message in self._data(template, encoded, clock):
-                    self.flow_records += message.flows
-                    yield message
+            for chunk in self._chunks(template, rows):
+                yield from self._data(template, encode(records[chunk], family, direction, clock), clock)
+
+    def biflows(self, biflows: Biflows, clock: WallClock) -> Iterator[Message]:
+        """Yield messages of connections, as ``flows()`` does of flows."""
+        family = _family(biflows.forward)
+        for direction, rows in _by_direction(biflows.forward).items():
+            template = BIFLOWS[family, direction]
+            for chunk in self._chunks(template, rows):
+                some = Biflows(*(each[chunk] for each in biflows))
+                yield from self._data(template, encode_biflows(some, family, direction, clock), clock)
 
     def sampling(self, clock: WallClock) -> Iterator[Message]:
         """Yield the message that says that every packet is counted."""
@@ -146,12 +168,18 @@ class Stream:
     def _content(self) -> int:
         return self.room - HEADER.size - SET.size
 
+    def _chunks(self, template: Template, rows: Rows) -> Iterator[Rows]:
+        many = self._content // template.dtype.itemsize
+        size = many * (CHUNK // many + 1)  # so that only the last message is not full
+        return (rows[start : start + size] for start in range(0, len(rows), size))
+
     def _data(self, template: Template, rows: Records, clock: WallClock) -> Iterator[Message]:
         start = 0
         while start < len(rows):
             some = rows[start : start + self._content // rows.dtype.itemsize]  # there may be less room by and by
             flows = 0 if template.scopes else len(some)
             yield self._message(template.id, some.tobytes(), clock.seconds, flows)
+            self.flow_records += flows
             self.sequence = (self.sequence + flows) & 0xFFFFFFFF
             start += len(some)
 
@@ -161,6 +189,15 @@ class Stream:
         self.messages += 1
         self.octets += length
         return Message(header + SET.pack(number, SET.size + len(content)) + content, flows)
+
+
+def _family(records: Records) -> Family:
+    return FAMILIES[records.dtype["src_addr"].itemsize > 4]  # noqa: PLR2004 - bytes of an IPv4 address
+
+
+def _by_direction(records: Records) -> Mapping[Direction, Rows]:
+    sent = (records["flags"] & FLOW_EGRESS) != 0
+    return {"ingress": np.flatnonzero(~sent), "egress": np.flatnonzero(sent)}
 
 
 def _in_bytes(text: str) -> bytes:

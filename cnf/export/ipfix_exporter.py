@@ -16,6 +16,7 @@ import structlog
 from cnf.abi import Family
 from cnf.arrays import Records
 from cnf.clock import WallClock
+from cnf.export.biflows import Biflows, join
 from cnf.export.collector import REASONS, Collector, SendError
 from cnf.export.counters import ExportCounters
 from cnf.export.ipfix import Message, Stream
@@ -41,6 +42,8 @@ class Drain:
 
     options: Ipfix
     records: Mapping[Family, Records]
+    biflows: Mapping[Family, Biflows]
+    """Connections, with ``biflow = true``."""
     clock: WallClock
     sequence: int
     """Number of the first flow record."""
@@ -53,13 +56,14 @@ class Drain:
 
     @property
     def flows(self) -> int:
-        """Return the number of flow records."""
-        return sum(map(len, self.records.values()))
+        """Return the number of flow records: one of both directions is one."""
+        return sum(map(len, self.records.values())) + sum(len(each.forward) for each in self.biflows.values())
 
     @property
     def bytes(self) -> int:
         """Return the bytes that its records take."""
-        return sum(each.nbytes for each in self.records.values())
+        joined = (each for biflows in self.biflows.values() for each in biflows)
+        return sum(each.nbytes for each in (*self.records.values(), *joined))
 
 
 class IpfixExporter:
@@ -136,9 +140,12 @@ class IpfixExporter:
         templates = now >= self._templates_at
         if templates:
             self._templates_at = now + self._options.template_interval
+        records = self._selection.of(batch, self._own())
+        alone, biflows = join(records) if self._options.biflow else (records, {})
         drain = Drain(
             self._options,
-            self._selection.of(batch, self._own()),
+            alone,
+            biflows,
             batch.clock,
             self.sequence,
             names if templates else dict(names.items() - self._named.items()),
@@ -210,9 +217,7 @@ class IpfixExporter:
         self._lose(left)
 
     def _messages(self, drain: Drain) -> Iterator[Message]:
-        stream, clock = self._stream, drain.clock
-        stream.domain, stream.sequence = drain.options.domain, drain.sequence
-        stream.room = self._collector.room(drain.options.mtu)
+        stream, clock = self._stream_of(drain), drain.clock
         if drain.templates:
             yield from stream.templates(clock.seconds)
             yield from stream.sampling(clock)
@@ -221,6 +226,15 @@ class IpfixExporter:
             yield from stream.exported(clock)
         for records in drain.records.values():
             yield from stream.flows(records, clock)
+        for biflows in drain.biflows.values():
+            yield from stream.biflows(biflows, clock)
+
+    def _stream_of(self, drain: Drain) -> Stream:
+        """Return the stream, before the first record of a drain."""
+        stream, options = self._stream, drain.options
+        stream.domain, stream.sequence, stream.biflow = options.domain, drain.sequence, options.biflow
+        stream.room = self._collector.room(options.mtu)
+        return stream
 
     def _send(self, message: Message, drain: Drain) -> bool:
         """Send a message, or lose it; return whether others can follow by the drain's deadline."""
@@ -270,9 +284,7 @@ class IpfixExporter:
 
     def _prove(self, drain: Drain) -> None:
         """Send templates; raise SendError if they are refused before long."""
-        self._stream.domain, self._stream.sequence = drain.options.domain, drain.sequence
-        self._stream.room = self._collector.room(drain.options.mtu)
-        for message in self._stream.templates(drain.clock.seconds):
+        for message in self._stream_of(drain).templates(drain.clock.seconds):
             self._collector.send(message.octets)
             self.counters.sent(0, len(message.octets))
         self._pause(min(ANSWER_TIME, max(0.0, self._left(drain))))

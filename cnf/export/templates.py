@@ -16,6 +16,11 @@ from cnf.abi import Direction, Family
 
 FIELD: Final = struct.Struct(">HH")
 """Element, and its length in bytes."""
+OF_ENTERPRISE: Final = 0x8000
+"""Set in an element's number: the number of an enterprise follows."""
+ENTERPRISE: Final = struct.Struct(">I")
+REVERSE: Final = 29305
+"""The enterprise that stands for the reverse direction: its elements are those of IANA (RFC 5103, 6.1)."""
 NAME_BYTES: Final = 64
 """Bytes of an interface's name or alias; zeros fill it up, as a string of fixed length has them (RFC 7011, 6.1.6)."""
 
@@ -27,6 +32,18 @@ class Element(NamedTuple):
     name: str
     kind: str
     """The field's dtype, big-endian."""
+    enterprise: int = 0
+
+    @property
+    def reverse(self) -> Element:
+        """Return the element that has the same of the reverse direction."""
+        return self._replace(name=f"reverse{self.name[0].upper()}{self.name[1:]}", enterprise=REVERSE)
+
+    def specifier(self, size: int) -> bytes:
+        """Return the field's specifier, of ``size`` bytes (RFC 7011, 3.2)."""
+        if self.enterprise:
+            return FIELD.pack(OF_ENTERPRISE | self.number, size) + ENTERPRISE.pack(self.enterprise)
+        return FIELD.pack(self.number, size)
 
 
 ADDRESSES: Final[dict[Family, tuple[Element, ...]]] = {
@@ -59,6 +76,9 @@ COMMON: Final = (
     Element(152, "flowStartMilliseconds", ">u8"),
     Element(153, "flowEndMilliseconds", ">u8"),
 )
+BIFLOW_DIRECTION: Final = Element(239, "biflowDirection", "u1")
+BOTH_WAYS: Final = (6, 136, 2, 1, 352, 133, 132, 152, 153)
+"""Elements of COMMON that each direction of a connection has its own of."""
 SAMPLING: Final = (
     Element(302, "selectorId", ">u8"),
     Element(304, "selectorAlgorithm", ">u2"),
@@ -104,12 +124,19 @@ class Template:
         head = struct.pack(">HH", self.id, len(self.elements)) + (
             struct.pack(">H", self.scopes) if self.scopes else b""
         )
-        return head + b"".join(FIELD.pack(each.number, dtype[each.name].itemsize) for each in self.elements)
+        return head + b"".join(each.specifier(dtype[each.name].itemsize) for each in self.elements)
 
 
 def _flow_template(number: int, family: Family, direction: Direction) -> Template:
     addresses, icmp = ADDRESSES[family], ICMP_TYPE_CODE[family]
     return Template(number, (*addresses, *PORTS, icmp, INTERFACES[direction], *COMMON))
+
+
+def _biflow_template(number: int, family: Family, direction: Direction) -> Template:
+    """Return the template of connections whose forward direction is ``direction``."""
+    both_ways = (ICMP_TYPE_CODE[family], *(each for each in COMMON if each.number in BOTH_WAYS))
+    elements = _flow_template(number, family, direction).elements
+    return Template(number, (*elements, BIFLOW_DIRECTION, *(each.reverse for each in both_ways)))
 
 
 FLOWS: Final[dict[tuple[Family, Direction], Template]] = {
@@ -122,3 +149,10 @@ SAMPLING_OPTIONS: Final = Template(260, SAMPLING, scopes=1)
 NAME_OPTIONS: Final = Template(261, NAMES, scopes=1)
 EXPORTED_OPTIONS: Final = Template(262, EXPORTED, scopes=1)
 OPTIONS: Final = (SAMPLING_OPTIONS, NAME_OPTIONS, EXPORTED_OPTIONS)
+BIFLOWS: Final[dict[tuple[Family, Direction], Template]] = {
+    ("ipv4", "ingress"): _biflow_template(263, "ipv4", "ingress"),
+    ("ipv4", "egress"): _biflow_template(264, "ipv4", "egress"),
+    ("ipv6", "ingress"): _biflow_template(265, "ipv6", "ingress"),
+    ("ipv6", "egress"): _biflow_template(266, "ipv6", "egress"),
+}
+"""By the forward direction."""

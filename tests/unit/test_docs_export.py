@@ -7,18 +7,27 @@ from pathlib import Path
 from typing import Final
 
 from cnf.export.collector import REASONS
-from cnf.export.templates import FLOWS, OPTIONS
+from cnf.export.templates import BIFLOWS, FLOWS, OPTIONS, REVERSE
 
 DOCUMENT: Final = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
 
 
-def test_every_element_is_in_the_table() -> None:
-    """Each with its number and its name, and none that is not sent."""
-    rows = re.findall(r"^\| ([\d, ]+) \| ([\w, ]+) \|", DOCUMENT, re.MULTILINE)
-    documented = {pair for numbers, names in rows for pair in zip(numbers.split(", "), names.split(", "), strict=True)}
+def documented(numbers: str) -> set[tuple[int, str]]:
+    """Return the elements of the tables by number and name; ``numbers`` is a pattern of the first cell."""
+    rows = re.findall(rf"^\| {numbers} \| ([\w, ]+) \|", DOCUMENT, re.MULTILINE)
+    return {
+        (int(number), name)
+        for numbers, names in rows
+        for number, name in zip(numbers.split(", "), names.split(", "), strict=True)
+    }
 
-    templates = (*FLOWS.values(), *OPTIONS)
-    assert documented == {(str(each.number), each.name) for template in templates for each in template.elements}
+
+def test_every_element_is_in_the_table() -> None:
+    """Each with its number and its name, and none that is not sent; those of the reverse direction by themselves."""
+    sent = {each for template in (*FLOWS.values(), *BIFLOWS.values(), *OPTIONS) for each in template.elements}
+
+    assert documented(r"([\d, ]+)") == {(each.number, each.name) for each in sent if not each.enterprise}
+    assert documented(rf"{REVERSE}: ([\d, ]+)") == {(each.number, each.name) for each in sent if each.enterprise}
 
 
 def test_every_reason_is_in_the_table() -> None:

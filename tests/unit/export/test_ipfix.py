@@ -10,21 +10,26 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from cnf.abi import FLOW_EGRESS, ICMP, TCP, UDP, VLAN_PRESENT, Family
+from cnf.abi import FLOW_EGRESS, ICMP, ICMPV6, TCP, UDP, VLAN_PRESENT, Family
 from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
+from cnf.export.biflows import Biflows
 from cnf.export.ipfix import Message, Stream
-from cnf.export.templates import FLOWS, OPTIONS
+from cnf.export.templates import BIFLOWS, FLOWS, OPTIONS
 from cnf.flows.records import FLOW_RECORD, REASONS
 
 SECONDS: Final = 1_800_000_000
 CLOCK: Final = WallClock(Reading(1000, 0, 0, SECONDS * 1_000_000_000), 4_000_000)
 ROOM: Final = 1400 - 48
 DOMAIN: Final = 7
+REVERSED: Final = 0x8000
 
 
 class Collector:
-    """Take in messages; keep templates, and records as they were sent: (template, {element: bytes})."""
+    """Take in messages; keep templates, and records as they were sent: (template, {element: bytes}).
+
+    An element of the reverse direction has REVERSED added to its number.
+    """
 
     def __init__(self) -> None:
         """Start with nothing."""
@@ -46,7 +51,7 @@ class Collector:
                 number, size = struct.unpack(">HH", message[place : place + 4])
                 self._take_set(number, message[place + 4 : place + size])
                 place += size
-            of_flows = {each.id for each in FLOWS.values()}
+            of_flows = {each.id for each in (*FLOWS.values(), *BIFLOWS.values())}
             assert flows in (-1, sum(number in of_flows for number, _ in self.records[before:]))
 
     def _take_set(self, number: int, content: bytes) -> None:
@@ -57,9 +62,14 @@ class Collector:
                 if number == 3:
                     (self.scopes[template],) = struct.unpack(">H", content[:2])
                     content = content[2:]
-                fields = [struct.unpack(">HH", content[4 * each : 4 * each + 4]) for each in range(count)]
-                self.templates[template] = [(element, size) for element, size in fields]
-                content = content[4 * count :]
+                fields = self.templates[template] = []
+                for _ in range(count):
+                    element, size = struct.unpack(">HH", content[:4])
+                    content = content[4:]
+                    if element & REVERSED:
+                        assert struct.unpack(">I", content[:4]) == (29305,)
+                        content = content[4:]
+                    fields.append((element, size))
             return
         while content:
             record = {}
@@ -120,6 +130,39 @@ def test_a_tcp_flow_has_the_elements_of_the_registry(stream: Stream, collector: 
         245: 17, 4: 6, 6: 0x1B, 61: 0, 60: 4, 136: 3, 34: 1, 2: 10, 1: 1000, 352: 1180, 133: 2, 132: 200,
         152: SECONDS * 1000 - 2000, 153: SECONDS * 1000 - 1000,
     }  # fmt: skip
+
+
+def test_a_connection_has_both_directions_in_one_record(stream: Stream, collector: Collector) -> None:
+    """What each has counted, under the same numbers: those of the reverse direction are RFC 5103's."""
+    question = record(
+        "ipv6", "2001:db8::1", "2001:db8::2", src_port=128, ifindex=3, protocol=ICMPV6, packets=3, bytes=342,
+        dropped_packets=1, dropped_bytes=114, start=500, end=750, link_bytes=14,
+    )  # fmt: skip
+    answer = record(
+        "ipv6", "2001:db8::2", "2001:db8::1", src_port=129, ifindex=3, protocol=ICMPV6, packets=2, bytes=228,
+        start=625, end=875, link_bytes=14, flags=FLOW_EGRESS, reason=REASONS.index("active"),
+    )  # fmt: skip
+    assert BIFLOWS["ipv6", "ingress"].id not in collector.templates
+    stream.biflow = True
+    collector.take(stream.templates(SECONDS))
+    collector.take(stream.flows(question, CLOCK))
+    collector.take(stream.biflows(Biflows(question, answer, np.array([True])), CLOCK))
+    (_, (number, _)), (alone, both) = collector.records, collector.numbers()
+    assert number == BIFLOWS["ipv6", "ingress"].id
+    assert both == alone | {239: 1} | {
+        REVERSED + element: value for element, value in {
+            139: 129 << 8, 6: 0, 136: 2, 2: 2, 1: 200, 352: 228, 133: 0, 132: 0,
+            152: SECONDS * 1000 - 1500, 153: SECONDS * 1000 - 500,
+        }.items()
+    }  # fmt: skip
+
+
+def test_the_ids_of_templates_never_change() -> None:
+    """A collector that knows one of an earlier version reads what it means."""
+    ids = {each.id: [(e.number, e.enterprise) for e in each.elements] for each in (*FLOWS.values(), *BIFLOWS.values())}
+    assert [*ids, *(each.id for each in OPTIONS)] == [256, 257, 258, 259, 263, 264, 265, 266, 260, 261, 262]
+    assert ids[263][:3] == [(8, 0), (12, 0), (7, 0)]
+    assert (14, 0) in ids[266]
 
 
 def test_of_two_tags_only_the_outer_one_is_known(stream: Stream, collector: Collector) -> None:

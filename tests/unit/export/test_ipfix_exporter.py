@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any, Final
 
@@ -12,13 +13,14 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from cnf.abi import UDP
+from cnf.abi import FLOW_EGRESS, UDP, Family
+from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
 from cnf.export import ipfix_exporter
 from cnf.export.ipfix import Message
 from cnf.export.ipfix_exporter import IpfixExporter
 from cnf.export.pace import SHARE
-from cnf.export.templates import EXPORTED_OPTIONS, FLOWS, NAME_OPTIONS, SAMPLING_OPTIONS
+from cnf.export.templates import BIFLOWS, EXPORTED_OPTIONS, FLOWS, NAME_OPTIONS, SAMPLING_OPTIONS
 from cnf.flows.records import FLOW_RECORD
 from cnf.flows.stream import RecordBatch
 from cnf.recording import Ipfix
@@ -219,6 +221,35 @@ def test_another_domain_has_numbers_of_its_own(exporter: IpfixExporter, listener
     exporter.apply(Ipfix(listener.address, domain=test_ipfix.DOMAIN + 1))
 
     assert exporter.sequence == 0
+
+
+def test_both_directions_are_one_record(exporter: IpfixExporter, listener: Listener) -> None:
+    """With ``biflow = true``, which a reload switches: it has one number, and counts once."""
+    exporter.apply(Ipfix(listener.address, domain=test_ipfix.DOMAIN, biflow=True))
+    batch = drained(range(10))
+    batch.records["ipv4"]["dst_port"] = np.arange(10)
+    answers = batch.records["ipv4"][:6].copy()
+    for name in ("addr", "port"):
+        answers[f"src_{name}"], answers[f"dst_{name}"] = (
+            batch.records["ipv4"][f"{way}_{name}"][:6] for way in ("dst", "src")
+        )
+    answers["flags"] = FLOW_EGRESS
+    both: dict[Family, Records] = {
+        "ipv4": np.concatenate([batch.records["ipv4"], answers]),
+        "ipv6": batch.records["ipv6"],
+    }
+    exporter.put(replace(batch, records=both))
+    assert exporter.sequence == 10
+    exporter.end(PATIENCE)
+    exporter.join()
+    assert exporter.counters.records == 10
+
+    biflows = {each.id for each in BIFLOWS.values()}
+    while len(listener.packets(4)) < 4 or sum(number in biflows for number, _ in listener.read.records) < 6:
+        listener.read.take([Message(listener.socket.recv(2000), -1)])
+    told = [fields for number, fields in listener.read.records if number in biflows]
+    assert sorted(int.from_bytes(fields[2]) for fields in told) == [*range(6)]
+    assert [fields[2] for fields in told] == [fields[test_ipfix.REVERSED + 2] for fields in told]
 
 
 def test_the_sequence_wraps(exporter: IpfixExporter) -> None:
