@@ -10,10 +10,12 @@ from typing import Final, NamedTuple
 
 from cnf.errors import UsageError
 
-EXAMPLES: Final = "03:12, 'yesterday 03:12', '2026-03-01 03:12' or 2026-03-01T03:12:00Z"
+EXAMPLES: Final = "03:12, 'yesterday 03:12', '2026-03-01 03:12', 2026-03-01T03:12:00Z or '2h ago'"
 _TIME: Final = re.compile(
     r"(?:(today|yesterday|\d{4}-\d\d-\d\d)[ T])?(\d{1,2}):(\d\d)(?::(\d\d)(?:\.\d+)?)? ?(Z|[+-]\d\d:\d\d)?"
 )
+_AGO: Final = re.compile(r"(\d{1,5}) ?([smhd]) ago")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _DAY: Final = timedelta(days=1)
 _MINUTE: Final = timedelta(minutes=1)
 
@@ -50,9 +52,25 @@ class Time(NamedTuple):
         return moment.astimezone(UTC)
 
 
-def time(text: str) -> Time:
+class Ago(NamedTuple):
+    """A time so long ago."""
+
+    lapse: timedelta
+    second: int | None
+    """None: that minute is meant."""
+    day: str = ""
+
+    def moment(self, now: datetime, after: datetime | None = None) -> datetime:  # noqa: ARG002 - as the others have it
+        """Return the time in question."""
+        moment = (now - self.lapse).replace(microsecond=0)
+        return moment.replace(second=0) if self.second is None else moment
+
+
+def time(text: str) -> Time | Ago:
     """Read a time."""
-    found = _TIME.fullmatch(text.strip())
+    found, ago = _TIME.fullmatch(text.strip()), _AGO.fullmatch(text.strip())
+    if ago:
+        return Ago(timedelta(**{_UNITS[ago[2]]: int(ago[1])}), 0 if ago[2] == "s" else None)
     try:
         if found is None:
             raise ValueError
@@ -90,8 +108,12 @@ def asked(arguments: argparse.Namespace) -> dict[str, str]:
     elif begin:
         first = begin.moment(now)
         last = end.moment(now, first) if end else now
+        if end and not end.day and last.astimezone().date() > now.astimezone().date():  # the first one behind it
+            raise UsageError("--from is not before --to")
     else:
         return {}
+    if first > now:
+        raise UsageError(f"{first.astimezone():%Y-%m-%d %H:%M:%S %Z} is still to come")
     if first >= last:
         raise UsageError("--from is not before --to")
     return {"from": first.isoformat(), "to": last.isoformat()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -179,13 +179,24 @@ class Groups:
     sums: Mapping[str, npt.NDArray[Any]]
     """Shape (N,), by SORTS."""
     share: npt.NDArray[np.float64]
-    """Shape (N,): of the sum of all groups, by which they are sorted."""
+    """Shape (N,): of the sum of all groups and the rest, by which they are sorted."""
     matched: int
     """Groups, also those that are not shown."""
-    flows: int
-    """Flows in all groups."""
+    flows: int | None
+    """Flows in all groups; None where nobody knows, of any group."""
     totals: Count
     """Packets and bytes of all groups."""
+    sort: str
+    """What they are sorted by, of SORTS."""
+    whole: float
+    """The sum of all groups, by which they are sorted."""
+    rest: Mapping[str, float] | None = None
+    """By SUMS, what is in no group: the last row, which has no name, and no number of flows."""
+
+    def with_rest(self, rest: Mapping[str, float]) -> Groups:
+        """Return the groups with what is in none of them: by SUMS, rates in bytes."""
+        whole = self.whole + rest.get(self.sort, 0)
+        return replace(self, rest=rest, share=self.share * (self.whole / (whole or 1.0)), whole=whole)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -193,7 +204,7 @@ class Groups:
         return (*(dimension.field for dimension in self.dimensions), *SORTS, "share")
 
     def objects(self) -> Iterator[dict[str, Any]]:
-        """Yield the groups as JSON objects."""
+        """Yield the groups as JSON objects, and what is in none of them."""
         clock, names = self.snapshot.clock, self.snapshot.names
         for start in range(0, len(self.row), CHUNK):
             rows = slice(start, start + CHUNK)
@@ -204,9 +215,16 @@ class Groups:
                 for shown in [Shown(self.parts[number], row[which == number], clock, names)]
             }
             sums = [_written(name, self.sums[name][rows]) for name in SORTS]
+            if self.flows is None:
+                sums[SORTS.index("flows")] = [None] * len(row)
             shares = self.share[rows].round(6).tolist()
             for number, *values, share in zip(which.tolist(), *sums, shares, strict=True):
                 yield dict(zip(self.fields, (*next(described[number]), *values, share), strict=True))
+        if self.rest:
+            counts = [_written(name, np.array([self.rest[name]]))[0] for name in SUMS]
+            nameless = [None] * len(self.dimensions)
+            share = self.rest.get(self.sort, 0) / (self.whole or 1.0)
+            yield dict(zip(self.fields, (*nameless, None, *counts, round(share, 6)), strict=True))
 
 
 def _written(name: str, values: npt.NDArray[Any]) -> list[Any]:
@@ -245,6 +263,7 @@ def group(  # noqa: PLR0913 - what is chosen, and how
     some = order[starts[chosen]]
     part_of = np.searchsorted(np.cumsum(list(map(_size, parts, rows))), some, side="right")
     numbers = [np.arange(part.size, dtype=np.uint32)[these] for part, these in zip(parts, rows, strict=True)]
+    whole = float(sums[sort].sum())
     return Groups(
         snapshot,
         wanted,
@@ -252,10 +271,12 @@ def group(  # noqa: PLR0913 - what is chosen, and how
         part_of.astype(np.uint8),
         np.concatenate(numbers)[some],
         {name: values[chosen] for name, values in sums.items()},
-        sums[sort][chosen] / (float(sums[sort].sum()) or 1.0),
+        sums[sort][chosen] / (whole or 1.0),
         len(starts),
         len(order),
         Count(int(sums["packets"].sum()), int(sums["bytes"].sum())),
+        sort,
+        whole,
     )
 
 

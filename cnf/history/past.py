@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from cnf.abi import (
     FAMILIES,
     FLOW_DROPS,
     FLOW_EGRESS,
+    MALFORMED,
+    NON_IP,
     PROTOCOL_LABELS,
     VERDICTS,
     Direction,
@@ -42,6 +45,7 @@ def seconds(blocks: Sequence[Block]) -> float:
 
 def as_snapshot(blocks: Sequence[Block]) -> Snapshot:
     """Return the flows of ``blocks`` as a drain at their end would have them: counts, and the rates over that time."""
+    length = seconds(blocks)
     names: dict[tuple[str, ...], int] = {}
     runs: dict[Family, list[Records]] = {family: [np.empty(0, FLOW[family])] for family in FAMILIES}
     for block in blocks:
@@ -51,18 +55,12 @@ def as_snapshot(blocks: Sequence[Block]) -> Snapshot:
                 copy = flows.copy()
                 copy["ifindex"] = numbers[flows["ifindex"]]
                 runs[family].append(copy)
-    length, end = seconds(blocks), blocks[-1].end
     flows_by_family = {
-        family: _columns(family, grouping.grouped(np.concatenate(each), grouping.FLOW[family]), length)
+        family: columns(family, grouping.grouped(np.concatenate(each), grouping.FLOW[family]), length)
         for family, each in runs.items()
     }
-    return Snapshot(
-        clock=WallClock(Reading(end, end, end, end), tick_ns=1),
-        duration=0.0,
-        flows=flows_by_family,
-        tables={},
-        received=sum_of(block.interfaces for block in blocks),
-        ledgers={},
+    return replace(
+        snapshot_of(blocks, flows_by_family),
         names={number: name for (name, *_), number in names.items()},
         altnames={number: tuple(altnames) for (_, *altnames), number in names.items()},
     )
@@ -71,13 +69,6 @@ def as_snapshot(blocks: Sequence[Block]) -> Snapshot:
 def summary(found: Found, past: Snapshot) -> dict[str, Any]:
     """Return the sums of all that was counted, as a JSON object; ``past`` is the snapshot of the blocks."""
     blocks = found.blocks
-    seen = {way: _seen(past.received, way) for way in DIRECTIONS}
-    listed = {way: Count() for way in DIRECTIONS}
-    for flows in past.flows.values():
-        sums = by_direction(flows.flags, flows.packets, flows.bytes)
-        listed = {way: listed[way].plus(sums[way]) for way in DIRECTIONS}
-    dropped = {"ingress": dropped_of(past.received), "egress": Count()}
-    rest = {way: seen[way].minus(listed[way]).minus(dropped[way]) for way in DIRECTIONS}
     lost = {way: total(block.lost.get(way, Count()) for block in blocks) for way in DIRECTIONS}
     return {
         "begin": text_of(blocks[0].begin),
@@ -89,13 +80,7 @@ def summary(found: Found, past: Snapshot) -> dict[str, Any]:
         "flow_count": sum(block.flow_count for block in blocks),
         **{
             name: {way: count._asdict() for way, count in counts.items()}
-            for name, counts in (
-                ("seen", seen),
-                ("listed", listed),
-                ("dropped", dropped),
-                ("rest", rest),
-                ("lost", lost),
-            )
+            for name, counts in {**balance(past), "lost": lost}.items()
         },
         "interfaces": list(_by_interface(past.received)),
         "dropped_by": list(_by_reason(past.received)),
@@ -125,7 +110,42 @@ def held(blocks: Sequence[Block]) -> list[dict[str, Any]]:
     return list(sums.values())
 
 
-def _columns(family: Family, flows: Records, length: float) -> FlowColumns:
+def snapshot_of(blocks: Sequence[Block], flows: Mapping[Family, FlowColumns]) -> Snapshot:
+    """Return a drain at the end of ``blocks`` that has found these flows, of interfaces without names."""
+    end = blocks[-1].end
+    return Snapshot(
+        clock=WallClock(Reading(end, end, end, end), tick_ns=1),
+        duration=0.0,
+        flows=flows,
+        tables={},
+        received=sum_of(block.interfaces for block in blocks),
+        ledgers={},
+        names={},
+    )
+
+
+def balance(past: Snapshot) -> dict[str, dict[Direction, Count]]:
+    """Return, by direction, all that was seen, and how much of it flows have, was dropped, and is the rest.
+
+    ``no_flow`` is the part of the rest that makes no flow, because it is not IP, or malformed.
+    """
+    seen = {way: _seen(past.received, way) for way in DIRECTIONS}
+    listed = {way: Count() for way in DIRECTIONS}
+    for flows in past.flows.values():
+        sums = by_direction(flows.flags, flows.packets, flows.bytes)
+        listed = {way: listed[way].plus(sums[way]) for way in DIRECTIONS}
+    dropped: dict[Direction, Count] = {"ingress": dropped_of(past.received), "egress": Count()}
+    return {
+        "seen": seen,
+        "listed": listed,
+        "dropped": dropped,
+        "rest": {way: seen[way].minus(listed[way]).minus(dropped[way]) for way in DIRECTIONS},
+        "no_flow": {way: _seen(past.received, way, [NON_IP, MALFORMED]) for way in DIRECTIONS},
+    }
+
+
+def columns(family: Family, flows: Records, length: float) -> FlowColumns:
+    """Return records of FLOW as a drain has them, with the rates over so many seconds."""
     records = np.zeros(len(flows), RECORDS[family])
     for name in (*KEY_FIELDS, "packets", "bytes", "tcp_flags"):
         records[name] = flows[name]
@@ -136,9 +156,12 @@ def _columns(family: Family, flows: Records, length: float) -> FlowColumns:
     return FlowColumns(family, records, dropped)
 
 
-def _seen(interfaces: Mapping[str, Records], way: Direction) -> Count:
+def _seen(interfaces: Mapping[str, Records], way: Direction, protocols: Sequence[int] | None = None) -> Count:
     packets, octets = COUNTERS[way]
-    return total(Count(int(each[packets].sum()), int(each[octets].sum())) for each in interfaces.values())
+    places = slice(None) if protocols is None else protocols
+    return total(
+        Count(int(each[packets][places].sum()), int(each[octets][places].sum())) for each in interfaces.values()
+    )
 
 
 def _by_interface(interfaces: Mapping[str, Records]) -> Iterator[dict[str, Any]]:

@@ -7,10 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from cnf.errors import UnavailableError
 from cnf.history.block import Block, DamagedError, Header, unpack
 from cnf.history.files import Place, content_of, paths, places
+
+_SOON: Final = 120 * 10**9
+"""ns after the beginning of a minute in which it may well be written yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,10 @@ class Found:
     """Blocks of that time that cannot be read."""
 
 
-def read(folder: str, begin: int, end: int, draining: threading.Lock) -> Found:
+def read(folder: str, begin: int, end: int, now: int, draining: threading.Lock) -> Found:
     """Return the blocks of the time from ``begin`` to ``end``, in ns since the epoch; none is read during a drain.
+
+    ``now`` is for the words of an error.
 
     Raises:
         UnavailableError: there is none; it says what there is.
@@ -38,7 +44,7 @@ def read(folder: str, begin: int, end: int, draining: threading.Lock) -> Found:
     except OSError as error:
         raise UnavailableError(f"history: {error.filename or folder}: {error.strerror}") from error
     if not blocks:
-        raise UnavailableError(_why_none([place.header for place in there], begin, end, len(asked)))
+        raise UnavailableError(_why_none([place.header for place in there], (begin, end, now), len(asked)))
     return Found(blocks, len(asked) - len(blocks))
 
 
@@ -63,15 +69,21 @@ def _blocks(asked: Sequence[Place], draining: threading.Lock) -> Iterator[Block]
             continue
 
 
-def _why_none(there: Sequence[Header], begin: int, end: int, damaged: int) -> str:
+def _why_none(there: Sequence[Header], times: tuple[int, int, int], damaged: int) -> str:
+    begin, end, now = times
     what = f"no history of {text_of(begin)} to {text_of(end)}"
     if damaged:
         return f"{what}: what is kept of it is damaged"
+    if begin >= now:
+        return f"{what}: that is still to come"
+    latest = max((header.end for header in there), default=begin)
+    if now - begin < _SOON and latest <= end:
+        return f"{what} yet: the first drain after a minute writes it"
     if not there:
         return f"{what}, or of any other time: cnfd has just started, or history.keep is 0s, or nothing can be written"
     before = max((header.end for header in there if header.end <= end), default=None)
     after = min((header.begin for header in there if header.begin >= begin), default=None)
     if before is None or after is None:
-        oldest, latest = min(header.begin for header in there), max(header.end for header in there)
+        oldest = min(header.begin for header in there)
         return f"{what}: it goes from {text_of(oldest)} to {text_of(latest)}"
     return f"{what}: cnfd did not run, or kept none, from {text_of(before)} to {text_of(after)}"

@@ -14,6 +14,7 @@ from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageErro
 from cnf.export.lines import Lines
 from cnf.flows.groups import Groups, group
 from cnf.flows.query import Selection, select
+from cnf.history.past_groups import Wanted, group_past
 from cnf.kernel.cgroups import Cgroups
 from cnf.limiter.by_rule import by_rule
 from cnf.server import owners, streams
@@ -107,12 +108,12 @@ class Control:
         form, pairs, owned, past = output(asked), flag(asked, "pairs"), flag(asked, "owner"), times(asked)
         if owned and (past or "by" in asked):
             raise UsageError("owner: expected flows or connections of now, without by, from and to")
-        history = None
-        if past is None:
+        then = None if past is None else past_flows(self._live, past)
+        if then is None:
             snapshot = self._state.drained()
             dropped = snapshot.ledgers["ingress"].states["dropped"]
         else:
-            snapshot, dropped, history = past_flows(self._live, past)
+            snapshot, dropped = then.snapshot, then.dropped
         which = (snapshot, asked.get("filter", ""))
         how = (asked.get("sort", "bytes"), count(asked))
         listed: Selection | Groups
@@ -127,7 +128,10 @@ class Control:
         else:
             limiter = self._live.limiter
             more = {"rule": by_rule(limiter.in_force.ruleset, snapshot.names)} if limiter else {}
-            listed = groups = group(*which, asked["by"], *how, more=more)
+            what = Wanted(which[1], asked["by"], *how)
+            listed = groups = (
+                group_past(then.found.blocks, snapshot, what, more) if then else group(snapshot, *what, more=more)
+            )
             objects, fields, name, rest = groups.objects(), groups.fields, "groups", {"flows_matched": groups.flows}
         rest |= {
             "matched": listed.matched,
@@ -136,7 +140,7 @@ class Control:
             "dropped": dropped._asdict(),
             "drain_age_seconds": round(self._state.drain_age(), 3),
             "drain_interval_seconds": self._state.settings.flows.drain_interval,
-            "history": history,
+            "history": then.summary() if then else None,
         }
         return self._listing.answer(form, objects, fields, name, rest)
 

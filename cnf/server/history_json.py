@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from cnf.counts import Count
 from cnf.errors import UnavailableError
@@ -13,16 +14,31 @@ from cnf.history.reader import Found, read, text_of
 from cnf.server.live import Live
 
 
-def past_flows(live: Live, times: tuple[int, int]) -> tuple[Snapshot, Count, dict[str, Any]]:
-    """Return the flows between two times, what was dropped then, and the sums.
+class Past(NamedTuple):
+    """What there was between two times."""
+
+    found: Found
+    snapshot: Snapshot
+
+    @property
+    def dropped(self) -> Count:
+        """Return what was dropped."""
+        return dropped_of(self.snapshot.received)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the sums of all that was counted, as a JSON object."""
+        return summary(self.found, self.snapshot)
+
+
+def past_flows(live: Live, times: tuple[int, int]) -> Past:
+    """Return the flows between two times.
 
     Raises:
         UnavailableError: there is no history of that time.
 
     """
     found = _found(live, times)
-    past = as_snapshot(found.blocks)
-    return past, dropped_of(past.received), summary(found, past)
+    return Past(found, as_snapshot(found.blocks))
 
 
 def past_sources(
@@ -48,7 +64,7 @@ def _found(live: Live, times: tuple[int, int]) -> Found:
     if live.history is None:
         remedy = "set history.keep, and restart"
         raise UnavailableError("no history: this cnfd makes no flow records", remedy=remedy)
-    return read(live.history.folder, *times, live.draining)
+    return read(live.history.folder, *times, time.time_ns(), live.draining)
 
 
 def _described(source: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -31,6 +32,7 @@ SECOND: Final = (
 )
 QUICK: Final[Mapping[str, object]] = {"drain_interval": "100ms", "max_entries": 4096}
 SIZE: Final = 100
+ARP: Final = bytes(12) + b"\x08\x06" + bytes(46)
 
 
 @pytest.fixture(autouse=True)
@@ -185,12 +187,45 @@ def test_a_minute_can_be_asked_for_over_a_restart_and_in_any_zone(node: Node) ->
     assert "no history of 2001-02-03 04:05:00 XYZ to 2001-02-03 04:06:00 XYZ: it goes from " in missing.stderr
 
 
+def test_groups_of_the_past_have_all_that_was_counted(node: Node) -> None:
+    """By whatever they are, in whatever form, the groups and the rest are what cnf_received_* has grown by."""
+    wire = node.wire("n0")
+    daemon = daemon_of(node).start()
+    begin = f"{datetime.now(UTC) - timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
+    scan = [frame(IPv4("192.0.2.9"), UDP(src_port=port), pad_to=SIZE) for port in range(1, 601)]
+    wire.send([*scan, *[frame(IPv4("192.0.2.1"), TCP(src_port=1000), pad_to=2 * SIZE)] * 5, ARP, ARP])
+    wait_for_packets(daemon.history, 607)
+    metrics = daemon.scrape()
+    counted = {unit: int(metrics.total(f"cnf_received_{unit}_total")) for unit in ("packets", "bytes")}
+    assert counted == {"packets": 607, "bytes": 61_000 + 2 * len(ARP)}
+    for by in ("src", "dst", "pair", "port", "protocol", "src-net/24", "interface,direction"):
+        groups = json.loads(at(daemon, "--by", by, "--from", begin, "-o", "json").stdout)
+        lines = at(daemon, "--by", by, "--from", begin, "-o", "csv").stdout.splitlines()
+        table = [*csv.DictReader(lines)]
+        for unit, number in counted.items():
+            assert sum(group[unit] for group in groups) == number
+            assert sum(int(row[unit]) for row in table) == number
+    groups = json.loads(at(daemon, "--by", "src", "--from", begin, "-o", "json").stdout)
+    assert [(group["src_addr"], group["packets"]) for group in groups] == [
+        ("192.0.2.9", 600),
+        ("192.0.2.1", 5),
+        (None, 2),
+    ]
+    shown = at(daemon, "--by", "src", "--from", begin).stdout
+    assert [line.split()[0] for line in shown.splitlines()[2:5]] == ["192.0.2.9", "192.0.2.1", "(rest)"]
+    filtered = at(daemon, "--by", "src", "--from", begin, "--filter", "udp")
+    assert "the filter saw the largest flows only, and not " in filtered.stdout
+    listed = at(daemon, "--from", begin, "-o", "json", "--filter", "tcp")
+    assert [flow["packets"] for flow in json.loads(listed.stdout)] == [5]
+    assert "cnfctl: the filter saw the largest flows only, and not " in listed.stderr
+
+
 def test_who_was_held_back_then_and_by_which_rule(node: Node) -> None:
     """The sources that a minute's packets were dropped of are there, with the rule, and so are its counts."""
     wire = node.wire("n0")
     rule = {"name": "few", "prefixes": ["192.0.2.0/24"], "packets_per_second": 1, "burst_packets": 3, "mode": "enforce"}
     daemon = daemon_of(node, limits={"mode": "enforce", "rules": [rule], "deny": ["198.51.100.0/24"]}).start()
-    begin = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    begin = f"{datetime.now(UTC) - timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
     wire.send([frame(IPv4("192.0.2.1"), UDP(src_port=1000), pad_to=SIZE)] * 50)
     wire.send([frame(IPv4("198.51.100.9"), UDP(src_port=1000), pad_to=SIZE)] * 6)
     wait_for_packets(daemon.history, 56)

@@ -77,7 +77,8 @@ class Block(TypedDict):
 class History(Block):
     """What an answer about the past says of all its blocks together, in seconds and, by direction, in packets.
 
-    Of all that was ``seen``, ``listed`` flows had some, ``dropped`` is another part, and ``rest`` all others.
+    Of all that was ``seen``, ``listed`` flows had some, ``dropped`` is another part, and ``rest`` all others, with what
+    makes ``no_flow``.
     Unless it is ``complete``, flows were left out before they were summed. Blocks that are ``damaged`` are left out.
     """
 
@@ -90,6 +91,7 @@ class History(Block):
     listed: dict[str, Amount]
     dropped: dict[str, Amount]
     rest: dict[str, Amount]
+    no_flow: dict[str, Amount]
 
 
 class Listing(TypedDict):
@@ -122,10 +124,11 @@ class Pairs(Listing):
 class Group(TypedDict):
     """Flows that have something in common; what it is stands under the flows' own field names, before the sums.
 
-    ``share`` is of the sum of all groups, of the field that they are sorted by.
+    ``share`` is of the sum of all groups, of the field that they are sorted by. Of the past, what is in no group is the
+    last row: all its names are null, and so are its ``flows``, whose number nobody knows.
     """
 
-    flows: int
+    flows: int | None
     packets: int
     bytes: int
     dropped_packets: int
@@ -139,7 +142,7 @@ class Groups(Listing):
     """The reply of /v1/flows?by=...; ``matched`` counts groups, and ``total`` all flows."""
 
     groups: list[Group]
-    flows_matched: int
+    flows_matched: int | None
 
 
 class Daemon(TypedDict):

@@ -17,7 +17,7 @@ from cnf.cli.flows.names import MOST, PATIENCE, Names, in_csv, in_jsonl
 from cnf.cli.flows.screen import FlowScreen
 from cnf.cli.flows.table import View
 from cnf.cli.show import watch
-from cnf.cli.show.past import in_local_time
+from cnf.cli.show.past import in_local_time, missing
 from cnf.cli.show.table import is_screen, print_lines, style_for
 from cnf.cli.times import asked as asked_past
 from cnf.errors import UsageError
@@ -41,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         names = Names() if arguments.names else None
         with in_local_time():
             _print(client, asked, arguments, names, again=False)
+            if asked.past and arguments.output != "table":
+                _say_what_is_missing(client, asked)
         if names and names.late:
             late = number_of(len(names.late), "name")
             text = f"cnfctl: {late} had not come within {PATIENCE:g} s (at most {MOST:,} are asked for)"
@@ -56,6 +58,15 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"cnfctl: {NO_SCREEN}", file=sys.stderr)
     watch.as_stream(lambda shown: _print(client, asked, arguments, names, again=shown > 0), seconds)
     return 0
+
+
+def _say_what_is_missing(client: Client, asked: Asked) -> None:
+    """Write to stderr what is in none of the lines: a table says it below."""
+    history = client.flows({"top": 1, **asked.past})["history"]
+    if history:
+        grouped = asked.way not in (None, PAIRS)
+        for note in missing(history, rest=not grouped, filtered=asked.filter is not None):
+            print(f"cnfctl: {note}", file=sys.stderr)
 
 
 def _print(client: Client, asked: Asked, arguments: argparse.Namespace, names: Names | None, *, again: bool) -> None:

@@ -12,6 +12,7 @@ from cnf.cli.show.table import SPARE, Column, render
 from cnf.units import count, number_of, size
 
 _NONE: Final = "-"
+_REST: Final = "(rest)"
 _TITLES: Final[Mapping[str, str]] = {
     "src_addr": "SOURCE",
     "src_name": "SOURCE NAME",
@@ -48,18 +49,28 @@ def group_lines(reply: Groups, view: View) -> list[str]:
     groups = reply["groups"]
     if not groups:
         return page(reply, [], nothing_matches(reply, "flow"), view)
-    of = f"{len(groups):,} of " if len(groups) < reply["matched"] else ""
-    flows = number_of(reply["flows_matched"], "matching flow" if view.filtered else "flow")
-    summary = f"{of}{number_of(reply['matched'], 'group')} of {flows}, {size(reply['totals']['bytes'])}"
-    summary += f"{drained(reply)}{dropped_by_limits(reply)}"
-    return page(reply, render(_columns(groups, view), groups, view.width, view.style), summary, view)
+    shown, flows = sum(not _is_rest(group) for group in groups), reply["flows_matched"]
+    of = f"{shown:,} of " if shown < reply["matched"] else ""
+    summary = f"{of}{number_of(reply['matched'], 'group')}"
+    if flows is not None:
+        summary += f" of {number_of(flows, 'matching flow' if view.filtered else 'flow')}"
+    summary += f", {size(reply['totals']['bytes'])}{drained(reply)}{dropped_by_limits(reply)}"
+    table = render(_columns(groups, view), groups, view.width, view.style)
+    return page(reply, table, summary, view, rest=False)
+
+
+def _is_rest(group: Group) -> bool:
+    return group["flows"] is None and all(value is None for field, value in group.items() if field in _TITLES)
 
 
 def _columns(groups: Sequence[Group], view: View) -> list[Column[Group]]:
     """Return the columns in the order shown; the one that they are sorted by always has room."""
+    names = [field for field in _TITLES if field in groups[0]]
 
     def common(field: str) -> Callable[[Group], str]:
         def cell(group: Group) -> str:
+            if field == names[0] and _is_rest(group):
+                return _REST
             value: object = dict(group)[field]
             return _NONE if value is None else str(value)
 
@@ -69,11 +80,9 @@ def _columns(groups: Sequence[Group], view: View) -> list[Column[Group]]:
         return Column(title, cell, right=True, priority=priority, reserve=reserve)
 
     sorted_by = _SORTED_BY[view.sort]
-    columns: list[Column[Group]] = [
-        Column(title, common(field), cuttable=True, least=12) for field, title in _TITLES.items() if field in groups[0]
-    ]
+    columns: list[Column[Group]] = [Column(_TITLES[field], common(field), cuttable=True, least=12) for field in names]
     sums = [
-        numbers("FLOWS", lambda group: count(group["flows"]), 2, 5),
+        numbers("FLOWS", lambda group: _NONE if group["flows"] is None else count(group["flows"]), 2, 5),
         numbers("PKTS", lambda group: count(group["packets"]), 3, 5),
         numbers("BYTES", lambda group: size(group["bytes"]), 1, 7),
         numbers("DROPPED", lambda group: count(group["dropped_packets"]), 1),

@@ -252,10 +252,15 @@ def at_its_time(reply: Listing, view: View) -> View:
     return replace(view, now=datetime.fromisoformat(reply["history"]["end"])) if reply["history"] else view
 
 
-def page(reply: Listing, table: list[str], last: str, view: View) -> list[str]:
-    """Return the table with its last line, and of the past, what else there is to say."""
+def page(reply: Listing, table: list[str], last: str, view: View, *, rest: bool = True) -> list[str]:
+    """Return the table with its last line, and of the past, what else there is to say.
+
+    Without ``rest``, a row of the table has what is in no other.
+    """
     history, style = reply["history"], view.style
-    above, below = ([past.heading(history)], [last, *past.notes(history)]) if history else ([], [last])
+    above, below = [], [last]
+    if history:
+        above, below = [past.heading(history)], [last, *past.notes(history, rest=rest, filtered=view.filtered)]
     above, below = (list(map(view.cut, lines)) for lines in (above, below))
     return [*map(style.bold, above), *table, *(map(style.dim, below) if table else below)]
 

@@ -133,7 +133,8 @@ def _past_source_lines(reply: Sources, history: History, width: int | None, styl
         table = render(
             _source_columns(reply["sources"], datetime.fromisoformat(history["end"])), reply["sources"], width, style
         )
-    notes = [f"{of}, the most of each block" if shown else "no source was over a limit", *past.notes(history)]
+    notes = [f"{of}, the most of each block" if shown else "no source was over a limit"]
+    notes += past.notes(history, rest=False)
     if (dropped := history["dropped"]["ingress"])["packets"]:
         notes.append(f"dropped in all, with what is denied: {size(dropped['bytes'])} in {packets(dropped['packets'])}")
     return [

@@ -14,6 +14,7 @@ from cnf.errors import UnavailableError
 from cnf.units import duration, number_of, packets, size
 
 _WRITTEN: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_WAYS: Final = (("received", "ingress"), ("sent", "egress"))
 _GAP: Final = 2.0
 """Seconds between two blocks that are worth a word."""
 
@@ -29,7 +30,8 @@ def in_local_time() -> Iterator[None]:
 
 def local(moment: Timestamp) -> str:
     """Return a time in local time and its zone, as in 2026-03-01 04:12:03 CET."""
-    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    there = datetime.fromisoformat(moment).astimezone()
+    return f"{there:%Y-%m-%d %H:%M:%S} {there.tzname() or f'{there:%z}'}"
 
 
 def heading(history: History) -> str:
@@ -42,23 +44,44 @@ def heading(history: History) -> str:
     return f"{without_zone} to {shortened}{together}"
 
 
-def notes(history: History) -> Iterator[str]:
-    """Yield what stands below a table: all that was counted, the rest, and what is missing."""
-    ways = [("received", "ingress"), ("sent", "egress")]
-    seen = [f"{word} {_amount(history['seen'][way])}" for word, way in ways if history["seen"][way]["packets"]]
+def notes(history: History, *, rest: bool = True, filtered: bool = False) -> Iterator[str]:
+    """Yield what stands below a table: all that was counted, what is in none of its rows, and what is missing.
+
+    Without ``rest``, a row of the table has what is in no other.
+    """
+    seen = [f"{word} {_amount(history['seen'][way])}" for word, way in _WAYS if history["seen"][way]["packets"]]
     yield f"in all: {', '.join(seen) or 'nothing'}"
-    rest = Amount(
-        packets=sum(max(history["rest"][way]["packets"], 0) for _, way in ways),
-        bytes=sum(max(history["rest"][way]["bytes"], 0) for _, way in ways),
-    )
-    if rest["packets"]:
-        yield f"in smaller flows, or in none: {_amount(rest)}"
+    yield from missing(history, rest=rest, filtered=filtered)
+
+
+def missing(history: History, *, rest: bool = True, filtered: bool = False) -> Iterator[str]:
+    """Yield what is in none of the flows, and what is not there at all."""
+    smaller, no_flow = _rest(history)
+    if filtered and (smaller["packets"] or no_flow["packets"]):
+        both = Amount(packets=smaller["packets"] + no_flow["packets"], bytes=smaller["bytes"] + no_flow["bytes"])
+        yield f"the filter saw the largest flows only, and not {_amount(both)} of others, or of none"
+    elif rest:
+        if smaller["packets"]:
+            yield f"in smaller or evicted flows: {_amount(smaller)}"
+        if no_flow["packets"]:
+            yield f"in no flow, because not IP or malformed: {_amount(no_flow)}"
     if not history["complete"]:
         yield "so many flows came that small ones were left out before all were summed"
     if history["damaged"]:
         yield f"{number_of(history['damaged'], 'block')} of that time cannot be read: the file is damaged"
     for before, after in _gaps(history["blocks"]):
         yield f"nothing from {local(before)} to {local(after)}: cnfd did not run, or kept no history"
+
+
+def _rest(history: History) -> tuple[Amount, Amount]:
+    """Return what is in smaller flows, and what is in none."""
+    rest, no_flow = (
+        [sum(max(amounts[way][unit], 0) for _, way in _WAYS) for unit in ("packets", "bytes")]
+        for amounts in (history["rest"], history["no_flow"])
+    )
+    smaller = [max(number - other, 0) for number, other in zip(rest, no_flow, strict=True)]
+    others = [number - other for number, other in zip(rest, smaller, strict=True)]
+    return Amount(packets=smaller[0], bytes=smaller[1]), Amount(packets=others[0], bytes=others[1])
 
 
 def _gaps(blocks: Sequence[Block]) -> Iterator[tuple[Timestamp, Timestamp]]:

@@ -40,6 +40,10 @@ def _in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("2026-03-01T03:12:00Z", "2026-03-01T03:12"),
         ("2026-03-01 03:12+05:30", "2026-02-28T21:42"),
         ("03:12Z", "2026-03-29T03:12"),
+        ("2h ago", "2026-03-29T02:30"),
+        ("90 m ago", "2026-03-29T03:00"),
+        ("1d ago", "2026-03-28T04:30"),
+        ("60s ago", "2026-03-29T04:29"),
         (" 06:12 ", "2026-03-29T04:12"),
     ],
 )
@@ -49,7 +53,20 @@ def test_a_time_is_the_latest_such_one(text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "3", "25:00", "03:60", "03:12:61", "2026-02-30 03:12", "noon", "tomorrow 03:12", "-1:00"]
+    "text",
+    [
+        "",
+        "3",
+        "25:00",
+        "03:60",
+        "03:12:61",
+        "2026-02-30 03:12",
+        "noon",
+        "tomorrow 03:12",
+        "-1:00",
+        "1w ago",
+        "9999999d ago",
+    ],
 )
 def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
     """A refusal says how times are written."""
@@ -90,6 +107,8 @@ def test_the_present_asks_for_no_time() -> None:
         (("03:12", "03:00", None), "--at is one minute: expected without --from and --to"),
         ((None, None, "03:00"), "--to expects --from"),
         ((None, "2026-03-02 00:00", "2026-03-01 00:00"), "--from is not before --to"),
+        ((None, "0s ago", "00:00:00"), "--from is not before --to"),
+        (("2100-01-01 00:00", None, None), "2100-01-01 00:00:00 CET is still to come"),
     ],
 )
 def test_times_that_do_not_go_together_are_refused(times: tuple[str | None, ...], message: str) -> None:

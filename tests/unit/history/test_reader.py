@@ -17,6 +17,8 @@ from tests.unit.history.samples import HOUR, MINUTE, SECOND, START, block
 LATE = 3 * SECOND
 """A block begins and ends with a drain, so long after the minute."""
 
+LATER = START + 24 * HOUR
+
 
 def wrote(folder: Path, *spans: tuple[int, int]) -> None:
     """Write blocks."""
@@ -25,9 +27,9 @@ def wrote(folder: Path, *spans: tuple[int, int]) -> None:
         files.append(pack(number, block(begin, end)), 1 << 20)
 
 
-def found(folder: Path, begin: int, end: int) -> list[tuple[int, int]]:
-    """Return the blocks of a time."""
-    return [(each.begin, each.end) for each in read(str(folder), begin, end, threading.Lock()).blocks]
+def found(folder: Path, begin: int, end: int, now: int = LATER) -> list[tuple[int, int]]:
+    """Return the blocks of a time, as somebody gets them who asks at ``now``."""
+    return [(each.begin, each.end) for each in read(str(folder), begin, end, now, threading.Lock()).blocks]
 
 
 def minutes(*which: int) -> list[tuple[int, int]]:
@@ -88,6 +90,19 @@ def test_a_time_without_history_is_told_with_what_there_is(tmp_path: Path, begin
         found(tmp_path, START + begin * MINUTE, START + (begin + 1) * MINUTE)
 
 
+def test_what_is_to_come_is_told_from_what_is_not_written_yet(tmp_path: Path) -> None:
+    """A minute that is just over has no block yet, and one of the future none at all."""
+    begin = START + 2 * MINUTE
+    for there in ((), minutes(0, 1)):
+        wrote(tmp_path, *there)
+        with pytest.raises(UnavailableError, match=" yet: the first drain after a minute writes it"):
+            found(tmp_path, begin, begin + MINUTE, begin + MINUTE + SECOND)
+        with pytest.raises(UnavailableError, match=": that is still to come"):
+            found(tmp_path, begin, begin + MINUTE, begin - SECOND)
+    with pytest.raises(UnavailableError, match=": it goes from "):
+        found(tmp_path, begin, begin + MINUTE, begin + 2 * MINUTE)
+
+
 def test_no_history_at_all_is_told(tmp_path: Path) -> None:
     """Where nothing was written, the answer says why that may be."""
     for folder in (tmp_path, tmp_path / "missing"):
@@ -100,7 +115,7 @@ def test_what_is_damaged_is_counted_and_the_rest_shown(tmp_path: Path) -> None:
     wrote(tmp_path, *minutes(0, 1))
     first = min(tmp_path.iterdir())
     first.write_bytes(first.read_bytes()[:-1] + b"\x00")
-    both = read(str(tmp_path), START, START + 2 * MINUTE, threading.Lock())
+    both = read(str(tmp_path), START, START + 2 * MINUTE, LATER, threading.Lock())
     assert (len(both.blocks), both.damaged) == (1, 1)
     with pytest.raises(UnavailableError, match="what is kept of it is damaged"):
         found(tmp_path, START, START + MINUTE)
@@ -112,7 +127,7 @@ def test_reading_waits_for_a_drain(tmp_path: Path) -> None:
     draining, done = threading.Lock(), threading.Event()
 
     def ask() -> None:
-        read(str(tmp_path), START, START + MINUTE, draining)
+        read(str(tmp_path), START, START + MINUTE, LATER, draining)
         done.set()
 
     with draining:

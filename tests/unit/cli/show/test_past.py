@@ -27,6 +27,7 @@ PAST: Any = {
     "listed": {"ingress": {"packets": 900, "bytes": 80_000}, "egress": NOTHING},
     "dropped": {"ingress": NOTHING, "egress": NOTHING},
     "rest": {"ingress": {"packets": 100, "bytes": 10_000}, "egress": {"packets": -2, "bytes": -200}},
+    "no_flow": {"ingress": {"packets": 40, "bytes": 2400}, "egress": NOTHING},
 }
 
 
@@ -58,7 +59,12 @@ def test_notes_have_all_and_the_rest() -> None:
     """What was counted beside the flows of the table is said; counts that flows have ahead are no rest."""
     assert [*notes(past())] == [
         "in all: received 90.0 kB in 1.0k packets",
-        "in smaller flows, or in none: 10.0 kB in 100 packets",
+        "in smaller or evicted flows: 7.6 kB in 60 packets",
+        "in no flow, because not IP or malformed: 2.4 kB in 40 packets",
+    ]
+    assert [*notes(past(), rest=False)] == ["in all: received 90.0 kB in 1.0k packets"]
+    assert [*notes(past(), rest=False, filtered=True)][1:] == [
+        "the filter saw the largest flows only, and not 10.0 kB in 100 packets of others, or of none"
     ]
     both = past(seen={"ingress": NOTHING, "egress": {"packets": 1, "bytes": 60}}, rest=PAST["dropped"])
     assert [*notes(both)] == ["in all: sent 60 B in 1 packet"]
@@ -92,6 +98,32 @@ def test_flows_of_the_past_are_shown_as_of_then(daemon: StandIn, capsys: pytest.
     assert lines[4].startswith("in all: ")
     daemon.say("/v1/flows", {**flows(), "total": 0, "matched": 0, "history": past()})
     assert shown(daemon, capsys, "flows").splitlines()[1] == "no flow"
+
+
+def test_groups_of_the_past_end_with_what_is_in_none(daemon: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last row is the rest; where groups are not made of flows, nobody knows how many these are."""
+    sums = {"packets": 900, "bytes": 80_000, "dropped_packets": 0, "dropped_bytes": 0}
+    rates = {"packets_per_second": 15.0, "bits_per_second": 10666.667, "share": 0.889}
+    group: dict[str, object] = {"src_addr": "192.0.2.1", "flows": None, **sums, **rates}
+    rest: dict[str, object] = {**group, "src_addr": None, "packets": 100, "bytes": 10_000, "share": 0.111}
+    listing = {name: value for name, value in flows().items() if name != "flows"}
+    totals = {"packets": 900, "bytes": 80_000}
+    reply = {**listing, "matched": 1, "total": 1, "totals": totals, "groups": [group, rest], "flows_matched": None}
+    daemon.say("/v1/flows", {**reply, "history": past()})
+    _, _, first, last, *below = shown(daemon, capsys, "flows", "--by", "src").splitlines()
+    assert first.split()[:3] == ["192.0.2.1", "-", "900"]
+    assert last.split()[:3] == ["(rest)", "-", "100"]
+    assert below == ["1 group, 80.0 kB", "in all: received 90.0 kB in 1.0k packets"]
+
+
+def test_what_no_line_has_is_said_beside_them(daemon: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON and CSV have flows alone; what is in none of them goes to stderr."""
+    daemon.say("/v1/flows", {**flows(FLOW), "history": past()})
+    assert main(["--socket", str(daemon.socket), "flows", "--at", "2026-03-01 03:12", "-o", "json"]) == 0
+    assert capsys.readouterr().err == (
+        "cnfctl: in smaller or evicted flows: 7.6 kB in 60 packets\n"
+        "cnfctl: in no flow, because not IP or malformed: 2.4 kB in 40 packets\n"
+    )
 
 
 def test_sources_of_the_past(daemon: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
