@@ -1,6 +1,7 @@
 """What a minute of the history takes: ``python -m bench.history``, in CPU time of this process and bytes of a file.
 
-Flows are of lengths as on a node: most have a few packets, and few have most bytes (a Pareto distribution).
+Flows are as on a node: most have a few packets, and few have most bytes (a Pareto distribution); most clients have one
+flow, and few have many (Zipf's).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from cnf.abi import DIRECTIONS, FAMILIES, INTERFACE_COUNTERS
+from cnf.abi import DIRECTIONS, FAMILIES, FLOW_EGRESS, INTERFACE_COUNTERS
 from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
 from cnf.counts import Count
@@ -51,15 +52,23 @@ def _batch(count: int, rng: np.random.Generator) -> RecordBatch:
 
 
 def _records(count: int, rng: np.random.Generator) -> Records:
+    """Return flows of 50 servers with clients from anywhere, a few of which have many: half of them each way."""
     records = np.zeros(count, FLOW_RECORD["ipv4"])
-    records["src_addr"] = rng.integers(0, 1 << 32, max(count // 5, 1))[rng.integers(0, max(count // 5, 1), count)]
-    records["dst_addr"] = rng.integers(0, 1 << 32, 50)[rng.integers(0, 50, count)]
-    records["src_port"], records["dst_port"] = rng.integers(1024, 1 << 16, count), rng.choice([443, 80, 53, 22], count)
-    records["ifindex"], records["protocol"] = rng.integers(1, 3, count), rng.choice([6, 17], count)
+    hosts = max(count // 5, 1)
+    clients = rng.integers(0, 1 << 32, hosts)[np.minimum(rng.zipf(1.3, count) - 1, hosts - 1)]
+    servers = 0x0A02A8C0 + (rng.integers(0, 50, count) << 24)
+    ports, services = rng.integers(32768, 61000, count), rng.choice([443, 80, 53, 22], count, p=[0.6, 0.1, 0.25, 0.05])
+    sent = rng.random(count) < 0.5
+    records["src_addr"], records["dst_addr"] = np.where(sent, servers, clients), np.where(sent, clients, servers)
+    records["src_port"], records["dst_port"] = np.where(sent, services, ports), np.where(sent, ports, services)
+    records["flags"] = FLOW_EGRESS * sent
+    records["ifindex"], records["protocol"] = rng.integers(1, 3, count), np.where(services == 53, 17, 6)
+    records["tcp_flags"] = np.where(services == 53, 0, rng.choice([0x1B, 0x1A, 0x18, 0x10], count))
     records["packets"] = 1 + rng.pareto(1.2, count).astype(np.uint64)
     records["bytes"] = records["packets"] * rng.integers(60, 1514, count).astype(np.uint64)
     records["end"] = CLOCK.now.jiffies - rng.integers(0, 15_000, count)
-    records["start"] = records["end"] - rng.integers(0, 15_000, count).astype(np.uint64)
+    lasted = (records["packets"] - 1) * rng.integers(1, 50, count).astype(np.uint64)
+    records["start"] = records["end"] - np.minimum(lasted, 15_000)
     return records
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -18,10 +18,9 @@ import numpy as np
 from cnf.abi import FAMILIES, INTERFACE_COUNTERS, Direction, Family
 from cnf.arrays import Records
 from cnf.counts import Count
-from cnf.flows.columns import KEYS
-from cnf.flows.records import KEY_FIELDS
+from cnf.history.stored import Table, dtypes, restore, store
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raise it when you change what a block says, or INTERFACE_COUNTERS: then no daemon misreads another's."""
 MAGIC: Final = b"cnfH"
 LEVEL: Final = 6
@@ -30,19 +29,6 @@ _CHECKSUM: Final = struct.Struct("<I")
 _LENGTH: Final = struct.Struct("<I")
 HEADER: Final = _HEADER.size + _CHECKSUM.size
 """Bytes of a header."""
-
-_COUNTS: Final[list[Any]] = [(name, "<u8") for name in ("packets", "bytes", "dropped_packets", "dropped_bytes")]
-FLOW: Final[dict[Family, np.dtype[Any]]] = {
-    family: np.dtype(
-        [*((name, key[name]) for name in KEY_FIELDS), ("tcp_flags", "<u2"), *_COUNTS, ("start", "<u8"), ("end", "<u8")]
-    )
-    for family, key in KEYS.items()
-}
-"""A flow in a block, by family: ``ifindex`` is its interface's place in ``names``; times are ns since the epoch."""
-ADDRESS: Final[dict[Family, np.dtype[Any]]] = {
-    family: np.dtype([("addr", key["src_addr"]), ("flags", "u1"), *_COUNTS]) for family, key in KEYS.items()
-}
-"""A source or a destination, by family, and its direction: ``flags`` has FLOW_EGRESS or nothing."""
 
 Interfaces = Mapping[str, Records]
 """INTERFACE_COUNTERS, shape (), by interface name."""
@@ -112,7 +98,8 @@ class Block:
 
 def pack(number: int, block: Block) -> bytes:
     """Return ``block`` with its header."""
-    arrays = dict(_arrays(block))
+    tables = {family: Table(*(part[family] for part in _parts(block))) for family in FAMILIES}
+    stored = [records for family, table in tables.items() for records in store(family, table, block.end)]
     counters = np.array([*block.interfaces.values()], INTERFACE_COUNTERS)
     before = block.before
     sums = np.array([*before.interfaces.values()] if before else [], INTERFACE_COUNTERS)
@@ -128,11 +115,12 @@ def pack(number: int, block: Block) -> bytes:
         "held": block.held,
         "complete": block.complete,
         "before": {"interfaces": [*before.interfaces], "rules": before.rules} if before else None,
-        "arrays": {name: [len(records) for records in by_family.values()] for name, by_family in arrays.items()},
+        "lengths": [len(records) for records in stored],
     }
     text = json.dumps(document, separators=(",", ":")).encode()
-    records = [*(each for by_family in arrays.values() for each in by_family.values()), counters, sums]
-    content = zlib.compress(b"".join((_LENGTH.pack(len(text)), text, *map(_by_place, records))), LEVEL)
+    content = zlib.compress(
+        b"".join((_LENGTH.pack(len(text)), text, *map(_by_place, (*stored, counters, sums)))), LEVEL
+    )
     header = _HEADER.pack(MAGIC, VERSION, number, block.begin, block.end, len(content))
     return header + _CHECKSUM.pack(zlib.crc32(content, zlib.crc32(header))) + content
 
@@ -162,12 +150,10 @@ def unpack(header: Header, content: bytes) -> Block:
     (length,) = _LENGTH.unpack_from(data)
     document = json.loads(data[_LENGTH.size : _LENGTH.size + length])
     rest = _Reader(memoryview(data)[_LENGTH.size + length :])
-    arrays: dict[str, dict[Family, Records]] = {
-        name: {
-            family: rest.take((FLOW if name == "flows" else ADDRESS)[family], count)
-            for family, count in zip(FAMILIES, counts, strict=True)
-        }
-        for name, counts in document.pop("arrays").items()
+    lengths = iter(document.pop("lengths"))
+    tables = {
+        family: restore(family, tuple(rest.take(dtype, next(lengths)) for dtype in dtypes(family)), header.end)
+        for family in FAMILIES
     }
     before = document.pop("before")
     interfaces = rest.counters(document.pop("interfaces"))
@@ -187,14 +173,14 @@ def unpack(header: Header, content: bytes) -> Block:
         held=document["held"],
         complete=document["complete"],
         before=before,
-        **arrays,
+        flows={family: table.flows for family, table in tables.items()},
+        sources={family: table.sources for family, table in tables.items()},
+        destinations={family: table.destinations for family, table in tables.items()},
     )
 
 
-def _arrays(block: Block) -> Iterator[tuple[str, Mapping[Family, Records]]]:
-    for name in ("flows", "sources", "destinations"):
-        by_family: Mapping[Family, Records] = getattr(block, name)
-        yield name, {family: by_family[family] for family in FAMILIES}
+def _parts(block: Block) -> tuple[Mapping[Family, Records], ...]:
+    return block.flows, block.sources, block.destinations
 
 
 def _rules(document: Mapping[str, Sequence[Sequence[int]]]) -> Rules:

@@ -15,7 +15,7 @@ from cnf.flows.largest import largest
 from cnf.flows.records import FLOW_RECORD
 from cnf.flows.stream import RecordBatch
 from cnf.history import grouping
-from cnf.history.block import ADDRESS, FLOW
+from cnf.history.stored import ADDRESS, FLOW
 
 FLOWS: Final = 500
 """Flows of a block."""

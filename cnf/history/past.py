@@ -31,11 +31,12 @@ from cnf.flows.records import KEY_FIELDS
 from cnf.flows.snapshot import Snapshot
 from cnf.flows.top import COUNTERS
 from cnf.history import grouping
-from cnf.history.block import ADDRESS, FLOW, Block
+from cnf.history.block import Block
 from cnf.history.held import COUNTS
 from cnf.history.increase import NOTHING, sum_of
 from cnf.history.minute import ADDRESSES
 from cnf.history.reader import Found, text_of
+from cnf.history.stored import ADDRESS, FLOW
 
 
 def seconds(blocks: Sequence[Block]) -> float:

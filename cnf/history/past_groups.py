@@ -14,8 +14,9 @@ from cnf.flows.columns import FlowColumns
 from cnf.flows.groups import Groups, More, group
 from cnf.flows.snapshot import Snapshot
 from cnf.history import grouping
-from cnf.history.block import ADDRESS, FLOW, Block
+from cnf.history.block import Block
 from cnf.history.past import balance, columns, dropped_of, seconds, snapshot_of
+from cnf.history.stored import ADDRESS, FLOW
 
 
 class End(NamedTuple):

@@ -73,7 +73,7 @@ def _why_none(there: Sequence[Header], times: tuple[int, int, int], damaged: int
     begin, end, now = times
     what = f"no history of {text_of(begin)} to {text_of(end)}"
     if damaged:
-        return f"{what}: what is kept of it is damaged"
+        return f"{what}: what is kept of it is damaged, or of another version of cnfd"
     if begin >= now:
         return f"{what}: that is still to come"
     latest = max((header.end for header in there), default=begin)

@@ -68,7 +68,7 @@ def missing(history: History, *, rest: bool = True, filtered: bool = False) -> I
     if not history["complete"]:
         yield "so many flows came that small ones were left out before all were summed"
     if history["damaged"]:
-        yield f"{number_of(history['damaged'], 'block')} of that time cannot be read: the file is damaged"
+        yield f"{number_of(history['damaged'], 'block')} of that time cannot be read: damaged, or another version's"
     for before, after in _gaps(history["blocks"]):
         yield f"nothing from {local(before)} to {local(after)}: cnfd did not run, or kept no history"
 

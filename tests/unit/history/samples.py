@@ -14,7 +14,8 @@ from cnf.clock import Reading, WallClock
 from cnf.counts import Count
 from cnf.flows.records import FLOW_RECORD
 from cnf.flows.stream import RecordBatch
-from cnf.history.block import ADDRESS, FLOW, Block, Sums
+from cnf.history.block import Block, Sums
+from cnf.history.stored import ADDRESS, FLOW
 from cnf.history.writer import Drained
 from tests.unit.samples import REALTIME, TICK_NS, Flow, interface_counters
 
