@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parser().parse_args(argv)
         configuration = _configuration(arguments.config, arguments.interface)
         if arguments.check_config:
+            _check_web_config(configuration.settings.metrics.web_config)
             print(f"configuration {configuration.source} is valid")  # noqa: T201 - what was asked for
             return 0
         _run(configuration)
@@ -99,6 +100,13 @@ def _configuration(path: Path | None, interfaces: Sequence[str]) -> config.Confi
     return config.Configuration(load(), source, load)
 
 
+def _check_web_config(path: str) -> None:
+    if path:
+        from cnf.server import web_config  # noqa: PLC0415 - OpenSSL and YAML, that a daemon need not have
+
+        web_config.load(Path(path))
+
+
 def _run(configuration: config.Configuration) -> None:
     # numpy's linear algebra starts a thread a CPU at import, each with memory of its own; nothing here uses it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -135,7 +143,9 @@ def _build_and_run(
         from cnf.process import log  # noqa: PLC0415
 
         if settings.limits:
-            import cnf.limiter.limiter  # noqa: F401, PLC0415 - while there is time
+            import cnf.limiter.limiter  # noqa: PLC0415 - while there is time
+        if settings.metrics.web_config:
+            import cnf.server.access  # noqa: F401, PLC0415 - the same
 
         log.configure(settings.log.level, settings.log.format, sys.stderr)
         for library, error in imported_whole.items():

@@ -38,7 +38,7 @@ from cnf.readers import (
     table,
     text,
 )
-from cnf.recording import EXPORT, HISTORY, Export, History
+from cnf.recording import EXPORT, HISTORY, PATH, Export, History
 
 Mode = Literal["auto", "native", "generic", "tc"]
 OnExit = Literal["detach", "keep"]
@@ -141,6 +141,7 @@ class Metrics:
     listen: Annotated[str, _listen, "where Prometheus scrapes"] = "127.0.0.1:9995"
     top_flows: Annotated[int, integer(0, 10_000), "flows at most that get series of their own; the rest is summed"] = 50
     max_series: Annotated[int, integer(1, 1_000_000), "series in a scrape; more are left out and counted"] = 10_000
+    web_config: Annotated[str, PATH, "a file of exporter-toolkit's form: TLS, passwords and headers"] = ""
 
     @property
     def host(self) -> str:

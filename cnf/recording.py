@@ -24,7 +24,7 @@ from cnf.readers import (
 _MAX_PORT: Final = 65535
 _MAX_U32: Final = (1 << 32) - 1
 _NAMES: Final = array("an array of interfaces", INTERFACE)
-_PATH: Final = text('an absolute path, or "" for none, at most 4,000 bytes', lambda path: path == "" or is_path(path))
+PATH: Final = text('an absolute path, or "" for none, at most 4,000 bytes', lambda path: path == "" or is_path(path))
 
 
 def _collector(value: object, path: str) -> str:
@@ -67,7 +67,7 @@ class Ipfix:
 class JsonLines:
     """Table ``[export.json]``."""
 
-    file: Annotated[str, _PATH, "a file that a line is added to for each record"] = ""
+    file: Annotated[str, PATH, "a file that a line is added to for each record"] = ""
     active_timeout: Annotated[float, duration, "a flow that goes on has a record each so many seconds"] = 60.0
     max_bytes: Annotated[int, amount(1 << 20, 1 << 40, "bytes"), "then the file is renamed to FILE.1"] = 100_000_000
     filter: Annotated[str, _filter, "only flows that match, as in cnfctl flows"] = ""

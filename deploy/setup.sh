@@ -16,8 +16,8 @@ python=/usr/bin/python3 # the distribution's own: BCC's module is built for no o
 packages="python3-venv python3-bpfcc libbpf1 iproute2 iputils-ping"
 # The new machines of tests/system: what makes them, what Debian signs with, what runs them.
 # The kernels of tests/kernels: what emulates a machine, what makes its initial RAM disk.
-# What looks at the package of deploy/package.sh.
-dev_packages="debootstrap debian-archive-keyring systemd-container qemu-system-x86 busybox-static kmod lintian"
+# What looks at the package of deploy/package.sh. What makes certificates for tests.
+dev_packages="debootstrap debian-archive-keyring systemd-container qemu-system-x86 busybox-static kmod lintian openssl"
 
 die() {
 	status=$1
@@ -84,16 +84,17 @@ install_locked() {
 	quietly .venv/bin/pip install -q --ignore-installed --require-hashes --only-binary :all: --requirement "$1"
 }
 
-# prometheus and promtool test deploy/prometheus and deploy/grafana. Only these programs of their packages, of which the
-# first would start a server. Where there is no package promtool (Debian 12), the first one has it.
+# prometheus and promtool test deploy/prometheus and deploy/grafana; they and the node exporter test web configurations.
+# Only these programs of their packages, of which two would start a server. Where there is no package promtool
+# (Debian 12), the first one has it.
 add_prometheus() {
 	quietly apt-get -q update
 	folder=$(mktemp -d)
-	for package in $(apt-cache search --names-only '^(prometheus|promtool)$' | cut -d ' ' -f 1); do
+	for package in $(apt-cache search --names-only '^(prometheus|promtool|prometheus-node-exporter)$' | cut -d ' ' -f 1); do
 		(cd "$folder" && quietly apt-get -q -o APT::Sandbox::User=root download "$package")
 		quietly dpkg-deb --extract "$folder/${package}"_*.deb "$folder"
 	done
-	mv "$folder/usr/bin/prometheus" "$folder/usr/bin/promtool" .venv/bin/
+	mv "$folder/usr/bin/prometheus" "$folder/usr/bin/promtool" "$folder/usr/bin/prometheus-node-exporter" .venv/bin/
 	rm -r "$folder"
 }
 

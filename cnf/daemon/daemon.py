@@ -56,6 +56,7 @@ from cnf.server.state import State
 
 if TYPE_CHECKING:
     from cnf.limiter.limiter import Limiter
+    from cnf.server.access import Access
 
 
 def run(configuration: Configuration, datapath: Datapath, map_pins: pins.MapPins, signals: Signals) -> None:
@@ -99,6 +100,7 @@ class Daemon:
         self._control_socket = stack.enter_context(listen_unix(path, self._group))
         stack.callback(_unlink, path)
         self._metrics_sockets = stack.enter_context(listen_tcp(settings.metrics.host, settings.metrics.port, self._log))
+        self._access = self._open_access(settings.metrics.web_config)
         self._left_behind = stack.enter_context(contextlib.ExitStack())
         left_behind = self._left_behind.enter_context(pins.left_behind(map_pins.folder))
         attachers = attachers_for(datapath, left_behind, map_pins.folder, stack)
@@ -143,6 +145,7 @@ class Daemon:
             self._record_log,
             self._history if self._configuration.settings.records else None,
             stream=self._stream if self._stream.sinks else None,
+            access=self._access,
             egress="interface_sent" in self._datapath.maps,
             exports=lambda: [each for counters in self._exports for each in counters()],
         )
@@ -173,6 +176,16 @@ class Daemon:
         Loop(self._state, live, self._signals, self._watch, drains, reload, reloads).run()
         systemd.notify(STOPPING=1, STATUS="detaching the program")
         self._record_the_rest(drains)
+
+    def _open_access(self, web_config: str) -> Access | None:
+        """Read the web configuration, if there is one. Raises CnfError if it is refused."""
+        if not web_config:
+            return None
+        from cnf.server.access import Access  # noqa: PLC0415 - OpenSSL, YAML and bcrypt, that others need not have
+
+        access = Access(Path(web_config), self._log)
+        self._stack.callback(access.close)
+        return access
 
     def _take_over(self) -> None:
         """Go on from where the previous daemon has left the maps, if it has."""
@@ -272,7 +285,8 @@ class Daemon:
 
     def _serve(self, live: Live, registry: CollectorRegistry, reloads: Reloads) -> None:
         scrapes = Exposition(self._state, live, registry)
-        self._stack.enter_context(Web("metrics", self._metrics_sockets, scrapes, Exposition.BOUNDS, self._log))
+        web = Web("metrics", self._metrics_sockets, scrapes, Exposition.BOUNDS, self._log, access=self._access)
+        self._stack.enter_context(web)
         calls = Control(self._state, live, self._group, reloads.ask, self._log)
         self._stack.enter_context(Web("control", [self._control_socket], calls, Control.BOUNDS, self._log))
         self._stack.callback(reloads.close)  # first, so that nobody waits when the servers end

@@ -8,12 +8,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import h11
 
 from cnf.server.messages import Answer, Request, RequestError, target
 from cnf.server.sockets import Peer
+
+if TYPE_CHECKING:
+    from cnf.server.tls import TlsStream
+    from cnf.server.web_config import Tls
 
 HEAD_BYTES: Final = 64 << 10
 """Bytes of a request line with its headers: a filter may be long."""
@@ -56,12 +60,41 @@ class Connection:
         self._patience = patience
         self._peer = peer
         address = writer.get_extra_info("peername")
-        self._client = str(address[0]) if isinstance(address, tuple) else ""
+        self.address = str(address[0]) if isinstance(address, tuple) else ""
+        """The client's address; nothing on a Unix socket."""
+        self._tls: TlsStream | None = None
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         self._without_body = self._begun = False
         self._deadline = 0.0
         # A writer waits until the kernel has all of a block, so that no more than one is in memory.
         writer.transport.set_write_buffer_limits(high=0)
+
+    @property
+    def is_secure(self) -> bool:
+        """Tell whether it goes by TLS."""
+        return self._tls is not None
+
+    async def secure(self, tls: Tls) -> None:
+        """Begin with TLS. Who begins with anything else goes on without.
+
+        Raises:
+            TlsError: client and server do not agree, or not in time.
+
+        """
+        from cnf.server.tls import HANDSHAKE, TlsError, TlsStream  # noqa: PLC0415 - 5 MB that others need not have
+
+        self.waiting_since = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self._patience.silence):
+                first = await self._reader.read(READ)
+                if first[:1] == bytes([HANDSHAKE]):
+                    stream = TlsStream(self._reader, self._writer, tls)
+                    await stream.handshake(first)
+                    self._tls = stream
+                else:
+                    self._h11.receive_data(first)
+        except TimeoutError:
+            raise TlsError(f"not complete within {self._patience.silence:g} s") from None
 
     async def receive(self) -> Request | None:
         """Return the next request; None if there is none.
@@ -89,7 +122,7 @@ class Connection:
                         _check_length(len(body))
                     case h11.EndOfMessage() if head:
                         self.waiting_since = None
-                        return replace(_request(head, body), peer=self._peer, client=self._client)
+                        return replace(_request(head, body), peer=self._peer, client=self.address)
                     case _:  # closed, or nothing came
                         return None
         except TimeoutError:
@@ -135,8 +168,14 @@ class Connection:
     async def closed(self) -> None:
         """Wait until the client closes; what it still sends is no more request."""
         with suppress(OSError):
-            while await self._reader.read(READ):
+            while await self._read():
                 pass
+
+    def finish(self) -> None:
+        """Tell the client that nothing follows."""
+        if self._tls:
+            self._tls.close()
+            self._tls = None
 
     def abort(self) -> None:
         """Close without waiting for anything."""
@@ -144,8 +183,7 @@ class Connection:
 
     async def linger(self) -> None:
         """Let a client that is still sending read the last answer, which a reset would discard."""
-        if not self._writer.can_write_eof():
-            return
+        self.finish()
         self._writer.write_eof()
         self.waiting_since = asyncio.get_running_loop().time()
         with suppress(TimeoutError):
@@ -157,10 +195,10 @@ class Connection:
         """Return the next event of h11; None if no request begins. Raises TimeoutError if one stays incomplete."""
         while (event := self._h11.next_event()) is h11.NEED_DATA:
             if self._h11.they_are_waiting_for_100_continue:
-                self._writer.write(self._send(h11.InformationalResponse(status_code=100, headers=[])))
+                self._put(self._send(h11.InformationalResponse(status_code=100, headers=[])))
             try:
                 async with asyncio.timeout_at(self._deadline):
-                    data = await self._reader.read(READ)
+                    data = await self._read()
             except TimeoutError:
                 if self._begun:
                     raise
@@ -178,8 +216,14 @@ class Connection:
     def _send(self, event: h11.Event) -> bytes:
         return self._h11.send(event) or b""
 
+    async def _read(self) -> bytes:
+        return await (self._tls or self._reader).read(READ)
+
+    def _put(self, data: bytes) -> None:
+        (self._tls or self._writer).write(data)
+
     async def _write(self, data: bytes) -> None:
-        self._writer.write(data)
+        self._put(data)
         self.waiting_since = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._patience.silence):

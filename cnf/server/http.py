@@ -13,10 +13,10 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
@@ -25,6 +25,9 @@ from cnf.server.connection import READ, Connection, CutOffError, Patience
 from cnf.server.messages import Answer, Application, Request, RequestError
 from cnf.server.places import Places
 from cnf.server.sockets import peer_of
+
+if TYPE_CHECKING:
+    from cnf.server.access import Access
 
 RETRY: Final = 0.5
 """Seconds until the next attempt to accept a connection, where a descriptor or memory is lacking."""
@@ -58,20 +61,26 @@ class Bounds:
 class Web:
     """A server that runs for the length of a ``with`` block."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last one is for one server of two
         self,
         name: str,
         listeners: Sequence[socket.socket],
         application: Application,
         bounds: Bounds,
         log: FilteringBoundLogger,
+        *,
+        access: Access | None = None,
     ) -> None:
-        """Serve ``application`` on listening sockets, which the caller closes."""
+        """Serve ``application`` on listening sockets, which the caller closes.
+
+        Without ``access``, whoever connects is answered, and not by TLS.
+        """
         self._name = name
         self._listeners = listeners
         self._application = application
         self._bounds = bounds
         self._log = log
+        self._access = access
         self._workers = ThreadPoolExecutor(bounds.threads, thread_name_prefix=name)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._started = threading.Event()
@@ -160,9 +169,37 @@ class Web:
         connection = Connection(reader, writer, self._bounds.patience, peer)
         with self._places.held(connection):
             try:
-                await self._converse(connection)
+                if await self._greet(connection):
+                    await self._converse(connection)
+                    connection.finish()
             finally:
                 connection.abort()
+
+    async def _greet(self, connection: Connection) -> bool:
+        """Begin with TLS, if that is asked for; tell whether client and server agree."""
+        if not self._access or not (tls := self._access.tls):
+            return True
+        from cnf.server.tls import TlsError  # noqa: PLC0415 - 5 MB that others need not have
+
+        try:
+            await connection.secure(tls)
+        except TlsError as error:
+            self._access.refused["handshake"] += 1
+            self._log.info("tls handshake failed", server=self._name, address=connection.address, reason=str(error))
+            return False
+        return True
+
+    async def _admit(self, connection: Connection, request: Request) -> Request | None:
+        """Return a request with who asks; None if that one may not ask, and has its answer."""
+        if not self._access:
+            return request
+        try:
+            user = await self._access.admit(request, secure=connection.is_secure)
+        except RequestError as error:
+            self._log.info("request refused", server=self._name, address=connection.address, reason=str(error))
+            await self._send(connection, self._application.refuse(error))
+            return None
+        return replace(request, user=user)
 
     async def _converse(self, connection: Connection) -> None:
         going_on = True
@@ -175,7 +212,10 @@ class Web:
                 return
             if request is None:
                 return
-            if self._application.is_large(request):
+            request = await self._admit(connection, request)
+            if request is None:
+                pass
+            elif self._application.is_large(request):
                 await self._answer_large(connection, request)
             else:
                 answer = await self._ask(request)
@@ -229,7 +269,7 @@ class Web:
 
         try:
             with bell.heard_by(lambda: self._loop.call_soon_threadsafe(more.set)):
-                await connection.send(answer, next_block, last=True)
+                await connection.send(self._with_headers(answer), next_block, last=True)
         finally:
             gone.cancel()
             self._followers.discard(more)
@@ -258,7 +298,13 @@ class Web:
         async def next_block() -> bytes | None:
             return await self._in_thread(next, blocks, None)
 
-        await connection.send(answer, next_block, last=last)
+        await connection.send(self._with_headers(answer), next_block, last=last)
+
+    def _with_headers(self, answer: Answer) -> Answer:
+        """Return an answer with the headers that all are to have."""
+        if not self._access or not self._access.headers:
+            return answer
+        return replace(answer, headers={**self._access.headers, **answer.headers})
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await self._loop.run_in_executor(self._workers, function, *arguments)

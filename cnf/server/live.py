@@ -16,6 +16,7 @@ from cnf.history.history import History
 
 if TYPE_CHECKING:
     from cnf.limiter.limiter import Limiter
+    from cnf.server.access import Access
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Live:
     """None if no flow records are made."""
     stream: Stream | None = None
     """None if no records were made at the start."""
+    access: Access | None = None
+    """None without a web configuration."""
     egress: bool = False
     """Whether the program counts what is sent."""
     exports: Callable[[], Iterable[ExportCounters]] = tuple

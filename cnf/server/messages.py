@@ -35,6 +35,8 @@ class Request:
     """The process that asks, on a Unix socket."""
     client: str = ""
     """The address that it comes from, over TCP."""
+    user: str = ""
+    """Who asks, where a password was asked for."""
 
     @property
     def from_this_node(self) -> bool:

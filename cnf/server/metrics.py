@@ -257,6 +257,21 @@ def records(_state: State, live: Live) -> Iterator[Metric]:
     yield from (packets, octets)
 
 
+def web(_state: State, live: Live) -> Iterator[Metric]:
+    """Yield whom the metrics server has refused, and how often a change of its web configuration was."""
+    if live.access is None:
+        return
+    refused = CounterMetricFamily(
+        "cnf_web_refused", "Handshakes and requests that the web configuration refuses.", labels=("reason",)
+    )
+    for reason, count in live.access.refused.items():
+        refused.add_metric((reason,), count)
+    yield refused
+    yield CounterMetricFamily(
+        "cnf_web_config_errors", "Changes of the web configuration that were refused.", live.access.errors
+    )
+
+
 def daemon(state: State, _live: Live) -> Iterator[Metric]:
     """Yield the metrics of the daemon itself."""
     yield GaugeMetricFamily("cnf_drain_age_seconds", "Time since the latest drain.", state.drain_age())
@@ -294,6 +309,7 @@ COLLECTORS: Final = (
     records,
     export,
     history,
+    web,
     top_flows,
 )
 """In order of importance: ``max_series`` leaves out series from the end."""

@@ -27,17 +27,18 @@ scrape_configs:
   - job_name: cnf
     static_configs:
       - targets: ["{target}"]
+{options}
 """
 
 
 class Prometheus:
     """One server; what it has read goes with ``folder``."""
 
-    def __init__(self, namespace: Namespace, folder: Path, target: str, rules: str) -> None:
-        """Start it; ``target`` is whom it scrapes, ``rules`` a pattern of files."""
+    def __init__(self, namespace: Namespace, folder: Path, target: str, rules: str, options: str = "") -> None:
+        """Start it; ``target`` is whom it scrapes, with ``options`` in YAML, ``rules`` a pattern of files."""
         self._namespace = namespace
         configuration = folder / "prometheus.yml"
-        configuration.write_text(CONFIGURATION.format(target=target, rules=rules), encoding="utf-8")
+        configuration.write_text(CONFIGURATION.format(target=target, rules=rules, options=options), encoding="utf-8")
         self._process = subprocess.Popen(
             (
                 *namespace.enter,

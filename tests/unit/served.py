@@ -10,11 +10,13 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import count
+from pathlib import Path
 from typing import Final, cast
 
 from structlog.typing import FilteringBoundLogger
 
 from cnf.process.bell import Bell
+from cnf.server.access import Access
 from cnf.server.http import Bounds, Web
 from cnf.server.messages import TEXT, Answer, Paths, Request, RequestError, handler
 
@@ -115,6 +117,7 @@ class Server:
         """Remember where it listens."""
         self.application = Application()
         self.log = Log()
+        self.access: Access | None = None
         self.address = listener.getsockname()
 
     def connect(self, *, receive_buffer: int | None = None) -> socket.socket:
@@ -136,15 +139,20 @@ class Server:
 
 
 @contextmanager
-def serving(bounds: Bounds = DEFAULT) -> Iterator[Server]:
+def serving(bounds: Bounds = DEFAULT, web_config: Path | None = None) -> Iterator[Server]:
     """Serve on a port of 127.0.0.1 for the length of the block; the server may not have failed by its end."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
         server = Server(listener)
-        with Web("test", [listener], server.application, bounds, cast("FilteringBoundLogger", server.log)):
+        log = cast("FilteringBoundLogger", server.log)
+        access = Access(web_config, log) if web_config else None
+        server.access = access
+        with Web("test", [listener], server.application, bounds, log, access=access):
             try:
                 yield server
             finally:
                 server.application.hold.set()
+                if access:
+                    access.close()
     while not server.log.lines.empty():
         assert server.log.lines.get()[0] not in {"connection failed", "http server failed"}
 

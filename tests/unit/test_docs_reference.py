@@ -27,6 +27,7 @@ from cnf.flows.groups import EXPECTED, SORTS
 from cnf.limiter import sources
 from cnf.limits.table import Limits, Rule
 from cnf.recording import Export, History, Ipfix, JsonLines
+from cnf.server.access import REASONS
 from cnf.server.metrics import Guard, Instruments
 from tests.unit.server.test_metrics import daemon
 
@@ -167,6 +168,7 @@ def test_every_metric_is_in_the_reference() -> None:
         list(VERDICTS),
         list(LEDGER_STATES),
         list(EVENT_KINDS),
+        list(REASONS),
     ]
 
 

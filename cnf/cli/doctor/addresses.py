@@ -82,11 +82,13 @@ def judge_metrics(metrics: config.Metrics, *, may_be_held: bool) -> str:
 
 
 def _is_cnfd(metrics: config.Metrics) -> bool:
-    """Tell whether the page at the metrics' address is cnfd's."""
+    """Tell whether the page at the metrics' address is cnfd's; where not everybody is shown it, believe that."""
+    if metrics.web_config:
+        return True
     with contextlib.closing(http.client.HTTPConnection(metrics.host, metrics.port, timeout=PATIENCE)) as connection:
         try:
             connection.request("GET", "/")
-            return b"<h1>cnfd " in connection.getresponse().read()
+            return b"<small>cnfd " in connection.getresponse().read()
         except (OSError, http.client.HTTPException):
             return False
 

@@ -42,6 +42,7 @@ try:
     from cnf.limits.state_file import load as load_overrides
     from cnf.limits.table import Limits
     from cnf.process import lock
+    from cnf.server import web_config
 except ImportError as error:
     remedy = "install cnf with all that it depends on: sudo sh deploy/setup.sh"
     raise UnavailableError(f"{sys.executable} lacks a part of cnf: {error}", remedy=remedy) from error
@@ -123,6 +124,7 @@ def _examine_for(
         *_checked("daemon", lambda: _daemon(daemon, holder, refused=bool(refused))),
         *(refused or _checked("control.socket", control, os.EX_CONFIG)),
         *_checked("metrics.listen", metrics, os.EX_UNAVAILABLE),
+        *(_checked("metrics.web_config", partial(_web_config, settings.metrics.web_config), os.EX_CONFIG)),
         *_checked("export.ipfix", lambda: judge_collectors([each.collector for each in settings.export.ipfix])),
         *_checked("interfaces", lambda: judge_interfaces(nics(), settings, programs), os.EX_OSERR),
         *_checked("service", lambda: unit.judge(ours, settings, file) if ours and file else [_service(service)]),
@@ -272,6 +274,15 @@ def _state_file(limits: Limits) -> str:
     path = Path(limits.state_file)
     load_overrides(path)
     return f"{path} is valid" if path.exists() else f"{path}: nothing was changed at run time"
+
+
+def _web_config(file: str) -> Iterator[Finding]:
+    """Read the web configuration, and say what it asks of who scrapes."""
+    if not file:
+        return
+    found = web_config.load(Path(file))
+    asked = [word for word, is_there in (("TLS", found.tls), ("a password", found.users)) if is_there]
+    yield Finding("metrics.web_config", "ok", f"{file}: asks for {' and '.join(asked) or 'nothing'}")
 
 
 def _room(service: unit.Answer | None) -> Room:

@@ -6,6 +6,7 @@ and with a memory of its own.
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import ipaddress
 import os
@@ -21,7 +22,9 @@ from typing import Final
 from cnf import config
 from cnf.cli.doctor.report import Finding
 from cnf.datapath import program_file
+from cnf.errors import CnfError
 from cnf.kernel import capabilities
+from cnf.server import web_config
 
 NAME: Final = "cnfd.service"
 PROPERTIES: Final = (
@@ -175,6 +178,7 @@ def _files(unit: Answer, account: Account, settings: config.Settings, file: Path
     elif not _may(account, "-r", file):
         remedy = f"chmod a+r {shlex.quote(str(file))}, and let all enter its folder"
         yield _problem(f"{file}: user {account.name} may not read it", os.EX_NOPERM, remedy)
+    yield from _web_files(unit, account, settings.metrics.web_config)
     path = Path(settings.control.socket)
     if why := _unwritable(unit, account, path):
         yield _problem(f"control.socket {path}: {why[0]}", os.EX_NOPERM, why[1])
@@ -189,6 +193,18 @@ def _files(unit: Answer, account: Account, settings: config.Settings, file: Path
         yield Finding("service", "warning", f"history.folder {folder}: {why[0]}; no minute would be kept", why[1])
     if settings.export.json.file and (why := _unwritable(unit, account, file := Path(settings.export.json.file))):
         yield Finding("service", "warning", f"export.json.file {file}: {why[0]}; flow records would be lost", why[1])
+
+
+def _web_files(unit: Answer, account: Account, file: str) -> Iterator[Finding]:
+    """Name the files of the web configuration that the service cannot read; others speak of what is in them."""
+    with contextlib.suppress(CnfError):
+        for path in web_config.files_of(Path(file)) if file else ():
+            if _hidden(unit, path):
+                yield _problem(f"{path}: the service does not see it", os.EX_CONFIG, "keep it in /etc/cnf")
+            elif not _may(account, "-r", path):
+                quoted = shlex.quote(str(path))
+                remedy = f"chgrp {account.name} {quoted}; chmod 640 {quoted}, and let that group enter its folder"
+                yield _problem(f"{path}: user {account.name} may not read it", os.EX_NOPERM, remedy)
 
 
 def _hidden(unit: Answer, path: Path) -> bool:

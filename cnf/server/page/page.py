@@ -57,7 +57,7 @@ class Page:
         self._day = Day()
 
     def answer(self, request: Request) -> Answer:
-        """Answer with the page; addresses stand in it for who is on the node itself."""
+        """Answer with the page; addresses stand in it for who is on the node itself, or has a password."""
         head = [
             element("meta", charset="utf-8"),
             element("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -65,7 +65,7 @@ class Page:
             element("title", f"cnf on {gethostname()}"),
             element("link", rel="stylesheet", href="/style.css"),
         ]
-        body = list(self._body(known=request.from_this_node))
+        body = list(self._body(known=bool(request.user) or request.from_this_node))
         return Answer(HTTPStatus.OK, encode(document(head, body)), "text/html; charset=utf-8", HEADERS)
 
     @staticmethod

@@ -70,6 +70,7 @@ def sending() -> ExportCounters:
     return counters
 
 
+ACCESS = SimpleNamespace(refused={"handshake": 2, "plain": 0, "password": 5, "busy": 0}, errors=1)
 HISTORY = SimpleNamespace(bytes=13_000_000, oldest=1_700_000_000.5, write_errors=3)
 Shown = tuple[State, Live]
 INGRESS = Attachment("ingress", "generic", "xdp", 9, "as configured", coverage=0.75)
@@ -83,6 +84,7 @@ def daemon(counters: Mapping[str, Records] | None = None, **attributes: object) 
     live["stream"] = Stream()
     live["exports"] = lambda: (sending(),)
     live["history"] = HISTORY
+    live["access"] = ACCESS
     live |= {name: attributes.pop(name) for name in (*live,) if name in attributes}
     state = State(
         settings=config.for_interfaces(["eth0"]),
@@ -148,6 +150,8 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_limiter_generation": set(),
         "cnf_limiter_protected": set(),
         "cnf_events_lost_total": {"kind"},
+        "cnf_web_refused_total": {"reason"},
+        "cnf_web_config_errors_total": set(),
         "cnf_history_bytes": set(),
         "cnf_history_oldest_timestamp_seconds": set(),
         "cnf_history_write_errors_total": set(),

@@ -1,0 +1,92 @@
+"""Passwords of HTTP's basic authentication, RFC 7617, checked against bcrypt's hashes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from typing import Final
+
+import bcrypt
+
+from cnf.server.messages import RequestError
+
+MOST_WAITING: Final = 16
+"""Passwords that may wait to be checked: each takes some 50 ms of a CPU, on purpose."""
+MOST_KNOWN: Final = 100
+"""Right passwords that are remembered."""
+MOST_BYTES: Final = 72
+"""Bytes of a password that bcrypt looks at."""
+
+
+class Passwords:
+    """Check passwords in a thread of its own, one at a time, so that guessing takes no more than one CPU.
+
+    A password that was right is remembered, by a digest: a scrape does not wait for bcrypt, nor for those who guess.
+    """
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._key = os.urandom(32)
+        self._known: set[bytes] = set()
+        self._waiting = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
+
+    def close(self) -> None:
+        """Check no more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def user(self, users: Mapping[bytes, bytes], header: str) -> str | None:
+        """Return the one of ``users`` that the header Authorization names; None without the password of that hash.
+
+        Raises:
+            RequestError: too many wait to be told.
+
+        """
+        credentials = _credentials(header)
+        if credentials is None:
+            return None
+        user, password = credentials
+        # Somebody who is not known takes as long: that there is no such user must not show.
+        hashed = users.get(user, next(iter(users.values())))
+        digest = hashlib.blake2b(b"\0".join((user, hashed, password)), key=self._key).digest()
+        if digest in self._known:
+            return user.decode()
+        if self._waiting >= MOST_WAITING:
+            message = f"{MOST_WAITING} passwords are being checked at the moment (try again)"
+            raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, message, {"Retry-After": "5"})
+        self._waiting += 1
+        try:
+            matches = await asyncio.get_running_loop().run_in_executor(self._thread, _matches, password, hashed)
+        finally:
+            self._waiting -= 1
+        if not matches or user not in users:
+            return None
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known.add(digest)
+        return user.decode()
+
+
+def _credentials(header: str) -> tuple[bytes, bytes] | None:
+    scheme, _, encoded = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        decoded = base64.b64decode(encoded.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    user, colon, password = decoded.partition(b":")
+    return (user, password) if colon else None
+
+
+def _matches(password: bytes, hashed: bytes) -> bool:
+    try:
+        return bcrypt.checkpw(password[:MOST_BYTES], hashed)
+    except ValueError:  # a password with a zero byte
+        return False

@@ -1,0 +1,51 @@
+"""The web configuration in force: read again when its file, or a certificate that it names, has changed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from structlog.typing import FilteringBoundLogger
+
+from cnf.errors import CnfError
+from cnf.server.web_config import WebConfig, load
+
+Stamp = tuple[int, int, int] | None
+
+
+class WebFile:
+    """The file, asked by one thread."""
+
+    def __init__(self, path: Path, log: FilteringBoundLogger) -> None:
+        """Read the file. Raises CnfError if it is refused."""
+        self.errors = 0
+        """How often a change was refused."""
+        self._path = path
+        self._log = log
+        self._stamps: dict[Path, Stamp] = {}
+        self._config = self._load()
+
+    def current(self) -> WebConfig:
+        """Return what the file says now; what it said before, if that is refused."""
+        if any(_stamp(file) != stamp for file, stamp in self._stamps.items()):
+            try:
+                self._config = self._load()
+            except CnfError as error:
+                self.errors += 1
+                self._log.error("web configuration refused, the previous one holds", error=str(error))
+            else:
+                self._log.info("web configuration read again", path=str(self._path))
+        return self._config
+
+    def _load(self) -> WebConfig:
+        self._stamps = {}
+        return load(self._path, lambda file: self._stamps.setdefault(file, _stamp(file)))
+
+
+def _stamp(file: Path) -> Stamp:
+    """Return what changes when the file does; None if it is not there."""
+    try:
+        status = os.stat(file)  # noqa: PTH116 - at each request
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,114 @@
+"""Passwords: who has the right one gets in, nobody learns which users there are, and guessing costs others nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Awaitable, Callable, Iterator
+
+import bcrypt
+import pytest
+
+from cnf.server import passwords
+from cnf.server.messages import RequestError
+from cnf.server.passwords import MOST_WAITING, Passwords
+
+USERS = {name: bcrypt.hashpw(word, bcrypt.gensalt(4)) for name, word in ((b"alice", b"secret"), (b"bob", b"x" * 72))}
+
+
+def basic(credentials: bytes) -> str:
+    """Return the header for credentials."""
+    return f"Basic {base64.b64encode(credentials).decode()}"
+
+
+@pytest.fixture
+def checked() -> Iterator[Passwords]:
+    """Return what checks passwords."""
+    checked = Passwords()
+    yield checked
+    checked.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "right"),
+    [
+        pytest.param(basic(b"alice:secret"), "alice", id="right"),
+        pytest.param(basic(b"alice:secret").replace("Basic", "bASIC "), "alice", id="scheme"),
+        pytest.param(basic(b"bob:" + b"x" * 72), "bob", id="longest"),
+        pytest.param(basic(b"bob:" + b"x" * 80), "bob", id="longer than bcrypt looks"),
+        pytest.param(basic(b"alice:"), None, id="empty"),
+        pytest.param(basic(b"alice:secret:"), None, id="colon"),
+        pytest.param(basic(b"alice:sec\0ret"), None, id="zero"),
+        pytest.param(basic(b"bob:secret"), None, id="another's"),
+        pytest.param(basic(b"carol:secret"), None, id="unknown with the first one's"),
+        pytest.param(basic(b"alice"), None, id="no colon"),
+        pytest.param("Basic ?", None, id="no base64"),
+        pytest.param("Basic \u00e9", None, id="no ASCII"),
+        pytest.param("Bearer secret", None, id="another scheme"),
+        pytest.param("", None, id="nothing"),
+    ],
+)
+def test_who_gets_in(checked: Passwords, header: str, right: str | None) -> None:
+    """Those with the right password do, and nobody else, the second time as the first."""
+    for _ in range(2):
+        assert asyncio.run(checked.user(USERS, header)) == right
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return what the hashes of passwords are compared with from now on."""
+    compared: list[bytes] = []
+    compare = bcrypt.checkpw
+
+    def count(password: bytes, hashed: bytes) -> bool:
+        compared.append(hashed)
+        return compare(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", count)
+    return compared
+
+
+def test_a_right_password_is_hashed_once(checked: Passwords, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape with a known password takes no hashing; with another hash for the user it does."""
+    compared = counted(monkeypatch)
+    for _ in range(3):
+        assert asyncio.run(checked.user(USERS, basic(b"alice:secret")))
+    assert compared == [USERS[b"alice"]]
+    changed = USERS | {b"alice": bcrypt.hashpw(b"other", bcrypt.gensalt(4))}
+    assert not asyncio.run(checked.user(changed, basic(b"alice:secret")))
+
+
+def test_nobody_learns_who_is_there(checked: Passwords, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user that there is not is hashed for as one that there is, each time."""
+    compared = counted(monkeypatch)
+    for user in (b"alice", b"nobody"):
+        for _ in range(2):
+            assert not asyncio.run(checked.user(USERS, basic(user + b":wrong")))
+    assert compared == [USERS[b"alice"]] * 4
+
+
+def test_guessing_holds_up_nobody_who_is_known(checked: Passwords) -> None:
+    """While many guess, who was right before is let in at once, and too many are told to wait."""
+    slow = {b"alice": bcrypt.hashpw(b"secret", bcrypt.gensalt(10))}
+
+    async def guess_and_scrape() -> None:
+        assert await checked.user(slow, basic(b"alice:secret"))
+        ask: Callable[[bytes], Awaitable[str | None]] = lambda word: checked.user(slow, basic(b"alice:" + word))  # noqa: E731
+        guesses = [asyncio.ensure_future(ask(b"%d" % number)) for number in range(MOST_WAITING + 5)]
+        await asyncio.sleep(0)
+        assert await ask(b"secret")
+        assert not any(guess.done() and not guess.exception() for guess in guesses)
+        outcomes = await asyncio.gather(*guesses, return_exceptions=True)
+        assert outcomes[:MOST_WAITING] == [None] * MOST_WAITING
+        refused = outcomes[MOST_WAITING:]
+        assert [type(each) for each in refused] == [RequestError] * 5
+        assert {each.status for each in refused if isinstance(each, RequestError)} == {503}
+
+    asyncio.run(guess_and_scrape())
+
+
+def test_what_is_remembered_is_bounded(checked: Passwords, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right passwords in ever new forms do not pile up."""
+    monkeypatch.setattr(passwords, "MOST_KNOWN", 3)
+    for number in range(10):
+        assert asyncio.run(checked.user(USERS, basic(b"bob:" + b"x" * (72 + number))))
+        assert len(checked._known) <= 3  # noqa: SLF001 - what must stay small
