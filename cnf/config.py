@@ -160,6 +160,7 @@ class Control:
 
     socket: Annotated[str, _SOCKET, "the socket that cnfctl talks to"] = "/run/cnf/cnf.sock"
     group: Annotated[str, _GROUP, "a group that may use the socket, besides root"] = ""
+    read_group: Annotated[str, _GROUP, "a group that may look, and change nothing"] = ""
 
 
 @frozen

@@ -111,6 +111,7 @@ place_link() {
 place_system_files() {
 	place systemd/cnfd.service "$unit"
 	place systemd/cnfd-detach.service "$units/cnfd-detach.service"
+	place systemd/cnfd.socket "$units/cnfd.socket"
 	place systemd/cnf.sysusers "$user"
 	systemd-sysusers "$user"
 	place deploy/cnf.toml "$config.example"
@@ -157,11 +158,12 @@ detach_all() {
 
 uninstall() {
 	if [ -e "$unit" ]; then
+		systemctl -q disable --now cnfd.socket 2>/dev/null || true # it may be of an older version, and not there
 		systemctl -q disable --now cnfd || die 71 "not uninstalled: cnfd was not stopped"
 		systemctl -q reset-failed cnfd 2>/dev/null || true # nothing to reset
 	fi
 	detach_all
-	rm -rf "$unit" "$units/cnfd-detach.service" "$user" "$home" /run/cnf "$cache"
+	rm -rf "$unit" "$units/cnfd-detach.service" "$units/cnfd.socket" "$user" "$home" /run/cnf "$cache"
 	find /usr/local/bin /usr/local/share -lname "$home/*" -delete
 	(cd /usr/local/share/man && rmdir man1 man5 man8 2>/dev/null) || true # not empty: others' pages
 	for folder in bash-completion/completions zsh/site-functions fish/vendor_completions.d; do
@@ -169,7 +171,7 @@ uninstall() {
 	done
 	if systemd_runs; then systemctl daemon-reload; fi
 	if [ -n "$purge" ]; then
-		rm -rf "${config%/*}" "$state" /etc/systemd/system/cnfd.service.d
+		rm -rf "${config%/*}" "$state" /etc/systemd/system/cnfd.service.d /etc/systemd/system/cnfd.socket.d
 	else
 		rm -f "$config.example"
 		# The next user of that number is somebody else.

@@ -59,6 +59,7 @@ place() {
 place_files() {
 	place systemd/cnfd.service usr/lib/systemd/system/cnfd.service
 	place systemd/cnfd-detach.service usr/lib/systemd/system/cnfd-detach.service
+	place systemd/cnfd.socket usr/lib/systemd/system/cnfd.socket
 	place systemd/cnf.sysusers usr/lib/sysusers.d/cnf.conf
 	place deploy/cnf.toml etc/cnf/cnf.toml
 	mkdir -p "$root/usr/bin" "$root/usr/sbin" "$doc"

@@ -7,7 +7,8 @@ import grp
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterable, Iterator
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,7 +52,7 @@ from cnf.server.live import Live
 from cnf.server.metrics import Guard, Instruments
 from cnf.server.metrics_app import Exposition
 from cnf.server.reloads import Reloads
-from cnf.server.sockets import listen_tcp, listen_unix
+from cnf.server.sockets import listen_tcp, listen_unix, sort_inherited
 from cnf.server.state import State
 
 if TYPE_CHECKING:
@@ -95,11 +96,9 @@ class Daemon:
         self._log = structlog.get_logger()
         _warn(settings, datapath, self._log)
         warn(gaps(settings, datapath.blueprint), self._log)
-        self._group = _group(settings.control.group)
-        path = Path(settings.control.socket)
-        self._control_socket = stack.enter_context(listen_unix(path, self._group))
-        stack.callback(_unlink, path)
-        self._metrics_sockets = stack.enter_context(listen_tcp(settings.metrics.host, settings.metrics.port, self._log))
+        self._group = _group("group", settings.control.group)
+        self._read_group = _group("read_group", settings.control.read_group)
+        self._metrics_sockets, self._control_socket = self._listen(settings)
         self._access = self._open_access(settings.metrics.web_config)
         self._left_behind = stack.enter_context(contextlib.ExitStack())
         left_behind = self._left_behind.enter_context(pins.left_behind(map_pins.folder))
@@ -176,6 +175,24 @@ class Daemon:
         Loop(self._state, live, self._signals, self._watch, drains, reload, reloads).run()
         systemd.notify(STOPPING=1, STATUS="detaching the program")
         self._record_the_rest(drains)
+
+    def _listen(self, settings: Settings) -> tuple[Sequence[socket.socket], socket.socket]:
+        """Return the listening sockets of the metrics, and that of control: systemd's, or else the settings'."""
+        inherited = systemd.inherited_sockets()
+        for each in inherited:
+            self._stack.enter_context(each)
+        metrics, control = sort_inherited(inherited)
+        if control is None:
+            path = Path(settings.control.socket)
+            control = self._stack.enter_context(listen_unix(path, self._group, self._read_group))
+            self._stack.callback(_unlink, path)
+        if not metrics:
+            listeners = listen_tcp(settings.metrics.host, settings.metrics.port, self._log)
+            metrics = list(self._stack.enter_context(listeners))
+        if inherited:
+            addresses = [str(each.getsockname()) for each in inherited]
+            self._log.info("listening on sockets of systemd", addresses=addresses)
+        return metrics, control
 
     def _open_access(self, web_config: str) -> Access | None:
         """Read the web configuration, if there is one. Raises CnfError if it is refused."""
@@ -287,7 +304,7 @@ class Daemon:
         scrapes = Exposition(self._state, live, registry)
         web = Web("metrics", self._metrics_sockets, scrapes, Exposition.BOUNDS, self._log, access=self._access)
         self._stack.enter_context(web)
-        calls = Control(self._state, live, self._group, reloads.ask, self._log)
+        calls = Control(self._state, live, (self._group, self._read_group), reloads.ask, self._log)
         self._stack.enter_context(Web("control", [self._control_socket], calls, Control.BOUNDS, self._log))
         self._stack.callback(reloads.close)  # first, so that nobody waits when the servers end
 
@@ -343,7 +360,7 @@ def _unlink(path: Path) -> None:
         path.unlink()
 
 
-def _group(name: str) -> int | None:
+def _group(option: str, name: str) -> int | None:
     """Return the gid of ``name``; None for no name. Raises UnavailableError, since it may come yet."""
     if not name:
         return None
@@ -351,4 +368,4 @@ def _group(name: str) -> int | None:
         return grp.getgrnam(name).gr_gid
     except KeyError:
         remedy = f"groupadd {name}, or leave it empty"
-        raise UnavailableError(f"control.group: there is no group {name!r} here", remedy=remedy) from None
+        raise UnavailableError(f"control.{option}: there is no group {name!r} here", remedy=remedy) from None

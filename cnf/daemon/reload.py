@@ -28,7 +28,7 @@ from cnf.server.state import State
 FIXED_AT_START: Final = (
     ("flows", ("max_entries", "ipv6", "vlan", "table", "evicted_records")),
     ("metrics", ("listen", "web_config")),
-    ("control", ("socket", "group")),
+    ("control", ("socket", "group", "read_group")),
     ("log", ("format",)),
     ("limits", ("max_sources", "max_rules", "state_file")),
 )

@@ -1,4 +1,4 @@
-"""A service's messages to systemd: notifications, sd_notify(3), and priorities of lines for the journal."""
+"""What a service and systemd have to do with each other: notifications, priorities of lines, and sockets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from typing import Final, TextIO
 
+FIRST_PASSED: Final = 3
+"""SD_LISTEN_FDS_START."""
 PRIORITIES: Final = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 7))
 """syslog(3)'s for the levels of ``logging``."""
 
@@ -44,6 +46,18 @@ def notify(**variables: str | int) -> None:
 def notify_reloading() -> None:
     """Announce a reload; systemd asks for the time of it in the same datagram."""
     notify(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000)
+
+
+def inherited_sockets() -> list[socket.socket]:
+    """Return the listening sockets that systemd has passed, sd_listen_fds(3). Children get none of them."""
+    variables = {name: os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+    count = variables["LISTEN_FDS"]
+    if variables["LISTEN_PID"] != str(os.getpid()) or not count.isdecimal():
+        return []
+    sockets = [socket.socket(fileno=descriptor) for descriptor in range(FIRST_PASSED, FIRST_PASSED + int(count))]
+    for each in sockets:
+        each.set_inheritable(False)
+    return sockets
 
 
 def is_service() -> bool:

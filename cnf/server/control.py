@@ -24,7 +24,6 @@ from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply
 from cnf.server.params import KINDS, LISTINGS, Listing, asks_for_many, count, flag, number, output, parameters, times
 from cnf.server.reloads import Reloaded
-from cnf.server.sockets import Peer
 from cnf.server.state import State
 from cnf.server.status import started, status
 
@@ -50,17 +49,17 @@ class Control:
         self,
         state: State,
         live: Live,
-        group: int | None,
+        groups: tuple[int | None, int | None],
         reload: Callable[[], Reloaded],
         log: FilteringBoundLogger,
     ) -> None:
-        """Answer root, the daemon's own user and members of ``group`` (a gid).
+        """Answer root, the daemon's own user and members of two groups, by gid: of the second, who changes nothing.
 
         ``reload`` reads the settings again.
         """
         self._state = state
         self._live = live
-        self._group = group
+        self._group, self._read_group = groups
         self._reload = reload
         self._log = log
         self._listing = Listing(live.draining)
@@ -77,7 +76,7 @@ class Control:
     def answer(self, request: Request) -> Answer:
         """Answer one request. An error is one line of JSON with the exit status for cnfctl."""
         try:
-            self._admit(request.peer)
+            self._admit(request)
             return handler(self._paths, request)(request)
         except CnfError as error:
             status = STATUSES.get(error.exit_status, HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -94,14 +93,20 @@ class Control:
             return not _follows(request)
         return asks_for_many(request)
 
-    def _admit(self, peer: Peer | None) -> None:
+    def _admit(self, request: Request) -> None:
+        peer = request.peer
         assert peer is not None  # noqa: S101 - it is a Unix socket
         if peer.uid in (0, os.geteuid()) or self._group in peer.groups:
             return
-        self._log.warning("control request refused", uid=peer.uid, pid=peer.pid)
-        group = self._state.settings.control.group
-        other = f" or as a member of group {group}" if group else ""
-        raise PrivilegeError(f"user {peer.uid} may not use this socket", remedy=f"run as root{other}")
+        may_look = self._read_group in peer.groups
+        if may_look and request.method == "GET":
+            return
+        self._log.warning("control request refused", uid=peer.uid, pid=peer.pid, path=request.path)
+        control = self._state.settings.control
+        groups = (control.group,) if may_look else (control.group, control.read_group)
+        others = "".join(f" or as a member of group {group}" for group in groups if group)
+        what = "may only look" if may_look else "may not use this socket"
+        raise PrivilegeError(f"user {peer.uid} {what}", remedy=f"run as root{others}")
 
     def _flows(self, request: Request) -> Answer:
         asked = parameters(request, *LISTINGS[request.path])

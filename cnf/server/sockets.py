@@ -26,6 +26,10 @@ NO_PLACE: Final = {None, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.E
 """Errors for a path at which there can never be a socket; for one too long, Python raises one without a number."""
 IPV6_OFF: Final = 'for IPv4 alone write "0.0.0.0:{port}"'
 
+# linux/posix_acl_xattr.h, linux/posix_acl.h
+ACL_VERSION: Final = 2
+ACL_USER_OBJ, ACL_GROUP_OBJ, ACL_GROUP, ACL_MASK, ACL_OTHER = 0x01, 0x04, 0x08, 0x10, 0x20
+
 SO_PEERGROUPS: Final = 59  # asm-generic/socket.h; Python's socket module does not name it
 GETSOCKOPT_LIMIT: Final = 1024  # the longest answer that Python's getsockopt() takes: 256 groups
 
@@ -46,6 +50,29 @@ def peer_of(connection: socket.socket) -> Peer:
     except OSError:  # more groups than that: only the primary one counts
         packed = b""
     return Peer(pid, uid, frozenset((gid, *(group for (group,) in struct.iter_unpack("I", packed)))))
+
+
+def sort_inherited(listeners: Sequence[socket.socket]) -> tuple[list[socket.socket], socket.socket | None]:
+    """Return which of the sockets that systemd has passed are for the metrics, and which is the control socket.
+
+    Raises:
+        UnavailableError: one is no listening socket for streams, or there are two control sockets.
+
+    """
+    control: socket.socket | None = None
+    metrics = []
+    for listener in listeners:
+        is_stream = listener.type == socket.SOCK_STREAM and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if not is_stream or (listener.family == socket.AF_UNIX and control):
+            message = f"systemd passed a socket that cnfd has no use for: {listener.getsockname()}"
+            remedy = "in cnfd.socket: ListenStream= for the metrics, and once, if at all, for the control socket"
+            raise UnavailableError(message, remedy=remedy)
+        if listener.family == socket.AF_UNIX:
+            control = listener
+        else:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            metrics.append(listener)
+    return metrics, control
 
 
 @contextmanager
@@ -118,8 +145,10 @@ def _listening(family: int, address: tuple[Any, ...]) -> socket.socket:
     return listener
 
 
-def listen_unix(path: Path, group: int | None) -> socket.socket:
-    """Return a listening Unix socket, for root and ``group`` only; take over a stale socket file, nothing else.
+def listen_unix(path: Path, group: int | None, read_group: int | None = None) -> socket.socket:
+    """Return a listening Unix socket, for root and two groups only; take over a stale socket file, nothing else.
+
+    Members of either group may connect; what they may ask is the application's matter.
 
     Raises:
         UnavailableError: another daemon answers there, or the file system is full, or fails.
@@ -137,6 +166,8 @@ def listen_unix(path: Path, group: int | None) -> socket.socket:
             listener.bind(str(path))
             if group is not None:
                 _give(path, group)
+            if read_group is not None:
+                _open_to(path, read_group)
             listener.listen(BACKLOG)
             undo.pop_all()
             return listener
@@ -155,6 +186,26 @@ def _give(path: Path, group: int) -> None:
         message = f"control.socket {path}: {error.strerror}, to give it to control.group"
         raise PrivilegeError(message, remedy=remedy) from error
     path.chmod(0o660)
+
+
+def _open_to(path: Path, group: int) -> None:
+    """Let one more group connect, by an access control list, acl(5): a file has one group."""
+    owners = path.stat().st_mode >> 3 & 0o7
+    entries = (
+        (ACL_USER_OBJ, 6, -1),
+        (ACL_GROUP_OBJ, owners, -1),
+        (ACL_GROUP, 6, group),
+        (ACL_MASK, 6, -1),
+        (ACL_OTHER, 0, -1),
+    )
+    packed = struct.pack("<I", ACL_VERSION) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", packed)
+    except OSError as error:
+        path.unlink()
+        message = f"control.socket {path}: {error.strerror}, to open it to control.read_group"
+        remedy = "its file system has no access control lists: keep it in /run"
+        raise UnavailableError(message, remedy=remedy) from error
 
 
 def _no_socket(path: Path, error: OSError) -> CnfError:

@@ -47,6 +47,8 @@ class Daemon:
         self.history = folder / "history"
         self.command: Sequence[str] = CNFD
         self.environment: dict[str, str] = {}
+        self.passed: Sequence[int] = ()
+        """Descriptors that it inherits."""
         self.process: subprocess.Popen[bytes] | None = None
         self.configure([{"name": name} for name in interfaces], **tables)
 
@@ -99,6 +101,7 @@ class Daemon:
                 stdout=subprocess.DEVNULL,
                 stderr=log if stderr is None else stderr,
                 env=environment,
+                pass_fds=self.passed,
             )
         return self
 

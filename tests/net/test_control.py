@@ -104,6 +104,28 @@ def test_the_group_is_served(node: Node, everyones: Stage, group: grp.struct_gro
     assert f"may not use this socket (run as root or as a member of group {group.gr_name})" in outsider.stderr
 
 
+def test_who_may_only_look(node: Node, everyones: Stage, group: grp.struct_group) -> None:
+    """Members of ``control.read_group`` are shown all, and change nothing; each refusal says who may."""
+    node.wire("n0")
+    writers = next(other.gr_name for other in grp.getgrall() if 0 < other.gr_gid < 1000 and other != group)
+    control = {"group": writers, "read_group": group.gr_name}
+    daemon = node.daemon("n0", control=control, limits={"mode": "shadow"}).start()
+    reader = everyones.command("cnf.cli", *as_user(groups=[group.gr_gid]))
+    for command in ("status", "flows", "limits", "limits sources"):
+        looked = daemon.ctl(*command.split(), command=reader)
+        assert looked.returncode == 0, looked.stderr
+    for command in ("limits deny add 192.0.2.7", "limits mode enforce", "reload"):
+        refused = daemon.ctl(*command.split(), command=reader)
+        assert refused.returncode == 77
+        assert f"user 65534 may only look (run as root or as a member of group {writers})" in refused.stderr
+    assert daemon.limits()["deny"] == []
+    writer = everyones.command("cnf.cli", *as_user(groups=[grp.getgrnam(writers).gr_gid]))
+    assert daemon.ctl("limits", "deny", "add", "192.0.2.7", command=writer).returncode == 0
+    outsider = daemon.ctl("status", command=everyones.command("cnf.cli", *as_user()))
+    assert outsider.returncode == 77
+    assert "Permission denied" in outsider.stderr
+
+
 @pytest.mark.parametrize(
     ("request_line", "status"),
     [

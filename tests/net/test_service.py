@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from signal import SIGHUP, SIGTERM
+from signal import SIGHUP, SIGTERM, SIGUSR2
+from typing import Final
 
 import pytest
 
 from tests.net.conftest import Node
-from tests.net.daemon import Daemon
+from tests.net.daemon import CNFD, METRICS, Daemon
 from tests.net.wait import PATIENCE
 
 Message = dict[str, str]
+PASSING: Final = """
+import os, sys
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}
+for place, descriptor in enumerate(map(int, sys.argv[1:3]), 3):
+    os.dup2(descriptor, place)
+os.execvp(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Manager:
@@ -109,3 +118,31 @@ def test_a_failed_start_is_the_status(node: Node, manager: Manager, tmp_path: Pa
     _, line = daemon.refused()
 
     assert manager.until(STATUS=line.removeprefix("cnfd: "))
+
+
+def test_sockets_of_systemd(node: Node) -> None:
+    """Over a restart nobody who connects is refused: both sockets stay, and whoever waits is answered then."""
+    node.wire("n0")
+    daemon = node.daemon("n0")
+    with node.inside.socket(socket.AF_INET, socket.SOCK_STREAM) as metrics, socket.socket(socket.AF_UNIX) as control:
+        metrics.bind(METRICS)
+        control.bind(str(daemon.socket))
+        for listener in (metrics, control):
+            listener.listen()
+        daemon.command = (sys.executable, "-c", PASSING, str(metrics.fileno()), str(control.fileno()), *CNFD)
+        daemon.passed = (metrics.fileno(), control.fileno())
+        daemon.start()
+        (event,) = daemon.events("listening on sockets of systemd")
+        assert event["addresses"] == ["('127.0.0.1', 9995)", str(daemon.socket)]
+        assert daemon.http("/healthz").status == 200
+        assert daemon.status()["daemon"]["pid"] == daemon.pid
+
+        daemon.signal(SIGUSR2)
+        assert daemon.ended() == 0
+        with daemon.connect_metrics() as early:
+            early.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            daemon.start()
+            assert early.recv(100).startswith(b"HTTP/1.1 200 OK")
+        assert daemon.ctl("status").returncode == 0
+        daemon.stop()
+        assert daemon.socket.exists()

@@ -13,7 +13,13 @@ UNITS: Final = "/usr/local/lib/systemd/system"
 UNIT_FILE: Final = f"{UNITS}/cnfd.service"
 DETACH_UNIT_FILE: Final = f"{UNITS}/cnfd-detach.service"
 USER_FILE: Final = "/usr/local/lib/sysusers.d/cnf.conf"
-INSTALLED: Final = {"cnfd.service": UNIT_FILE, "cnfd-detach.service": DETACH_UNIT_FILE, "cnf.sysusers": USER_FILE}
+SOCKET_UNIT_FILE: Final = f"{UNITS}/cnfd.socket"
+INSTALLED: Final = {
+    "cnfd.service": UNIT_FILE,
+    "cnfd-detach.service": DETACH_UNIT_FILE,
+    "cnfd.socket": SOCKET_UNIT_FILE,
+    "cnf.sysusers": USER_FILE,
+}
 """Where files of the folder systemd go."""
 DROP_IN: Final = "/run/systemd/system/cnfd.service.d/test.conf"
 CONFIG: Final = "/etc/cnf/cnf.toml"
@@ -54,7 +60,7 @@ class Service:
 
     def reset(self) -> None:
         """Stop it, and put everything back to how it was installed, with the example configuration for nic0."""
-        self.machine.run("systemctl", "stop", "cnfd")
+        self.machine.run("systemctl", "stop", "cnfd.socket", "cnfd")
         self.machine.run("rm", "-f", DROP_IN)
         self.machine.run("systemctl", "daemon-reload")
         self.machine.run("systemctl", "reset-failed")

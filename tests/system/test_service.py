@@ -11,7 +11,7 @@ import pytest
 
 from tests.net.wait import wait_for
 from tests.system.machine import HOME
-from tests.system.service import DETACH_UNIT_FILE, FAR, NODE, UNIT_FILE, Service
+from tests.system.service import DETACH_UNIT_FILE, FAR, NODE, SOCKET_UNIT_FILE, UNIT_FILE, Service
 from tests.system.traffic import LIMITS, nothing_lost
 
 IN_FAR = ("ip", "netns", "exec", "far")
@@ -27,7 +27,8 @@ SEND = "import socket, sys; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', (
 
 def test_unit_file_is_valid(service: Service) -> None:
     """Systemd has nothing to say against the unit files."""
-    verified = service.machine.try_to("systemd-analyze", "verify", "--man=no", UNIT_FILE, DETACH_UNIT_FILE)
+    files = (UNIT_FILE, DETACH_UNIT_FILE, SOCKET_UNIT_FILE)
+    verified = service.machine.try_to("systemd-analyze", "verify", "--man=no", *files)
     assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
 
 
@@ -98,6 +99,21 @@ def test_a_restart_has_no_gap(service: Service) -> None:
             assert service.program("nic0") not in (before[1], None)
     service.machine.run("systemctl", "stop", "cnfd")
     assert service.program("nic0") is None
+
+
+def test_a_socket_unit_refuses_no_scrape(service: Service) -> None:
+    """With cnfd.socket the first scrape starts the daemon, and scrapes during restarts wait for the next one."""
+    service.machine.run("systemctl", "start", "cnfd.socket")
+    assert service.show("ActiveState") == "inactive"
+    assert "cnf_build_info" in service.metrics()
+    assert service.show("ActiveState") == "active"
+    for _ in range(3):
+        service.machine.run("systemctl", "restart", "--no-block", "cnfd")
+        for _ in range(5):
+            assert "cnf_build_info" in service.metrics()
+    (event, *_) = service.events("listening on sockets of systemd")
+    assert event["addresses"] == ["('127.0.0.1', 9995)"]
+    service.machine.run("systemctl", "stop", "cnfd.socket", "cnfd")
 
 
 def test_a_restart_with_a_bad_file_has_no_gap(service: Service) -> None:

@@ -30,12 +30,12 @@ def judge_control(control: config.Control, answering: Status | None, daemon: Sta
 
     """
     path = Path(control.socket)
-    if control.group:
+    for option, group in (("group", control.group), ("read_group", control.read_group)):
         try:
-            grp.getgrnam(control.group)
+            grp.getgrnam(group or "root")
         except KeyError:
-            remedy = f"groupadd {control.group}, or leave it empty"
-            raise UnavailableError(f"control.group: there is no group {control.group!r} here", remedy=remedy) from None
+            remedy = f"groupadd {group}, or leave it empty"
+            raise UnavailableError(f"control.{option}: there is no group {group!r} here", remedy=remedy) from None
     if daemon:
         return f"{path}: held by the cnfd that runs"
     if answering:  # from another network namespace

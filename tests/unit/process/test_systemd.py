@@ -130,3 +130,29 @@ def test_without_a_descriptor_the_service_goes_on(listener: socket.socket) -> No
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for descriptor in spare:
             os.close(descriptor)
+
+
+def test_sockets_that_systemd_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are those from the first descriptor on; no child has them, nor is told of them."""
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        addresses = [each.getsockname() for each in (first, second)]
+        low = os.dup(first.fileno())
+        os.dup2(second.fileno(), low + 1)
+        monkeypatch.setattr(systemd, "FIRST_PASSED", low)
+        for name, value in (("PID", str(os.getpid())), ("FDS", "2"), ("FDNAMES", "cnfd.socket:cnfd.socket")):
+            monkeypatch.setenv(f"LISTEN_{name}", value)
+        passed = systemd.inherited_sockets()
+    assert [each.getsockname() for each in passed] == addresses
+    assert not any(each.get_inheritable() for each in passed)
+    assert not any(name.startswith("LISTEN_") for name in os.environ)
+    assert systemd.inherited_sockets() == []
+    for each in passed:
+        each.close()
+
+
+@pytest.mark.parametrize(("pid", "count"), [("1", "1"), ("", "1"), ("own", ""), ("own", "x"), ("own", "0")])
+def test_sockets_for_somebody_else(monkeypatch: pytest.MonkeyPatch, pid: str, count: str) -> None:
+    """What is another process's, or no number, is left alone."""
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()) if pid == "own" else pid)
+    monkeypatch.setenv("LISTEN_FDS", count)
+    assert systemd.inherited_sockets() == []

@@ -6,12 +6,13 @@ import errno
 import os
 import socket
 import stat
+import struct
 from pathlib import Path
 
 import pytest
 
 from cnf.errors import CnfError, ConfigError, PrivilegeError, UnavailableError
-from cnf.server.sockets import listen_error, listen_unix, peer_of
+from cnf.server.sockets import listen_error, listen_unix, peer_of, sort_inherited
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
@@ -50,6 +51,49 @@ def test_a_group_that_the_daemon_is_not_in(tmp_path: Path, monkeypatch: pytest.M
         " (make this user a member of it; a service, by SupplementaryGroups=)"
     )
     assert not path.exists()
+
+
+def test_a_control_socket_of_two_groups(tmp_path: Path) -> None:
+    """Members of the second group may connect as those of the first, and others may not; it may be the only one."""
+    first, second = os.getgid(), 12345
+    for group, name in ((first, "both"), (None, "second")):
+        path = tmp_path / name
+        with listen_unix(path, group, second):
+            packed = os.getxattr(path, "system.posix_acl_access")
+            mode = stat.S_IMODE(path.stat().st_mode)
+        *_, owners, also, mask, others = (entry[1:] for entry in struct.iter_unpack("<HHi", packed[4:]))
+        assert (owners[0], also, mask[0], others[0]) == (6 if group is not None else 0, (6, second), 6, 0)
+        assert mode == 0o660
+
+
+def test_a_file_system_without_access_control_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that cannot be opened to the second group is taken away again."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    path = tmp_path / "cnf.sock"
+    with pytest.raises(UnavailableError, match=r"to open it to control.read_group .*keep it in /run"):
+        listen_unix(path, None, 5)
+    assert not path.exists()
+
+
+def test_sockets_of_systemd_are_told_apart(tmp_path: Path) -> None:
+    """The Unix socket is for control, all others are for the metrics; what is no listening socket is refused."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as metrics,
+        listen_unix(tmp_path / "a", None) as control,
+        listen_unix(tmp_path / "b", None) as another,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+        socket.socket(socket.AF_INET) as deaf,
+    ):
+        assert sort_inherited([]) == ([], None)
+        assert sort_inherited([metrics]) == ([metrics], None)
+        assert sort_inherited([control, metrics]) == ([metrics], control)
+        for others in ([datagrams], [deaf], [control, another]):
+            with pytest.raises(UnavailableError, match="systemd passed a socket that cnfd has no use for"):
+                sort_inherited(others)
 
 
 @pytest.mark.parametrize(
