@@ -45,7 +45,8 @@ make_venv() {
 	$pip --no-deps "$work"/cnf-*.whl
 	find "$home/bin" -type f ! -name cnfd ! -name cnfctl -delete
 	find "$home" -name '*.so*' -exec chmod 644 {} +
-	find "$home" -depth \( -name tests -o -name __pycache__ -o -name '*.a' -o -name direct_url.json \) -exec rm -r {} +
+	# PyYAML reads without its copy of libyaml, too, and cnf has it do so.
+	find "$home" -depth \( -name '_yaml*' -o -name tests -o -name __pycache__ -o -name '*.a' -o -name direct_url.json \) -exec rm -r {} +
 	sed -i '1s,.*,#!/usr/lib/cnf/bin/python,' "$home/bin/cnfd" "$home/bin/cnfctl"
 	sed -i "s,$root,," "$home/pyvenv.cfg"
 }
