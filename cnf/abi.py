@@ -117,8 +117,9 @@ SLOT_DROPS: Final = 0x100
 """Bit of a slot's ``tcp_flags``: its element of FLOW_DROPS is not 0."""
 FLOW_DROPS: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])
 FLOW_RECORDED: Final = np.dtype(
-    [(name, "<u8") for name in ("first_seen", "packets", "bytes", "dropped_packets", "dropped_bytes", "until")]
+    [(name, "<u8") for name in ("first_seen", "packets", "bytes", "dropped_packets", "dropped_bytes")]
 )
+FLOW_UNTIL: Final = np.dtype("<u8")
 FLOW_SETTINGS: Final = np.dtype([("idle", "<u8"), ("ended", "<u8"), ("drained", "<u8")])
 INTERFACE: Final = np.dtype([("ifindex", "<u4"), ("slot", "<u4"), ("counted_as", "<u4"), ("no_ethernet", "<u4")])
 COUNTER: Final = np.dtype([("packets", "<u8"), ("bytes", "<u8")])

@@ -26,6 +26,21 @@ LINE: Final = 64
 """Bytes at a multiple of which each column starts: a line of the processor's cache."""
 
 
+def chosen(values: Records, rows: Rows) -> Records:
+    """Return ``values``, shape (N,), in ``rows``, ascending: numpy copies structs field by field, this as they are."""
+    if len(rows) == len(values):
+        return values
+    return values.view(np.dtype((np.void, values.itemsize)))[rows].view(values.dtype)
+
+
+def together(parts: list[Records]) -> Records:
+    """Return ``parts``, of one dtype and shape (N,), as one array: copied as in ``chosen()``, if there are several."""
+    parts = [part for part in parts if len(part)] or parts[:1]
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([part.view(np.dtype((np.void, part.itemsize))) for part in parts]).view(parts[0].dtype)
+
+
 def allot(count: int, *dtypes: npt.DTypeLike, expected: int = 0) -> list[npt.NDArray[Any]]:
     """Return an array of ``count`` rows of each of ``dtypes``, all zero; one with a shape gives each row that shape.
 

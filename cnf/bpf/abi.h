@@ -154,15 +154,14 @@ struct flow_drops {
 	__u64 bytes;
 };
 
-/* What of a slot's flow has been recorded. The program does not touch it: user space keeps it here, so that no daemon
- * that follows records a packet twice. */
+/* What of a slot's flow has been recorded; the element of flow_until says up to which jiffy. The program touches neither:
+ * user space keeps them here, so that no daemon that follows records a packet twice. */
 struct flow_recorded {
 	__u64 first_seen; /* of the flow that this is about: in the slot may be another one by now */
 	__u64 packets;
 	__u64 bytes;
 	__u64 dropped_packets;
 	__u64 dropped_bytes;
-	__u64 until; /* jiffies up to which */
 };
 
 struct flow_settings {
@@ -396,7 +395,7 @@ _Static_assert(sizeof(struct flow_value) == 56, "flow_value");
 _Static_assert(sizeof(struct cache_head) == 64, "cache_head");
 _Static_assert(sizeof(struct flow4_slot) == 64, "flow4_slot");
 _Static_assert(sizeof(struct flow6_slot) == 96, "flow6_slot");
-_Static_assert(sizeof(struct flow_recorded) == 48, "flow_recorded");
+_Static_assert(sizeof(struct flow_recorded) == 40, "flow_recorded");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct interface) == 16, "interface");
 _Static_assert(sizeof(struct limit_settings) == 24, "limit_settings");

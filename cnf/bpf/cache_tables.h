@@ -23,8 +23,10 @@ DIRECT_ARRAY(flows6, struct flow6_set);
 #endif
 #if CNF_FLOW_RECORDS
 DIRECT_ARRAY(flow_recorded4, struct flow_recorded);
+DIRECT_ARRAY(flow_until4, __u64); /* apart, since a drain reads all of it */
 #if CNF_IPV6
 DIRECT_ARRAY(flow_recorded6, struct flow_recorded);
+DIRECT_ARRAY(flow_until6, __u64);
 #endif
 #endif
 /* A table's second array has what few of its slots need. */

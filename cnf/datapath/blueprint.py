@@ -46,10 +46,12 @@ EVICTED_RING_BYTES: Final = 16 << 20
 """Size of the ring where evicted flows are events, too: it holds 131,071."""
 TABLES: Final = {
     f"{name}{family}"
-    for name in ("flows", "flow_drops", "flow_recorded", "limit_sources", "limit_over")
+    for name in ("flows", "flow_drops", "flow_recorded", "flow_until", "limit_sources", "limit_over")
     for family in "46"
 }
 """The arrays of the caches, with an element a set, or a slot."""
+RECORDED: Final = ("recorded", "until")
+"""The nouns of the arrays in which user space notes what has been recorded of a slot's flow."""
 WAYS: Final = 8
 TRAFFIC_CLASSES: Final = 11
 LIMIT_GROUPS: Final = 32
@@ -115,7 +117,7 @@ class Blueprint:
         names = [f"flows{family}" for family in families]
         if self.table == "cache":
             names += [f"flow_drops{family}" for family in families if self.limiter]
-            names += [f"flow_recorded{family}" for family in families if self.flow_records]
+            names += [f"flow_{noun}{family}" for noun in RECORDED * self.flow_records for family in families]
             names += CACHE_MAPS
         if self.limiter:
             nouns = ("prefixes", "sources", "over") if self.table == "cache" else ("prefixes", "sources")
@@ -188,7 +190,7 @@ class Blueprint:
             flow_sets, source_sets = _sets(self.max_entries), _sets(self.limiter.sources if self.limiter else 0)
             for family in ("4", "6"):
                 counts |= {f"flows{family}": flow_sets, f"flow_drops{family}": flow_sets * WAYS}
-                counts |= {f"flow_recorded{family}": flow_sets * WAYS}
+                counts |= {f"flow_{noun}{family}": flow_sets * WAYS for noun in RECORDED}
                 counts |= {f"limit_sources{family}": source_sets, f"limit_over{family}": source_sets * WAYS}
         counts["interfaces_direct"] = 1 << (PLACES_AN_INTERFACE * self.max_interfaces - 1).bit_length()
         counts |= {"limit_generation": 3, "limit_settings": 2, "limit_rules": rules, "limit_shared": rules}

@@ -97,18 +97,23 @@ class Block(NamedTuple):
     """Their numbers in the cache, ascending; shape (N,)."""
     words: Words
     """Shape (N, words of a slot)."""
+    first: int
+    """The number of a set."""
+    sets: Words
+    """The memory of the cache from that set on; shape (sets, words of a set)."""
 
     def where(self, mask: npt.NDArray[np.bool_]) -> Block:
         """Return those where ``mask`` is set."""
-        return self if mask.all() else Block(self.places[mask], self.words[mask])
+        return self if mask.all() else self._replace(places=self.places[mask], words=self.words[mask])
 
 
 class Cache:
     """A cache's slots; the first word of an empty one is 0."""
 
-    def __init__(self, sets: MappedArray) -> None:
-        """Take the array of sets, whose dtype has the fields ``head`` and ``slots``."""
+    def __init__(self, sets: MappedArray, access: int = mmap.PROT_READ) -> None:
+        """Take the array of sets, whose dtype has the fields ``head`` and ``slots``, and ``access`` of blocks to it."""
         self._sets = sets
+        self._access = access
         self._slot = sets.value["slots"].base
         self.size = sets.size * WAYS
         self._aged = 0
@@ -133,7 +138,7 @@ class Cache:
 
         """
         for first in range(0, self._sets.size, WINDOW):
-            window = self._sets.window(first, min(WINDOW, self._sets.size - first))
+            window = self._sets.window(first, min(WINDOW, self._sets.size - first), self._access)
             touched = np.flatnonzero(window[:, _SEQUENCE])  # in all others there has never been anything
             if 2 * len(touched) > len(window):
                 touched = np.arange(len(window))  # neighbours are copied faster
@@ -145,7 +150,7 @@ class Cache:
                 if len(used):
                     words = room(len(used)) if room else self._slots[: len(used)]
                     self._take(used, words)
-                    yield Block(_places(first, sets, used), words)
+                    yield Block(_places(first, sets, used), words, first, window)
 
     def _take(self, used: Places, words: Words) -> None:
         """Copy slots of the copied sets to ``words``."""
@@ -193,7 +198,7 @@ class Cache:
             keys = self.records(slots)["key"]
             found = [way for way in range(WAYS) if slots[way, 0] and keys[way].tobytes() == key.tobytes()]
             if found:
-                return Block(number * WAYS + np.array(found), slots[found])
+                return Block(number * WAYS + np.array(found), slots[found], first, window)
         return None
 
     def records(self, words: Words) -> Records:

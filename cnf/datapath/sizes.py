@@ -15,6 +15,7 @@ from cnf.abi import (
     FLOW6_SET,
     FLOW_DROPS,
     FLOW_RECORDED,
+    FLOW_UNTIL,
     FLOW_VALUE,
     INTERFACE,
     LIMIT4_KEY,
@@ -41,7 +42,7 @@ def flow_bytes(blueprint: Blueprint) -> int:
         keys = (FLOW4_KEY, FLOW6_KEY)[:families]
         return blueprint.ring_bytes + sum(_hash_bytes(blueprint.max_entries, key, FLOW_VALUE) for key in keys)
     beside = FLOW_DROPS.itemsize if blueprint.limiter else 0
-    beside += FLOW_RECORDED.itemsize if blueprint.flow_records else 0
+    beside += FLOW_RECORDED.itemsize + FLOW_UNTIL.itemsize if blueprint.flow_records else 0
     sets = (FLOW4_SET, FLOW6_SET)[:families]
     return blueprint.ring_bytes + sum(_cache_bytes(blueprint.max_entries, each, beside) for each in sets)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 
 import numpy as np
@@ -36,11 +37,12 @@ class CacheTable:
         """Take a datapath's maps, descriptors by name; the table is made for ``capacity`` flows."""
         self.family = family
         flows, drops = f"flows{family[-1]}", f"flow_drops{family[-1]}"
-        self._cache = Cache(MappedArray(flows, maps[flows], SETS[family]))
         self._drops = MappedArray(drops, maps[drops], FLOW_DROPS) if drops in maps else None
         self._program_settings = FlowSettings(maps)
         self._crowded = Crowded(maps, FAMILIES.index(family))
         self._recorder = Recorder(family, maps) if f"flow_recorded{family[-1]}" in maps else None
+        access = mmap.PROT_READ | mmap.PROT_WRITE if self._recorder else mmap.PROT_READ
+        self._cache = Cache(MappedArray(flows, maps[flows], SETS[family]), access)
         self._counters = counters
         self._capacity = capacity
         self._expired_flows = 0
@@ -134,7 +136,7 @@ class CacheTable:
             places, slots = block.places, self._cache.records(block.words)
             gone = has_expired(slots["last_seen"], slots["tcp_flags"], clock, self._settings)
             if self._recorder:
-                self._recorder.take(places, slots, gone)
+                self._recorder.take(block, slots, gone)
             if gone.any():
                 counts = (slots["key"]["flags"], slots["packets"], slots["bytes"])
                 expired = plus(expired, by_direction(*(column[gone] for column in counts)))
@@ -147,4 +149,6 @@ class CacheTable:
                 if len(rows):
                     flows.dropped[count + rows] = self._drops.at(places[rows])
             count += len(places)
+        if self._recorder:
+            self._recorder.end_walk()
         return flows.head(count), order, expired, expired_flows

@@ -22,19 +22,20 @@ from cnf.abi import (
     FLOW6_SLOT,
     FLOW_DROPS,
     FLOW_RECORDED,
+    FLOW_UNTIL,
     PART_FLAGS_SHIFT,
     SLOT_DROPS,
     WAYS,
     Family,
 )
-from cnf.arrays import Mask, Records
+from cnf.arrays import Mask, Records, Rows, chosen, together
 from cnf.clock import WallClock
 from cnf.config import Flows
-from cnf.datapath.cache import WINDOW, MappedArray, Places
+from cnf.datapath.cache import Block, MappedArray, Places
 from cnf.flows.columns import KEYS
 from cnf.flows.expiry import has_expired
 from cnf.flows.ledger import NOTHING, Counts, by_direction, plus
-from cnf.flows.records import FLOW_RECORD, REASONS, part_of, reasons_of, recorded
+from cnf.flows.records import FLOW_RECORD, REASONS, Before, note, part_of, reasons_of
 from cnf.flows.stream import Due
 
 SETS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": FLOW4_SET, "ipv6": FLOW6_SET}
@@ -43,8 +44,27 @@ _PART_FLAGS: Final = (FLOW4_SLOT.names or ()).index("tcp_flags") * 8 + PART_FLAG
 """The byte of a slot that has the flags of the part."""
 EVICTED, EXPIRED = map(EVENT_KINDS.index, ("flow_evicted", "flow_expired"))
 _EVICTED: Final = REASONS.index("evicted")
+CHUNK: Final = 1 << 14
+"""Flows that are recorded at a time, at least: few calls of numpy, and their copies stay in the processor's cache."""
+LATE: Final = 1.0
+"""Seconds: a packet's time is read before it is added to its flow, by much less than that."""
 _NEVER: Final = np.uint64((1 << 64) - 1)
 """A jiffy after all others."""
+
+
+class _Noted:
+    """What is recorded of a table's flows, slot by slot, for as long as this is there."""
+
+    def __init__(self, counts: MappedArray, until: MappedArray) -> None:
+        """Map both arrays. Raises MapError."""
+        access = mmap.PROT_READ | mmap.PROT_WRITE
+        self._words = counts.window(0, counts.size, access)
+        self.counts: Records = self._words.view(FLOW_RECORDED)[:, 0]
+        self.until = until.window(0, until.size, access)[:, 0]
+
+    def at(self, places: Places) -> Before:
+        """Return a copy of the elements at ``places``."""
+        return Before(self._words.take(places, axis=0).view(FLOW_RECORDED)[:, 0], self.until[places])
 
 
 class Recorder:
@@ -57,11 +77,15 @@ class Recorder:
     def __init__(self, family: Family, maps: Mapping[str, int]) -> None:
         """Take a datapath's maps, descriptors by name."""
         self._family: Family = family
-        recorded_name, drops_name = f"flow_recorded{family[-1]}", f"flow_drops{family[-1]}"
-        self._recorded = MappedArray(recorded_name, maps[recorded_name], FLOW_RECORDED)
-        flows_name = f"flows{family[-1]}"
-        self._sets = MappedArray(flows_name, maps[flows_name], SETS[family])
-        self._drops = MappedArray(drops_name, maps[drops_name], FLOW_DROPS) if drops_name in maps else None
+        recorded, until, drops = (f"flow_{noun}{family[-1]}" for noun in ("recorded", "until", "drops"))
+        self._arrays = (
+            MappedArray(recorded, maps[recorded], FLOW_RECORDED),
+            MappedArray(until, maps[until], FLOW_UNTIL),
+        )
+        self._noted: _Noted | None = None
+        self._drops = MappedArray(drops, maps[drops], FLOW_DROPS) if drops in maps else None
+        self._due: list[tuple[Places, Records, Mask]] = []
+        """Of the flows that are to be recorded: their places, slots, and which are gone."""
         self._made: list[Records] = []
         self.live: Counts | None = None
         """What is recorded of the walk's live flows, where that is due."""
@@ -78,8 +102,6 @@ class Recorder:
         told = events[of_family & np.isin(events["kind"], (EVICTED, EXPIRED))]
         if not len(told):
             return
-        order = np.argsort(told["slot"], kind="stable")
-        told = told[order]
         slots = np.zeros(len(told), SLOTS[self._family])
         key = KEYS[self._family]
         slots["key"] = np.ascontiguousarray(told["key"]).view(np.uint8)[:, : key.itemsize].copy().view(key)[:, 0]
@@ -89,79 +111,108 @@ class Recorder:
         for name in ("first_seen", "last_seen", "tcp_flags"):
             slots[name] = told["value"][name]
         reasons = np.where(told["kind"] == EVICTED, _EVICTED, reasons_of(slots)).astype(np.uint8)
-        records, _ = part_of(slots, dropped, self._recorded.at(told["slot"].astype(np.intp)), reasons)
-        self._made.append(records)
+        before = _Noted(*self._arrays).at(told["slot"].astype(np.intp))
+        self._made.append(part_of(slots, dropped, before, reasons)[0])
 
     def begin(self, clock: WallClock, settings: Flows, due: Due) -> None:
         """Begin a walk that records what is ``due``."""
         self._clock, self._settings = clock, settings
         self._active = _NEVER if due.whole else clock.ago(due.active)
         self._going_on = REASONS.index(due.whole or "active")
+        self._due = []
         self.live = NOTHING if due.look else None
 
-    def take(self, places: Places, slots: Records, gone: Mask) -> None:
-        """Record of slots at ``places``, ascending, those that are ``gone``, and those that have gone on for so long.
+    def take(self, block: Block, slots: Records, gone: Mask) -> None:
+        """Record of a block's ``slots`` those that are ``gone``, and those that have gone on for so long.
 
         Raises:
             MapError: the kernel refused.
 
         """
-        self._record(places, slots, gone)
+        due = gone
+        if self._drained is not None and self._drained[1] == self._settings and gone.any():
+            due = gone & ~has_expired(slots["last_seen"], slots["tcp_flags"], *self._drained)
+        going_on = self._going_on_for_long(block, slots, gone) if self._active else None
+        if going_on is not None:
+            _begin_parts(block, slots, going_on)
+            due = due.copy()
+            due[going_on] = True
         if self.live is not None:
-            self.live = plus(self.live, self._recorded_of(places, slots, ~gone))
-
-    def _recorded_of(self, places: Places, slots: Records, live: Mask) -> Counts:
-        """Return what is recorded of the flows that are ``live``."""
-        noted = self._recorded.at(places)
-        rows = np.flatnonzero(live & (noted["first_seen"] == slots["first_seen"]))
-        return by_direction(slots["key"]["flags"][rows], noted["packets"][rows], noted["bytes"][rows])
-
-    def _record(self, places: Places, slots: Records, gone: Mask) -> None:
-        due = gone.copy()
-        if self._drained is not None and self._drained[1] == self._settings:
-            due &= ~has_expired(slots["last_seen"], slots["tcp_flags"], *self._drained)
-        due |= ~gone & (slots["first_seen"] < self._active)
+            self.live = plus(self.live, self._recorded_of(block.places, slots, ~gone))
         rows = np.flatnonzero(due)
-        if not len(rows):
-            return
-        places, slots, gone = places[rows], slots[rows], gone[rows]
-        first = int(places[0]) // WINDOW * WINDOW
-        end = min(-(-(int(places[-1]) + 1) // WINDOW) * WINDOW, self._recorded.size)
-        window = self._recorded.window(first, end - first, mmap.PROT_READ | mmap.PROT_WRITE)
-        before = window[places - first].view(FLOW_RECORDED).reshape(len(places))
-        since = np.where(before["first_seen"] == slots["first_seen"], before["until"], slots["first_seen"])
-        due = gone | (since < self._active)
-        dropped = np.zeros(len(rows), FLOW_DROPS)
-        if self._drops:
-            with_drops = np.flatnonzero(slots["tcp_flags"] & np.uint64(SLOT_DROPS))
-            if len(with_drops):
-                dropped[with_drops] = self._drops.at(places[with_drops])
-        places, slots, before, dropped, gone = places[due], slots[due], before[due], dropped[due], gone[due]
-        reasons = np.where(gone, reasons_of(slots), self._going_on).astype(np.uint8)
-        records, rows = part_of(slots, dropped, before, reasons)
-        if not len(rows):
-            return
-        self._made.append(records)
-        going_on = rows[~gone[rows]]
-        if len(going_on):
-            self._begin_parts(places[going_on], slots[going_on])
-        noted = recorded(slots[rows], dropped[rows], int(self._clock.now.jiffies))
-        window[places[rows] - first] = noted.view(np.uint64).reshape(len(rows), -1)
+        if len(rows):
+            self._due.append((block.places[rows], block.words.take(rows, axis=0), gone[rows]))
+        if sum(len(places) for places, _, _ in self._due) >= CHUNK:
+            self._record()
 
-    def _begin_parts(self, places: Places, slots: Records) -> None:
-        """Have the flows at ``places`` begin a part: with the flags that have come since ``slots`` were copied.
-
-        A byte is stored, so that the program's atomic OR of the word loses no other. A flag that has come since, and is
-        in the copy, too, is taken for that one, as is one that comes between reading and writing here: microseconds.
-        """
-        sets = places // WAYS
-        first = int(sets[0]) // WINDOW * WINDOW
-        window = self._sets.window(first, int(sets[-1]) + 1 - first, mmap.PROT_READ | mmap.PROT_WRITE)
-        where = sets - first, CACHE_HEAD.itemsize + places % WAYS * slots.dtype.itemsize + _PART_FLAGS
-        window.view(np.uint8)[where] &= ~(slots["tcp_flags"] >> np.uint64(PART_FLAGS_SHIFT)).astype(np.uint8)
+    def end_walk(self) -> None:
+        """Record what is left of the flows that have been taken. Raises MapError."""
+        if self._due:
+            self._record()
+        self._noted = None
 
     def end(self) -> Records:
         """End the drain; return the records since the latest call: FLOW_RECORD, shape (N,)."""
         self._drained = self._clock, self._settings
         made, self._made = self._made, []
-        return np.concatenate([np.empty(0, FLOW_RECORD[self._family]), *made])
+        return together([np.empty(0, FLOW_RECORD[self._family]), *made])
+
+    def _map(self) -> _Noted:
+        if self._noted is None:
+            self._noted = _Noted(*self._arrays)
+        return self._noted
+
+    def _recorded_of(self, places: Places, slots: Records, live: Mask) -> Counts:
+        """Return what was recorded before this drain of the flows that are ``live``."""
+        counts = self._map().at(places).counts
+        rows = np.flatnonzero(live & (counts["first_seen"] == slots["first_seen"]))
+        return by_direction(slots["key"]["flags"][rows], counts["packets"][rows], counts["bytes"][rows])
+
+    def _going_on_for_long(self, block: Block, slots: Records, gone: Mask) -> Rows:
+        """Return the rows of live flows whose part is long enough, and that may have counted anything in it."""
+        rows = np.flatnonzero(~gone & (slots["first_seen"] < self._active))
+        if not len(rows):
+            return rows
+        until = self._map().until[block.places[rows]]
+        long = until < self._active
+        rows, until = rows[long], until[long]
+        late = self._clock.ticks(LATE)
+        some = slots["last_seen"][rows] + np.uint64(late) >= until
+        some |= slots["tcp_flags"][rows] & np.uint64(SLOT_DROPS) != 0
+        return rows[some]
+
+    def _record(self) -> None:
+        """Record what is due."""
+        places, words, gone = (np.concatenate(each) for each in zip(*self._due, strict=True))
+        self._due = []
+        slots = words.view(SLOTS[self._family])[:, 0]
+        dropped = np.zeros(len(places), FLOW_DROPS)
+        if self._drops:
+            with_drops = np.flatnonzero(slots["tcp_flags"] & np.uint64(SLOT_DROPS))
+            if len(with_drops):
+                dropped[with_drops] = self._drops.at(places[with_drops])
+        noted = self._map()
+        reasons = np.where(gone, reasons_of(slots), self._going_on).astype(np.uint8)
+        records, rows = part_of(slots, dropped, noted.at(places), reasons)
+        self._made.append(records)
+        if self.live is not None:
+            on = ~gone[rows]
+            self.live = plus(self.live, by_direction(*(records[name][on] for name in ("flags", "packets", "bytes"))))
+        places, slots, dropped = (chosen(each, rows) for each in (places, slots, dropped))
+        note(noted.counts, places, slots, dropped)
+        noted.until[places] = self._clock.now.jiffies
+
+
+def _begin_parts(block: Block, slots: Records, rows: Rows) -> None:
+    """Have the flows in ``rows`` begin a part: with the flags that have come since the block was copied.
+
+    A byte is stored, so that the program's atomic OR of the word loses no other. A flag that has come since, and is
+    in the copy, too, is taken for that one, as is one that comes between reading and writing here: microseconds.
+    """
+    flags = (slots["tcp_flags"][rows] >> np.uint64(PART_FLAGS_SHIFT)).astype(np.uint8)
+    with_flags = np.flatnonzero(flags)
+    if not len(with_flags):
+        return
+    sets, ways = np.divmod(block.places[rows[with_flags]], WAYS)
+    where = sets - block.first, CACHE_HEAD.itemsize + ways * slots.dtype.itemsize + _PART_FLAGS
+    block.sets.view(np.uint8)[where] &= ~flags[with_flags]

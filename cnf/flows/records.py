@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from cnf.abi import FLOW4_KEY, FLOW4_SLOT, FLOW6_KEY, FLOW_RECORDED, LINK_BYTES_SHIFT, PART_FLAGS_SHIFT, Family
-from cnf.arrays import Records, Rows
+from cnf.abi import FLOW4_KEY, FLOW4_SLOT, FLOW6_KEY, LINK_BYTES_SHIFT, PART_FLAGS_SHIFT, Family
+from cnf.arrays import Records, Rows, chosen
 from cnf.flows.expiry import TCP_FIN, TCP_RST
 
 Reason = Literal["idle", "active", "ended", "stopped", "evicted"]
@@ -39,43 +39,54 @@ FLOW_RECORD: Final[dict[Family, np.dtype[Any]]] = {"ipv4": _record(FLOW4_KEY), "
 flow's first packet had before its IP header: 14, and 4 for each VLAN tag; 0 where there is no Ethernet."""
 
 
-def part_of(flows: Records, dropped: Records, before: Records, reasons: npt.NDArray[np.uint8]) -> tuple[Records, Rows]:
+class Before(NamedTuple):
+    """What has been recorded of each flow, or of another one that was in its slot before it."""
+
+    counts: Records
+    """FLOW_RECORDED, shape (N,)."""
+    until: npt.NDArray[np.uint64]
+    """Jiffies up to which, shape (N,). If another flow's, they are not after the first packet of this one."""
+
+
+def part_of(flows: Records, dropped: Records, before: Before, reasons: npt.NDArray[np.uint8]) -> tuple[Records, Rows]:
     """Return what ``flows`` have counted since ``before``, and the rows of those that have counted anything.
 
-    ``flows`` are slots of a flow cache, ``dropped`` FLOW_DROPS, ``before`` FLOW_RECORDED and ``reasons`` indexes of
-    REASONS, all of shape (N,). A flow that ``before`` is not about counts in whole.
+    ``flows`` are slots of a flow cache, ``dropped`` FLOW_DROPS and ``reasons`` indexes of REASONS, all of shape (N,).
+    A flow that ``before`` is not about counts in whole.
     """
-    known = before["first_seen"] == flows["first_seen"]
+    known = before.counts["first_seen"] == flows["first_seen"]
     counts = {
         "packets": flows["packets"],
         "bytes": flows["bytes"],
         "dropped_packets": dropped["packets"],
         "dropped_bytes": dropped["bytes"],
     }
-    since = {name: values - np.where(known, before[name], 0) for name, values in counts.items()}
+    since = {name: values - np.where(known, before.counts[name], 0) for name, values in counts.items()}
     rows = np.flatnonzero((since["packets"] != 0) | (since["dropped_packets"] != 0))
+    flows = chosen(flows, rows)
     family: Family = "ipv4" if flows.dtype == FLOW4_SLOT else "ipv6"
     records = np.zeros(len(rows), FLOW_RECORD[family])
     for name in KEY_FIELDS:
-        records[name] = flows["key"][name][rows]
+        records[name] = flows["key"][name]
     for name, values in since.items():
-        records[name] = values[rows]
-    tcp_flags = flows["tcp_flags"][rows]
+        records[name] = chosen(values, rows)
+    tcp_flags = flows["tcp_flags"]
     records["tcp_flags"] = tcp_flags >> np.uint64(PART_FLAGS_SHIFT) & np.uint64(0xFF)
     records["link_bytes"] = tcp_flags >> np.uint64(LINK_BYTES_SHIFT)
-    records["reason"] = reasons[rows]
-    records["start"] = np.where(known, before["until"], flows["first_seen"])[rows]
-    records["end"] = flows["last_seen"][rows]
+    records["reason"] = chosen(reasons, rows)
+    records["start"] = np.maximum(chosen(before.until, rows), flows["first_seen"])
+    records["end"] = flows["last_seen"]
     return records, rows
 
 
-def recorded(flows: Records, dropped: Records, until: int) -> Records:
-    """Return the FLOW_RECORDED that says that ``flows``, as above, are recorded up to the jiffy ``until``."""
-    noted = np.zeros(len(flows), FLOW_RECORDED)
-    noted["first_seen"], noted["until"] = flows["first_seen"], until
+def note(elements: Records, places: Rows, flows: Records, dropped: Records) -> None:
+    """Write to ``places`` of ``elements``, FLOW_RECORDED, that ``flows``, as above, are recorded.
+
+    Which flow it is about is written last: of a writing that is cut off, a flow counts in whole.
+    """
     for name in ("packets", "bytes"):
-        noted[name], noted[f"dropped_{name}"] = flows[name], dropped[name]
-    return noted
+        elements[name][places], elements[f"dropped_{name}"][places] = flows[name], dropped[name]
+    elements["first_seen"][places] = flows["first_seen"]
 
 
 def reasons_of(slots: Records) -> npt.NDArray[np.uint8]:

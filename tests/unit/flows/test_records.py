@@ -7,10 +7,10 @@ import pytest
 
 from cnf.abi import FLOW4_SLOT, FLOW6_SLOT, FLOW_DROPS, FLOW_RECORDED
 from cnf.arrays import Records
-from cnf.flows.records import REASONS, part_of, recorded
+from cnf.flows.records import REASONS, Before, note, part_of
 
 ACTIVE, IDLE = (np.array([REASONS.index(reason)], np.uint8) for reason in ("active", "idle"))
-NOTHING = np.zeros(1, FLOW_RECORDED)
+NOTHING = Before(np.zeros(1, FLOW_RECORDED), np.zeros(1, np.uint64))
 
 
 def flow(dtype: np.dtype[np.void], packets: int, first_seen: int, last_seen: int) -> Records:
@@ -30,6 +30,13 @@ def flow(dtype: np.dtype[np.void], packets: int, first_seen: int, last_seen: int
 def drops(packets: int) -> Records:
     """Return FLOW_DROPS, shape (1,), of packets of 100 bytes."""
     return np.array([(packets, 100 * packets)], FLOW_DROPS)
+
+
+def recorded(flows: Records, dropped: Records, until: int) -> Before:
+    """Return that these flows are recorded."""
+    counts = np.zeros(1, FLOW_RECORDED)
+    note(counts, np.arange(1), flows, dropped)
+    return Before(counts, np.array([until], np.uint64))
 
 
 @pytest.mark.parametrize("dtype", [FLOW4_SLOT, FLOW6_SLOT])
