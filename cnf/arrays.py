@@ -33,14 +33,6 @@ def chosen(values: Records, rows: Rows) -> Records:
     return values.view(np.dtype((np.void, values.itemsize)))[rows].view(values.dtype)
 
 
-def together(parts: list[Records]) -> Records:
-    """Return ``parts``, of one dtype and shape (N,), as one array: copied as in ``chosen()``, if there are several."""
-    parts = [part for part in parts if len(part)] or parts[:1]
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate([part.view(np.dtype((np.void, part.itemsize))) for part in parts]).view(parts[0].dtype)
-
-
 def allot(count: int, *dtypes: npt.DTypeLike, expected: int = 0) -> list[npt.NDArray[Any]]:
     """Return an array of ``count`` rows of each of ``dtypes``, all zero; one with a shape gives each row that shape.
 
@@ -58,3 +50,31 @@ def allot(count: int, *dtypes: npt.DTypeLike, expected: int = 0) -> list[npt.NDA
     return [
         np.ndarray((count, *kind.shape), kind.base, memory, start) for kind, start in zip(kinds, starts, strict=True)
     ]
+
+
+class Gathered:
+    """Structs of one dtype that come piece by piece, one behind the other."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        """Begin with none."""
+        self._void = np.dtype((np.void, dtype.itemsize))
+        self._dtype = dtype
+        self._count = 0
+        self._values: Records = np.empty(0, self._void)
+
+    def add(self, values: Records, share: float = 1.0) -> None:
+        """Take in ``values``, shape (N,), with which there will be this ``share`` of all that are to come."""
+        end = self._count + len(values)
+        if end > len(self._values):
+            expected = int(end / share)
+            (larger,) = allot(2 * expected, self._void, expected=expected)
+            larger[: self._count] = self._values[: self._count]
+            self._values = larger
+        self._values[self._count : end] = values.view(self._void)
+        self._count = end
+
+    def take(self) -> Records:
+        """Return all of them, shape (N,), and begin anew."""
+        count, self._count = self._count, 0
+        values, self._values = self._values, np.empty(0, self._void)
+        return values[:count].view(self._dtype)

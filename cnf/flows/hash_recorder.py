@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnf.abi import FLOW4_SLOT, FLOW6_SLOT, FLOW_DROPS, FLOW_RECORDED, FLOW_UNTIL, Family
-from cnf.arrays import Mask, Records, Rows, allot, together
+from cnf.arrays import Mask, Records, Rows, allot
 from cnf.clock import WallClock
 from cnf.flows.columns import FlowColumns
 from cnf.flows.ledger import Counts, by_direction
@@ -95,7 +95,7 @@ class HashRecorder:
     def end(self) -> Records:
         """End the drain; return the records since the latest call: FLOW_RECORD, shape (N,)."""
         made, self._made = self._made, []
-        return together([np.empty(0, FLOW_RECORD[self._family]), *made])
+        return np.concatenate([np.empty(0, FLOW_RECORD[self._family]), *made])
 
 
 def _slots(flows: FlowColumns, rows: Rows | slice) -> Records:

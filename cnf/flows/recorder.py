@@ -28,10 +28,10 @@ from cnf.abi import (
     WAYS,
     Family,
 )
-from cnf.arrays import Mask, Records, Rows, chosen, together
+from cnf.arrays import Gathered, Mask, Records, Rows, chosen
 from cnf.clock import WallClock
 from cnf.config import Flows
-from cnf.datapath.cache import Block, MappedArray, Places
+from cnf.datapath.cache import BLOCK, Block, MappedArray, Places
 from cnf.flows.columns import KEYS
 from cnf.flows.expiry import has_expired
 from cnf.flows.ledger import NOTHING, Counts, by_direction, plus
@@ -44,7 +44,7 @@ _PART_FLAGS: Final = (FLOW4_SLOT.names or ()).index("tcp_flags") * 8 + PART_FLAG
 """The byte of a slot that has the flags of the part."""
 EVICTED, EXPIRED = map(EVENT_KINDS.index, ("flow_evicted", "flow_expired"))
 _EVICTED: Final = REASONS.index("evicted")
-CHUNK: Final = 1 << 14
+CHUNK: Final = 1 << 12
 """Flows that are recorded at a time, at least: few calls of numpy, and their copies stay in the processor's cache."""
 LATE: Final = 1.0
 """Seconds: a packet's time is read before it is added to its flow, by much less than that."""
@@ -67,6 +67,29 @@ class _Noted:
         return Before(self._words.take(places, axis=0).view(FLOW_RECORDED)[:, 0], self.until[places])
 
 
+class _Due:
+    """The flows of a walk that are to be recorded next."""
+
+    def __init__(self, most: int, slot: np.dtype[Any]) -> None:
+        """Have room for ``most`` flows, with slots of the dtype ``slot``."""
+        self.count = 0
+        self._places, self._gone = np.empty(most, np.intp), np.empty(most, np.bool_)
+        self._slots = np.empty(most, slot)
+        self._words = self._slots.view(np.uint64).reshape(most, -1)
+
+    def add(self, block: Block, rows: Rows, gone: Mask) -> None:
+        """Copy ``rows`` of a block, and which of its flows are ``gone``."""
+        chosen = slice(self.count, self.count + len(rows))
+        self._places[chosen], self._gone[chosen] = block.places[rows], gone[rows]
+        block.words.take(rows, axis=0, out=self._words[chosen], mode="clip")  # another mode would copy them twice
+        self.count += len(rows)
+
+    def take(self) -> tuple[Places, Records, Mask]:
+        """Return their places, slots, and which are gone, until the next one is added."""
+        count, self.count = self.count, 0
+        return self._places[:count], self._slots[:count], self._gone[:count]
+
+
 class Recorder:
     """Make records of flows. A drain reads the clock, takes the events, then the walk's slots, and then the records.
 
@@ -84,9 +107,11 @@ class Recorder:
         )
         self._noted: _Noted | None = None
         self._drops = MappedArray(drops, maps[drops], FLOW_DROPS) if drops in maps else None
-        self._due: list[tuple[Places, Records, Mask]] = []
-        """Of the flows that are to be recorded: their places, slots, and which are gone."""
-        self._made: list[Records] = []
+        self._due = _Due(CHUNK + BLOCK * WAYS, SLOTS[family])
+        self._told: list[Records] = []
+        """The records of what events have told of, and of walks that have failed."""
+        self._walked = Gathered(FLOW_RECORD[family])
+        """The records of this walk."""
         self.live: Counts | None = None
         """What is recorded of the walk's live flows, where that is due."""
         self._drained: tuple[WallClock, Flows] | None = None
@@ -112,14 +137,14 @@ class Recorder:
             slots[name] = told["value"][name]
         reasons = np.where(told["kind"] == EVICTED, _EVICTED, reasons_of(slots)).astype(np.uint8)
         before = _Noted(*self._arrays).at(told["slot"].astype(np.intp))
-        self._made.append(part_of(slots, dropped, before, reasons)[0])
+        self._told.append(part_of(slots, dropped, before, reasons)[0])
 
     def begin(self, clock: WallClock, settings: Flows, due: Due) -> None:
         """Begin a walk that records what is ``due``."""
         self._clock, self._settings = clock, settings
         self._active = _NEVER if due.whole else clock.ago(due.active)
         self._going_on = REASONS.index(due.whole or "active")
-        self._due = []
+        self._due.count = 0
         self.live = NOTHING if due.look else None
 
     def take(self, block: Block, slots: Records, gone: Mask) -> None:
@@ -129,33 +154,31 @@ class Recorder:
             MapError: the kernel refused.
 
         """
-        due = gone
-        if self._drained is not None and self._drained[1] == self._settings and gone.any():
-            due = gone & ~has_expired(slots["last_seen"], slots["tcp_flags"], *self._drained)
-        going_on = self._going_on_for_long(block, slots, gone) if self._active else None
-        if going_on is not None:
-            _begin_parts(block, slots, going_on)
-            due = due.copy()
-            due[going_on] = True
         if self.live is not None:
             self.live = plus(self.live, self._recorded_of(block.places, slots, ~gone))
-        rows = np.flatnonzero(due)
+        rows = self._lately_gone(slots, gone)
         if len(rows):
-            self._due.append((block.places[rows], block.words.take(rows, axis=0), gone[rows]))
-        if sum(len(places) for places, _, _ in self._due) >= CHUNK:
-            self._record()
+            self._due.add(block, rows, gone)
+        if self._active:
+            rows = self._going_on_for_long(block, slots, gone)
+            _begin_parts(block, slots, rows)
+            self._due.add(block, rows, gone)
+        if self._due.count >= CHUNK:
+            self._record(int(block.places[-1]) + 1)
 
     def end_walk(self) -> None:
         """Record what is left of the flows that have been taken. Raises MapError."""
-        if self._due:
-            self._record()
+        if self._due.count:
+            self._record(self._arrays[0].size)
         self._noted = None
 
     def end(self) -> Records:
         """End the drain; return the records since the latest call: FLOW_RECORD, shape (N,)."""
         self._drained = self._clock, self._settings
-        made, self._made = self._made, []
-        return together([np.empty(0, FLOW_RECORD[self._family]), *made])
+        for records in self._told:
+            self._walked.add(records)
+        self._told = []
+        return self._walked.take()
 
     def _map(self) -> _Noted:
         if self._noted is None:
@@ -167,6 +190,13 @@ class Recorder:
         counts = self._map().at(places).counts
         rows = np.flatnonzero(live & (counts["first_seen"] == slots["first_seen"]))
         return by_direction(slots["key"]["flags"][rows], counts["packets"][rows], counts["bytes"][rows])
+
+    def _lately_gone(self, slots: Records, gone: Mask) -> Rows:
+        """Return the rows of flows that are ``gone``, but for those that the latest drain has recorded as such."""
+        rows = np.flatnonzero(gone)
+        if len(rows) and self._drained is not None and self._drained[1] == self._settings:
+            rows = rows[~has_expired(slots["last_seen"][rows], slots["tcp_flags"][rows], *self._drained)]
+        return rows
 
     def _going_on_for_long(self, block: Block, slots: Records, gone: Mask) -> Rows:
         """Return the rows of live flows whose part is long enough, and that may have counted anything in it."""
@@ -181,20 +211,19 @@ class Recorder:
         some |= slots["tcp_flags"][rows] & np.uint64(SLOT_DROPS) != 0
         return rows[some]
 
-    def _record(self) -> None:
-        """Record what is due."""
-        places, words, gone = (np.concatenate(each) for each in zip(*self._due, strict=True))
-        self._due = []
-        slots = words.view(SLOTS[self._family])[:, 0]
+    def _record(self, reached: int) -> None:
+        """Record what is due; the walk has reached this slot."""
+        places, slots, gone = self._due.take()
         dropped = np.zeros(len(places), FLOW_DROPS)
         if self._drops:
-            with_drops = np.flatnonzero(slots["tcp_flags"] & np.uint64(SLOT_DROPS))
-            if len(with_drops):
-                dropped[with_drops] = self._drops.at(places[with_drops])
+            rows = np.flatnonzero(slots["tcp_flags"] & np.uint64(SLOT_DROPS))
+            rows = rows[np.argsort(places[rows])]
+            if len(rows):
+                dropped[rows] = self._drops.at(places[rows])
         noted = self._map()
         reasons = np.where(gone, reasons_of(slots), self._going_on).astype(np.uint8)
         records, rows = part_of(slots, dropped, noted.at(places), reasons)
-        self._made.append(records)
+        self._walked.add(records, reached / self._arrays[0].size)
         if self.live is not None:
             on = ~gone[rows]
             self.live = plus(self.live, by_direction(*(records[name][on] for name in ("flags", "packets", "bytes"))))

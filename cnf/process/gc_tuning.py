@@ -8,14 +8,19 @@ import gc
 from typing import Final
 
 M_MMAP_THRESHOLD: Final = -3  # malloc.h
+M_TRIM_THRESHOLD: Final = -1
 LARGE: Final = 1 << 20
 """Bytes of a block that is given back as soon as it is freed."""
+KEPT: Final = 2 << 20
+"""Bytes that are kept at the end of the heap: else the many small arrays of a drain are given back one by one."""
 
 
 def return_large_blocks() -> None:
     """Have malloc give a drain's columns back to the system when they are freed; it would learn to keep them."""
     with contextlib.suppress(AttributeError):  # not glibc
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, LARGE)
+        mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
 def return_freed() -> None:
