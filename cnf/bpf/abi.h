@@ -154,8 +154,8 @@ struct flow_drops {
 	__u64 bytes;
 };
 
-/* What of a slot's flow has been recorded; the element of flow_until says up to which jiffy. The program touches neither:
- * user space keeps them here, so that no daemon that follows records a packet twice. */
+/* What of a slot's flow has been recorded; the element of flow_until says up to which jiffy. The program touches
+ * neither: user space keeps them here, so that no daemon that follows records a packet twice. */
 struct flow_recorded {
 	__u64 first_seen; /* of the flow that this is about: in the slot may be another one by now */
 	__u64 packets;
