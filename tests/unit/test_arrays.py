@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from cnf.arrays import HUGE, LINE, allot
+from cnf.arrays import HUGE, LINE, Gathered, allot, chosen
 from cnf.flows.columns import FlowColumns
 from cnf.flows.finished import FinishedFlows
 from cnf.flows.matching import ByIdentity
@@ -95,3 +95,27 @@ def test_columns_take_nothing_of_mallocs(make: Callable[[], object]) -> None:
         tracemalloc.stop()
     assert kept is not None
     assert held < LITTLE
+
+
+def test_structs_are_gathered_piece_by_piece() -> None:
+    """They come back in order, however many are expected; then others are gathered, and the first ones stay."""
+    pair = np.dtype([("number", "<u8"), ("letter", "u1")])
+    values = np.array([(number, number % 7) for number in range(1000)], pair)
+    gathered = Gathered(pair)
+    gathered.add(values[:10], 0.5)
+    gathered.add(values[10:15])
+    gathered.add(values[15:])
+    first = gathered.take()
+    gathered.add(values[:3])
+
+    assert first.tolist() == values.tolist()
+    assert gathered.take().tolist() == values[:3].tolist()
+    assert len(gathered.take()) == 0
+
+
+def test_chosen_structs_are_as_numpy_chooses_them() -> None:
+    """All of them are no copy."""
+    values = np.array([(number, -number) for number in range(5)], [("one", "<i8"), ("other", "<i2")])
+
+    assert chosen(values, np.array([1, 4])).tolist() == values[[1, 4]].tolist()
+    assert chosen(values, np.arange(5)) is values
