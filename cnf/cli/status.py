@@ -12,7 +12,8 @@ from typing import Final, cast
 
 from cnf.cli.api.client import Client
 from cnf.cli.api.replies import LEDGER_STATES, Drain, FlowTable, Interface, SentTally, Status, Tally
-from cnf.cli.limits.glance import glance
+from cnf.cli.export.glance import glance as export_glance
+from cnf.cli.limits.glance import glance as limits_glance
 from cnf.cli.show.table import SPARE, Column, Style, print_lines, render, style_for
 from cnf.cli.show.warnings import fill_bar, troubles, warning
 from cnf.units import bit_rate, count, duration, moment, number_of, packets, printable, size
@@ -44,8 +45,9 @@ def page(status: Status, width: int | None, style: Style) -> Iterator[str]:
         _daemon(status, style),
         _interfaces(status["interfaces"], width, style),
         _flow_tables(status["flow_table"], width, style),
-        glance(status["limiter"], width, style) if status["limiter"] else (),
+        limits_glance(status["limiter"], width, style) if status["limiter"] else (),
         _ledgers(status["ledger"], status["sent_ledger"], width, style),
+        export_glance(status["records"], width, style) if status["records"] else (),
         _drain(status["drain"], width, style),
     )
     for index, lines in enumerate(filter(None, map(list, sections))):

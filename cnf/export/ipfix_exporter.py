@@ -161,10 +161,12 @@ class IpfixExporter:
             self._thread.start()
         with self._queued:
             self._queue.append(drain)
+            self.counters.wait(drain.flows)
             dropped = list(self._overflowing())
             self._queued.notify()
         lost = sum(each.flows for each in dropped)
         if lost:
+            self.counters.wait(-lost)
             self.counters.lose(lost)
             self._log.warning("records lost: the exporter is behind", lost=lost)
 
@@ -191,8 +193,9 @@ class IpfixExporter:
             try:
                 self._send_all(drain)
             except Exception as error:  # noqa: BLE001 - the next drain is worth another try
-                self.counters.fail("other")
+                self.counters.fail("other", repr(error))
                 self._log.error("exporter failed", error=repr(error))
+            self.counters.wait(-drain.flows)
         self._collector.close()
 
     def _next(self) -> Drain | None:
@@ -205,8 +208,8 @@ class IpfixExporter:
         """Send a drain's records by its deadline. What is refused, or cannot be sent by then, is lost."""
         left = drain.flows
         pace = Pace(left)
-        if self._reach(drain):
-            for message in self._messages(drain):
+        try:
+            for message in self._messages(drain) if self._reach(drain) else ():
                 if self._is_over:
                     break
                 left -= message.flows
@@ -214,7 +217,8 @@ class IpfixExporter:
                     break
                 now = time.monotonic()
                 self._pause(pace.after(message.flows, now, now if self._ending.is_set() else drain.deadline))
-        self._lose(left)
+        finally:
+            self._lose(left)
 
     def _messages(self, drain: Drain) -> Iterator[Message]:
         stream, clock = self._stream_of(drain), drain.clock
@@ -299,14 +303,17 @@ class IpfixExporter:
         """Count an error after which nothing can be sent, and tell of it once."""
         self._is_proven = False
         if self._outage and self._outage.reason == error.reason:
-            self.counters.fail(error.reason)
+            self._count(error)
         else:
             self._warn(error)
         self._outage = error
 
     def _warn(self, error: SendError) -> None:
-        self.counters.fail(error.reason)
+        self._count(error)
         self._log.warning("records not sent", reason=error.reason, error=error.message, remedy=error.remedy)
+
+    def _count(self, error: SendError) -> None:
+        self.counters.fail(error.reason, error.message, error.remedy)
 
     def _lose(self, flows: int) -> None:
         self.counters.lose(flows)

@@ -49,9 +49,6 @@ class JsonFile:
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._waiting: queue.SimpleQueue[RecordBatch | JsonLines | None] = queue.SimpleQueue()
         """Records, settings for those that come after, and None for the end."""
-        self._count = 0
-        """Records in it."""
-        self._lock = threading.Lock()
         self._again = threading.Event()
         """Set where it makes sense to try again at once."""
         self._deadline: float | None = None
@@ -78,10 +75,8 @@ class JsonFile:
         records = batch.end - batch.first
         if not self._wanted.file or not records:
             return
-        with self._lock:
-            fits = not self._count or self._count + records <= MOST_WAITING
-            self._count += records if fits else 0
-        if fits:
+        if not self.counters.waiting or self.counters.waiting + records <= MOST_WAITING:
+            self.counters.wait(records)
             self._waiting.put(batch)
         else:
             self._lose(Lines(self._wanted.filter).count(batch, batch.first))
@@ -110,8 +105,7 @@ class JsonFile:
             match self._waiting.get():
                 case RecordBatch() as batch:
                     self._write(batch)
-                    with self._lock:
-                        self._count -= batch.end - batch.first
+                    self.counters.wait(batch.first - batch.end)
                 case JsonLines() as settings if self._ahead:
                     self._ahead = settings is not self._used
                 case JsonLines() as settings:
@@ -170,10 +164,11 @@ class JsonFile:
 
     def _fail(self, error: OSError) -> None:
         self._file.close()
-        self.counters.fail(_BY_ERRNO.get(error.errno or 0, OTHER))
+        file, remedy = self._used.file, _remedy(error.errno or 0, Path(self._used.file).parent)
+        reason = _BY_ERRNO.get(error.errno or 0, OTHER)
+        self.counters.fail(reason, f"{file}: {error.strerror}", remedy)
         if not self._failing:
             self._failing = True
-            file, remedy = self._used.file, _remedy(error.errno or 0, Path(self._used.file).parent)
             self._log.error("flow records not written", file=file, error=error.strerror, remedy=remedy)
 
     def _lose(self, records: int) -> None:

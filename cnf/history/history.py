@@ -113,6 +113,11 @@ class History:
     # What others ask, from their threads.
 
     @property
+    def is_on(self) -> bool:
+        """Whether minutes are kept."""
+        return bool(self._settings.keep)
+
+    @property
     def folder(self) -> str:
         """Where blocks are."""
         return self._settings.folder

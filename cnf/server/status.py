@@ -9,7 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cnf.arrays import Records
+from cnf.counts import total
+from cnf.export.counters import ExportCounters
 from cnf.flows.ledger import Ledger
+from cnf.history.history import History
 from cnf.server.live import Live
 from cnf.server.state import State
 
@@ -46,6 +49,7 @@ def status(state: State, live: Live) -> dict[str, Any]:
             "errors": state.drain_errors,
             "last_error": state.last_error,
         },
+        "records": _records(live),
         "limiter": live.limiter.summary() if live.limiter else None,
         "rates": _rates(state.rates["ingress"]) | {"drops_per_second": round(state.drops, 3)},
         "sent_rates": _rates(state.rates["egress"]),
@@ -54,7 +58,48 @@ def status(state: State, live: Live) -> dict[str, Any]:
 
 def started(state: State) -> str:
     """Return when the daemon started, as RFC 3339 has it, in UTC."""
-    return datetime.fromtimestamp(state.started, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return _moment(state.started)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _records(live: Live) -> dict[str, Any] | None:
+    """Return what has become of the flow records; None if none are made."""
+    if live.record_log is None:
+        return None
+    kept, lost = live.record_log.kept, total(live.record_log.kept.lost.values())
+    return {
+        "stream": live.record_log.stream,
+        "made": kept.last,
+        "lost_packets": lost.packets,
+        "lost_bytes": lost.bytes,
+        "exporters": [_exporter(counters) for counters in live.exports()],
+        "history": _history(live.history) if live.history and live.history.is_on else None,
+    }
+
+
+def _exporter(counters: ExportCounters) -> dict[str, Any]:
+    failure = counters.failure
+    return {
+        "exporter": counters.exporter,
+        "records": counters.records,
+        "bytes": counters.bytes,
+        "lost": counters.lost,
+        "waiting": counters.waiting,
+        "failing": counters.failing,
+        "last_error": {**failure._asdict(), "at": _moment(failure.at)} if failure else None,
+    }
+
+
+def _history(history: History) -> dict[str, Any]:
+    return {
+        "folder": history.folder,
+        "oldest": None if history.oldest is None else _moment(history.oldest),
+        "bytes": history.bytes,
+        "errors": history.write_errors,
+    }
 
 
 def _counts(counters: Records | None) -> dict[str, int]:

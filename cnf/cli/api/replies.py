@@ -282,10 +282,52 @@ class Limiter(TypedDict):
     sources: dict[str, SourceTable]
 
 
+class ExportFailure(TypedDict):
+    """An error of an exporter, and what to do; ``reason`` is the label of the metric."""
+
+    at: Timestamp
+    reason: str
+    error: str
+    remedy: str
+
+
+class Exporter(TypedDict):
+    """An exporter, counted in records; ``failing`` if none has gone out since the latest error."""
+
+    exporter: str
+    records: int
+    bytes: int
+    lost: int
+    waiting: int
+    failing: bool
+    last_error: ExportFailure | None
+
+
+class HistoryFiles(TypedDict):
+    """What the history has, since its oldest minute."""
+
+    folder: str
+    oldest: Timestamp | None
+    bytes: int
+    errors: int
+
+
+class Records(TypedDict):
+    """Flow records: how many the stream has had, what of finished flows is in none, and where they go."""
+
+    stream: int
+    made: int
+    lost_packets: int
+    lost_bytes: int
+    exporters: list[Exporter]
+    history: HistoryFiles | None
+
+
 class Status(TypedDict):
     """The reply of /v1/status; until the first drain there is neither flow table (by family) nor ledgers (by unit).
 
-    Without a table ``[limits]`` in the daemon's configuration there is no limiter.
+    Where no flow records are made, ``records`` is null. Without a table ``[limits]`` in the daemon's configuration
+    there is no limiter.
     """
 
     daemon: Daemon
@@ -296,6 +338,7 @@ class Status(TypedDict):
     drain: Drain
     rates: ReceivedRates
     sent_rates: Rates
+    records: Records | None
     limiter: Limiter | None
 
 

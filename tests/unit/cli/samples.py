@@ -277,5 +277,6 @@ STATUS: Final[Status] = {
     },
     "rates": {"packets_per_second": 12_345.6, "bits_per_second": 123_400_000.0, "drops_per_second": 12.0},
     "sent_rates": {"packets_per_second": 345.6, "bits_per_second": 2_340_000.0},
+    "records": None,
     "limiter": None,
 }

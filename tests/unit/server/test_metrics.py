@@ -66,7 +66,7 @@ def sending() -> ExportCounters:
     counters = ExportCounters("192.0.2.9:4739", ("refused", "name"))
     counters.sent(3, 400)
     counters.lose(2)
-    counters.fail("refused")
+    counters.fail("refused", "Connection refused")
     return counters
 
 
