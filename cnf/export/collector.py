@@ -27,7 +27,7 @@ BY_ERRNO: Final[Mapping[int | None, Reason]] = {
 REMEDIES: Final[Mapping[Reason, str]] = {
     "name": "correct the name; for a name server elsewhere: systemctl edit cnfd: [Service] IPAddressAllow=ITS_ADDRESS",
     "refused": "start the collector, or correct the port",
-    "unreachable": "ip route get {address}",
+    "unreachable": "ip route get {address}; else a firewall on the way refuses it",
     "not_permitted": "systemctl edit cnfd: [Service] IPAddressAllow={address}; else see the firewall of this node",
     "too_large": "mtu = {mtu}",
     "other": "",
@@ -39,6 +39,7 @@ _DONT_FRAGMENT: Final = 2
 """IP_PMTUDISC_DO."""
 HEADERS: Final = {socket.AF_INET: 20 + 8, socket.AF_INET6: 40 + 8}
 """Bytes of an IP header and one of UDP."""
+MOST_PATHS: Final = 8
 PATIENCE: Final = 1.0
 """Seconds that a message waits for room in the socket."""
 
@@ -62,7 +63,8 @@ class Collector:
         self._host, self._port = host.strip("[]"), int(port)
         self._socket: socket.socket | None = None
         self._address: Any = None
-        self._path: Path | None = None
+        self.paths: tuple[Path, ...] = ()
+        """The latest ways of the packets, which a flow may still be of; the last one is in use. Replaced whole."""
 
     @property
     def is_numeric(self) -> bool:
@@ -75,8 +77,8 @@ class Collector:
 
     @property
     def path(self) -> Path | None:
-        """Return the way of the packets; None while there is no socket."""
-        return self._path
+        """Return the way of the packets; None before there is a socket."""
+        return self.paths[-1] if self.paths else None
 
     def connect(self, *, anew: bool = False) -> None:
         """Look up the name, and have a socket to its address: the one that is there, if it still fits and not ``anew``.
@@ -106,7 +108,8 @@ class Collector:
             self.close()
             self._socket, self._address = opened, address
             source, destination = (_address(each[0]) for each in (opened.getsockname(), opened.getpeername()))
-            self._path = Path(source, destination, self._port)
+            path = Path(source, destination, self._port)
+            self.paths = (*(each for each in self.paths if each != path), path)[-MOST_PATHS:]
             return
         raise self._error(failure, str(found[0][4][0]))
 

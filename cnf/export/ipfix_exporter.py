@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,7 +73,7 @@ class IpfixExporter:
     sees, and the next daemon goes on with the number after all that was queued, whatever had been sent of it.
     """
 
-    def __init__(self, options: Ipfix, interval: float, own: Callable[[], Iterable[Path]] = tuple) -> None:
+    def __init__(self, options: Ipfix, interval: float, own: Callable[[], Collection[Path]] = tuple) -> None:
         """Send to the collector of ``options``, evenly over ``interval`` seconds; the thread begins with records.
 
         ``own`` returns the paths of all exporters, whose packets are in no record that is sent.
@@ -107,9 +107,9 @@ class IpfixExporter:
                 self._collector.connect()
 
     @property
-    def path(self) -> Path | None:
-        """Return the way of the packets that it sends."""
-        return self._collector.path
+    def paths(self) -> tuple[Path, ...]:
+        """Return the ways of the packets that it sends, and has sent."""
+        return self._collector.paths
 
     @property
     def stream(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -17,6 +18,10 @@ PATIENCE: Final = 2.0
 """Seconds that an exporter has for what is queued, when it is removed or the daemon stops."""
 
 
+MOST_FORMER: Final = 32
+"""Ways of the export's packets that are remembered after a reload."""
+
+
 class IpfixExporters:
     """A sink of records that hands them to an exporter for each ``[[export.ipfix]]`` table."""
 
@@ -25,6 +30,8 @@ class IpfixExporters:
         self._exporters: dict[str, IpfixExporter] = {}
         self._sequences: dict[str, int] = {}
         """Numbers of the next flow record by stream, also of streams that a reload has ended."""
+        self._former: deque[Path] = deque(maxlen=MOST_FORMER)
+        """Ways of the packets of exporters that a reload has ended: flows that are still there have them."""
         self.apply(settings)
 
     def active(self, clock: WallClock) -> float:
@@ -42,6 +49,7 @@ class IpfixExporters:
         for collector in self._exporters.keys() - wanted.keys():
             exporter = self._exporters.pop(collector)
             self._sequences[exporter.stream] = exporter.sequence
+            self._former += exporter.paths
             exporter.end(PATIENCE)
         for collector, options in wanted.items():
             there = self._exporters.get(collector)
@@ -74,5 +82,5 @@ class IpfixExporters:
         for exporter in self._exporters.values():
             exporter.sequence = self._sequences.pop(exporter.stream, 0)
 
-    def _paths(self) -> Iterator[Path]:
-        return (path for each in tuple(self._exporters.values()) if (path := each.path))
+    def _paths(self) -> tuple[Path, ...]:
+        return (*self._former, *(path for each in self._exporters.values() for path in each.paths))

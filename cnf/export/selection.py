@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
@@ -42,7 +42,7 @@ class Selection:
         """Return the names and altnames of the interfaces whose records are sent, by ifindex."""
         return {index: names for index, names in _names(batch).items() if self._takes(names)}
 
-    def of(self, batch: RecordBatch, own: Iterable[Path]) -> dict[Family, Records]:
+    def of(self, batch: RecordBatch, own: Collection[Path]) -> dict[Family, Records]:
         """Return the records to send, FLOW_RECORD of shape (N,), without those of packets on ``own`` paths."""
         names = Names(_names(batch))
         return {family: self._chosen(family, records, names, own) for family, records in batch.records.items()}
@@ -51,7 +51,7 @@ class Selection:
         named = Names({1: names})
         return not self._patterns or any(len(named.meant_by(pattern)) for pattern in self._patterns)
 
-    def _chosen(self, family: Family, records: Records, names: Names, own: Iterable[Path]) -> Records:
+    def _chosen(self, family: Family, records: Records, names: Names, own: Collection[Path]) -> Records:
         columns = RecordColumns(family, records)
         left_out = is_own(columns, own)
         if self._patterns:
@@ -62,7 +62,7 @@ class Selection:
         return records[~left_out] if left_out.any() else records
 
 
-def is_own(columns: RecordColumns, own: Iterable[Path]) -> Mask:
+def is_own(columns: RecordColumns, own: Collection[Path]) -> Mask:
     """Return which records are of packets on ``own`` paths."""
     mask = np.zeros(len(columns), np.bool_)
     for path in own:

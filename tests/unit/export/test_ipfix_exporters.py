@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import attrs
+import numpy as np
 import pytest
 
 from cnf import config
@@ -107,3 +108,18 @@ def test_one_that_hangs_does_not_hold_up_the_end(listener: Listener, monkeypatch
 
     (counters,) = exporters.counters()
     wait_for(lambda: counters.records + counters.lost == 100)
+
+
+def test_packets_of_former_collectors_are_left_out_too(listener: Listener, other: Listener) -> None:
+    """A flow to a collector that a reload has removed is still there, and has a record when it expires."""
+    exporters = IpfixExporters(settings(to(listener), to(other)))
+    exporters.apply(settings(to(listener)))
+    batch = drained(range(2))
+    records = batch.records["ipv4"]
+    loopback = np.frombuffer(bytes([127, 0, 0, 1]), np.uint32)[0]
+    records["src_addr"][0] = records["dst_addr"][0] = loopback
+    records["dst_port"][0] = other.socket.getsockname()[1]
+    exporters.put(batch)
+    exporters.close()
+
+    assert listener.packets(1) == [1]
