@@ -189,6 +189,25 @@ def test_a_reload_mends_a_wrong_path(tmp_path: Path, log: Log) -> None:
     assert (numbers(path), sink.counters.lost) == ([*range(1, 301)], 0)
 
 
+def test_a_reload_that_mends_a_path_is_not_undone_by_one_before(tmp_path: Path, log: Log) -> None:
+    """Where several reloads wait behind records that cannot be written, the latest counts, and later ones are used."""
+    mended, later = tmp_path / "mended", tmp_path / "later"
+    sink = JsonFile(settings(tmp_path / "missing" / "records.jsonl"))
+    assert log.next()[0] == "flow records not written"
+    sink.put(many(1, 300))
+    for number in range(3):
+        sink.apply(settings(tmp_path / f"missing{number}" / "records.jsonl"))
+        sink.put(many(301 + 10 * number, 10))
+    sink.apply(settings(mended))
+    assert log.next() == ("flow records written again", {"file": str(mended)})
+    sink.put(many(331, 10))
+    sink.apply(settings(later))
+    sink.put(many(341, 10))
+    sink.close()
+    assert (numbers(mended), numbers(later)) == ([*range(1, 341)], [*range(341, 351)])
+    assert (sink.counters.records, sink.counters.lost, sink.counters.waiting) == (350, 0, 0)
+
+
 def test_what_waits_is_bounded(tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what comes while too much waits, what matches is lost, and counted; the rest is written in the end."""
     monkeypatch.setattr(json_file, "MOST_WAITING", 100)
