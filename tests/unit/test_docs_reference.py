@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from cnf import cli, config, errors
 from cnf.abi import DROP_REASONS, EVENT_KINDS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
-from cnf.cli.api.replies import LEDGER_STATES
+from cnf.cli.api.replies import LEDGER_STATES, Exporter, Records
 from cnf.daemon.reload import FIXED_AT_START
 from cnf.export import lines
 from cnf.filter.grammar import compile_filter
@@ -195,4 +195,6 @@ def test_every_field_is_in_the_reference() -> None:
     assert all(f"`{word.strip()}`" in REFERENCE for word in EXPECTED.split(","))
     assert list(table("A source")) == list(sources.FIELDS)
     assert list(table("A record")) == ["seq", *lines.RECORD_FIELDS]
+    *stream, history = Records.__annotations__
+    assert list(table("Records in the status")) == [*stream, *Exporter.__annotations__, history]
     assert list(table("An event")) == list(EVENT_KINDS)
