@@ -163,7 +163,21 @@ FOR_EVER: Final = (1 << 64) - 1
 """Jiffies: without an end."""
 LIMIT_DENIED: Final = np.dtype([("first_seen", "<u8"), ("last_seen", "<u8")])
 LIMIT_POLICY: Final = np.dtype([("rule", "<u4"), ("shared", "<u4"), ("home", "<u4"), ("zero", "<u4")])
-LIMIT_SETTINGS: Final = np.dtype([("source6_mask", "<u8", (2,)), ("drop_unreadable", "<u8")])
+LIMIT_SETTINGS: Final = np.dtype(
+    [
+        ("source6_mask", "<u8", (2,)),
+        ("drop_unreadable", "<u8"),
+        ("sets", "<u8"),
+        ("sets_allow", "<u8"),
+        ("sets_deny", "<u8"),
+        ("sets_shadow", "<u8"),
+    ]
+)
+MAX_SETS: Final = 64
+MAX_SET_PREFIXES: Final = 1 << 20
+"""Of a family, of all sets together."""
+SET_MULTIPLIER: Final = 0x03F79D71B4CB0A89
+"""By which the bit of a set becomes the place of its counters."""
 LIMIT_RULE: Final = np.dtype(
     [
         ("packet_cost", "<u8"),

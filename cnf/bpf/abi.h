@@ -41,7 +41,7 @@ enum cnf_outcome {
 /* Label `reason` of cnf_dropped_*; in the order of abi.DROP_REASONS. */
 enum cnf_drop {
 	CNF_DROP_LIMITED, /* over its token bucket */
-	CNF_DROP_DENIED,  /* from a prefix of limits.deny */
+	CNF_DROP_DENIED,  /* from a prefix of limits.deny, or of a set that denies */
 	CNF_DROP_UNREADABLE, /* headers too deep to be found, or a source that no wire has; limits.unreadable says
 				"drop" */
 	CNF_DROP_REASONS,
@@ -230,7 +230,21 @@ enum cnf_traffic {
 struct limit_settings { /* one a bank */
 	__u64 source6_mask[2]; /* network byte order */
 	__u64 drop_unreadable; /* 1: what CNF_DROP_UNREADABLE is about */
+	__u64 sets; /* 1 + the bank of limit_sets4 and limit_sets6 that goes with the rule set; 0 = there are no sets */
+	__u64 sets_allow; /* which sets do so, a bit each, as in the value of a prefix there */
+	__u64 sets_deny;
+	__u64 sets_shadow; /* these only count */
 };
+
+/*
+ * Sets of prefixes out of files. One trie a family has those of all sets; a prefix has a bit for each set that it is
+ * in, or a shorter one around it. A set's counters are the elements CNF_MAX_DENIED + SET_PLACE(bit) of limit_denied and
+ * limit_denied_counters; CNF_MAX_SETS after that one counts what came in shadow.
+ */
+#define CNF_MAX_SETS 64
+#define CNF_MAX_SET_PREFIXES 0x100000 /* of a family, of all sets */
+#define CNF_SET_MULTIPLIER 0x03f79d71b4cb0a89 /* a de Bruijn sequence: the products of all bits begin differently */
+#define SET_PLACE(bit) ((bit) * CNF_SET_MULTIPLIER >> 58)
 
 struct limit4_prefix {
 	__u32 length; /* 32 bits of bank and those of the prefix */
@@ -398,7 +412,7 @@ _Static_assert(sizeof(struct flow6_slot) == 96, "flow6_slot");
 _Static_assert(sizeof(struct flow_recorded) == 40, "flow_recorded");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct interface) == 16, "interface");
-_Static_assert(sizeof(struct limit_settings) == 24, "limit_settings");
+_Static_assert(sizeof(struct limit_settings) == 56, "limit_settings");
 _Static_assert(sizeof(struct limit_match) == 32, "limit_match");
 _Static_assert(sizeof(struct limit_denied) == 16, "limit_denied");
 _Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");

@@ -26,25 +26,52 @@ DIRECT_ARRAY(limit_rules, struct limit_rule);
 DIRECT_ARRAY(limit_shared, struct limit_source);
 BPF_PERCPU_ARRAY(limit_counters, struct counter, CNF_MAX_RULES *CNF_VERDICTS);
 DIRECT_ARRAY(limit_denied, struct limit_denied);
-BPF_PERCPU_ARRAY(limit_denied_counters, struct counter, CNF_MAX_DENIED);
+BPF_PERCPU_ARRAY(limit_denied_counters, struct counter, CNF_MAX_DENIED + 2 * CNF_MAX_SETS);
 BPF_F_TABLE("lpm_trie", struct limit4_prefix, struct limit_match, limit_prefixes4, 2 * CNF_MAX_PREFIXES,
 	    BPF_F_NO_PREALLOC);
 BPF_F_TABLE("lpm_trie", struct limit6_prefix, struct limit_match, limit_prefixes6, 2 * CNF_MAX_PREFIXES,
 	    BPF_F_NO_PREALLOC);
+BPF_F_TABLE("lpm_trie", struct limit4_prefix, __u64, limit_sets4, 2 * CNF_MAX_SET_PREFIXES, BPF_F_NO_PREALLOC);
+BPF_F_TABLE("lpm_trie", struct limit6_prefix, __u64, limit_sets6, 2 * CNF_MAX_SET_PREFIXES, BPF_F_NO_PREALLOC);
+
+/* One key for both lookups of a packet: the stack has no room for two. */
+union prefix_key {
+	struct limit4_prefix ipv4;
+	struct limit6_prefix ipv6;
+};
+
+static __always_inline void prefix_set(enum cnf_table table, union prefix_key *key, __u32 *addr)
+{
+	if (table == CNF_TABLE_IPV6)
+		key->ipv6 = (struct limit6_prefix){.length = 32 + 128, .addr = {addr[0], addr[1], addr[2], addr[3]}};
+	else
+		key->ipv4 = (struct limit4_prefix){.length = 32 + 32, .addr = *addr};
+}
 
 /* Find the longest prefix of the bank that holds the source. */
-static __always_inline struct limit_match *prefix_lookup(enum cnf_table table, void *addr, __u32 bank)
+static __always_inline struct limit_match *prefix_lookup(enum cnf_table table, union prefix_key *key, __u32 bank)
 {
 	if (table == CNF_TABLE_IPV6) {
-		__u32 *words = addr;
-		struct limit6_prefix prefix = {
-			.length = 32 + 128, .bank = bank, .addr = {words[0], words[1], words[2], words[3]}};
-
-		return limit_prefixes6.lookup(&prefix);
+		key->ipv6.bank = bank;
+		return limit_prefixes6.lookup(&key->ipv6);
 	}
-	struct limit4_prefix prefix = {.length = 32 + 32, .bank = bank, .addr = *(__u32 *)addr};
+	key->ipv4.bank = bank;
+	return limit_prefixes4.lookup(&key->ipv4);
+}
 
-	return limit_prefixes4.lookup(&prefix);
+/* Return the sets that hold the source, a bit each. */
+static __always_inline __u64 sets_lookup(enum cnf_table table, union prefix_key *key, __u32 bank)
+{
+	__u64 *sets;
+
+	if (table == CNF_TABLE_IPV6) {
+		key->ipv6.bank = bank;
+		sets = limit_sets6.lookup(&key->ipv6);
+	} else {
+		key->ipv4.bank = bank;
+		sets = limit_sets4.lookup(&key->ipv4);
+	}
+	return sets ? *sets : 0;
 }
 
 /* Return the index of a rule's elements in the arrays; their size is a power of two. */
@@ -63,7 +90,8 @@ static __always_inline void limit_count(__u32 rule, enum cnf_verdict verdict, st
 /* What a rule set says of a source. */
 struct limit_choice {
 	__u32 deny;
-	__u32 denied; /* as in limit_match */
+	__u32 set; /* a set allows, or is in shadow: not to be remembered, since each packet is counted */
+	__u32 counter; /* where a packet is counted that is denied, or of such a set */
 	__u32 allow; /* until a time: not to be remembered, since that would outlive it */
 	__u32 part; /* as in limit_match */
 	__u32 rule; /* 0: none */
@@ -71,26 +99,56 @@ struct limit_choice {
 	__u32 shared; /* as in limit_policy */
 };
 
+/* Find out what the sets say of an address: those that allow go before those that deny. */
+static __always_inline void limit_choose_set(enum cnf_table table, union prefix_key *key,
+					     struct limit_settings *settings, struct limit_choice *choice)
+{
+	__u64 found = sets_lookup(table, key, settings->sets - 1), sets;
+
+	choice->allow = !!(found & settings->sets_allow);
+	choice->deny = !choice->allow && found & settings->sets_deny;
+	sets = found & (choice->allow  ? settings->sets_allow
+			: choice->deny ? settings->sets_deny
+				       : settings->sets_shadow);
+	if (!sets)
+		return;
+	choice->set = !choice->deny;
+	choice->counter = CNF_MAX_DENIED + SET_PLACE(sets & -sets);
+	if (!choice->deny && !choice->allow)
+		choice->counter += CNF_MAX_SETS;
+}
+
 /* Find out by the longest prefix that holds `addr`. */
 static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32 bank, __u32 group, __u64 jiffies,
 					 struct limit_choice *choice)
 {
-	struct limit_match *match = prefix_lookup(table, addr, bank);
+	struct limit_settings *settings = ELEMENT(limit_settings, bank);
 	struct limit_policy *policy;
+	struct limit_match *match;
+	union prefix_key prefix;
 	__u64 index;
 
 	*choice = (struct limit_choice){.home = group};
+	prefix_set(table, &prefix, addr);
+	match = prefix_lookup(table, &prefix, bank);
+	if (match) {
+		choice->deny = jiffies < match->deny_until;
+		choice->counter = match->denied;
+		choice->part = match->part;
+		if (choice->deny)
+			return;
+		if (jiffies < match->allow_until) {
+			choice->allow = match->allow_until != CNF_FOR_EVER;
+			return;
+		}
+	}
+	if (!MISSING(limit_settings, settings) && settings->sets) {
+		limit_choose_set(table, &prefix, settings, choice);
+		if (choice->deny || choice->allow)
+			return;
+	}
 	if (!match)
 		return;
-	choice->deny = jiffies < match->deny_until;
-	choice->denied = match->denied;
-	choice->part = match->part;
-	if (choice->deny)
-		return;
-	if (jiffies < match->allow_until) {
-		choice->allow = match->allow_until != CNF_FOR_EVER;
-		return;
-	}
 	index = (bank * CNF_MAX_POLICIES + match->policy) * CNF_LIMIT_GROUPS + group;
 	policy = CHECKED_ELEMENT(limit_policies, index);
 	if (!policy)
@@ -127,13 +185,12 @@ static __always_inline int source_count(enum cnf_table table, struct source_plac
 	return !__sync_fetch_and_add(&over->dropped_packets, wire.packets);
 }
 
-/* Count a packet that the entry of limits.deny at `place` drops; its first one is an event. */
+/* Note a packet that the entry of limits.deny, or the set, at `place` drops; its first one is an event. */
 static __always_inline enum cnf_limit limit_deny(enum cnf_table table, void *addr, __u32 place, __u32 ifindex,
-						 struct wire wire, __u64 jiffies)
+						 __u64 jiffies)
 {
 	struct limit_denied *denied = CHECKED_ELEMENT(limit_denied, place);
 
-	counter_add(limit_denied_counters.lookup(&place), wire);
 	if (!denied)
 		return CNF_LIMIT_DENY; /* never */
 	if (READ_ONCE(denied->last_seen) != jiffies) /* CPUs share it: written once a tick, and not once a packet */
@@ -217,12 +274,14 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 		known = source ? READ_ONCE(source->decision) : 0;
 		if (!decision && source && DECISION_GENERATION(known) == (generation & 0xffffffff))
 			decision = known;
-		if (!decision) {
+		if (!decision && !turn) { /* later it is known; so the verifier follows this once */
 			struct limit_choice choice;
 
 			limit_choose(table, addr, bank, group, jiffies, &choice);
+			if (choice.deny || choice.set)
+				counter_add(limit_denied_counters.lookup(&choice.counter), wire);
 			if (choice.deny)
-				return limit_deny(table, addr, choice.denied, ifindex, wire, jiffies);
+				return limit_deny(table, addr, choice.counter, ifindex, jiffies);
 			if (choice.allow)
 				return CNF_LIMIT_PASS;
 			rule = choice.rule;
@@ -236,7 +295,8 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 				shared = 1;
 				goto admit;
 			}
-			decision = DECISION(generation, choice.home, rule) + zero;
+			/* What a set counts is of no generation, so that the next packet is looked up again. */
+			decision = DECISION(choice.set ? ~generation : generation, choice.home, rule) + zero;
 			if (choice.part && !key_part(table, key)) {
 				group = choice.home;
 				key_set_part(table, key, addr, choice.part, zero);

@@ -55,7 +55,8 @@ RECORDED: Final = ("recorded", "until")
 WAYS: Final = 8
 TRAFFIC_CLASSES: Final = 11
 LIMIT_GROUPS: Final = 32
-"""CNF_WAYS, CNF_TRAFFIC_CLASSES and CNF_LIMIT_GROUPS of abi.h, where cnf.abi would load numpy."""
+MAX_SETS: Final = 64
+"""CNF_WAYS, CNF_TRAFFIC_CLASSES, CNF_LIMIT_GROUPS and CNF_MAX_SETS of abi.h, where cnf.abi would load numpy."""
 DIRECT_ENTRIES: Final = 1 << 21
 """Entries of a table up to which the program addresses its memory: each of IPv6 takes 208 bytes, and the verifier adds
 no more than 2^29 to an address (BPF_MAX_VAR_OFF of linux/bpf_verifier.h)."""
@@ -120,7 +121,7 @@ class Blueprint:
             names += [f"flow_{noun}{family}" for noun in RECORDED * self.flow_records for family in families]
             names += CACHE_MAPS
         if self.limiter:
-            nouns = ("prefixes", "sources", "over") if self.table == "cache" else ("prefixes", "sources")
+            nouns = ["prefixes", "sets", "sources"] + ["over"] * (self.table == "cache")
             names += [f"limit_{noun}{family}" for noun in nouns for family in ("4", "6")]
             names += LIMITER_MAPS
         if self.ring_bytes:
@@ -194,7 +195,7 @@ class Blueprint:
                 counts |= {f"limit_sources{family}": source_sets, f"limit_over{family}": source_sets * WAYS}
         counts["interfaces_direct"] = 1 << (PLACES_AN_INTERFACE * self.max_interfaces - 1).bit_length()
         counts |= {"limit_generation": 3, "limit_settings": 2, "limit_rules": rules, "limit_shared": rules}
-        counts["limit_denied"] = self.limiter.denied if self.limiter else 0
+        counts["limit_denied"] = self.limiter.denied + 2 * MAX_SETS if self.limiter else 0
         counts["limit_groups"] = 2 * (self.max_interfaces + 1) * TRAFFIC_CLASSES
         counts["limit_policies"] = 2 * rules * LIMIT_GROUPS
         there = self.maps

@@ -153,6 +153,7 @@ _SIGNATURES: dict[str, list[Any]] = {
     "bpf_map_delete_elem": [_FD, _POINTER],
     "bpf_map_get_next_key": [_FD, _POINTER, _POINTER],
     "bpf_map_update_batch": [_FD, _POINTER, _POINTER, ctypes.POINTER(_U32), ctypes.POINTER(BatchOpts)],
+    "bpf_map_delete_batch": [_FD, _POINTER, ctypes.POINTER(_U32), ctypes.POINTER(BatchOpts)],
     "bpf_map_lookup_batch": [_FD, _POINTER, _POINTER, _POINTER, _POINTER, _POINTER, ctypes.POINTER(BatchOpts)],
     "bpf_map_create": [_U32, ctypes.c_char_p, _U32, _U32, _U32, ctypes.POINTER(MapCreateOpts)],
     "bpf_obj_get": [ctypes.c_char_p],

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
+from types import MappingProxyType
 from typing import Any
 
 from cnf.counts import Count
 from cnf.limits.groups import Cell
 from cnf.limits.layout import Numbering, Numbers, Parameters
+from cnf.limits.set_numbers import SetKey
 from cnf.limits.token_bucket import Meter
 
 
@@ -27,6 +29,8 @@ class Known:
     """Counts of rules under numbers that are in force no more, by name."""
     fading: Mapping[Parameters, int] = field(default_factory=dict)
     """Numbers in force until the latest switch; packets under way may still count there. Not in ``past``."""
+    sets: Mapping[SetKey, int] = field(default_factory=dict)
+    """The numbers of the sets of prefixes that go with the rule set."""
 
     def followed_by(
         self,
@@ -34,6 +38,7 @@ class Known:
         groups: Mapping[Cell, int],
         past: Mapping[str, Sequence[Count]],
         names: Collection[str],
+        sets: Mapping[SetKey, int] = MappingProxyType({}),
     ) -> Known:
         """Return what is known after a switch.
 
@@ -43,7 +48,7 @@ class Known:
         numbers = self.numbering.rules.numbers
         gone = numbers.keys() - numbering.rules.numbers.keys()
         past = {name: counts for name, counts in past.items() if name in names}
-        return Known(numbering, groups, past, {bucket: numbers[bucket] for bucket in gone})
+        return Known(numbering, groups, past, {bucket: numbers[bucket] for bucket in gone}, sets)
 
 
 def to_json(generation: int, before: Known, after: Known) -> dict[str, Any]:
@@ -72,6 +77,7 @@ def _known_row(known: Known) -> dict[str, Any]:
         "groups": [[*cell, number] for cell, number in known.groups.items()],
         "past": {name: [list(count) for count in counts] for name, counts in known.past.items()},
         "fading": [_rule_row(bucket, number) for bucket, number in known.fading.items()],
+        "sets": [[*key, number] for key, number in known.sets.items()],
     }
 
 
@@ -85,6 +91,7 @@ def _known(row: Mapping[str, Any], capacity: int) -> Known:
         {(interface, traffic): number for interface, traffic, number in row["groups"]},
         {name: [Count(*count) for count in counts] for name, counts in row["past"].items()},
         dict(map(_rule, row["fading"])),
+        {(name, action): number for name, action, number in row["sets"]},
     )
 
 

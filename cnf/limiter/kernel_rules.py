@@ -23,6 +23,7 @@ from cnf.limits.confirmation import RunTime
 from cnf.limits.groups import OVERFLOW
 from cnf.limits.layout import Bank, lay_out, no_rules
 from cnf.limits.ruleset import RuleSet, work_out
+from cnf.limits.set_numbers import SetKey, SetsInKernel, set_place
 from cnf.limits.table import Limits, Network, Room
 
 
@@ -46,6 +47,7 @@ class KernelRules:
         self._read_clock = datapath.read_clock
         self._handover = handover
         self._slots = dict(seats)
+        self.sets = SetsInKernel()
 
     def seat(self, name: str, slot: int) -> None:
         """Have the counter slot ``slot`` for the interface ``name``. Raises MapError if the kernel refused."""
@@ -62,6 +64,7 @@ class KernelRules:
 
         """
         before = self._taken_over()
+        self.sets = SetsInKernel(self._maps.sets_bank, before.sets) if before.sets else SetsInKernel()
         try:
             return self.install(file, run_time, before)
         except (FullError, ConfigError) as error:
@@ -93,9 +96,9 @@ class KernelRules:
         names = {rule.name for rule in limits.rules}
         if pending := run_time.pending:
             names |= {rule.name for rule in pending.before.limits.rules}
-        known = before.followed_by(bank.numbering, ruleset.groups, past, names)
+        known = before.followed_by(bank.numbering, ruleset.groups, past, names, self.sets.numbers)
         self._handover.put(limiter=to_json(self._maps.generation + 1, before, known))
-        self._maps.install(bank, self._slots)
+        self._maps.install(bank, self._slots, self.sets.settings(limits))
         buckets = {number: bucket for bucket, number in bank.numbering.rules.numbers.items()}
         modes = {rule.name: limits.mode_of(rule) for rule in limits.rules}
         return InForce(file, run_time, ruleset, known, buckets, modes, self._maps.generation)
@@ -121,6 +124,17 @@ class KernelRules:
         return {
             network: Denied(Count(*counts[place].tolist()), *times[place].tolist()) for network, place in places.items()
         }
+
+    def take_sets(self, sets: SetsInKernel) -> None:
+        """Have the next rule set go with ``sets``. Raises MapError."""
+        self._maps.begin_sets(set_place(number) for key, number in sets.numbers.items() if key not in self.sets.numbers)
+        self.sets = sets
+
+    def set_counts(self) -> dict[SetKey, tuple[Count, Count]]:
+        """Return what each set has counted, and what it has in shadow. Raises MapError."""
+        counts, in_shadow = self._maps.set_counts()
+        places = {key: set_place(number) for key, number in self.sets.numbers.items()}
+        return {key: (Count(*counts[at].tolist()), Count(*in_shadow[at].tolist())) for key, at in places.items()}
 
     def _work_out(self, run_time: RunTime, before: Known) -> tuple[RuleSet, Bank]:
         effective, names = run_time.effective, (OVERFLOW, *sorted(self.interfaces.names))

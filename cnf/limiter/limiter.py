@@ -23,6 +23,7 @@ from cnf.errors import CnfError
 from cnf.limiter.in_force import Denied, InForce, Look, waiting
 from cnf.limiter.kernel_rules import Interfaces, KernelRules
 from cnf.limiter.rates import Rate
+from cnf.limiter.sets import Sets
 from cnf.limiter.source_expiry import BucketRule
 from cnf.limiter.sources import Held, SourceReader, Sources, source_key
 from cnf.limits.changes import read_change
@@ -79,13 +80,16 @@ class Limiter:
         run_time = _protecting(RunTime(effective), clients)
         self.in_force = self._rules.begin(file, run_time)
         self._await_ends()
+        self.sets = Sets(datapath.maps, self._rules, self._lock, lambda: self._switch(self.in_force.run_time))
+        self.sets.begin(file.sets)
 
     def leave(self) -> None:
         """Undo what is unconfirmed, for rules that stay when nobody is there to undo it later."""
         self._roll_back(math.inf)
 
     def close(self) -> None:
-        """Stop the timers; an unconfirmed change ends with the daemon."""
+        """Stop the timers, and look at no files; an unconfirmed change ends with the daemon."""
+        self.sets.close()
         for timer in (self._timer, self._end_timer):
             if timer:
                 timer.cancel()
@@ -132,6 +136,7 @@ class Limiter:
                 return
             run_time = self.in_force.run_time.each(lambda effective: apply(file, difference(before, effective)))
             self._switch(_protecting(run_time, clients), file)
+            self.sets.apply(file.sets)
             self._keep_or_say()
             protected = [str(client) for client in self.in_force.protected]
             self._log.info("limits changed by the file", generation=self.in_force.generation, protected=protected)
@@ -379,6 +384,8 @@ class Limiter:
 def _protecting(run_time: RunTime, clients: Iterable[Network]) -> RunTime:
     """Protect ``clients`` until a confirmation, also if what waits is undone, where limits drop anything."""
     limits, known = run_time.effective.limits, tuple(clients)
-    if not limits.deny and all(limits.mode_of(rule) != "enforce" for rule in limits.rules):
+    modes = {limits.mode_of(rule) for rule in limits.rules}
+    modes |= {limits.mode_of(each) for each in limits.sets if each.action == "deny"}
+    if not limits.deny and "enforce" not in modes:
         return run_time
     return run_time.each(lambda effective: effective.protecting(known))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -25,6 +26,7 @@ from cnf.abi import (
     LIMIT_RULE,
     LIMIT_SETTINGS,
     LIMIT_SOURCE,
+    MAX_SETS,
     PASSES_ALL,
     TRAFFIC,
     VERDICTS,
@@ -74,13 +76,19 @@ class LimiterMaps:
         self._counters = CounterArray("limit_counters", maps["limit_counters"])
         self._denied = DirectArray("limit_denied", maps["limit_denied"], LIMIT_DENIED)
         self._denied_counters = CounterArray("limit_denied_counters", maps["limit_denied_counters"])
+        self._first_set = len(self._denied) - 2 * MAX_SETS
         self._switched = time.monotonic() - GRACE
         self._group_of: Mapping[str, Records] = {OVERFLOW: np.zeros(len(TRAFFIC), _GROUP)}
 
-    def install(self, bank: Bank, slots: Mapping[int, str]) -> None:
+    @property
+    def sets_bank(self) -> int:
+        """The bank of the sets that goes with the rule set in force; 0 is none."""
+        return int(self._settings.read(self.generation & 1)["sets"])
+
+    def install(self, bank: Bank, slots: Mapping[int, str], sets: Mapping[str, int] = MappingProxyType({})) -> None:
         """Write a rule set whole into the bank that is not in use, then switch to it by writing one word.
 
-        ``slots`` are the interfaces by counter slot.
+        ``slots`` are the interfaces by counter slot, ``sets`` the fields of ``struct limit_settings`` about sets.
 
         Raises:
             MapError: the kernel refused; the rule set before stays in force.
@@ -106,12 +114,15 @@ class LimiterMaps:
         settings = np.zeros((), LIMIT_SETTINGS)
         settings["source6_mask"] = bank.source6_mask
         settings["drop_unreadable"] = bank.drop_unreadable
+        for name, word in sets.items():
+            settings[name] = word
         self._settings.write(number, settings)
         for family, prefixes in self._prefixes.items():
             prefixes.write(number, *bank.prefixes[family])
         self._generation.write(1, np.array(generation, _GENERATION))  # for the next daemon, where the first is 0
         # This one word is all that a packet looks at while nothing is limited or denied.
-        self._generation.write(0, np.array(generation | PASSES_ALL * bank.passes_all, _GENERATION))
+        passes_all = bool(bank.passes_all and not settings["sets"])
+        self._generation.write(0, np.array(generation | PASSES_ALL * passes_all, _GENERATION))
         self.generation, self._switched = generation, time.monotonic()
         self._group_of = bank.groups
 
@@ -138,6 +149,17 @@ class LimiterMaps:
         if not count:
             return np.empty(0, COUNTER), np.empty(0, LIMIT_DENIED)
         return self._denied_counters.sums(0, count), self._denied.read_range(0, count)
+
+    def begin_sets(self, places: Iterable[int]) -> None:
+        """Have the counters of the sets at ``places``, which no packet counts in, begin at nothing."""
+        first = self._first_set + np.array([*places], np.uint32)
+        self._denied.write_many(first, np.zeros(len(first), LIMIT_DENIED))
+        self._denied_counters.zero_many(np.concatenate([first, first + MAX_SETS]))
+
+    def set_counts(self) -> tuple[Records, Records]:
+        """Return what sets have counted, by place, and what they have in shadow: COUNTER, shape (MAX_SETS,)."""
+        counts = self._denied_counters.sums(self._first_set, 2 * MAX_SETS)
+        return counts[:MAX_SETS], counts[MAX_SETS:]
 
     def denied_places(self) -> dict[Network, int]:
         """Return the places of the entries of ``deny`` that are in force; not of one that is protected as a whole."""

@@ -21,6 +21,7 @@ Network = IPv4Network | IPv6Network
 LimitMode = Literal["off", "shadow", "enforce"]
 BucketKind = Literal["source", "prefix"]
 Unreadable = Literal["pass", "drop"]
+SetAction = Literal["allow", "deny"]
 Traffic = Literal["tcp", "tcp_syn", "udp", "icmp", "icmpv6", "other", "fragment"]
 
 MAX_RATE: Final = 1_000_000_000
@@ -131,8 +132,28 @@ _BURST_REMEDY: Final = "at most 10 days' worth; rates of many digits allow less:
 
 RULE: Final[Reader] = _rule
 _RULES: Final = array("[[limits.rules]] tables", RULE, noun="rule")
-_STATE_FILE: Final = text("the absolute path of a file, at most 4,000 bytes", is_path)
+_FILE: Final = text("the absolute path of a file, at most 4,000 bytes", is_path)
 PREFIX_LIST: Final = array("an array of prefixes", PREFIX)
+
+
+@frozen
+class PrefixSet:
+    """One ``[[limits.sets]]`` table: prefixes out of a file, which is read again when it has changed."""
+
+    name: Annotated[str, NAME, "what metrics and commands call the set"]
+    file: Annotated[str, _FILE, "prefixes, one a line; or JSON lines of Spamhaus; or what ipset save writes"]
+    action: Annotated[SetAction, choice(SetAction), "allow or deny; allow goes before deny"]
+    mode: Annotated[LimitMode | None, choice(LimitMode), "overrides limits.mode; shadow only counts"] = None
+
+
+MAX_SETS: Final = 32
+
+
+def _sets(value: object, path: str) -> tuple[PrefixSet, ...]:
+    sets: tuple[PrefixSet, ...] = array("[[limits.sets]] tables", table(PrefixSet), noun="set")(value, path)
+    if len(sets) > MAX_SETS:
+        raise RefusedError(Problem(path, f"expected at most {MAX_SETS} sets, got {len(sets)}"))
+    return sets
 
 
 @frozen
@@ -148,16 +169,17 @@ class Limits:
     max_sources: Annotated[int, integer(1, 1 << 24), "sources with a bucket; IPv4 and IPv6 have so many each"] = 262_144
     ipv6_source_prefix: Annotated[int, integer(1, 128), "so many bits of an IPv6 address are one source"] = 64
     max_rules: Annotated[int, integer(16, 1 << 16), "how many the rules may become while the daemon runs"] = 1024
-    state_file: Annotated[str, _STATE_FILE, "where changes at run time are kept"] = "/var/lib/cnf/limits.json"
+    state_file: Annotated[str, _FILE, "where changes at run time are kept"] = "/var/lib/cnf/limits.json"
     rules: Annotated[tuple[Rule, ...], _RULES, "what a source, or all of a prefix, may send"] = ()
+    sets: Annotated[tuple[PrefixSet, ...], _sets, "prefixes out of files, allowed or denied"] = ()
 
     @property
     def drop_unreadable(self) -> bool:
         """Return whether packets are dropped that no rule can be found for."""
         return self.unreadable == "drop" and self.mode != "off"
 
-    def mode_of(self, rule: Rule) -> LimitMode:
-        """Return the mode that a rule is in."""
+    def mode_of(self, rule: Rule | PrefixSet) -> LimitMode:
+        """Return the mode that a rule, or a set, is in."""
         return rule.mode or self.mode
 
 

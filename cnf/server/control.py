@@ -37,7 +37,7 @@ MOST_EVENTS: Final = 1000
 """Events in one answer; a client that wants more asks again."""
 EXPORT_PARAMETERS: Final = ("since", "filter", "follow")
 EXIT_STATUSES: Final = {HTTPStatus.SERVICE_UNAVAILABLE: 69, HTTPStatus.INTERNAL_SERVER_ERROR: 70}
-LIMIT_PATHS: Final = ("/v1/limits", "/v1/limits/sources", "/v1/limits/explain")
+LIMIT_PATHS: Final = ("/v1/limits", "/v1/limits/sources", "/v1/limits/explain", "/v1/limits/sets")
 
 
 class Control:

@@ -33,12 +33,17 @@ class LimitControl:
             "/v1/limits": {"GET": self._rules, "POST": self._change},
             "/v1/limits/sources": {"GET": self._sources},
             "/v1/limits/explain": {"GET": self._explain},
+            "/v1/limits/sets": {"GET": self._sets},
         }
 
     def _rules(self, request: Request) -> Answer:
         parameters(request)
         denied = limits_json.denied(self._limiter, self._live.totals())
         return reply(limits_json.rules(self._limiter) | {"denied": denied})
+
+    def _sets(self, request: Request) -> Answer:
+        parameters(request)
+        return reply({"sets": limits_json.sets(self._limiter)})
 
     def _change(self, request: Request) -> Answer:
         parameters(request)

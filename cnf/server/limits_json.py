@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from itertools import islice
 from typing import Any, Final, get_args
@@ -18,6 +19,7 @@ from cnf.flows.query import select
 from cnf.flows.snapshot import Snapshot
 from cnf.limiter.in_force import NOTHING_DENIED, InForce, Look, waiting
 from cnf.limiter.limiter import Limiter
+from cnf.limiter.sets import InSet
 from cnf.limiter.sources import Held, Sources, describe, merge_largest, of_denied, sort_column
 from cnf.limits.entries import ListName, of_list
 from cnf.limits.groups import OVERFLOW, Cell
@@ -57,6 +59,30 @@ def rules(limiter: Limiter) -> dict[str, Any]:
         "rules": [_rule(look, rule, _origin(rule, of_file)) for rule in limits.rules],
         "sources": limiter.tables(),
     }
+
+
+def sets(limiter: Limiter) -> list[dict[str, Any]]:
+    """Return the sets of prefixes, what was read of their files, and what each has counted."""
+    limits, counts = limiter.in_force.effective.limits, limiter.sets.counts()
+    rows = []
+    for file in limiter.sets.files:
+        counted, in_shadow = counts.get((file.set.name, file.set.action), (Count(), Count()))
+        loaded = file.loaded and datetime.fromtimestamp(file.loaded, UTC).isoformat(timespec="seconds")
+        rows.append(
+            {
+                "name": file.set.name,
+                "file": file.set.file,
+                "action": file.set.action,
+                "mode": limits.mode_of(file.set),
+                "prefixes": len(file.prefixes),
+                "loaded": loaded,
+                "refused_lines": file.refused_lines,
+                "error": file.error,
+                **counted._asdict(),
+                "in_shadow": in_shadow._asdict(),
+            }
+        )
+    return rows
 
 
 def change(limiter: Limiter, body: object, uid: int, pid: int) -> dict[str, Any]:
@@ -145,6 +171,9 @@ def explanation(limiter: Limiter, snapshot: Snapshot, address: str, protocol: st
 def _case(
     limiter: Limiter, look: Look, source: Address, explained: Explanation, cells: Sequence[Cell]
 ) -> dict[str, Any]:
+    in_sets = limiter.sets.of(source, look.in_force.effective.limits)
+    if explained.verdict in ("limited", "unlimited") and in_sets and in_sets[0].mode == "enforce":
+        return _case_of_set(in_sets[0], source, cells)
     rule, origin = explained.rule, _origin_of(look.in_force.file, explained)
     off = explained.verdict == "unlimited" and look.in_force.effective.limits.mode == "off"
     return {
@@ -154,11 +183,32 @@ def _case(
         "prefix": str(explained.prefix) if explained.prefix else None,
         "origin": origin,
         "rule": _rule(look, rule, origin) if rule else None,
+        "set": None,
+        "in_shadow": [f"{each.set.action} {each.prefix} of {each.set.name}" for each in in_sets[:1]]
+        if explained.verdict in ("limited", "unlimited")
+        else [],
         "reason": "limits.mode is off" if off else _reason(explained),
         "bucket": _bucket(limiter, look.in_force, source, explained) if rule else None,
         "entry": next(iter(_denied_rows(limiter, look.in_force, [explained.prefix])), None)
         if explained.verdict == "denied" and explained.prefix
         else None,
+    }
+
+
+def _case_of_set(found: InSet, source: Address, cells: Sequence[Cell]) -> dict[str, Any]:
+    """Return the verdict of a set on some of an address's traffic."""
+    return {
+        "interfaces": sorted({name for name, _ in cells} - {OVERFLOW}),
+        "protocols": _protocols(source, {each for _, each in cells}),
+        "verdict": "denied" if found.set.action == "deny" else "allowed",
+        "prefix": str(found.prefix),
+        "origin": "file",
+        "rule": None,
+        "set": found.set.name,
+        "in_shadow": [],
+        "reason": f"{found.prefix} is in the set {found.set.name} ({found.set.file}); sets go before every rule",
+        "bucket": None,
+        "entry": None,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -18,6 +18,9 @@ from cnf.process.log import lost_lines, suppressed_lines
 from cnf.process.usage import usage
 from cnf.server.live import Live
 from cnf.server.state import State
+
+if TYPE_CHECKING:
+    from cnf.limiter.limiter import Limiter
 
 DRAIN_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -200,6 +203,34 @@ def limiter(_state: State, live: Live) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "cnf_limiter_generation", "Rule sets that were put in force.", live.limiter.in_force.generation
     )
+    yield from _sets(live.limiter)
+
+
+def _sets(limiter: Limiter) -> Iterator[Metric]:
+    """Yield what each set of prefixes has counted, live, and what was read of its file."""
+    labels = ("set", "action", "mode")
+    packets = CounterMetricFamily(
+        "cnf_limit_set_packets", "Packets from a set; mode=shadow: they came while it only counted.", labels=labels
+    )
+    octets = CounterMetricFamily("cnf_limit_set_bytes", "Bytes of these packets.", labels=labels)
+    for (name, action), counts in limiter.sets.counts().items():
+        for mode, count in zip(("enforce", "shadow"), counts, strict=True):
+            packets.add_metric((name, action, mode), count.packets)
+            octets.add_metric((name, action, mode), count.bytes)
+    prefixes = GaugeMetricFamily("cnf_limit_set_prefixes", "Prefixes of a set.", labels=("set",))
+    loaded = GaugeMetricFamily(
+        "cnf_limit_set_loaded_timestamp_seconds", "When a set's file was read; 0: not yet.", labels=("set",)
+    )
+    errors = CounterMetricFamily(
+        "cnf_limit_set_errors",
+        "Files of a set that were missing or refused: nothing changes.",
+        labels=("set",),
+    )
+    for file in limiter.sets.files:
+        prefixes.add_metric((file.set.name,), len(file.prefixes))
+        loaded.add_metric((file.set.name,), file.loaded or 0)
+        errors.add_metric((file.set.name,), file.errors)
+    yield from (packets, octets, prefixes, loaded, errors)
 
 
 def events(_state: State, live: Live) -> Iterator[Metric]:

@@ -74,7 +74,7 @@ class Limited(Datapath):
         self.reset()
         return self.switch(limits, **options)
 
-    def switch(
+    def switch(  # noqa: PLR0913 - all that a rule set depends on
         self,
         limits: Limits | Mapping[str, Any],
         *,
@@ -82,8 +82,12 @@ class Limited(Datapath):
         interface: str = "lo",
         others: Iterable[str] = (),
         ends: Mapping[tuple[str, Network], int] = MappingProxyType({}),
+        sets: Mapping[str, int] = MappingProxyType({}),
     ) -> Bank:
-        """Install ``limits`` after those before; packets come in on ``interface``; entries end at jiffies."""
+        """Install ``limits`` after those before; packets come in on ``interface``; entries end at jiffies.
+
+        ``sets`` are the words of ``struct limit_settings`` about sets.
+        """
         if not isinstance(limits, Limits):
             limits = read(limits)
         names = (OVERFLOW, interface, *others)
@@ -91,7 +95,7 @@ class Limited(Datapath):
         self._ruleset = work_out(limits, names, protected, before, ends=ends)
         bank = lay_out(self._ruleset, self._numbering, self.size.prefixes, self.tick_ns)
         self._numbering = bank.numbering
-        self.maps.install(bank, {self.interfaces.assign(LOOPBACK): interface})
+        self.maps.install(bank, {self.interfaces.assign(LOOPBACK): interface}, sets)
         return bank
 
     @property

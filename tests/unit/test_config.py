@@ -178,12 +178,12 @@ def meanings(table: type[attrs.AttrsInstance], path: str) -> dict[str, str]:
 
 
 def test_example_of_limits_holds_their_defaults() -> None:
-    """The [limits] table that deploy/cnf.toml shows, but leaves out, is what an empty one does, with one rule."""
+    """The [limits] table that deploy/cnf.toml shows, but leaves out, is what an empty one does, with a rule and set."""
     text = re.sub(r"(?m)^# (?=\[|\w+ = )", "", EXAMPLE.read_text())
     limits = config.parse(text, "test.toml").limits
     assert limits is not None
-    assert limits == Limits(rules=limits.rules)
-    assert len(limits.rules) == 1
+    assert limits == Limits(rules=limits.rules, sets=limits.sets)
+    assert (len(limits.rules), len(limits.sets)) == (1, 1)
 
 
 @given(st.integers(100, 24 * 3600 * 1000))

@@ -25,7 +25,7 @@ from cnf.filter.grammar import compile_filter
 from cnf.flows import fields
 from cnf.flows.groups import EXPECTED, SORTS
 from cnf.limiter import sources
-from cnf.limits.table import Limits, Rule
+from cnf.limits.table import Limits, PrefixSet, Rule
 from cnf.recording import Export, History, Ipfix, JsonLines
 from cnf.server.access import REASONS
 from cnf.server.metrics import Guard, Instruments
@@ -47,6 +47,7 @@ TABLES: Final[dict[str, type[Any]]] = {
     "history": History,
     "limits": Limits,
     "limits.rules": Rule,
+    "limits.sets": PrefixSet,
 }
 
 

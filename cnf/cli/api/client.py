@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 from cnf.cli.api.check import check
 from cnf.cli.api.event_replies import KINDS, Event
-from cnf.cli.api.limit_replies import Change, Explanation, Limits, Source, Sources
+from cnf.cli.api.limit_replies import Change, Explanation, Limits, PrefixSets, Source, Sources
 from cnf.cli.api.replies import Flow, Flows, Groups, Pairs, Refusal, Reloaded, Status
 from cnf.cli.api.stream_replies import About, AboutEvents, AboutRecords
 from cnf.errors import CnfError, ConfigError, KernelError, PrivilegeError, UnavailableError, UsageError
@@ -94,6 +94,10 @@ class Client:
     def change_limits(self, request: Request) -> Change:
         """Change the limits as ``request`` says, and return the effect."""
         return self._document("/v1/limits", {}, Change, request)
+
+    def sets(self) -> PrefixSets:
+        """Return the sets of prefixes, and what each has counted."""
+        return self._document("/v1/limits/sets", {}, PrefixSets)
 
     def sources(self, query: Query) -> Sources:
         """Return the buckets that ``query`` (top, sort) selects."""

@@ -128,8 +128,36 @@ class Sources(TypedDict):
     history: History | None
 
 
+class PrefixSet(TypedDict):
+    """A set of prefixes, and what it has allowed or denied; ``in_shadow``: what came while it only counted.
+
+    ``error`` says why the file that is there now is not the one that was read at ``loaded``.
+    """
+
+    name: str
+    file: str
+    action: str
+    mode: str
+    prefixes: int
+    loaded: Timestamp | None
+    refused_lines: int
+    error: str | None
+    packets: int
+    bytes: int
+    in_shadow: Amount
+
+
+class PrefixSets(TypedDict):
+    """The reply to GET /v1/limits/sets."""
+
+    sets: list[PrefixSet]
+
+
 class Case(TypedDict):
-    """The verdict on some of an address's traffic, and why; no bucket is a full one. ``entry`` is that of ``deny``."""
+    """The verdict on some of an address's traffic, and why; no bucket is a full one. ``entry`` is that of ``deny``.
+
+    ``set`` is the set of prefixes that decides; ``in_shadow`` says what sets would do that only count.
+    """
 
     interfaces: list[str]
     protocols: list[str]
@@ -137,6 +165,8 @@ class Case(TypedDict):
     prefix: str | None
     origin: str | None
     rule: Rule | None
+    set: str | None
+    in_shadow: list[str]
     reason: str
     bucket: Source | None
     entry: DeniedPrefix | None

@@ -60,6 +60,7 @@ def add_limits(add_parser: AddParser) -> None:
     remove.add_argument("name", metavar="NAME")
     _add_list(actions, "allow", "sources that are never limited")
     _add_list(actions, "deny", "sources whose packets are always dropped")
+    _action(actions, "sets", "sets of prefixes out of files, and what each has allowed or denied", "sets")
     mode = _change(actions, "mode", "drop what is over a limit, or only count it", "mode")
     mode.add_argument("mode", choices=MODES)
     _change(actions, "confirm", "keep what was changed with --confirm", "confirm", confirmable=False)

@@ -53,6 +53,12 @@ def listed(arguments: argparse.Namespace) -> int:
     return _print(arguments, limits["deny"], lambda width: lists.denied_lines(limits["deny"], width, style, now))
 
 
+def sets(arguments: argparse.Namespace) -> int:
+    """List the sets of prefixes, and return the exit status."""
+    rows, now, style = Client(arguments.socket).sets()["sets"], datetime.now(UTC), style_for(sys.stdout)
+    return _print(arguments, rows, lambda width: lists.set_lines(rows, width, style, now))
+
+
 def change(arguments: argparse.Namespace) -> int:
     """Have the limits changed, say what that did, and return the exit status."""
     reply = Client(arguments.socket).change_limits(_request(arguments))

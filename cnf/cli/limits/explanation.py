@@ -50,6 +50,8 @@ def _scope(case: Case, reply: Explanation) -> str:
 def _sentences(case: Case, now: datetime) -> Iterator[str]:
     yield _verdict(case)
     yield f"Why: {case['reason'].rstrip('.')}."
+    for each in case["in_shadow"]:
+        yield f"A set in shadow would {each}; it only counts."
     if case["entry"]:
         yield _denied(case["entry"], now)
     if case["bucket"]:
@@ -63,6 +65,8 @@ def _verdict(case: Case) -> str:
     if rule and verdict == "limited":
         return _limited(rule)
     origin = "by the file" if case["origin"] == "file" else "at run time"
+    if case["set"]:
+        origin = f"by the set {case['set']}"
     sentences = {
         "protected": f"passes, whatever the rules say, as it is protected until {CONFIRM}, or its session ends.",
         "denied": f"its packets are dropped, as {case['prefix']} is denied ({origin}).",

@@ -1,4 +1,4 @@
-"""The lists of limits, allow and deny, as tables."""
+"""The lists of limits, allow and deny, and the sets, as tables."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from cnf.cli.api.limit_replies import DeniedPrefix, Listed
+from cnf.cli.api.limit_replies import DeniedPrefix, Listed, PrefixSet
 from cnf.cli.api.replies import Timestamp
 from cnf.cli.limits.units import NONE, countdown, pair
-from cnf.cli.show.table import Column, Style, render
-from cnf.units import bit_rate, count, duration
+from cnf.cli.show.table import SPARE, Column, Style, render
+from cnf.units import bit_rate, count, duration, printable
 
 
 def allowed_lines(entries: Sequence[Listed], width: int | None, style: Style, now: datetime) -> list[str]:
@@ -22,6 +22,37 @@ def denied_lines(entries: Sequence[DeniedPrefix], width: int | None, style: Styl
     """Return a row for each prefix that is denied, with what it has dropped; those that drop most now come first."""
     rows = sorted(entries, key=lambda entry: (entry["bits_per_second"], entry["packets"]), reverse=True)
     return render(_columns(rows, now, *_denied_columns(now)), rows, width, style) if rows else ["nobody is denied"]
+
+
+def set_lines(sets: Sequence[PrefixSet], width: int | None, style: Style, now: datetime) -> list[str]:
+    """Return a row for each set of prefixes, then what is wrong with a file."""
+    if not sets:
+        return ["there are no sets (add one: [[limits.sets]] in the configuration)"]
+
+    def age(each: PrefixSet) -> str:
+        if each["loaded"] is None:
+            return NONE
+        return f"{duration((now - datetime.fromisoformat(each['loaded'])).total_seconds())} ago"
+
+    in_shadow = any(each["mode"] == "shadow" or each["in_shadow"]["packets"] for each in sets)
+    columns: list[Column[PrefixSet]] = [
+        Column("NAME", lambda each: each["name"], cuttable=True, least=10),
+        Column("ACTION", lambda each: each["action"], priority=3),
+        Column("MODE", lambda each: each["mode"], priority=2),
+        Column("PREFIXES", lambda each: count(each["prefixes"]), right=True, priority=4),
+        Column("LOADED", age, right=True, priority=5),
+        Column("COUNTED", lambda each: pair(each["packets"], each["bytes"]), right=True, priority=1),
+        Column("IN SHADOW", _in_shadow, right=True, priority=1),
+        Column("REFUSED LINES", lambda each: count(each["refused_lines"]), right=True, priority=SPARE + 1),
+        Column("FILE", lambda each: each["file"], priority=SPARE, cuttable=True, least=16),
+    ]
+    shown = [column for column in columns if in_shadow or column.title != "IN SHADOW"]
+    errors = [printable(f"{each['name']}: {each['file']}: {each['error']}") for each in sets if each["error"]]
+    return [*render(shown, sets, width, style), *errors]
+
+
+def _in_shadow(each: PrefixSet) -> str:
+    return pair(each["in_shadow"]["packets"], each["in_shadow"]["bytes"])
 
 
 def _columns(entries: Sequence[Listed], now: datetime, *counts: Column[Any]) -> list[Column[Any]]:

@@ -202,6 +202,8 @@ CASE: Final[Case] = {
     "prefix": "0.0.0.0/0",
     "origin": "file",
     "rule": DEFAULT,
+    "set": None,
+    "in_shadow": [],
     "reason": "of the prefixes that hold it, 0.0.0.0/0 is the longest with a rule for this traffic",
     "bucket": SOURCE,
     "entry": None,

@@ -145,6 +145,8 @@ def test_a_limiter_has_maps_of_the_sizes_asked_for() -> None:
     assert set(limited.maps) - set(Blueprint(10, "lru_hash", ipv6=False).maps) == {
         "limit_prefixes4",
         "limit_prefixes6",
+        "limit_sets4",
+        "limit_sets6",
         "limit_sources4",
         "limit_sources6",
         *LIMITER_MAPS,

@@ -48,6 +48,11 @@ class Limits:
     in_force = SimpleNamespace(generation=4, protected=("192.0.2.7/32",))
     sources = SimpleNamespace(tables={"ipv4": SourceTable(5, 100, 50, 2, 1), "ipv6": SourceTable(7, 100, 50, 1, 0)})
 
+    sets = SimpleNamespace(
+        counts=lambda: {("drop", "deny"): (Count(4, 400), Count(6, 600))},
+        files=[SimpleNamespace(set=SimpleNamespace(name="drop"), prefixes="four", loaded=1_700_000_000.5, errors=2)],
+    )
+
     def counts(self) -> dict[str, list[Count]]:
         """Return what two rules have counted."""
         return {"default": [Count(3, 300), Count(2, 200), Count()], "dns": [Count(), Count(), Count(9, 90)]}
@@ -148,6 +153,11 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_limiter_evictions_total": set(),
         "cnf_limiter_insert_errors_total": set(),
         "cnf_limiter_generation": set(),
+        "cnf_limit_set_packets_total": {"set", "action", "mode"},
+        "cnf_limit_set_bytes_total": {"set", "action", "mode"},
+        "cnf_limit_set_prefixes": {"set"},
+        "cnf_limit_set_loaded_timestamp_seconds": {"set"},
+        "cnf_limit_set_errors_total": {"set"},
         "cnf_limiter_protected": set(),
         "cnf_events_lost_total": {"kind"},
         "cnf_web_refused_total": {"reason"},
@@ -324,6 +334,23 @@ def test_rules_and_sources_are_counted() -> None:
     assert values(samples, "cnf_limiter_evictions_total") == {(): 3}
     assert values(samples, "cnf_limiter_insert_errors_total") == {(): 1}
     assert values(samples, "cnf_limiter_protected") == {(): 1}
+
+
+def test_sets_are_counted() -> None:
+    """By what they do, and apart what came while they only counted; their files are what was read of them."""
+    samples = scraped(daemon())
+    assert values(samples, "cnf_limit_set_packets_total") == {
+        ("deny", "enforce", "drop"): 4,
+        ("deny", "shadow", "drop"): 6,
+    }
+    assert values(samples, "cnf_limit_set_bytes_total") == {
+        ("deny", "enforce", "drop"): 400,
+        ("deny", "shadow", "drop"): 600,
+    }
+    files = [
+        values(samples, f"cnf_limit_set_{name}") for name in ("prefixes", "loaded_timestamp_seconds", "errors_total")
+    ]
+    assert files == [{("drop",): number} for number in (4, 1_700_000_000.5, 2)]
 
 
 def test_what_describes_the_daemon_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
