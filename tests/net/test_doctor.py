@@ -84,6 +84,21 @@ def same_cause(daemon: Daemon, command: Sequence[str] = CNFCTL) -> tuple[str, di
     return name, finding
 
 
+def test_a_web_configuration(wired: Node, tmp_path: Path) -> None:
+    """The doctor says what it asks for, and finds the mistake that cnfd refuses to start for."""
+    path = tmp_path / "web.yml"
+    path.write_text("http_server_config: {headers: {X-Frame-Options: deny}}", encoding="ascii")
+    daemon = wired.daemon("n0", metrics={"web_config": str(path)})
+    assert examined(daemon).found["metrics.web_config"]["seen"] == f"{path}: asks for nothing"
+    daemon.start()
+    assert examined(daemon).found["metrics.listen"]["seen"].endswith("held by the cnfd that runs")
+    daemon.stop()
+    path.write_text("basic_auth_users: {alice: secret}", encoding="ascii")
+    assert same_cause(daemon)[0] == "metrics.web_config"
+    checked = subprocess.run((*CNFD, "--check-config", "--config", daemon.config), check=False, capture_output=True)
+    assert checked.returncode == 78
+
+
 def test_a_machine_that_lacks_nothing(wired: Node) -> None:
     """Where cnfd starts the doctor says so, and attaches nothing; so it does while cnfd runs, which is left alone."""
     daemon = wired.daemon("n0")

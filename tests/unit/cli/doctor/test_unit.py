@@ -6,8 +6,9 @@ import grp
 import os
 import pwd
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
@@ -282,6 +283,34 @@ def test_where_records_can_be_written(path: str, options: dict[str, str], state:
     if state == "warning":
         assert found[2] == f"export.json.file {path}: read-only for the service; flow records would be lost"
         assert found[3] == "install -d -o root /srv; systemctl edit cnfd: [Service] ReadWritePaths=/srv"
+
+
+@pytest.fixture
+def everyones() -> Iterator[Path]:
+    """Return a folder that every user may look into."""
+    with TemporaryDirectory(prefix="cnf-t-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_a_web_configuration_that_the_service_cannot_read(everyones: Path) -> None:
+    """The file, or the key that it names, is a problem if the service's user may not read it, or does not see it."""
+    web, key = everyones / "web.yml", everyones / "web.key"
+    web.write_text(f"tls_server_config: {{cert_file: {FILE}, key_file: web.key}}", encoding="ascii")
+    key.touch(0o600)
+    settings = attrs.evolve(SETTINGS, metrics=config.Metrics(web_config=str(web)))
+    state, status, seen, remedy = only(judged(settings, **AS_NOBODY))
+    assert (state, status) == ("problem", 77)
+    assert seen == f"{key}: user {NOBODY.pw_name} may not read it"
+    assert remedy is not None
+    assert f"chmod 640 {key}" in remedy
+    key.chmod(0o644)
+    assert only(judged(settings, **AS_NOBODY))[0] == "ok"
+
+    at_home = attrs.evolve(SETTINGS, metrics=config.Metrics(web_config=str(web)))
+    web.write_text("tls_server_config: {cert_file: /root/web.crt, key_file: /root/web.key}", encoding="ascii")
+    found = judged(at_home, ProtectHome="yes")
+    assert [each.remedy for each in found] == ["keep it in /etc/cnf"] * 2
 
 
 def test_a_configuration_at_home() -> None:
