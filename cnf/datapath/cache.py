@@ -240,8 +240,10 @@ class FlowSettings:
         self._array = DirectArray("flow_settings", maps["flow_settings"], FLOW_SETTINGS)
 
     def write(self, idle: int, ended: int) -> None:
-        """Set both times, in ticks; see ``struct flow_settings``."""
+        """Set both times, in ticks; see ``struct flow_settings``. By these, others had expired at the latest drain."""
         settings = self._array.read(0).copy()
+        if settings["idle"] != idle or settings["ended"] != ended:
+            settings["drained"] = 0
         settings["idle"], settings["ended"] = idle, ended
         self._array.write(0, settings)
 

@@ -108,10 +108,7 @@ class Recorder:
         self._noted: _Noted | None = None
         self._drops = MappedArray(drops, maps[drops], FLOW_DROPS) if drops in maps else None
         self._due = _Due(CHUNK + BLOCK * WAYS, SLOTS[family])
-        self._told: list[Records] = []
-        """The records of what events have told of, and of walks that have failed."""
-        self._walked = Gathered(FLOW_RECORD[family])
-        """The records of this walk."""
+        self._made = Gathered(FLOW_RECORD[family])
         self.live: Counts | None = None
         """What is recorded of the walk's live flows, where that is due."""
         self._drained: tuple[WallClock, Flows] | None = None
@@ -137,7 +134,7 @@ class Recorder:
             slots[name] = told["value"][name]
         reasons = np.where(told["kind"] == EVICTED, _EVICTED, reasons_of(slots)).astype(np.uint8)
         before = _Noted(*self._arrays).at(told["slot"].astype(np.intp))
-        self._told.append(part_of(slots, dropped, before, reasons)[0])
+        self._made.add(part_of(slots, dropped, before, reasons)[0])
 
     def begin(self, clock: WallClock, settings: Flows, due: Due) -> None:
         """Begin a walk that records what is ``due``."""
@@ -175,10 +172,7 @@ class Recorder:
     def end(self) -> Records:
         """End the drain; return the records since the latest call: FLOW_RECORD, shape (N,)."""
         self._drained = self._clock, self._settings
-        for records in self._told:
-            self._walked.add(records)
-        self._told = []
-        return self._walked.take()
+        return self._made.take()
 
     def _map(self) -> _Noted:
         if self._noted is None:
@@ -223,7 +217,7 @@ class Recorder:
         noted = self._map()
         reasons = np.where(gone, reasons_of(slots), self._going_on).astype(np.uint8)
         records, rows = part_of(slots, dropped, noted.at(places), reasons)
-        self._walked.add(records, reached / self._arrays[0].size)
+        self._made.add(records, reached / self._arrays[0].size)
         if self.live is not None:
             on = ~gone[rows]
             self.live = plus(self.live, by_direction(*(records[name][on] for name in ("flags", "packets", "bytes"))))

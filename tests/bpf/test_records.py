@@ -66,6 +66,10 @@ class Node:
         self._table = CacheTable(self._family, maps, TableCounters(maps), TABLE, settings)
         self._ring = Ring(maps["events"])
 
+    def apply(self, idle: float) -> None:
+        """Let flows expire after ``idle`` seconds from now on."""
+        self._table.apply(Flows(idle_timeout=idle, ended_timeout=ENDED))
+
     def drain(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Drain once; between the events and the tables, ``meanwhile`` happens."""
         now = self._clocked
@@ -179,6 +183,23 @@ def test_flags_that_come_while_a_part_is_recorded_are_of_the_next(
     node.close()
     parts = [(int(row["packets"]), tcp_flags(int(row["tcp_flags"]))) for made in node.records for row in made]
     assert parts == [(1, "A"), (1, "P"), (1, "F")]
+
+
+def test_a_shorter_timeout_loses_no_flow(clocked: Clocked) -> None:
+    """One that had expired at the latest drain by the new timeout only is not in its records: an event tells of it."""
+    node, packet = Node(clocked, "ipv4"), frame(IPv4(), UDP(src_port=5), pad_to=LENGTH)
+    clocked.run(packet, 3)
+    clocked.show(clocked.now + round(IDLE / 2 * 10**9))
+    node.drain()
+    node.apply(IDLE / 4)
+    clocked.run(packet, 2)
+    clocked.show(clocked.now + round(IDLE * 10**9))
+    node.drain()
+    node.close()
+    assert [(int(row["packets"]), REASONS[row["reason"]]) for made in node.records for row in made] == [
+        (3, "idle"),
+        (2, "idle"),
+    ]
 
 
 LINKS: Final = {"plain": (), "one tag": (5,), "two tags": (5, 6), "a priority tag": (0,), "priority tags": (0, 0, 0, 5)}
