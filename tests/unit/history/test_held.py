@@ -143,6 +143,18 @@ def test_a_source_that_began_anew_has_all_it_counted() -> None:
     assert counts_of(node.block()) == {"192.0.2.1": 7, "192.0.2.9": 4, "192.0.2.0": 3}
 
 
+def test_a_source_that_a_reading_has_missed_is_not_held_back_again() -> None:
+    """A table may be read without one of its sources: what that has counted before is not of this minute."""
+    node = Node()
+    node.count("192.0.2.1", **over(50))
+    node.block()
+    missed = node.counted.copy()
+    node.counted.clear()
+    assert node.block() == []
+    node.counted = missed
+    assert node.block() == []
+
+
 def test_a_source_under_two_rules_is_two() -> None:
     """Each bucket has its own row; under a rule that is gone it has no name."""
     node = Node()
