@@ -19,7 +19,7 @@ from cnf.flows.drain import Tracker
 
 drain, drains, kept = Tracker.drain, 0, -1
 
-def drain_or_fail(self):
+def drain_or_fail(self, whole):
     global drains, kept
     drains += 1
     table = {**self._datapath.maps, **self._datapath.programs}[os.environ["BROKEN"]]
@@ -31,7 +31,7 @@ def drain_or_fail(self):
     elif drains == 6:
         os.dup2(kept, table)
         os.close(kept)
-    return drain(self)
+    return drain(self, whole)
 
 Tracker.drain = drain_or_fail
 sys.exit(main())
