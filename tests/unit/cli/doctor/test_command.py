@@ -116,7 +116,7 @@ def test_memory() -> None:
     """A start that does not fit is a problem, a daemon that would not fit once its tables are full is a warning."""
     settings = attrs.evolve(SETTINGS, flows=config.Flows(max_entries=1_000_000))
     tables = sizes.flow_bytes(plan(settings)) + sizes.interface_bytes(plan(settings))
-    start, full = tables + 120_000_000, tables + 78_000_000 + 2_000_000 * (220 + 2 * 110)
+    start, full = tables + 120_000_000, tables + 92_000_000 + 2_000_000 * (300 + 2 * 110)
     for there, state, status in (
         (start - 1, "problem", 71),
         (start, "warning", 0),
@@ -261,7 +261,7 @@ def test_one_family_has_half_the_flows() -> None:
     """Without IPv6 cnfd takes less for flows, and as much for sources, of which IPv6 has its own either way."""
     both, one = config.Flows(max_entries=1000), config.Flows(max_entries=1000, ipv6=False)
     limits = Limits(max_sources=1000)
-    assert daemon_bytes(both, None)[0] - daemon_bytes(one, None)[0] == 1000 * 220
+    assert daemon_bytes(both, None)[0] - daemon_bytes(one, None)[0] == 1000 * 300
     assert daemon_bytes(one, limits)[0] - daemon_bytes(one, None)[0] == 2 * 1000 * 320
 
 
