@@ -284,6 +284,7 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 				return limit_deny(table, addr, choice.counter, ifindex, jiffies);
 			if (choice.allow)
 				return CNF_LIMIT_PASS;
+			FORGET(choice.set, zero);
 			rule = choice.rule;
 			/* A shared bucket needs no slot of a source: a flood of spoofed sources takes no slot from
 			 * others. */
@@ -296,7 +297,7 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 				goto admit;
 			}
 			/* What a set counts is of no generation, so that the next packet is looked up again. */
-			decision = DECISION(choice.set ? ~generation : generation, choice.home, rule) + zero;
+			decision = DECISION(generation ^ -(__u64)choice.set, choice.home, rule) + zero;
 			if (choice.part && !key_part(table, key)) {
 				group = choice.home;
 				key_set_part(table, key, addr, choice.part, zero);
