@@ -1,7 +1,7 @@
 #!/bin/sh
 # Run cnfd on real traffic: on a veth pair between two network namespaces, away from this machine's own network.
 #
-#   sudo sh deploy/demo.sh                a quarter of a minute, then everything is gone again
+#   sudo sh deploy/demo.sh                half a minute, then everything is gone again
 #   sudo sh deploy/demo.sh --keep         leaves it running, and says how to look and how to stop
 #   sudo sh deploy/demo.sh --stop NAME    stops what --keep has left running
 #
@@ -261,6 +261,22 @@ show "$in_peer $traffic flood $node $dir/cnf.sock"
 
 heading "Why does 192.0.2.66 lose packets?"
 show_table "$cnfctl limits explain 192.0.2.66 --protocol udp"
+
+heading "A flood that is spread over ports and addresses: who is it, and who is attacked?"
+$in_peer setsid .venv/bin/python deploy/demo_traffic.py spread 2>>"$dir/log" &
+flood=$!
+children="$children $flood"
+sleep 4
+show_table "$cnfctl flows --by src-net/24,dst --sort rate --top 3"
+
+heading "Blocked until noon, by the kernel itself, even if no daemon runs then"
+show "$cnfctl limits deny add 198.51.100.0/24 --until 12:00 --reason flood"
+sleep 2
+show_table "$cnfctl limits deny"
+
+heading "Why does 198.51.100.77 get no answer?"
+show_table "$cnfctl limits explain 198.51.100.77"
+kill "$flood"
 
 heading "What Prometheus scrapes"
 show "$scrape | grep -E '^cnf_(received_packets|dropped_packets|limit_packets|ledger_packets)' | grep -v ' 0.0$'"

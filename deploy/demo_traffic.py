@@ -5,6 +5,8 @@
     demo_traffic.py check SOCKET PEER < JSON    asks the daemon behind SOCKET; exit status 1 if it has counted otherwise
     demo_traffic.py flood NODE SOCKET           in the peer: the loud source for 3 seconds; exit status 1 if the limit
                                                 of the daemon behind SOCKET let through other than it should
+    demo_traffic.py spread                      in the peer: small packets from and to many addresses and ports, until
+                                                killed
 
 deploy/demo.sh makes the namespaces and gives their interfaces the addresses that stand here.
 """
@@ -12,6 +14,7 @@ deploy/demo.sh makes the namespaces and gives their interfaces the addresses tha
 from __future__ import annotations
 
 import json
+import random
 import signal
 import socket
 import struct
@@ -21,7 +24,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 from pyroute2 import netns
 
@@ -31,6 +34,8 @@ NODE4, PEER4, LOUD4 = "192.0.2.1", "192.0.2.2", "192.0.2.66"
 NODE6, PEER6 = "2001:db8::1", "2001:db8::2"
 HTTP, DNS, SOURCE_PORT = 80, 53, 5300
 VLAN: Final = 42
+SPREAD_NET, SPREAD_FLOWS, SPREAD_PORTION = "198.51.100.", 20_000, 40
+"""The network that a spread flood comes from, in how many flows, and its packets in a portion."""
 
 SECONDS, TICKS = 5, 100
 """How long, and in how many portions a second."""
@@ -149,16 +154,26 @@ def udp(source: str, destination: str, *, portion: int) -> Datagrams:
 
 def tagged_udp(*, portion: int) -> Datagrams:
     """Return datagrams in whole frames with an 802.1Q tag, which takes no VLAN device: not every kernel has those."""
-    datagram = struct.pack(">HHHH200x", DNS, DNS, 208, 0)
+    tag = struct.pack(">HH", 0x8100, VLAN)
+    return Datagrams(raw(), frame(PEER4, DNS, DNS, tag), portion, src_addr=PEER4, vlan=VLAN)
+
+
+def raw() -> socket.socket:
+    """Return what sends whole frames to the node."""
+    sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    sender.bind((NIC, 0))
+    return sender
+
+
+def frame(source: str, source_port: int, port: int, tag: bytes = b"") -> bytes:
+    """Return a frame to the node with a datagram of 200 bytes."""
+    datagram = struct.pack(">HHHH200x", source_port, port, 208, 0)
     header = struct.pack(">BxH4xBBH", 0x45, 20 + len(datagram), 64, socket.IPPROTO_UDP, 0)
-    header += socket.inet_aton(PEER4) + socket.inet_aton(NODE4)
+    header += socket.inet_aton(source) + socket.inet_aton(NODE4)
     total = sum(struct.unpack(">10H", header))
     checksum = 0xFFFF - (total % 0xFFFF)  # one's complement arithmetic, RFC 1071
     header = header[:10] + struct.pack(">H", checksum) + header[12:]
-    sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    sender.bind((NIC, 0))
-    tag = struct.pack(">HHH", 0x8100, VLAN, 0x0800)
-    return Datagrams(sender, NODE_MAC + PEER_MAC + tag + header + datagram, portion, src_addr=PEER4, vlan=VLAN)
+    return NODE_MAC + PEER_MAC + tag + struct.pack(">H", 0x0800) + header + datagram
 
 
 def listen(node: str) -> list[socket.socket]:
@@ -236,6 +251,21 @@ def flood(socket_path: str) -> int:
     return 0 if exact else 1
 
 
+def spread() -> NoReturn:
+    """Send frames from every address of SPREAD_NET, and from and to any port."""
+    chance = random.Random(1)  # noqa: S311 - nobody is to be kept from guessing these
+    frames = [
+        frame(f"{SPREAD_NET}{chance.randrange(1, 255)}", chance.randrange(1, 1 << 16), chance.randrange(1, 1 << 16))
+        for _ in range(SPREAD_FLOWS)
+    ]
+    sender = raw()
+    while True:
+        for start in range(0, SPREAD_FLOWS, SPREAD_PORTION):
+            for each in frames[start : start + SPREAD_PORTION]:
+                sender.send(each)
+            time.sleep(1 / TICKS)
+
+
 def _rule(socket_path: str) -> dict[str, Any]:
     cnfctl = (Path(sys.executable).with_name("cnfctl"), "--socket", socket_path)
     (rule,) = json.loads(_output(*cnfctl, "limits", "-o", "json"))["rules"]
@@ -275,6 +305,8 @@ def main(arguments: list[str]) -> int:
         case ["flood", node, socket_path]:
             _listening = listen(node)
             return flood(socket_path)
+        case ["spread"]:
+            spread()
     sys.exit(__doc__)
 
 

@@ -58,6 +58,12 @@ def test_every_command_of_the_guide_works(node: Node) -> None:
     for command in ("cnfctl flows --top 5", "cnfctl flows --top 5 --sort packets"):
         (flows,) = outputs(shown, command)
         assert flows.splitlines()[1].startswith("192.0.2.66:5300")
+    (groups,) = outputs(shown, "cnfctl flows --by src-net/24,dst --sort flows --top 3")
+    assert re.match(r"198\.51\.100\.0/24 +192\.0\.2\.1 +10\.2k ", groups.splitlines()[1])
+    (denied,) = outputs(shown, "cnfctl limits deny")
+    assert re.match(r"198\.51\.100\.0/24 +runtime +\S+ +10\.2k ", denied.splitlines()[1])
+    (explained,) = outputs(shown, "cnfctl limits explain 198.51.100.77")
+    assert "198.51.100.0/24 is denied (at run time, for another " in " ".join(explained.split())
     in_shadow, enforced = outputs(shown, "cnfctl limits sources --top 3")
     assert " DROPPED" not in in_shadow
     assert re.search(r"^192\.0\.2\.66 +noisy +\S+ .* 19\.[0-9]k ", enforced, re.MULTILINE)

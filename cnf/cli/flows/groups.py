@@ -16,9 +16,9 @@ _REST: Final = "(rest)"
 _TITLES: Final[Mapping[str, str]] = {
     "src_addr": "SOURCE",
     "src_name": "SOURCE NAME",
+    "src_net": "SOURCE NET",
     "dst_addr": "DESTINATION",
     "dst_name": "DEST NAME",
-    "src_net": "SOURCE NET",
     "dst_net": "NET",
     "dst_port": "PORT",
     "src_port": "SOURCE PORT",
@@ -80,7 +80,13 @@ def _columns(groups: Sequence[Group], view: View) -> list[Column[Group]]:
         return Column(title, cell, right=True, priority=priority, reserve=reserve)
 
     sorted_by = _SORTED_BY[view.sort]
-    columns: list[Column[Group]] = [Column(_TITLES[field], common(field), cuttable=True, least=12) for field in names]
+    columns: list[Column[Group]] = []
+    for field in names:
+        cell = common(field)
+        whole = max((len(text) for text in map(cell, groups) if ":" not in text), default=0)
+        columns.append(
+            Column(_TITLES[field], cell, cuttable=True, least=max(whole, 12))
+        )  # IPv6 addresses are cut first
     sums = [
         numbers("FLOWS", lambda group: _NONE if group["flows"] is None else count(group["flows"]), 2, 5),
         numbers("PKTS", lambda group: count(group["packets"]), 3, 5),

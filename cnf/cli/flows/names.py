@@ -47,7 +47,7 @@ class Names:
         rows, deadline, left = iter(rows), time.monotonic() + self._patience, MOST
         while some := list(islice(rows, CHUNK)):
             ends = [end for end in _ENDS if f"{end}_addr" in some[0]]
-            addresses = dict.fromkeys(str(row[f"{end}_addr"]) for row in some for end in ends)
+            addresses = dict.fromkeys(str(each) for row in some for end in ends if (each := row[f"{end}_addr"]))
             left -= self._ask([address for address in addresses if address not in self._asked][:left])
             with self._came:
                 self._came.wait_for(lambda: self._names.keys() >= addresses.keys(), max(deadline - time.monotonic(), 0))  # noqa: B023 - it returns before the next round

@@ -48,7 +48,7 @@ def _scope(case: Case, reply: Explanation) -> str:
 
 
 def _sentences(case: Case, now: datetime) -> Iterator[str]:
-    yield _verdict(case)
+    yield _verdict(case, now)
     yield f"Why: {case['reason'].rstrip('.')}."
     for each in case["in_shadow"]:
         yield f"A set in shadow would {each}; it only counts."
@@ -60,7 +60,7 @@ def _sentences(case: Case, now: datetime) -> Iterator[str]:
         yield "Its bucket is full."
 
 
-def _verdict(case: Case) -> str:
+def _verdict(case: Case, now: datetime) -> str:
     rule, verdict = case["rule"], case["verdict"]
     if rule and verdict == "limited":
         return _limited(rule)
@@ -69,12 +69,20 @@ def _verdict(case: Case) -> str:
         origin = f"by the set {case['set']}"
     sentences = {
         "protected": f"passes, whatever the rules say, as it is protected until {CONFIRM}, or its session ends.",
-        "denied": f"its packets are dropped, as {case['prefix']} is denied ({origin}).",
+        "denied": f"its packets are dropped, as {case['prefix']} is denied ({origin}{_ends(case['entry'], now)}).",
         "allowed": f"passes without limit, as {case['prefix']} is allowed ({origin}).",
         "unlimited": "passes, as no rule limits it.",
         "off": f"passes, as {_name(rule) if rule else 'the limiter'} is off.",
     }
     return sentences.get(verdict, f"{verdict}.")
+
+
+def _ends(entry: DeniedPrefix | None, now: datetime) -> str:
+    """Return how long an entry of ``deny`` is still there, and what for."""
+    if entry is None:
+        return ""
+    left = entry["until"] and duration((datetime.fromisoformat(entry["until"]) - now).total_seconds())
+    return (f", for another {left}" if left else "") + (f": {entry['reason']}" if entry["reason"] else "")
 
 
 def _limited(rule: Rule) -> str:

@@ -63,12 +63,14 @@ def test_names_stand_beside_addresses(resolver: Resolver) -> None:
 
 def test_groups_have_the_names_of_the_addresses_that_they_have(resolver: Resolver) -> None:
     """Flows by source have no destination; flows by port have no name at all."""
-    resolver(known)
+    asked = resolver(known)
     assert list(Names().beside([{"src_addr": "192.0.2.1", "flows": 3}])) == [
         {"src_addr": "192.0.2.1", "flows": 3, "src_name": "web.example"}
     ]
     assert list(Names().beside([{"dst_port": 53, "flows": 3}])) == [{"dst_port": 53, "flows": 3}]
     assert list(Names().beside([])) == []
+    assert list(Names().beside([{"src_addr": None}])) == [{"src_addr": None, "src_name": None}]  # the rest of the past
+    assert asked == ["192.0.2.1"]
 
 
 def test_a_resolver_that_hangs_holds_nobody_up(resolver: Resolver) -> None:

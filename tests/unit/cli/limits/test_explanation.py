@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from cnf.cli.api.limit_replies import Case, DeniedPrefix, Explanation, Rule
+from cnf.cli.api.replies import Timestamp
 from cnf.cli.limits.explanation import page
 from cnf.cli.show.table import Style
 from tests.unit.cli.limit_samples import (
@@ -194,3 +195,10 @@ def test_names_cannot_control_the_terminal() -> None:
     text = "".join(lines_of(explained(hostile, interface="x"), 80))
     assert text.isprintable()
     assert r"a\x1b[2Jb" in text
+
+
+def test_what_is_denied_until_a_time_says_how_long_and_what_for() -> None:
+    """Who asks why packets are lost need not ask a second time when that ends, and who wanted it."""
+    entry: DeniedPrefix = {**DENIED_PREFIX, "until": Timestamp("2026-03-01T14:44:00Z"), "reason": "flood"}
+    case: Case = {**UNLIMITED, "verdict": "denied", "prefix": "198.51.100.0/24", "origin": "runtime", "entry": entry}
+    assert "as 198.51.100.0/24 is denied (at run time, for another 2h44m: flood)." in answer(case)
