@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -13,7 +13,9 @@ from cnf.flows.columns import FlowColumns
 from cnf.flows.fields import Shown
 from cnf.flows.groups import Dimension, Words
 from cnf.limits.groups import OVERFLOW
+from cnf.limits.prefix_file import Prefixes
 from cnf.limits.ruleset import Match, Prefix, RuleSet, Verdict
+from cnf.limits.table import PrefixSet
 
 Column = Callable[[str], Any]
 """Returns a column of flows by its name."""
@@ -28,17 +30,21 @@ class Decided(NamedTuple):
 
     verdict: Verdict
     rule: str | None = None
+    """The name of the rule, or of the set of prefixes."""
 
 
 UNLIMITED: Final = Decided("unlimited")
 
 
-def by_rule(ruleset: RuleSet, names: Mapping[int, str]) -> tuple[Dimension, Dimension]:
+def by_rule(
+    ruleset: RuleSet, names: Mapping[int, str], sets: Sequence[tuple[PrefixSet, Prefixes]] = ()
+) -> tuple[Dimension, Dimension]:
     """Return what flows are grouped by to tell the rules of a set apart; ``names`` are the interfaces', by ifindex.
 
-    A flow of TCP that has had no ACK is one of SYNs. What is sent is not limited.
+    ``sets`` are the sets of prefixes in mode enforce, the one that goes first first. A flow of TCP that has had no ACK
+    is one of SYNs. What is sent is not limited.
     """
-    decider = _Decider(ruleset, names)
+    decider = _Decider(ruleset, names, sets)
 
     def words(flows: FlowColumns, _: Mapping[int, int]) -> list[Words]:
         return [decider.numbers(flows.family, lambda name: getattr(flows, name)).astype(np.uint64)]
@@ -55,9 +61,9 @@ def by_rule(ruleset: RuleSet, names: Mapping[int, str]) -> tuple[Dimension, Dime
 
 
 class _Decider:
-    """A rule set as arrays."""
+    """A rule set, and sets of prefixes, as arrays."""
 
-    def __init__(self, ruleset: RuleSet, names: Mapping[int, str]) -> None:
+    def __init__(self, ruleset: RuleSet, names: Mapping[int, str], sets: Sequence[tuple[PrefixSet, Prefixes]]) -> None:
         self.decided = [UNLIMITED]
         """By number."""
         self._number_of = {UNLIMITED: 0}
@@ -72,45 +78,44 @@ class _Decider:
             ]
         )
         """The group by interface, the last one for all others, and traffic."""
-        self._ranges = {family: self._laid_out(family, matches) for family, matches in ruleset.matches.items()}
+        self._rules = {family: self._laid_out(family, matches) for family, matches in ruleset.matches.items()}
+        self._open = np.array([each.verdict in {"limited", "unlimited"} for each in self.decided])
+        """By number, whether a set of prefixes may decide instead."""
+        self._sets = [
+            (
+                self._number(Decided("allowed" if each.action == "allow" else "denied", each.name)),
+                {family: _ranges(family, ((*prefix, 1) for prefix in prefixes.pairs(family))) for family in _BITS},
+            )
+            for each, prefixes in sets
+        ]
 
     def numbers(self, family: Family, column: Column) -> npt.NDArray[np.intp]:
         """Return what is decided on each flow, by its number in ``decided``."""
-        starts, rows, decisions = self._ranges[family]
-        rows = rows[np.searchsorted(starts, _sortable(family, column("src_addr")), side="right") - 1]
+        ranges, decisions = self._rules[family]
+        sources = _sortable(family, column("src_addr"))
+        rows = ranges.find(sources)
         place = np.searchsorted(self._indexes, column("ifindex"))
         index = self._indexes[np.minimum(place, len(self._indexes) - 1)] if len(self._indexes) else place
         interfaces = np.where(index == column("ifindex"), place, len(self._groups) - 1)
         numbers: npt.NDArray[np.intp] = decisions[rows, self._groups[interfaces, _traffic(family, column)]]
+        left = self._open[numbers] if self._sets else np.False_
+        for number, prefixes in self._sets:
+            within = left & (prefixes[family].find(sources) != 0)
+            numbers[within] = number
+            left &= ~within
         numbers[(column("flags") & FLOW_EGRESS) != 0] = 0
         return numbers
 
-    def _laid_out(self, family: Family, matches: Mapping[Prefix, Match]) -> tuple[Any, npt.NDArray[np.intp], Any]:
-        """Return where ranges of sources begin, the row of each, and by row and group what is decided."""
-        bits, groups = _BITS[family], int(self._groups.max()) + 1
+    def _laid_out(self, family: Family, matches: Mapping[Prefix, Match]) -> tuple[_Ranges, npt.NDArray[np.intp]]:
+        """Return the rows of sources, and by row and group what is decided."""
+        groups = int(self._groups.max()) + 1
         table: dict[tuple[int, ...], int] = {(0,) * groups: 0}
-        starts, rows = [0], [0]
-        around = [(1 << bits, 0)]
-        """(Last address, row) of the prefixes that hold the current one, the longest last."""
-
-        def begin(address: int, row: int) -> None:
-            if starts[-1] == address:
-                rows[-1] = row
-            elif address < 1 << bits:
-                starts.append(address)
-                rows.append(row)
-
-        for (address, length), match in sorted(matches.items(), key=lambda item: item[0]):
-            while around[-1][0] < address:
-                begin(around.pop()[0] + 1, around[-1][1])
-            row = table.setdefault(self._row(match, groups), len(table))
-            begin(address, row)
-            around.append((address + (1 << bits - length) - 1, row))
-        while len(around) > 1:
-            begin(around.pop()[0] + 1, around[-1][1])
-        packed = b"".join(start.to_bytes(bits // 8, "big") for start in starts)
-        kind = np.uint32 if family == "ipv4" else np.uint64
-        return _sortable(family, np.frombuffer(packed, kind)), np.array(rows), np.array(list(table))
+        rows = (
+            (*prefix, table.setdefault(self._row(match, groups), len(table)))
+            for prefix, match in sorted(matches.items(), key=lambda item: item[0])
+        )
+        ranges = _ranges(family, rows)
+        return ranges, np.array(list(table))
 
     def _row(self, match: Match, groups: int) -> tuple[int, ...]:
         """Return what a match decides, by group."""
@@ -126,6 +131,45 @@ class _Decider:
             self._number_of[decided] = len(self.decided)
             self.decided.append(decided)
         return self._number_of[decided]
+
+
+class _Ranges(NamedTuple):
+    """Ranges of addresses, each with a row: that of its longest prefix, or 0."""
+
+    starts: npt.NDArray[Any]
+    """Shape (N,), as ``_sortable()`` returns them; the first is that of all addresses."""
+    rows: npt.NDArray[np.intp]
+
+    def find(self, addresses: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+        """Return the row of each of ``addresses``, which are sortable."""
+        rows: npt.NDArray[np.intp] = self.rows[np.searchsorted(self.starts, addresses, side="right") - 1]
+        return rows
+
+
+def _ranges(family: Family, prefixes: Iterable[tuple[int, int, int]]) -> _Ranges:
+    """Return the ranges that prefixes make, each given as address, length and row, in order."""
+    bits = _BITS[family]
+    starts, rows = [0], [0]
+    around = [(1 << bits, 0)]
+    """(Last address, row) of the prefixes that hold the current one, the longest last."""
+
+    def begin(address: int, row: int) -> None:
+        if starts[-1] == address:
+            rows[-1] = row
+        elif address < 1 << bits:
+            starts.append(address)
+            rows.append(row)
+
+    for address, length, row in prefixes:
+        while around[-1][0] < address:
+            begin(around.pop()[0] + 1, around[-1][1])
+        begin(address, row)
+        around.append((address + (1 << bits - length) - 1, row))
+    while len(around) > 1:
+        begin(around.pop()[0] + 1, around[-1][1])
+    packed = b"".join(start.to_bytes(bits // 8, "big") for start in starts)
+    kind = np.uint32 if family == "ipv4" else np.uint64
+    return _Ranges(_sortable(family, np.frombuffer(packed, kind)), np.array(rows))
 
 
 def _sortable(family: Family, addresses: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -74,17 +74,24 @@ class Sets:
         with self._lock:
             return self._rules.set_counts()
 
-    def of(self, address: Address, limits: Limits) -> list[InSet]:
-        """Return the sets that hold ``address``; the first decides, if its mode is enforce."""
+    def in_order(self, limits: Limits) -> list[tuple[SetFile, LimitMode]]:
+        """Return the sets in force with their modes, in the order in which they decide, those in shadow last."""
         with self._lock:
             numbers = self._rules.sets.numbers
         found = []
         for file in self.files:
             key, mode = (file.set.name, file.set.action), limits.mode_of(file.set)
-            if key in numbers and mode != "off" and (prefix := file.prefixes.find(address)):
-                order = mode != "enforce", file.set.action != "allow", numbers[key]
-                found.append((order, InSet(file.set, mode, prefix)))
+            if key in numbers and mode != "off":
+                found.append(((mode != "enforce", file.set.action != "allow", numbers[key]), (file, mode)))
         return [each for _, each in sorted(found, key=lambda item: item[0])]
+
+    def of(self, address: Address, limits: Limits) -> list[InSet]:
+        """Return the sets that hold ``address``; the first decides, if its mode is enforce."""
+        return [
+            InSet(file.set, mode, prefix)
+            for file, mode in self.in_order(limits)
+            if (prefix := file.prefixes.find(address))
+        ]
 
     def _put(self, prefixes: Mapping[SetKey, Prefixes]) -> None:
         """Have these sets in force, and no others."""

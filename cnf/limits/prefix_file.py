@@ -18,7 +18,7 @@ import numpy as np
 from cnf.abi import LIMIT4_PREFIX, LIMIT6_PREFIX, Family
 from cnf.arrays import Records
 from cnf.limits.layout import BANK_BITS
-from cnf.limits.ruleset import FAMILIES_BY_VERSION, Address
+from cnf.limits.ruleset import FAMILIES_BY_VERSION, Address, Prefix
 from cnf.limits.table import Network
 from cnf.readers import shown
 
@@ -64,6 +64,12 @@ class Prefixes:
     def each(self, family: Family) -> Records:
         """Return one family's: bytes, shape (N,)."""
         return np.frombuffer(self.packed[family], f"V{OCTETS[family] + 1}")
+
+    def pairs(self, family: Family) -> Iterator[Prefix]:
+        """Yield the address and length of one family's, in order."""
+        octets, data = OCTETS[family], self.packed[family]
+        for start in range(0, len(data), octets + 1):
+            yield int.from_bytes(data[start : start + octets]), data[start + octets]
 
     def find(self, address: Address) -> Network | None:
         """Return the longest that holds ``address``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
@@ -12,7 +12,7 @@ from structlog.typing import FilteringBoundLogger
 
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
 from cnf.export.lines import Lines
-from cnf.flows.groups import Groups, group
+from cnf.flows.groups import Dimension, Groups, group
 from cnf.flows.query import Selection, select
 from cnf.history.past_groups import Wanted, group_past
 from cnf.kernel.cgroups import Cgroups
@@ -131,9 +131,7 @@ class Control:
         elif pairs:
             raise UsageError("by and pairs: expected one of them")
         else:
-            limiter = self._live.limiter
-            more = {"rule": by_rule(limiter.in_force.ruleset, snapshot.names)} if limiter else {}
-            what = Wanted(which[1], asked["by"], *how)
+            what, more = Wanted(which[1], asked["by"], *how), self._more_groups(snapshot.names)
             listed = groups = (
                 group_past(then.found.blocks, snapshot, what, more) if then else group(snapshot, *what, more=more)
             )
@@ -189,6 +187,16 @@ class Control:
     def _reloaded(self, request: Request) -> Answer:
         parameters(request)
         return reply(asdict(self._reload()))
+
+    def _more_groups(self, names: Mapping[int, str]) -> Mapping[str, tuple[Dimension, ...]]:
+        """Return what flows can be grouped by where there are limits; ``names`` are the interfaces', by ifindex."""
+        limiter = self._live.limiter
+        if limiter is None:
+            return {}
+        in_force = limiter.in_force
+        sets = limiter.sets.in_order(in_force.effective.limits)
+        enforced = [(file.set, file.prefixes) for file, mode in sets if mode == "enforce"]
+        return {"rule": by_rule(in_force.ruleset, names, enforced)}
 
     def _limit_paths(self) -> Paths:
         """Return the handlers of LIMIT_PATHS."""

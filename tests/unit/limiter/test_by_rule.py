@@ -13,8 +13,9 @@ from cnf.errors import ConfigError
 from cnf.flows.groups import group
 from cnf.limiter.by_rule import by_rule
 from cnf.limits.groups import OVERFLOW
+from cnf.limits.prefix_file import read
 from cnf.limits.ruleset import Address, RuleSet, explain, work_out
-from cnf.limits.table import Limits
+from cnf.limits.table import Limits, PrefixSet
 from tests.unit.rule_sets import ADDRESSES, INTERFACES, networks, rule, rule_sets, set_aside
 from tests.unit.samples import NAMES, Flow, snapshot
 
@@ -74,3 +75,22 @@ def test_sums_are_exact_and_what_is_sent_is_not_limited() -> None:
         ("limited", "all"): (7, 2),
         ("unlimited", None): (24, 0),
     }
+
+
+def test_sets_of_prefixes_go_before_rules_and_after_lists() -> None:
+    """What no list decides, the first set that holds the source does, in both families."""
+    ruleset = work_out(Limits(allow=networks("198.18.1.0/24"), rules=(rule("all", "0.0.0.0/0"),)), ("eth0", OVERFLOW))
+    feeds = [
+        (PrefixSet("partners", "/x", "allow"), read(b"198.18.2.0/24\n2001:db8:2::/48\n")),
+        (PrefixSet("drop", "/y", "deny"), read(b"198.18.0.0/16\n198.18.3.0/24\n2001:db8::/32\n")),
+    ]
+    sources = ["198.17.255.255", "198.18.0.0", "198.18.1.1", "198.18.2.1", "198.18.3.9", "198.18.255.255", "198.19.0.0"]
+    sources6 = ["2001:db8:2::1", "2001:db8:ffff::", "2001:db9::"]
+    flows = [Flow(src=source) for source in sources] + [Flow(src=source, dst="2001:db8::2") for source in sources6]
+    dimensions = by_rule(ruleset, NAMES, feeds)
+    found = group(snapshot(*flows), "", "rule,src", "flows", None, more={"rule": dimensions}).objects()
+    expected = dict.fromkeys(sources, ("denied", "drop")) | dict.fromkeys(sources6, ("denied", "drop"))
+    expected |= {"198.17.255.255": ("limited", "all"), "198.19.0.0": ("limited", "all")}
+    expected |= {"198.18.1.1": ("allowed", None), "198.18.2.1": ("allowed", "partners")}  # type: ignore[dict-item]
+    expected |= {"2001:db8:2::1": ("allowed", "partners"), "2001:db9::": ("unlimited", None)}  # type: ignore[dict-item]
+    assert {each["src_addr"]: (each["verdict"], each["rule"]) for each in found} == expected
