@@ -34,11 +34,20 @@ BPF_F_TABLE("lpm_trie", struct limit6_prefix, struct limit_match, limit_prefixes
 BPF_F_TABLE("lpm_trie", struct limit4_prefix, __u64, limit_sets4, 2 * CNF_MAX_SET_PREFIXES, BPF_F_NO_PREALLOC);
 BPF_F_TABLE("lpm_trie", struct limit6_prefix, __u64, limit_sets6, 2 * CNF_MAX_SET_PREFIXES, BPF_F_NO_PREALLOC);
 
-/* One key for both lookups of a packet: the stack has no room for two. */
+/* One key for both lookups of a packet. The stack has no room for it: it stands where an event is made later. */
 union prefix_key {
 	struct limit4_prefix ipv4;
 	struct limit6_prefix ipv6;
 };
+
+/* Return room for a key; NULL never. */
+static __always_inline union prefix_key *prefix_room(void)
+{
+	__u32 zero = 0;
+	struct event *draft = event_draft.lookup(&zero);
+
+	return draft ? (void *)draft->key : NULL;
+}
 
 static __always_inline void prefix_set(enum cnf_table table, union prefix_key *key, __u32 *addr)
 {
@@ -89,61 +98,74 @@ static __always_inline void limit_count(__u32 rule, enum cnf_verdict verdict, st
 
 /* What a rule set says of a source. */
 struct limit_choice {
-	__u32 deny;
-	__u32 set; /* a set allows, or is in shadow: not to be remembered, since each packet is counted */
-	__u32 counter; /* where a packet is counted that is denied, or of such a set */
-	__u32 allow; /* until a time: not to be remembered, since that would outlive it */
+	__u32 deny; /* 1 more than where such a packet is counted; 0: it is not denied */
+	__u32 set; /* one in shadow: not to be remembered, since each packet is counted */
+	__u32 allow; /* until a time, or by a set: not to be remembered, since that would outlive it, or not be counted
+		      */
 	__u32 part; /* as in limit_match */
 	__u32 rule; /* 0: none */
 	__u32 home;
 	__u32 shared; /* as in limit_policy */
 };
 
+/* Count a packet that is denied, or that a set allows, or would drop. */
+static __always_inline void limit_count_denied(__u32 place, struct wire wire)
+{
+	counter_add(limit_denied_counters.lookup(&place), wire);
+}
+
 /* Find out what the sets say of an address: those that allow go before those that deny. */
 static __always_inline void limit_choose_set(enum cnf_table table, union prefix_key *key,
-					     struct limit_settings *settings, struct limit_choice *choice)
+					     struct limit_settings *settings, struct wire wire,
+					     struct limit_choice *choice)
 {
-	__u64 found = sets_lookup(table, key, settings->sets - 1), sets;
+	__u64 found = sets_lookup(table, key, settings->sets - 1), sets = found & settings->sets_allow;
 
-	choice->allow = !!(found & settings->sets_allow);
-	choice->deny = !choice->allow && found & settings->sets_deny;
-	sets = found & (choice->allow  ? settings->sets_allow
-			: choice->deny ? settings->sets_deny
-				       : settings->sets_shadow);
-	if (!sets)
+	if (sets) {
+		choice->allow = 1;
+		limit_count_denied(CNF_MAX_DENIED + SET_PLACE(sets & -sets), wire);
 		return;
-	choice->set = !choice->deny;
-	choice->counter = CNF_MAX_DENIED + SET_PLACE(sets & -sets);
-	if (!choice->deny && !choice->allow)
-		choice->counter += CNF_MAX_SETS;
+	}
+	sets = found & settings->sets_deny;
+	if (sets) {
+		choice->deny = CNF_MAX_DENIED + SET_PLACE(sets & -sets) + 1;
+		return;
+	}
+	sets = found & settings->sets_shadow;
+	if (sets) {
+		choice->set = 1;
+		limit_count_denied(CNF_MAX_DENIED + CNF_MAX_SETS + SET_PLACE(sets & -sets), wire);
+	}
 }
 
 /* Find out by the longest prefix that holds `addr`. */
 static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32 bank, __u32 group, __u64 jiffies,
-					 struct limit_choice *choice)
+					 struct wire wire, struct limit_choice *choice)
 {
 	struct limit_settings *settings = ELEMENT(limit_settings, bank);
 	struct limit_policy *policy;
 	struct limit_match *match;
-	union prefix_key prefix;
+	union prefix_key *prefix = prefix_room();
 	__u64 index;
 
 	*choice = (struct limit_choice){.home = group};
-	prefix_set(table, &prefix, addr);
-	match = prefix_lookup(table, &prefix, bank);
+	if (!prefix)
+		return; /* never */
+	prefix_set(table, prefix, addr);
+	match = prefix_lookup(table, prefix, bank);
 	if (match) {
-		choice->deny = jiffies < match->deny_until;
-		choice->counter = match->denied;
-		choice->part = match->part;
-		if (choice->deny)
+		if (jiffies < match->deny_until) {
+			choice->deny = match->denied + 1;
 			return;
+		}
+		choice->part = match->part;
 		if (jiffies < match->allow_until) {
 			choice->allow = match->allow_until != CNF_FOR_EVER;
 			return;
 		}
 	}
 	if (!MISSING(limit_settings, settings) && settings->sets) {
-		limit_choose_set(table, &prefix, settings, choice);
+		limit_choose_set(table, prefix, settings, wire, choice);
 		if (choice->deny || choice->allow)
 			return;
 	}
@@ -277,11 +299,11 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 		if (!decision && !turn) { /* later it is known; so the verifier follows this once */
 			struct limit_choice choice;
 
-			limit_choose(table, addr, bank, group, jiffies, &choice);
-			if (choice.deny || choice.set)
-				counter_add(limit_denied_counters.lookup(&choice.counter), wire);
-			if (choice.deny)
-				return limit_deny(table, addr, choice.counter, ifindex, jiffies);
+			limit_choose(table, addr, bank, group, jiffies, wire, &choice);
+			if (choice.deny) {
+				limit_count_denied(choice.deny - 1, wire);
+				return limit_deny(table, addr, choice.deny - 1, ifindex, jiffies);
+			}
 			if (choice.allow)
 				return CNF_LIMIT_PASS;
 			FORGET(choice.set, zero);
