@@ -39,8 +39,6 @@ EVENT_KINDS: Final = ("first_drop", "rule_generation", "flow_evicted", "flow_exp
 LIMIT_GROUPS: Final = 32
 ENFORCE: Final = 0x800000
 """Bit beside a rule's number in a policy or decision: mode enforce."""
-PASSES_ALL: Final = 1 << 63
-"""Bit beside the generation of a rule set that passes all packets."""
 UNASSIGNED_INTERFACE: Final = "unassigned"
 """Name that packets of an interface without a slot are counted under."""
 

@@ -224,9 +224,6 @@ enum cnf_traffic {
  * (bank * (CNF_MAX_INTERFACES + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic. */
 #define CNF_LIMIT_GROUPS 32
 
-/* Beside the generation of a rule set that passes all packets. The first of them tells of it, and writes 0. */
-#define CNF_PASSES_ALL 0x8000000000000000
-
 struct limit_settings { /* one a bank */
 	__u64 source6_mask[2]; /* network byte order */
 	__u64 drop_unreadable; /* 1: what CNF_DROP_UNREADABLE is about */

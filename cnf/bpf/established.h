@@ -92,6 +92,24 @@ static __always_inline __u64 established_source(enum cnf_table table, __u64 gene
 }
 #endif
 
+/*
+ * Return 1 and the generation in force, unless a rule set has to be announced first. One that limits was, if a source's
+ * slot has a decision of it. One that does not limit stands as 0.
+ */
+static __always_inline int established_generation(const struct frame *frame, __u64 *generation)
+{
+#if CNF_LIMITER
+	__u64 *words = DIRECT_AT(limit_generation, 0);
+
+	if (!frame_is_limited(frame))
+		return 1;
+	*generation = READ_ONCE(words[0]);
+	return *generation || READ_ONCE(words[1]) == READ_ONCE(words[2]);
+#else
+	return 1;
+#endif
+}
+
 /* Take what stands behind an IP header of `size` bytes, the interface and the generation; else return 0. */
 static __always_inline int established_begin(struct established *packet, void *ip, __u32 size, void *end, __u8 protocol,
 					     __u32 length, __u64 *generation)
@@ -104,12 +122,7 @@ static __always_inline int established_begin(struct established *packet, void *i
 	    (frame_is_skb(frame) && packet->interface.no_ethernet))
 		return 0;
 	packet->wire = frame_wire(frame, packet->length, before + packet->transport.header_length);
-#if CNF_LIMITER
-	/* No slot has a decision of one that has to be told of first: such a packet is left to the general code. */
-	if (frame_is_limited(frame))
-		*generation = READ_ONCE(*DIRECT_AT(limit_generation, 0));
-#endif
-	return 1;
+	return established_generation(frame, generation);
 }
 
 /* Return the verdict on a packet whose flow is `key`, and whose source, from `addr`, is `source`; 0 leaves it. */

@@ -41,8 +41,7 @@ static __always_inline enum cnf_drop drop_reason(enum cnf_limit verdict)
 /* Count a frame, and pass it unless a limit says otherwise. */
 static __always_inline int general(const struct frame *frame)
 {
-	__u64 length = frame_length(frame),
-	      zero = frame_is_limited(frame) || frame_is_skb(frame) ? unknown_zero(length) : 0;
+	__u64 length = frame_length(frame), zero = CNF_LIMITER || frame_is_skb(frame) ? unknown_zero(length) : 0;
 	struct cursor cursor = cursor_begin(frame, length);
 	struct transport transport = {.flow_flags = frame_flow_flags(frame)};
 	__u16 type = 0, vlan = 0;
@@ -60,7 +59,7 @@ static __always_inline int general(const struct frame *frame)
 	vlan += zero;
 	if (CNF_FLOW_RECORDS)
 		transport.link_bytes = cursor.offset + frame_tag_bytes(frame) +
-				       (frame_is_limited(frame) || frame_is_skb(frame) ? zero : unknown_zero(length));
+				       (CNF_LIMITER || frame_is_skb(frame) ? zero : unknown_zero(length));
 	if (outcome) {
 		wire = frame_wire(frame, length, cursor.offset);
 		if (frame_is_limited(frame) && outcome == CNF_VLAN_DEPTH)
@@ -116,31 +115,24 @@ static __always_inline int general(const struct frame *frame)
 }
 
 /* Deal with a frame: in the short way, if that takes it. */
-static __always_inline int deal_with(struct frame frame)
+static __always_inline int deal_with(void *ctx, enum cnf_hook hook)
 {
+	struct frame frame = {.ctx = ctx, .hook = hook};
 	int verdict = established_packet(&frame);
 
 	if (verdict)
 		return verdict;
 	/* What is known of the frame by now is read anew, so that the verifier follows the general code once. */
-	if (frame_is_limited(&frame) || frame_is_skb(&frame))
+	if (CNF_LIMITER || frame_is_skb(&frame))
 		WITHOUT_BRANCH(frame.ctx);
 	return general(&frame);
-}
-
-/* Deal with a received frame. There are two copies of the code, so that limits cost nothing while there are none. */
-static __always_inline int receive(void *ctx, enum cnf_hook hook)
-{
-	if (limits_are_in_force())
-		return deal_with((struct frame){.ctx = ctx, .hook = hook, .limited = 1});
-	return deal_with((struct frame){.ctx = ctx, .hook = hook});
 }
 
 #if CNF_XDP
 /* Deal with every frame that the interface receives. */
 int cnf_ingress(struct xdp_md *ctx)
 {
-	return receive(ctx, CNF_HOOK_XDP);
+	return deal_with(ctx, CNF_HOOK_XDP);
 }
 #endif
 
@@ -148,7 +140,7 @@ int cnf_ingress(struct xdp_md *ctx)
 /* The same, where XDP is not to be had or would be too dear. */
 int cnf_skb_ingress(struct __sk_buff *skb)
 {
-	return receive(skb, CNF_HOOK_INGRESS);
+	return deal_with(skb, CNF_HOOK_INGRESS);
 }
 #endif
 
@@ -156,7 +148,7 @@ int cnf_skb_ingress(struct __sk_buff *skb)
 /* Deal with every frame that the interface sends. Nothing is limited. */
 int cnf_skb_egress(struct __sk_buff *skb)
 {
-	return deal_with((struct frame){.ctx = skb, .hook = CNF_HOOK_EGRESS});
+	return deal_with(skb, CNF_HOOK_EGRESS);
 }
 #endif
 

@@ -125,12 +125,12 @@ static __always_inline void flow_begin(enum cnf_table table, void *key, struct c
 	if (packets) {
 		count_table(table, direction, expired ? CNF_EXPIRED : CNF_EVICTED, packets, before);
 		count_table(table, direction, expired ? CNF_EXPIRED_FLOWS : CNF_EVICTED_FLOWS, 1, 0);
-		if (CNF_LIMITER && flow->tcp_flags & CNF_SLOT_DROPS)
-			drops = cache_aside(table, cache_index(cache));
-		finish_send(event, flow, drops, packets, before);
-		if (drops)
-			*drops = (struct flow_drops){};
 	}
+	if (flow->tcp_flags & CNF_SLOT_DROPS)
+		drops = cache_aside(table, cache_index(cache));
+	finish_send(event, flow, drops, packets, before);
+	if (drops)
+		*drops = (struct flow_drops){};
 	flow->first_seen = now;
 	flow->last_seen = now;
 	flow->tcp_flags = flow_first_flags(transport);

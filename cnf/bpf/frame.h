@@ -21,7 +21,6 @@ enum cnf_hook { CNF_HOOK_XDP, CNF_HOOK_INGRESS, CNF_HOOK_EGRESS };
 struct frame {
 	void *ctx; /* struct xdp_md, or struct __sk_buff */
 	enum cnf_hook hook; /* a constant in each program, so that one branch remains of each */
-	int limited;        /* 1 = a limit may drop it; a constant in each copy of the code, too */
 };
 
 /* What a frame is on the wire. Of bytes, each packet has its headers; no checksum trailer. */
@@ -152,7 +151,7 @@ static __always_inline __u8 frame_flow_flags(const struct frame *frame)
 /* Return whether limits hold for the frame: they do not for what this node sends. */
 static __always_inline int frame_is_limited(const struct frame *frame)
 {
-	return CNF_LIMITER && frame->limited;
+	return CNF_LIMITER && frame->hook != CNF_HOOK_EGRESS;
 }
 
 static __always_inline int frame_pass(const struct frame *frame)

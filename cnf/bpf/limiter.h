@@ -17,7 +17,7 @@ enum cnf_limit { CNF_LIMIT_PASS, CNF_LIMIT_DROP, CNF_LIMIT_DENY, CNF_LIMIT_UNREA
 #include "source_table.h"
 #include "token_bucket.h"
 
-/* In force, 0 if that passes all packets; the latest, for user space; the latest that an event has told of. */
+/* In force, or 0; the latest, whether it limits anything or not; the latest that an event has told of. */
 DIRECT_ARRAY(limit_generation, __u64);
 DIRECT_ARRAY(limit_settings, struct limit_settings);
 DIRECT_ARRAY(limit_groups, __u64);
@@ -225,16 +225,13 @@ static __always_inline enum cnf_limit limit_deny(enum cnf_table table, void *add
 /* Return the generation in force. It is read once a packet, so that all lookups are of one rule set. */
 static __always_inline __u64 generation_now(void)
 {
-	__u64 *word = ELEMENT(limit_generation, 0), *announced = ELEMENT(limit_generation, 2), generation;
+	__u64 *generation = ELEMENT(limit_generation, 0), *latest = ELEMENT(limit_generation, 1),
+	      *announced = ELEMENT(limit_generation, 2);
 
-	if (MISSING(limit_generation, word && announced))
+	if (MISSING(limit_generation, generation && latest && announced))
 		return 0;
-	generation = READ_ONCE(*word);
-	event_generation(generation & ~CNF_PASSES_ALL, announced);
-	if (!(generation & CNF_PASSES_ALL))
-		return generation;
-	__sync_val_compare_and_swap(word, generation, 0); /* told: no packet needs to look any more */
-	return 0;
+	event_generation(READ_ONCE(*latest), announced);
+	return READ_ONCE(*generation);
 }
 
 /*
@@ -380,18 +377,6 @@ static __always_inline __u32 traffic_of(int outcome, struct transport *transport
 	return traffic;
 }
 #endif
-
-/* Return whether a packet has anything to do with limits: one load and one branch, for those that have not. */
-static __always_inline int limits_are_in_force(void)
-{
-#if CNF_LIMITER
-	__u64 *word = ELEMENT(limit_generation, 0);
-
-	return !MISSING(limit_generation, word) && READ_ONCE(*word);
-#else
-	return 0;
-#endif
-}
 
 static __always_inline enum cnf_limit limit4(struct flow4_key *flow, __u32 slot, __u32 ifindex, int outcome,
 					     struct transport *transport, struct wire wire)

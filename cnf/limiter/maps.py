@@ -27,7 +27,6 @@ from cnf.abi import (
     LIMIT_SETTINGS,
     LIMIT_SOURCE,
     MAX_SETS,
-    PASSES_ALL,
     TRAFFIC,
     VERDICTS,
     Family,
@@ -45,7 +44,7 @@ GRACE: Final = 0.1
 """Seconds after which no CPU runs a packet that has seen the bank before: a packet takes microseconds."""
 
 NO_RULE_SET: Final = 0
-"""The generation before the first rule set."""
+"""Stands in the kernel for the generation when every packet passes, so that none is looked up."""
 
 PREFIX_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_PREFIX, "ipv6": LIMIT6_PREFIX}
 SOURCE_KEYS: Final[dict[Family, np.dtype[Any]]] = {"ipv4": LIMIT4_KEY, "ipv6": LIMIT6_KEY}
@@ -66,7 +65,7 @@ class LimiterMaps:
         }
         self._policy_room = rules * LIMIT_GROUPS
         self._generation = DirectArray("limit_generation", maps["limit_generation"], _GENERATION)
-        self.generation = int(self._generation.read(0)) & ~PASSES_ALL or int(self._generation.read(1))
+        self.generation = int(self._generation.read(0) or self._generation.read(1))
         self._settings = DirectArray("limit_settings", maps["limit_settings"], LIMIT_SETTINGS)
         self._groups = DirectArray("limit_groups", maps["limit_groups"], _GROUP)
         self._slots = len(self._groups) // (2 * len(TRAFFIC))
@@ -119,10 +118,10 @@ class LimiterMaps:
         self._settings.write(number, settings)
         for family, prefixes in self._prefixes.items():
             prefixes.write(number, *bank.prefixes[family])
-        self._generation.write(1, np.array(generation, _GENERATION))  # for the next daemon, where the first is 0
-        # This one word is all that a packet looks at while nothing is limited or denied.
-        passes_all = bool(bank.passes_all and not settings["sets"])
-        self._generation.write(0, np.array(generation | PASSES_ALL * passes_all, _GENERATION))
+        passes_all = bank.passes_all and not settings["sets"]
+        self._generation.write(0, np.array(NO_RULE_SET if passes_all else generation, _GENERATION))
+        # For the next daemon, where the first says nothing.
+        self._generation.write(1, np.array(generation, _GENERATION))
         self.generation, self._switched = generation, time.monotonic()
         self._group_of = bank.groups
 

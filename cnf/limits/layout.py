@@ -132,7 +132,7 @@ class Bank:
 
     @property
     def passes_all(self) -> bool:
-        """Whether there is nothing to enforce and nothing to count: then the program takes the way without limits."""
+        """Whether no packet is limited or dropped: then there is nothing to look up for one."""
         denied = any(matches["deny_until"].any() for _keys, matches in self.prefixes.values())
         return not self.drop_unreadable and not denied and not self.policies["rule"].any()
 

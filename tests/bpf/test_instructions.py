@@ -91,12 +91,6 @@ def test_flows_with_records(table: Table) -> None:
         loaded.close()
 
 
-def test_no_rules(limited: Limited) -> None:
-    """While there is nothing to limit or deny, a limiter that is compiled in costs nothing."""
-    limited.start({})
-    hold(executed(limited), "flows")
-
-
 @pytest.mark.parametrize(("rate", "name"), [(100_000_000, "within"), (1, "over")])
 def test_with_limits(limited: Limited, rate: int, name: str) -> None:
     """Of sources within their limit, and over it: then there are no new flows."""

@@ -208,7 +208,6 @@ def test_labels_stand_in_the_order_of_their_enum(enum: str, prefix: str, labels:
         ("CNF_MAX_SET_PREFIXES", abi.MAX_SET_PREFIXES),
         ("CNF_SET_MULTIPLIER", abi.SET_MULTIPLIER),
         ("CNF_ENFORCE", abi.ENFORCE),
-        ("CNF_PASSES_ALL", abi.PASSES_ALL),
     ],
 )
 def test_numbers_are_those_of_the_header(name: str, value: int) -> None:
