@@ -132,10 +132,10 @@ static __always_inline void limit_choose_set(enum cnf_table table, union prefix_
 		return;
 	}
 	sets = found & settings->sets_shadow;
-	if (sets) {
-		choice->set = 1;
-		limit_count_denied(CNF_MAX_DENIED + CNF_MAX_SETS + SET_PLACE(sets & -sets), wire);
-	}
+	if (!sets)
+		return;
+	choice->set = 1;
+	limit_count_denied(CNF_MAX_DENIED + CNF_MAX_SETS + SET_PLACE(sets & -sets), wire);
 }
 
 /* Find out by the longest prefix that holds `addr`. */
@@ -303,7 +303,6 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 			}
 			if (choice.allow)
 				return CNF_LIMIT_PASS;
-			FORGET(choice.set, zero);
 			rule = choice.rule;
 			/* A shared bucket needs no slot of a source: a flood of spoofed sources takes no slot from
 			 * others. */
