@@ -98,12 +98,13 @@ add_prometheus() {
 	rm -r "$folder"
 }
 
-# Collectors of flow records, for tests/collectors. Installed, some would start as services: they are unpacked only.
+# Collectors of flow records, and a firewall, for tests/collectors. Installed, some would start as services: they are
+# unpacked only.
 add_collectors() {
 	folder=$(mktemp -d)
 	mkdir "$folder/partial"
 	quietly apt-get -q -y -o Dir::Cache::archives="$folder" -o APT::Sandbox::User=root \
-		install --download-only --no-install-recommends nfdump pmacct tshark
+		install --download-only --no-install-recommends nfdump pmacct tshark nftables
 	rm -rf .venv/collectors
 	for archive in "$folder"/*.deb; do
 		[ ! -e "$archive" ] || quietly dpkg-deb --extract "$archive" .venv/collectors
