@@ -25,7 +25,7 @@ def drain_or_fail(self, whole):
     table = {**self._datapath.maps, **self._datapath.programs}[os.environ["BROKEN"]]
     if drains == 3:
         kept = os.dup(table)
-        nothing = os.open(os.devnull, os.O_RDONLY)
+        nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, table)
         os.close(nothing)
     elif drains == 6:

@@ -132,8 +132,8 @@ def test_socket_is_the_groups(service: Service) -> None:
     """The control socket answers root and the group that control.group names, and nobody else."""
     service.override("SupplementaryGroups=adm")
     text = service.example("nic0")
-    assert text.count('group = ""') == 1
-    service.configure(text.replace('group = ""', 'group = "adm"'))
+    assert text.count('\ngroup = ""') == 1
+    service.configure(text.replace('\ngroup = ""', '\ngroup = "adm"'))
     service.start()
     assert service.machine.try_to(CNFCTL, "status").returncode == 0
     nobody = ("setpriv", "--reuid=65534", "--regid=65534")

@@ -221,7 +221,7 @@ def test_refusals(installer: Installer) -> None:
 
 
 def test_uninstall(installer: Installer) -> None:
-    """Of a running service stay configuration and state alone, with --purge nothing; both can be repeated."""
+    """Of a running service stay configuration and state alone, the history in it; with --purge nothing."""
     installer.purge()
     before = installer.files()
     installer.start()
@@ -230,7 +230,9 @@ def test_uninstall(installer: Installer) -> None:
     assert installer.service.program("nic0") is None
     assert installer.service.show("LoadState") == "not-found"
     assert installer.machine.try_to("getent", "passwd", "cnf").returncode == 2
-    for kept in ({"/etc/cnf", CONFIG, "/var/lib/cnf"}, set()):
+    history = {each for each in installer.files() if each.startswith("/var/lib/cnf/history")}
+    assert history
+    for kept in ({"/etc/cnf", CONFIG, "/var/lib/cnf", *history}, set()):
         assert installer.files() == before | kept
         installer.succeed("--uninstall", "--purge")
 
