@@ -10,6 +10,7 @@ from typing import Final
 import pytest
 
 from cnf import __version__
+from tests.net.wait import wait_for
 from tests.system.moved import MOVED, Moved
 from tests.system.service import CONFIG, DROP_IN, Service
 from tests.system.traffic import LIMITS, nothing_lost
@@ -121,6 +122,7 @@ def test_what_a_kill_has_left(packages: Packages) -> None:
     packages.service.start()
     packages.service.override("Restart=no")
     packages.service.signal("KILL")
+    wait_for(lambda: packages.service.show("ActiveState") == "failed", "the end")
     assert packages.service.program("nic0") is not None
     packages.purge()
     assert packages.service.program("nic0") is None
