@@ -102,7 +102,7 @@ class Node:
         return total
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(1))
 @pytest.mark.parametrize("family", LAYERS)
 def test_records_and_what_is_open_are_what_was_sent(clocked: Clocked, family: Family, seed: int) -> None:
     """Flows that idle, end, go on, are evicted, or come and go between two drains; daemons that are killed."""
