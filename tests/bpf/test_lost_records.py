@@ -23,11 +23,11 @@ from cnf.flows.stream import RecordBatch, Stream, Whole
 from cnf.kernel import ring as kernel_ring
 from cnf.kernel.maps import CounterArray
 from tests.bpf.limited import CLOCKED, SIZE, TICK_NS, Clocked, ClockedBlueprint
-from tests.bpf.packets import TCP, UDP, VLAN, IPv4, IPv6, frame
+from tests.bpf.packets import TCP, VLAN, IPv4, IPv6, frame
 from tests.bpf.test_tracker import Loopback
+from tests.bpf.traffic import LENGTH, Traffic
 
 TABLE: Final = 32
-LENGTH: Final = 100
 LAYERS: Final = (IPv4(), IPv6())
 IDLE, ENDED, ACTIVE = (seconds * tick_ns() / TICK_NS for seconds in (2.0, 0.5, 1.0))
 """Seconds of the test's clock, whose ticks are shorter or longer than this machine's."""
@@ -148,36 +148,27 @@ def clocked(request: pytest.FixtureRequest) -> Iterator[Clocked]:
     clocked.loaded.close()
 
 
-@pytest.mark.parametrize("seed", range(1))
+@pytest.mark.parametrize("seed", range(3))
 def test_records_and_what_is_lost_are_what_was_sent(clocked: Clocked, seed: int) -> None:
     """Flows that idle, end, go on, are evicted, or come and go between two drains; daemons that are killed."""
     rng = np.random.default_rng(seed)
-    node, sent = Node(clocked), Counter[int]()
-
-    def send(ports: int, packets: int) -> None:
-        for port in rng.integers(1, ports, packets).tolist():
-            flags = str(rng.choice(["A", "FA", "A", "A"]))
-            layer = TCP(src_port=port, flags=flags) if port % 3 == 0 else UDP(src_port=port)
-            clocked.run(frame(LAYERS[port % 2], layer, pad_to=LENGTH), count := int(rng.integers(1, 5)))
-            sent[port] += count
-            clocked.show(clocked.now + int(rng.integers(3)) * TICK_NS)
-
+    node, traffic = Node(clocked), Traffic(clocked, rng, *LAYERS)
     for step in range(STEPS):
         ports = 8 * TABLE if step % 10 > 5 else TABLE
-        send(ports, 40)
+        traffic.send(ports, 40)
         if rng.random() < 0.2:
             clocked.show(clocked.now + int(rng.integers(4)) * 10**9)
         if rng.random() < 0.6:
-            node.drain(partial(send, ports, 10))
+            node.drain(partial(traffic.send, ports, 10))
         if rng.random() < 0.1:
             (node.kill, node.kill_in_a_drain, node.leave)[rng.integers(3)]()
     node.drain()
-    send(TABLE, 40)
+    traffic.send(TABLE, 40)
     node.stop()
     node.close()
     recorded = node.recorded()
-    assert recorded <= sent
-    lost = sent.total() - recorded.total()
+    assert recorded <= traffic.sent
+    lost = traffic.sent.total() - recorded.total()
     assert node.lost == Count(lost, LENGTH * lost)
     told = clocked.loaded.blueprint.finished_events
     reasons = {REASONS[number] for records in node.records for number in records["reason"].tolist()}

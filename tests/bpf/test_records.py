@@ -25,9 +25,9 @@ from cnf.flows.stream import Due
 from cnf.kernel.ring import Ring
 from tests.bpf.limited import CLOCKED, SIZE, TICK_NS, Clocked, ClockedBlueprint
 from tests.bpf.packets import TCP, UDP, VLAN, IPv4, IPv6, frame
+from tests.bpf.traffic import LENGTH, Traffic
 
 TABLE: Final = 32
-LENGTH: Final = 100
 LAYERS: Final[dict[Family, IPv4 | IPv6]] = {"ipv4": IPv4(), "ipv6": IPv6()}
 IDLE, ENDED, ACTIVE = 2.0, 0.5, 1.0
 STEPS: Final = 30
@@ -102,33 +102,24 @@ class Node:
         return total
 
 
-@pytest.mark.parametrize("seed", range(1))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("family", LAYERS)
 def test_records_and_what_is_open_are_what_was_sent(clocked: Clocked, family: Family, seed: int) -> None:
     """Flows that idle, end, go on, are evicted, or come and go between two drains; daemons that are killed."""
     rng = np.random.default_rng(seed)
-    node, sent = Node(clocked, family), Counter[int]()
-
-    def send(ports: int, packets: int) -> None:
-        for port in rng.integers(1, ports, packets).tolist():
-            flags = str(rng.choice(["A", "FA", "A", "A"]))
-            layer = TCP(src_port=port, flags=flags) if port % 3 == 0 else UDP(src_port=port)
-            clocked.run(frame(LAYERS[family], layer, pad_to=LENGTH), count := int(rng.integers(1, 5)))
-            sent[port] += count
-            clocked.show(clocked.now + int(rng.integers(3)) * TICK_NS)
-
+    node, traffic = Node(clocked, family), Traffic(clocked, rng, LAYERS[family])
     for step in range(STEPS):
         ports = 4 * TABLE if step % 10 > 5 else TABLE
-        send(ports, 20)
+        traffic.send(ports, 20)
         if rng.random() < 0.2:
             clocked.show(clocked.now + int(rng.integers(4)) * 10**9)
         if rng.random() < 0.6:
-            node.drain(partial(send, ports, 10))
+            node.drain(partial(traffic.send, ports, 10))
         if rng.random() < 0.1:
             node.restart()
     node.drain()
     node.close()
-    assert +(node.recorded() + node.unrecorded()) == sent
+    assert +(node.recorded() + node.unrecorded()) == traffic.sent
     reasons = {REASONS[number] for records in node.records for number in records["reason"].tolist()}
     assert reasons == {"idle", "ended", "active", "evicted"}
 
