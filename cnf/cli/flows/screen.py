@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cnf.cli.api.client import Client
-from cnf.cli.api.replies import Status
+from cnf.cli.api.replies import Flows, Groups, Pairs, Status
 from cnf.cli.flows.choices import HELP, PAIRS, Choices, pressed
 from cnf.cli.flows.listing import Asked, ask, lines_of
 from cnf.cli.flows.names import Names
@@ -19,6 +19,16 @@ from cnf.units import clock_time, count, cut_end, duration, printable
 
 HEADER: int = 4
 """Lines above the rows: title, node, choices, and the table's own title; one more is the summary below."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the daemon has said, and when."""
+
+    at: datetime
+    status: Status
+    asked: Asked
+    reply: Flows | Pairs | Groups
 
 
 class FlowScreen:
@@ -42,13 +52,13 @@ class FlowScreen:
         self._seconds = seconds
         self._names = names
         self._owner = owner
-        self._interfaces: list[str] = []
-        self._rows: list[str] = []
+        self._read: _Read | None = None
         self._refused = ""
 
     def press(self, keys: str) -> bool:
         """Take keys; return False to end."""
-        chosen = pressed(self._choices, keys, self._interfaces)
+        interfaces = self._read.status["interfaces"] if self._read else []
+        chosen = pressed(self._choices, keys, [interface["name"] for interface in interfaces])
         if chosen is None:
             return False
         if chosen.expression != self._choices.expression:
@@ -57,45 +67,48 @@ class FlowScreen:
         return True
 
     def frame(self, terminal: os.terminal_size) -> list[str]:
-        """Return a screenful."""
+        """Return a screenful. While it is paused the daemon is asked only for what other choices need."""
         width = terminal.columns
-        status = self._client.status()
-        self._interfaces = [interface["name"] for interface in status["interfaces"]]
-        if not self._choices.paused or not self._rows:
-            self._read(terminal)
-        head = [self._title(width), cut_end(_node(status, self._view(width)), width), self._chosen(width)]
+        read = self._read
+        if read is None or not self._choices.paused or read.asked != self._asked():
+            read = self._read = self._ask(terminal)
+        view = self._view(read, width)
+        head = [self._title(read, width), cut_end(_node(read.status, view), width), self._chosen(width)]
         if self._choices.help:
             return [*head, *(cut_end(f"  {keys:8} {meaning}", width) for keys, meaning in HELP)]
-        return [*head, *self._rows]
+        return [*head, *lines_of(read.reply, read.asked, view)]
 
-    def _read(self, terminal: os.terminal_size) -> None:
-        """Ask for the rows. A filter that is refused while watching is taken back, and the line says why."""
+    def _asked(self) -> Asked:
         choices = self._choices
-        rows = max(terminal.lines - HEADER - 1, 1)
         owner = self._owner and choices.way in {None, PAIRS}
-        asked = Asked(choices.sort, choices.way, choices.expression, owner=owner)
+        return Asked(choices.sort, choices.way, choices.expression, owner=owner)
+
+    def _ask(self, terminal: os.terminal_size) -> _Read:
+        """Ask for the rows. A filter that is refused while watching is taken back, and the line says why."""
+        status = self._client.status()
+        rows = max(terminal.lines - HEADER - 1, 1)
         try:
+            asked = self._asked()
             reply = ask(self._client, asked, min(self._top or rows, rows), self._names)
         except UsageError as error:
-            if choices.expression == self._before.expression:
+            if self._read is None or self._choices.expression == self._before.expression:
                 raise
             self._refused = str(error)
-            self._choices = replace(choices, filter=self._before.filter, interface=self._before.interface)
-            return
-        self._before = choices
-        self._rows = lines_of(reply, asked, self._view(terminal.columns))
+            self._choices = replace(self._choices, filter=self._before.filter, interface=self._before.interface)
+            return self._read
+        self._before = self._choices
+        return _Read(datetime.now(UTC), status, asked, reply)
 
-    def _view(self, width: int) -> View:
-        choices = self._choices
-        filtered = choices.expression is not None
-        return View(width, style_for(sys.stdout), datetime.now(UTC), choices.sort, filtered, choices.octets)
+    def _view(self, read: _Read, width: int) -> View:
+        filtered = read.asked.filter is not None
+        return View(width, style_for(sys.stdout), read.at, read.asked.sort, filtered, self._choices.octets)
 
-    def _title(self, width: int) -> str:
+    def _title(self, read: _Read, width: int) -> str:
         style = style_for(sys.stdout)
         name, leave = "cnfctl flows", "? helps, q quits"
         pace = "paused" if self._choices.paused else f"every {duration(self._seconds)}"
-        by = f", by {self._choices.way}" if self._choices.way else ""
-        text = f"  {clock_time(datetime.now(UTC))}, {pace}{by}, most {self._choices.sort} first"
+        by = f", by {read.asked.way}" if read.asked.way else ""
+        text = f"  {clock_time(read.at)}, {pace}{by}, most {read.asked.sort} first"
         text = cut_end(text, max(width - len(name), 1))
         room = width - len(name) - len(text)
         return style.bold(name) + text + (style.dim(leave.rjust(room)) if room > len(leave) else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import os
 import select
@@ -91,6 +92,7 @@ class _Screen:
         self._keys = keys
         self._signals = signals
         self._modes = termios.tcgetattr(keys) if keys is not None else []
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a read may end within a character
 
     def take(self) -> None:
         if self._keys is not None:
@@ -119,7 +121,7 @@ class _Screen:
             self.take()
         if self._keys in ready:
             pressed = os.read(self._keys, 1 << 10)
-            return pressed.decode(errors="replace") if pressed else None
+            return self._decoder.decode(pressed) if pressed else None
         return ""
 
     def _write(self, text: str) -> None:

@@ -97,6 +97,45 @@ def test_keys(daemon: StandIn) -> None:
         assert terminal.end() == 0
 
 
+def test_what_is_paused(daemon: StandIn) -> None:
+    """Nothing is asked while it is paused but what another choice needs; units and a new size show the same rows."""
+    daemon.say("/v1/flows", flows(FLOW))
+    with on_terminal(watch(daemon, seconds="60"), columns=100) as terminal:
+        terminal.wait_for("drained")
+        terminal.press(b" ")
+        terminal.wait_for("paused")
+        daemon.say("/v1/flows", flows({**FLOW, "src_addr": "10.9.8.7"}))
+        flows_asked(daemon)
+        terminal.press(b"u")
+        terminal.wait_for("15.4 MB/s")
+        terminal.resize(120, 30)
+        terminal.process.send_signal(signal.SIGWINCH)
+        terminal.wait_for("192.168.100.200", times=4)
+        assert daemon.asked.empty()
+        terminal.press(b">")
+        terminal.wait_for("paused, most pps first")
+        terminal.wait_for("10.9.8.7")
+        assert flows_asked(daemon)["sort"] == "pps"
+        daemon.say("/v1/flows", {"error": "filter: bad", "exit_status": 64}, status=400)
+        terminal.press(b"/!\r")
+        terminal.wait_for("filter: bad")
+        daemon.say("/v1/flows", groups(GROUP))
+        terminal.press(b"gg")
+        terminal.wait_for("paused, by src, most pps first")
+        terminal.press(b"q")
+        assert terminal.end() == 0
+
+
+def test_a_character_that_comes_in_two_parts(daemon: StandIn) -> None:
+    """A filter may name an interface in UTF-8, of which a slow line brings a byte at a time."""
+    with on_terminal(watch(daemon, seconds="60")) as terminal:
+        terminal.wait_for("drained")
+        terminal.press("/iface ü".encode()[:-1])
+        terminal.wait_for("filter: iface _")
+        terminal.press("ü".encode()[-1:])
+        terminal.wait_for("filter: iface ü_")
+
+
 def flows_asked(daemon: StandIn) -> dict[str, str]:
     """Return the next question about flows that the daemon was asked."""
     while True:
