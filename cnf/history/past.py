@@ -12,7 +12,6 @@ import numpy as np
 from cnf.abi import (
     DIRECTIONS,
     DROP_REASONS,
-    FAMILIES,
     FLOW_DROPS,
     FLOW_EGRESS,
     MALFORMED,
@@ -26,68 +25,50 @@ from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
 from cnf.counts import Count, total
 from cnf.flows.columns import RECORDS, FlowColumns
+from cnf.flows.largest import largest
 from cnf.flows.ledger import by_direction
 from cnf.flows.records import KEY_FIELDS
 from cnf.flows.snapshot import Snapshot
 from cnf.flows.top import COUNTERS
-from cnf.history import grouping
-from cnf.history.block import Block
-from cnf.history.held import COUNTS
-from cnf.history.increase import NOTHING, sum_of
+from cnf.history.joined import Joined
 from cnf.history.minute import ADDRESSES
 from cnf.history.reader import Found, text_of
-from cnf.history.stored import ADDRESS, FLOW
 
 
-def seconds(blocks: Sequence[Block]) -> float:
-    """Return how long the blocks are together."""
-    return sum(block.end - block.begin for block in blocks) / 1e9
-
-
-def as_snapshot(blocks: Sequence[Block]) -> Snapshot:
-    """Return the flows of ``blocks`` as a drain at their end would have them: counts, and the rates over that time."""
-    length = seconds(blocks)
-    names: dict[tuple[str, ...], int] = {}
-    runs: dict[Family, list[Records]] = {family: [np.empty(0, FLOW[family])] for family in FAMILIES}
-    for block in blocks:
-        numbers = np.array([names.setdefault(each, len(names)) for each in block.names], np.uint32)
-        for family, flows in block.flows.items():
-            if len(flows):
-                copy = flows.copy()
-                copy["ifindex"] = numbers[flows["ifindex"]]
-                runs[family].append(copy)
-    flows_by_family = {
-        family: columns(family, grouping.grouped(np.concatenate(each), grouping.FLOW[family]), length)
-        for family, each in runs.items()
-    }
+def as_snapshot(joined: Joined) -> Snapshot:
+    """Return the flows of blocks as a drain at their end would have them: counts, and the rates over that time."""
+    length = joined.seconds
+    flows = {family: columns(family, each, length) for family, each in joined.flows.items()}
     return replace(
-        snapshot_of(blocks, flows_by_family),
-        names={number: name for (name, *_), number in names.items()},
-        altnames={number: tuple(altnames) for (_, *altnames), number in names.items()},
+        snapshot_of(joined, flows),
+        names={number: name for (name, *_), number in joined.names.items()},
+        altnames={number: tuple(altnames) for (_, *altnames), number in joined.names.items()},
     )
 
 
 def summary(found: Found, past: Snapshot) -> dict[str, Any]:
-    """Return the sums of all that was counted, as a JSON object; ``past`` is the snapshot of the blocks."""
-    blocks = found.blocks
-    lost = {way: total(block.lost.get(way, Count()) for block in blocks) for way in DIRECTIONS}
+    """Return the sums of all that was counted, as a JSON object; ``past`` is the snapshot of what was found."""
+    joined = found.joined
     return {
-        "begin": text_of(blocks[0].begin),
-        "end": text_of(blocks[-1].end),
-        "seconds": round(seconds(blocks), 3),
-        "blocks": [{"begin": text_of(block.begin), "end": text_of(block.end)} for block in blocks],
+        "begin": text_of(joined.spans[0].begin),
+        "end": text_of(joined.spans[-1].end),
+        "seconds": round(joined.seconds, 3),
+        "blocks": [{"begin": text_of(span.begin), "end": text_of(span.end)} for span in joined.spans],
         "damaged": found.damaged,
-        "complete": all(block.complete for block in blocks),
-        "flow_count": sum(block.flow_count for block in blocks),
+        "complete": joined.complete,
+        "flow_count": joined.flow_count,
         **{
             name: {way: count._asdict() for way, count in counts.items()}
-            for name, counts in {**balance(past), "lost": lost}.items()
+            for name, counts in {**balance(past), "lost": joined.lost}.items()
         },
         "interfaces": list(_by_interface(past.received)),
         "dropped_by": list(_by_reason(past.received)),
-        "rules": _by_rule(blocks),
-        "sources": _addresses([block.sources for block in blocks]),
-        "destinations": _addresses([block.destinations for block in blocks]),
+        "rules": [
+            {"rule": rule} | {verdict: count._asdict() for verdict, count in zip(VERDICTS, counts, strict=True)}
+            for rule, counts in joined.rules.items()
+        ],
+        "sources": _addresses(joined.ends("sources")),
+        "destinations": _addresses(joined.ends("destinations")),
     }
 
 
@@ -100,26 +81,15 @@ def dropped_of(received: Mapping[str, Records], reason: str | None = None) -> Co
     )
 
 
-def held(blocks: Sequence[Block]) -> list[dict[str, Any]]:
-    """Return the sources that were over a limit, with the sums of what they have counted."""
-    sums: dict[tuple[object, ...], dict[str, Any]] = {}
-    for each in (held for block in blocks for held in block.held):
-        key = tuple(each[name] for name in ("source", "shared", "rule", "mode"))
-        before = sums.get(key)
-        more = {name: before[name] + each[name] for name in COUNTS} if before else {}
-        sums[key] = {**each, **more}
-    return list(sums.values())
-
-
-def snapshot_of(blocks: Sequence[Block], flows: Mapping[Family, FlowColumns]) -> Snapshot:
-    """Return a drain at the end of ``blocks`` that has found these flows, of interfaces without names."""
-    end = blocks[-1].end
+def snapshot_of(joined: Joined, flows: Mapping[Family, FlowColumns]) -> Snapshot:
+    """Return a drain at the end of the latest block that has found these flows, of interfaces without names."""
+    end = joined.spans[-1].end
     return Snapshot(
         clock=WallClock(Reading(end, end, end, end), tick_ns=1),
         duration=0.0,
         flows=flows,
         tables={},
-        received=sum_of(block.interfaces for block in blocks),
+        received=joined.interfaces,
         ledgers={},
         names={},
     )
@@ -181,23 +151,11 @@ def _by_reason(interfaces: Mapping[str, Records]) -> Iterator[dict[str, Any]]:
             yield {"interface": name, "reason": DROP_REASONS[index]} | count._asdict()
 
 
-def _by_rule(blocks: Sequence[Block]) -> list[dict[str, Any]]:
-    sums: dict[str, list[Count]] = {}
-    for block in blocks:
-        for rule, counts in block.rules.items():
-            sums[rule] = [old.plus(new) for old, new in zip(sums.get(rule, NOTHING), counts, strict=True)]
-    return [
-        {"rule": rule} | {verdict: count._asdict() for verdict, count in zip(VERDICTS, counts, strict=True)}
-        for rule, counts in sums.items()
-    ]
-
-
-def _addresses(blocks: Sequence[Mapping[Family, Records]]) -> list[dict[str, Any]]:
+def _addresses(ends: Mapping[Family, Records]) -> list[dict[str, Any]]:
     """Return the largest sources, or destinations; of several blocks, what each of them has of these."""
     rows: list[dict[str, Any]] = []
-    for family in FAMILIES:
-        runs = [np.empty(0, ADDRESS[family]), *(block[family] for block in blocks)]
-        for row in grouping.largest_groups(runs, grouping.ADDRESS[family], ADDRESSES).records:
+    for family, addresses in ends.items():
+        for row in addresses[largest(addresses["bytes"], ADDRESSES)]:
             kind = socket.AF_INET if family == "ipv4" else socket.AF_INET6
             rows.append(
                 {

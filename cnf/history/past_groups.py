@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from cnf.abi import FAMILIES, Family
+from cnf.abi import Family
 from cnf.counts import Count, total
 from cnf.flows.columns import FlowColumns
 from cnf.flows.groups import Groups, More, group
 from cnf.flows.snapshot import Snapshot
-from cnf.history import grouping
-from cnf.history.block import Block
-from cnf.history.past import balance, columns, dropped_of, seconds, snapshot_of
-from cnf.history.stored import ADDRESS, FLOW
+from cnf.history.joined import EndPart, Joined
+from cnf.history.past import balance, columns, dropped_of, snapshot_of
+from cnf.history.stored import FLOW
 
 
 class End(NamedTuple):
     """One end of flows, by its part of a block and its field of a flow."""
 
-    part: str
+    part: EndPart
     field: str
 
 
@@ -34,19 +33,17 @@ ENDS: Final[Mapping[End, frozenset[str]]] = {
 _COUNTED: Final = ("packets", "bytes", "dropped_packets", "dropped_bytes")
 
 
-def ends_as_snapshot(blocks: Sequence[Block], end: End) -> Snapshot:
-    """Return the sources or destinations of ``blocks`` as flows that have no other field than this address."""
-    length = seconds(blocks)
+def ends_as_snapshot(joined: Joined, end: End) -> Snapshot:
+    """Return the sources or destinations as flows that have no other field than this address."""
+    length = joined.seconds
     flows: dict[Family, FlowColumns] = {}
-    for family in FAMILIES:
-        runs = [np.empty(0, ADDRESS[family]), *(getattr(block, end.part)[family] for block in blocks)]
-        addresses = grouping.grouped(np.concatenate(runs), grouping.ADDRESS[family])
+    for family, addresses in joined.ends(end.part).items():
         records = np.zeros(len(addresses), FLOW[family])
         records[end.field] = addresses["addr"]
         for name in ("flags", *_COUNTED):
             records[name] = addresses[name]
         flows[family] = columns(family, records, length)
-    return snapshot_of(blocks, flows)
+    return snapshot_of(joined, flows)
 
 
 class Wanted(NamedTuple):
@@ -58,8 +55,8 @@ class Wanted(NamedTuple):
     top: int | None
 
 
-def group_past(blocks: Sequence[Block], past: Snapshot, wanted: Wanted, more: More) -> Groups:
-    """Return groups, as ``group()`` does of the present, and what is in none of them; ``past`` has the blocks' flows.
+def group_past(joined: Joined, past: Snapshot, wanted: Wanted, more: More) -> Groups:
+    """Return groups, as ``group()`` does of the present, and what is in none of them; ``past`` has the flows.
 
     ``more`` has further words for what to group by.
     By sources, or by destinations, they are made of the largest of these, where these have more of the bytes than the
@@ -73,17 +70,17 @@ def group_past(blocks: Sequence[Block], past: Snapshot, wanted: Wanted, more: Mo
     if wanted.expression.strip():
         return groups
     fields = {dimension.field for dimension in groups.dimensions} - {"direction"}
-    rest = _rest_of(past, blocks)
+    rest = _rest_of(past, joined.seconds)
     for end, names in ENDS.items():
         if fields and fields <= names and groups.sort != "flows":
-            ends = ends_as_snapshot(blocks, end)
-            rest_of_ends = _rest_of(ends, blocks)
+            ends = ends_as_snapshot(joined, end)
+            rest_of_ends = _rest_of(ends, joined.seconds)
             if rest_of_ends["bytes"] <= rest["bytes"]:
                 groups, rest = replace(group(ends, *wanted), flows=None), rest_of_ends
     return groups.with_rest(rest) if any(rest.values()) else groups
 
 
-def _rest_of(past: Snapshot, blocks: Sequence[Block]) -> dict[str, float]:
+def _rest_of(past: Snapshot, length: float) -> dict[str, float]:
     """Return, by SUMS, what was counted and is in none of the flows of ``past``; rates are in bytes.
 
     It is below 0 where flows have more, by what came while the drain that began the time was reading.
@@ -91,7 +88,7 @@ def _rest_of(past: Snapshot, blocks: Sequence[Block]) -> dict[str, float]:
     rest = total(balance(past)["rest"].values())
     dropped = dropped_of(past.received)
     listed = past.flows.values()
-    length = max(seconds(blocks), 1e-3)
+    length = max(length, 1e-3)
     return {
         **rest._asdict(),
         **{

@@ -12,6 +12,7 @@ from typing import Final
 from cnf.errors import UnavailableError
 from cnf.history.block import Block, DamagedError, Header, unpack
 from cnf.history.files import Place, content_of, paths, places
+from cnf.history.joined import Joined
 
 _SOON: Final = 120 * 10**9
 """ns after the beginning of a minute in which it may well be written yet."""
@@ -19,9 +20,9 @@ _SOON: Final = 120 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The blocks of a time, oldest first, and the rest of what there is."""
+    """The blocks of a time, as one."""
 
-    blocks: Sequence[Block]
+    joined: Joined
     damaged: int
     """Blocks of that time that cannot be read."""
 
@@ -40,12 +41,12 @@ def read(folder: str, begin: int, end: int, now: int, draining: threading.Lock) 
         asked = sorted(
             (place for place in there if _is_of(place.header, begin, end)), key=lambda place: place.header.number
         )
-        blocks = list(_blocks(asked, draining))
+        joined = Joined(_blocks(asked, draining))
     except OSError as error:
         raise UnavailableError(f"history: {error.filename or folder}: {error.strerror}") from error
-    if not blocks:
+    if not joined.spans:
         raise UnavailableError(_why_none([place.header for place in there], (begin, end, now), len(asked)))
-    return Found(blocks, len(asked) - len(blocks))
+    return Found(joined, len(asked) - len(joined.spans))
 
 
 def text_of(moment: int) -> str:

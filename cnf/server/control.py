@@ -133,7 +133,7 @@ class Control:
         else:
             what, more = Wanted(which[1], asked["by"], *how), self._more_groups(snapshot.names)
             listed = groups = (
-                group_past(then.found.blocks, snapshot, what, more) if then else group(snapshot, *what, more=more)
+                group_past(then.found.joined, snapshot, what, more) if then else group(snapshot, *what, more=more)
             )
             objects, fields, name, rest = groups.objects(), groups.fields, "groups", {"flows_matched": groups.flows}
         rest |= {

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from cnf.counts import Count
 from cnf.errors import UnavailableError
 from cnf.flows.snapshot import Snapshot
-from cnf.history.past import as_snapshot, dropped_of, held, summary
+from cnf.history.past import as_snapshot, dropped_of, summary
 from cnf.history.reader import Found, read, text_of
 from cnf.server.live import Live
 
@@ -38,7 +38,7 @@ def past_flows(live: Live, times: tuple[int, int]) -> Past:
 
     """
     found = _found(live, times)
-    return Past(found, as_snapshot(found.blocks))
+    return Past(found, as_snapshot(found.joined))
 
 
 def past_sources(
@@ -51,12 +51,12 @@ def past_sources(
 
     """
     found = _found(live, times)
-    sources = sorted(held(found.blocks), key=lambda each: int(each[column]), reverse=True)
+    sources = sorted(found.joined.held, key=lambda each: int(each[column]), reverse=True)
     sizes = dict.fromkeys(("total", "buckets"), len(sources))
-    seconds = sum(block.end - block.begin for block in found.blocks) / 1e9
+    seconds = found.joined.seconds
     return (_described(source, seconds) for source in sources[:count]), {
         **sizes,
-        "history": summary(found, as_snapshot(found.blocks)),
+        "history": summary(found, as_snapshot(found.joined)),
     }
 
 
@@ -67,7 +67,7 @@ def _found(live: Live, times: tuple[int, int]) -> Found:
     return read(live.history.folder, *times, time.time_ns(), live.draining)
 
 
-def _described(source: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _described(source: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """Return a source with the keys of FIELDS; its rates are those of so many seconds."""
     units = ("packets", "bytes")
     sent, octets = ((source[unit] + source[f"over_{unit}"]) / max(seconds, 1e-3) for unit in units)

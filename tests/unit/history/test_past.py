@@ -10,8 +10,9 @@ from cnf.counts import Count
 from cnf.flows.query import select
 from cnf.history.block import Block, Sums
 from cnf.history.increase import increase
+from cnf.history.joined import Joined
 from cnf.history.minute import Minute
-from cnf.history.past import as_snapshot, dropped_of, held, summary
+from cnf.history.past import as_snapshot, dropped_of, summary
 from cnf.history.reader import Found
 from tests.unit.history.samples import MINUTE, START, batch, block, dropped, sums
 from tests.unit.samples import Flow
@@ -34,7 +35,7 @@ def made(minute: int, packets: int, *flows: Flow, names: dict[int, tuple[str, ..
 
 def listed(blocks: Sequence[Block], expression: str = "", sort: str = "bytes") -> list[dict[str, object]]:
     """Return the flows as ``cnfctl flows`` gets them."""
-    return [*select(as_snapshot(blocks), expression, sort, None).flows()]
+    return [*select(as_snapshot(Joined(blocks)), expression, sort, None).flows()]
 
 
 def test_flows_are_those_of_cnfctl_flows() -> None:
@@ -76,8 +77,9 @@ def test_listed_flows_and_the_rest_are_all_that_was_counted() -> None:
     """For each direction, what was seen is the listed flows, what was dropped, and the rest."""
     interfaces = {**sums(100).interfaces, "eth1": dropped(7, "denied")}
     past = block(**_parts(made(0, 0, Flow(packets=30, bytes=3000), Flow(packets=5, sent=True))), interfaces=interfaces)
-    snapshot = as_snapshot([past])
-    found = summary(Found([past], 0), snapshot)
+    joined = Joined([past])
+    snapshot = as_snapshot(joined)
+    found = summary(Found(joined, 0), snapshot)
     assert found["seen"]["ingress"] == {"packets": 107, "bytes": 10700}
     assert found["seen"]["egress"] == {"packets": 0, "bytes": 0}
     assert found["listed"] == {"ingress": {"packets": 30, "bytes": 3000}, "egress": {"packets": 5, "bytes": 100}}
@@ -98,7 +100,7 @@ def test_sums_by_interface_rule_and_address() -> None:
     """Several blocks add up by interface, direction and protocol, by rule, and by source and destination."""
     flow = Flow(packets=2, bytes=200)
     past = [made(0, 10, flow), made(1, 20, flow, Flow(src="2001:db8::1", dst="2001:db8::2", bytes=50))]
-    found = summary(Found(past, 3), as_snapshot(past))
+    found = summary(Found(Joined(past), 3), as_snapshot(Joined(past)))
     assert found["interfaces"] == [
         {"interface": "eth0", "direction": "ingress", "protocol": "tcp", "packets": 30, "bytes": 3000}
     ]
@@ -130,6 +132,6 @@ def test_sources_that_were_held_back_add_up() -> None:
         "last_drop": 5,
     }
     past = [block(held=[source]), block(held=[{**source, "last_over": 9}, {**source, "rule": "web"}])]
-    first, second = held(past)
+    first, second = Joined(past).held
     assert (first["rule"], first["dropped_packets"], first["last_over"]) == ("dns", 2, 9)
     assert (second["rule"], second["dropped_packets"]) == ("web", 1)

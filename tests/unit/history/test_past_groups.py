@@ -9,6 +9,7 @@ import pytest
 
 from cnf.history import minute
 from cnf.history.block import Block
+from cnf.history.joined import Joined
 from cnf.history.past import as_snapshot
 from cnf.history.past_groups import Wanted, group_past
 from tests.unit.history.samples import MINUTE, START, block, dropped, sums
@@ -23,7 +24,8 @@ SCAN = [Flow(src="203.0.113.9", dst="198.51.100.9", src_port=port, packets=1, by
 
 def grouped(blocks: Sequence[Block], by: str, sort: str = "bytes", top: int | None = None) -> list[dict[str, Any]]:
     """Return the groups without a filter, and what is in none."""
-    return [*group_past(blocks, as_snapshot(blocks), Wanted("", by, sort, top), {}).objects()]
+    joined = Joined(blocks)
+    return [*group_past(joined, as_snapshot(joined), Wanted("", by, sort, top), {}).objects()]
 
 
 def of(rows: Sequence[dict[str, Any]], field: str, unit: str = "packets") -> dict[object, int]:
@@ -93,7 +95,9 @@ def test_sources_of_many_small_ones_are_made_of_flows(monkeypatch: pytest.Monkey
 def test_a_filter_has_no_rest() -> None:
     """Nobody knows what of the rest would match."""
     blocks = [made(0, 100, BUSY, PING)]
-    rows = [*group_past(blocks, as_snapshot(blocks), Wanted("icmp", "src", "bytes", None), {}).objects()]
+    rows = [
+        *group_past(Joined(blocks), as_snapshot(Joined(blocks)), Wanted("icmp", "src", "bytes", None), {}).objects()
+    ]
     assert of(rows, "src_addr") == {"192.0.2.2": 10}
 
 

@@ -29,7 +29,7 @@ def wrote(folder: Path, *spans: tuple[int, int]) -> None:
 
 def found(folder: Path, begin: int, end: int, now: int = LATER) -> list[tuple[int, int]]:
     """Return the blocks of a time, as somebody gets them who asks at ``now``."""
-    return [(each.begin, each.end) for each in read(str(folder), begin, end, now, threading.Lock()).blocks]
+    return [*read(str(folder), begin, end, now, threading.Lock()).joined.spans]
 
 
 def minutes(*which: int) -> list[tuple[int, int]]:
@@ -116,7 +116,7 @@ def test_what_is_damaged_is_counted_and_the_rest_shown(tmp_path: Path) -> None:
     first = min(tmp_path.iterdir())
     first.write_bytes(first.read_bytes()[:-1] + b"\x00")
     both = read(str(tmp_path), START, START + 2 * MINUTE, LATER, threading.Lock())
-    assert (len(both.blocks), both.damaged) == (1, 1)
+    assert (len(both.joined.spans), both.damaged) == (1, 1)
     with pytest.raises(UnavailableError, match="what is kept of it is damaged"):
         found(tmp_path, START, START + MINUTE)
 
