@@ -99,6 +99,8 @@ class IpfixExporter:
         """Whether the collector's host had time to refuse something on this socket, and did not."""
         self._lost = 0
         """Records since the outage began."""
+        self._unsent = 0
+        """Records that there was no time for at the end."""
         self._end_by: float | None = None
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
@@ -197,6 +199,8 @@ class IpfixExporter:
                 self._log.error("exporter failed", error=repr(error))
             self.counters.wait(-drain.flows)
         self._collector.close()
+        if self._unsent:
+            self._log.warning("records lost at the end", lost=self._unsent)
 
     def _next(self) -> Drain | None:
         """Return the drain to send next; None at the end."""
@@ -209,6 +213,7 @@ class IpfixExporter:
         left = drain.flows
         pace = Pace(left)
         try:
+            self._begin(drain)
             for message in self._messages(drain) if self._reach(drain) else ():
                 if self._is_over:
                     break
@@ -219,9 +224,11 @@ class IpfixExporter:
                 self._pause(pace.after(message.flows, now, now if self._ending.is_set() else drain.deadline))
         finally:
             self._lose(left)
+            self._unsent += left if self._ending.is_set() else 0
 
     def _messages(self, drain: Drain) -> Iterator[Message]:
-        stream, clock = self._stream_of(drain), drain.clock
+        stream, clock = self._stream, drain.clock
+        stream.room = self._collector.room(drain.options.mtu)
         if drain.templates:
             yield from stream.templates(clock.seconds)
             yield from stream.sampling(clock)
@@ -233,12 +240,10 @@ class IpfixExporter:
         for biflows in drain.biflows.values():
             yield from stream.biflows(biflows, clock)
 
-    def _stream_of(self, drain: Drain) -> Stream:
-        """Return the stream, before the first record of a drain."""
+    def _begin(self, drain: Drain) -> None:
+        """Have the stream at the first record of a drain."""
         stream, options = self._stream, drain.options
         stream.domain, stream.sequence, stream.biflow = options.domain, drain.sequence, options.biflow
-        stream.room = self._collector.room(options.mtu)
-        return stream
 
     def _send(self, message: Message, drain: Drain) -> bool:
         """Send a message, or lose it; return whether others can follow by the drain's deadline."""
@@ -287,8 +292,12 @@ class IpfixExporter:
             self._is_proven = False
 
     def _prove(self, drain: Drain) -> None:
-        """Send templates; raise SendError if they are refused before long."""
-        for message in self._stream_of(drain).templates(drain.clock.seconds):
+        """Send templates; raise SendError if they are refused before long.
+
+        It may be in the midst of a drain: the stream's number stays.
+        """
+        self._stream.room = self._collector.room(drain.options.mtu)
+        for message in self._stream.templates(drain.clock.seconds):
             self._collector.send(message.octets)
             self.counters.sent(0, len(message.octets))
         self._pause(min(ANSWER_TIME, max(0.0, self._left(drain))))

@@ -17,6 +17,7 @@ from cnf.abi import FLOW_EGRESS, UDP, Family
 from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
 from cnf.export import ipfix_exporter
+from cnf.export.collector import Collector, SendError
 from cnf.export.ipfix import Message
 from cnf.export.ipfix_exporter import IpfixExporter
 from cnf.export.pace import SHARE
@@ -164,6 +165,32 @@ def test_records_for_a_closed_port_are_lost_and_counted(listener: Listener, monk
     assert (second["event"], second["lost"], second["log_level"]) == ("records sent again", 100, "info")
 
 
+def test_a_refusal_in_the_midst_of_a_drain_moves_no_number(
+    exporter: IpfixExporter, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One message is lost, and templates come again: the gap that a collector sees is what was in that message."""
+    exporter.interval = 1.0
+    exporter.put(drained(range(1)))
+    listener.packets(1)
+    send, sent = Collector.send, count()
+
+    def refuses_the_third(collector: Collector, message: bytes) -> None:
+        if next(sent) == 2:
+            raise SendError("refused", "Connection refused")
+        send(collector, message)
+
+    monkeypatch.setattr(Collector, "send", refuses_the_third)
+    exporter.put(drained(range(1, 301), 1))
+    listener.read.lossy = True
+    wait_for(lambda: exporter.counters.records + exporter.counters.lost == 301)
+    came = listener.packets(exporter.counters.records)
+
+    assert 0 < exporter.counters.lost < 100
+    assert len(came) == len(set(came)) == 301 - exporter.counters.lost
+    assert listener.read.missed == exporter.counters.lost
+    assert listener.read.expected == exporter.sequence == 301
+
+
 def test_the_oldest_drain_is_lost_when_too_much_waits(exporter: IpfixExporter, monkeypatch: pytest.MonkeyPatch) -> None:
     """The collector sees the gap in the numbers, which is as large as what is counted."""
     monkeypatch.setattr(ipfix_exporter, "QUEUE_BYTES", 2 * 100 * FLOW_RECORD["ipv4"].itemsize)
@@ -196,9 +223,12 @@ def test_what_there_is_no_time_for_at_the_end_is_lost(exporter: IpfixExporter) -
     exporter.interval = 1000.0
     for drain in range(2):
         exporter.put(drained(range(1000), drain))
-    exporter.end(0)
-    exporter.join()
+    with capture_logs() as lines:
+        exporter.end(0)
+        exporter.join()
 
+    (line,) = lines
+    assert (line["event"], line["lost"]) == ("records lost at the end", exporter.counters.lost)
     assert exporter.counters.records + exporter.counters.lost == 2000
     assert exporter.counters.lost >= 1000
 
