@@ -237,7 +237,7 @@ class Daemon:
         settings = self._configuration.settings
         if not settings.records:
             return
-        self._record_log = RecordLog(self._handover_map.id)
+        self._record_log = RecordLog(self._handover_map.id, self._stream.last)
         json_file, exporters = JsonFile(settings), IpfixExporters(settings)
         self._handover.take(exporters=exporters)
         self._exports += [json_file.shown, exporters.counters]

@@ -59,7 +59,7 @@ class Drains:
         self.handover.note()  # first: nobody sees a count that the next daemon would not know of
         self.state.publish(snapshot, self.series.values)
         self.stream.send()
-        if self.stream.sinks:
+        if self.state.settings.export.ipfix:
             self.handover.note()  # the numbers that exporters have given to what they were just handed
         self._log.debug(
             "drained",

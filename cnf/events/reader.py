@@ -24,6 +24,9 @@ from cnf.kernel.ring import STRIDE, Ring, Stretch
 PAUSE: Final = 0.05
 """Seconds between two readings: in a flood, the events of that time are read together, and wake the thread once."""
 
+MOST_WITHOUT_CONTEXT: Final = 1 << 17
+"""Events that wait for the first drain, at most, besides those of one reading: 16 MB."""
+
 
 class EventReader:
     """Read events from the ring of a datapath until closed."""
@@ -113,6 +116,8 @@ class EventReader:
         self.finished.add(stretch.events)
         self._keep(stretch.events[np.isin(stretch.events["kind"], list(KINDS.values()))])
         self._without_context.append(stretch)
+        while sum(len(each.events) for each in self._without_context[1:]) > MOST_WITHOUT_CONTEXT:
+            del self._without_context[0]
         context = self._context()
         if context:
             stretches, self._without_context = self._without_context, []

@@ -104,7 +104,7 @@ class JsonFile:
         while self._deadline is None or not self._waiting.empty():
             match self._waiting.get():
                 case RecordBatch() as batch:
-                    self._write(batch)
+                    self._try_to_write(batch)
                     self.counters.wait(batch.first - batch.end)
                 case JsonLines() as settings if self._ahead:
                     self._ahead = settings is not self._used
@@ -124,6 +124,15 @@ class JsonFile:
                 self._file.open()
             except OSError as error:
                 self._fail(error)
+
+    def _try_to_write(self, batch: RecordBatch) -> None:
+        before = self.counters.records + self.counters.lost
+        try:
+            self._write(batch)
+        except Exception as error:  # noqa: BLE001 - the next records are worth another try
+            self.counters.fail(OTHER, repr(error))
+            self._log.error("exporter failed", exporter=self.counters.exporter, error=repr(error))
+            self._lose(batch.end - batch.first - (self.counters.records + self.counters.lost - before))
 
     def _write(self, batch: RecordBatch) -> None:
         """Write the records of a batch, as soon as that can be done."""

@@ -51,13 +51,13 @@ class Kept:
 class RecordLog:
     """A sink that keeps the latest records. The main thread puts them in; any thread may read ``kept``."""
 
-    def __init__(self, stream: int, most: int = KEPT) -> None:
-        """Keep ``most`` records of the stream with the number ``stream``."""
+    def __init__(self, stream: int, last: int = 0, most: int = KEPT) -> None:
+        """Keep ``most`` records of the stream with the number ``stream``, of those after number ``last``."""
         self.stream = stream
         """In another stream, records are numbered from 1 again."""
         self.bell = Bell()
         """Rings when there is more to read."""
-        self.kept = Kept()
+        self.kept = Kept(last=last)
         """Replaced whole."""
         self._most = most
 

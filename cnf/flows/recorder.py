@@ -139,7 +139,8 @@ class Recorder:
     def begin(self, clock: WallClock, settings: Flows, due: Due) -> None:
         """Begin a walk that records what is ``due``."""
         self._clock, self._settings = clock, settings
-        self._active = _NEVER if due.whole else clock.ago(due.active)
+        # While the program counts, flows that are younger than the clock's reading are the next daemon's to record.
+        self._active = _NEVER if due.whole == "stopped" else clock.ago(0.0 if due.whole else due.active)
         self._going_on = REASONS.index(due.whole or "active")
         self._due.count = 0
         self.live = NOTHING if due.look else None

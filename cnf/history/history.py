@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import queue
 import secrets
 import threading
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -54,6 +56,8 @@ class History:
         self._writer: Writer | None = None
         self._thread: threading.Thread | None = None
         self._late = 0
+        self._left_out = False
+        """Whether the records of the latest drain have found no room."""
         self._log: FilteringBoundLogger = structlog.get_logger()
 
     # What the main thread does with it.
@@ -82,10 +86,10 @@ class History:
         """Take the records of a drain, and, where a block ends, its counters."""
         if not self._settings.keep:
             return
-        drained = Drained(batch, None)
+        drained = Drained(batch, None, complete=not self._left_out)
         if batch.whole or self._minute_of(batch.clock) != self._minute:
             try:
-                drained = self._ended(batch)
+                drained = replace(drained, **self._ended(batch))
             except CnfError as error:
                 self._log.warning("history waits for the next drain", error=str(error))
         if not drained.sums and self._minute is None:
@@ -93,22 +97,30 @@ class History:
         with self._tasks.mutex:
             rows = sum(len(records) for task in self._tasks.queue if task for records in task.batch.records.values())
         if rows > MOST:  # the disk hangs
-            drained = replace(drained, batch=replace(batch, records={}))
+            drained = replace(drained, batch=replace(batch, records={}), complete=False)
         try:
             self._tasks.put_nowait(drained)
         except queue.Full:
             self._late += 1
+            self._left_out = True
             return
+        self._left_out = False
         if drained.sums:
             self._minute = self._minute_of(batch.clock)
         if self._thread is None:
             self._start()
 
     def close(self) -> None:
-        """Wait for what is being written."""
-        if self._thread:
+        """Wait for what is being written, but not for a disk that hangs."""
+        if self._thread is None:
+            return
+        until = time.monotonic() + PATIENCE
+        with contextlib.suppress(queue.Full):
             self._tasks.put(None, timeout=PATIENCE)
-            self._thread.join(PATIENCE)
+        self._thread.join(max(until - time.monotonic(), 0.0))
+        if self._thread.is_alive():
+            error = f"{self._settings.folder}: not done within {PATIENCE:.0f} s"
+            self._log.warning("history not written", error=error, remedy="look at the disk")
 
     # What others ask, from their threads.
 
@@ -138,12 +150,12 @@ class History:
         """Blocks that could not be written when they were due."""
         return self._late + (self._writer.errors if self._writer else 0)
 
-    def _ended(self, batch: RecordBatch) -> Drained:
-        """Return a drain that ends a block. Raises MapError."""
+    def _ended(self, batch: RecordBatch) -> dict[str, Any]:
+        """Return what else a drain has that ends a block. Raises MapError."""
         limiter = self.limiter
         rules = limiter.counts() if limiter else {}
         held = (limiter, limiter.sources) if limiter and limiter.sources else None
-        return Drained(batch, Sums(batch.received, rules), held)
+        return {"sums": Sums(batch.received, rules), "held": held}
 
     @staticmethod
     def _minute_of(clock: WallClock) -> int:

@@ -46,8 +46,9 @@ class Minute:
         self._lost: dict[Direction, Count] = dict.fromkeys(DIRECTIONS, Count())
         self._complete = True
 
-    def add(self, batch: RecordBatch) -> None:
-        """Take the records of a drain."""
+    def add(self, batch: RecordBatch, *, complete: bool = True) -> None:
+        """Take the records of a drain; not ``complete`` if some were left out before."""
+        self._complete &= complete
         for family, runs in self._runs.items():
             if sum(map(len, runs)) > MOST:
                 runs[:] = [grouping.largest_groups(runs, grouping.FLOW[family], MOST // 2).records]

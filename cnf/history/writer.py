@@ -37,6 +37,8 @@ class Drained:
     sums: Sums | None
     """All that had been counted; None where no block ends. One that ends has every flow recorded up to this drain."""
     held: tuple[Limiter, Sources] | None = None
+    complete: bool = True
+    """Whether it has all records since the previous one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Writer:
             if self._ended is None:  # its flows have counted since nobody knows when
                 self._ended = _Ended(drained.sums or Sums(), now.realtime, now.boottime)
                 return
-        self._minute.add(drained.batch)
+        self._minute.add(drained.batch, complete=drained.complete)
         if drained.sums is None:
             return
         try:

@@ -75,10 +75,10 @@ class Node:
         self._tracker.drain()
         self.kill()
 
-    def leave(self) -> None:
-        """Have it end in good order, and another one go on."""
-        if self._clocked.loaded.blueprint.table == "lru_hash":
-            self._drain("active")
+    def leave(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Have it end in good order, and another one go on; in the last drain, ``meanwhile`` happens."""
+        self._ring.meanwhile = meanwhile
+        self._drain("active")
         self.kill()
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ def test_records_and_what_is_lost_are_what_was_sent(clocked: Clocked, seed: int)
         if rng.random() < 0.6:
             node.drain(partial(traffic.send, ports, 10))
         if rng.random() < 0.1:
-            (node.kill, node.kill_in_a_drain, node.leave)[rng.integers(3)]()
+            (node.kill, node.kill_in_a_drain, partial(node.leave, partial(send, ports, 10)))[rng.integers(3)]()
     node.drain()
     traffic.send(TABLE, 40)
     node.stop()

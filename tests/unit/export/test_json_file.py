@@ -226,6 +226,25 @@ def test_what_waits_is_bounded(tmp_path: Path, log: Log, monkeypatch: pytest.Mon
     assert (sink.counters.records, sink.counters.lost) == (250, 2)
 
 
+def test_a_defect_costs_the_records_of_one_drain(tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody has foreseen is told, its records are counted as lost, and later ones are written."""
+    real = Lines.of
+
+    def once(*_: object) -> bytes:
+        monkeypatch.setattr(Lines, "of", real)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Lines, "of", once)
+    path = tmp_path / "records.jsonl"
+    sink = JsonFile(settings(path))
+    sink.put(many(1, 300))
+    sink.put(many(301, 10))
+    sink.close()
+    assert log.next() == ("exporter failed", {"exporter": "json", "error": "ZeroDivisionError()"})
+    assert log.next() == ("flow records lost", {"exporter": "json", "records": 300})
+    assert (numbers(path), sink.counters.lost, sink.counters.waiting) == ([*range(301, 311)], 300, 0)
+
+
 @pytest.mark.parametrize("ended_by", ["close", "reload"])
 def test_what_cannot_be_written_in_the_end_is_lost(tmp_path: Path, log: Log, ended_by: str) -> None:
     """An end, or a reload without a file, does not wait for a disk that fails, and what is lost is counted."""

@@ -26,7 +26,7 @@ def test_it_asks_for_no_records() -> None:
 @pytest.mark.parametrize("sizes", [[1] * 25, [4, 21], [7, 7, 7, 4], [10, 10, 5], [5, 0, 0, 12], [2, 3]])
 def test_the_latest_are_kept(sizes: list[int]) -> None:
     """However they came, the log holds so many; but of the latest drain, all."""
-    log, first = RecordLog(1, 10), 1
+    log, first = RecordLog(1, most=10), 1
     for size in sizes:
         log.put(many(first, size))
         first += size
@@ -37,7 +37,7 @@ def test_the_latest_are_kept(sizes: list[int]) -> None:
 
 def test_what_comes_after_a_number() -> None:
     """It is in the batch with the next number that is kept; after the last one there is nothing."""
-    log = RecordLog(1, 10)
+    log = RecordLog(1, most=10)
     for first, size in ((1, 4), (5, 3), (8, 5)):
         log.put(many(first, size))
     found = {number: log.kept.after(number) for number in range(20)}
@@ -48,8 +48,9 @@ def test_what_comes_after_a_number() -> None:
 
 
 def test_a_daemon_goes_on_with_the_numbers_of_the_one_before() -> None:
-    """A drain without records tells the latest number, too."""
-    log = RecordLog(1)
+    """Also before its first drain, and after one without records."""
+    log = RecordLog(1, 500)
+    assert (log.kept.first, log.kept.last) == (501, 500)
     log.put(many(501, 0))
     assert (log.kept.first, log.kept.last, log.kept.batches) == (501, 500, ())
 
@@ -64,7 +65,7 @@ def test_many_small_batches_are_not_kept_for_ever() -> None:
 
 def test_what_is_forgotten_takes_no_memory() -> None:
     """The few records that stay of a large batch do not hold the others; nor does a part of IPv6."""
-    log = RecordLog(1, 5)
+    log = RecordLog(1, most=5)
     log.put(batch(1, *[Flow()] * 10, *[Flow(src="2001:db8::1", dst="2001:db8::2")] * 3))
     log.put(many(14, 1))
     (first, _) = log.kept.batches

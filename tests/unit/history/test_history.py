@@ -11,6 +11,8 @@ from typing import Any
 
 import attrs
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from cnf.config import Settings, for_interfaces
 from cnf.errors import MapError
@@ -127,10 +129,29 @@ def test_a_hanging_disk_holds_no_drain_up(tmp_path: Path, monkeypatch: pytest.Mo
     assert history.write_errors > 0
     hangs.set()
     history.close()
+    there = blocks(tmp_path)
+    assert there[0].complete  # the rest has said that records were left out
+    assert not any(block.complete for block in there[2 : module.WAITING])
     history = History(settings(tmp_path).history, STARTED, kept=True)
-    history.take_over({"maps": blocks(tmp_path)[0].maps, "began": START})
+    history.take_over({"maps": there[0].maps, "began": START})
     drain(history, START + (count + 1) * MINUTE, count + 1)
     assert packets_of(sum_of(block.interfaces for block in written(history, tmp_path))) == {"eth0": count + 1}
+
+
+def test_a_disk_that_hangs_holds_the_end_up_for_a_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much waits, the daemon ends, and says that the latest minutes are not written."""
+    hangs = threading.Event()
+    monkeypatch.setattr(Writer, "take", lambda *_: hangs.wait(20))
+    monkeypatch.setattr(module, "PATIENCE", 0.1)
+    history = History(settings(tmp_path).history, STARTED, kept=False)
+    for number in range(1, module.WAITING + 3):
+        drain(history, START + number * MINUTE, number)
+    with capture_logs() as lines:
+        history._log = structlog.get_logger()  # noqa: SLF001 - one that is captured
+        history.close()
+    hangs.set()
+    (line,) = lines
+    assert (line["event"], line["error"]) == ("history not written", f"{tmp_path}: not done within 0 s")
 
 
 def test_rules_that_cannot_be_read_wait_for_the_next_drain(history: History, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_without_following_it_ends() -> None:
 
 def test_a_follower_that_falls_behind_knows_what_it_has_missed() -> None:
     """What is kept no more when it goes on is said, with how many, where they are missing."""
-    log = RecordLog(7, 10)
+    log = RecordLog(7, most=10)
     log.put(many(1, 4))
     read = Read(log)
     assert read() == [about(0, 4), 1, 2, 3, 4]
@@ -87,7 +87,7 @@ def test_a_follower_that_falls_behind_knows_what_it_has_missed() -> None:
 
 def test_a_batch_that_goes_while_it_is_read_is_missed_from_there() -> None:
     """A block of a batch does not hold the rest of it."""
-    log = RecordLog(7, 10)
+    log = RecordLog(7, most=10)
     log.put(many(1, 3 * CHUNK))
     read = streams.records(log, Lines(""), 0, STARTED, follow=True)
     assert next(read).count(b"\n") == 1
