@@ -161,7 +161,7 @@ def test_records_and_what_is_lost_are_what_was_sent(clocked: Clocked, seed: int)
         if rng.random() < 0.6:
             node.drain(partial(traffic.send, ports, 10))
         if rng.random() < 0.1:
-            (node.kill, node.kill_in_a_drain, partial(node.leave, partial(send, ports, 10)))[rng.integers(3)]()
+            (node.kill, node.kill_in_a_drain, partial(node.leave, partial(traffic.send, ports, 10)))[rng.integers(3)]()
     node.drain()
     traffic.send(TABLE, 40)
     node.stop()
