@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import yaml
+from kubernetes_validate.utils import ValidationError, all_versions, validate
 
 from cnf import config
 from cnf.cli import DEFAULT_SOCKET
@@ -19,6 +22,34 @@ MANIFEST: Final[dict[str, Any]] = {
 }
 POD: Final = MANIFEST["DaemonSet"]["spec"]["template"]["spec"]
 (CONTAINER,) = POD["containers"]
+
+
+@pytest.mark.parametrize("version", [all_versions()[0], all_versions()[-1]])
+@pytest.mark.parametrize("kind", MANIFEST)
+def test_schema(kind: str, version: str) -> None:
+    """Each object is what the API server takes, of the oldest and of the newest Kubernetes, and has no unknown key."""
+    validate(MANIFEST[kind], version, strict=True)
+
+
+def test_a_mistake_shows() -> None:
+    """A key that is written wrong, as kubectl would refuse it, is found."""
+    daemon_set = copy.deepcopy(MANIFEST["DaemonSet"])
+    daemon_set["spec"]["template"]["spec"]["hostNetwrok"] = True
+    with pytest.raises(ValidationError, match="hostNetwrok"):
+        validate(daemon_set, all_versions()[-1], strict=True)
+
+
+def test_names_agree() -> None:
+    """Each object is in the namespace, and each mount has its volume, and each volume its mount."""
+    assert {MANIFEST[kind]["metadata"]["namespace"] for kind in ("ConfigMap", "DaemonSet")} == {"cnf"}
+    assert MANIFEST["Namespace"]["metadata"]["name"] == "cnf"
+    volumes = {each["name"]: each for each in POD["volumes"]}
+    assert volumes.keys() == {each["name"] for each in CONTAINER["volumeMounts"]}
+    assert volumes["config"]["configMap"]["name"] == MANIFEST["ConfigMap"]["metadata"]["name"]
+    spec = MANIFEST["DaemonSet"]["spec"]
+    assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+    ports = {each["name"] for each in CONTAINER["ports"]}
+    assert {CONTAINER[f"{probe}Probe"]["httpGet"]["port"] for probe in ("startup", "liveness", "readiness")} == ports
 
 
 def test_configuration() -> None:
