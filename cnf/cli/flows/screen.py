@@ -100,8 +100,8 @@ class FlowScreen:
         return _Read(datetime.now(UTC), status, asked, reply)
 
     def _view(self, read: _Read, width: int) -> View:
-        filtered = read.asked.filter is not None
-        return View(width, style_for(sys.stdout), read.at, read.asked.sort, filtered, self._choices.octets)
+        filtered, octets = read.asked.filter is not None, self._choices.octets
+        return View(width, style_for(sys.stdout), read.at, read.asked.sort, filtered, octets, folds=False)
 
     def _title(self, read: _Read, width: int) -> str:
         style = style_for(sys.stdout)

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from cnf.cli.api.replies import Flow, Flows, Listing, Pair, Pairs, Timestamp
 from cnf.cli.show import past
 from cnf.cli.show.table import SPARE, Column, Style, render
+from cnf.cli.show.warnings import fold
 from cnf.units import bit_rate, count, cut_end, duration, number_of, packets, size
 
 Row = TypeVar("Row", bound=Flow)
@@ -75,14 +76,16 @@ class View:
     filtered: bool = False
     octets: bool = False
     """Whether rates are in bytes."""
+    folds: bool = True
+    """Whether a note that is too long goes on in the next line; it is cut otherwise."""
 
     def rate(self, bits_per_second: float) -> str:
         """Return a rate in the unit that is asked for."""
         return f"{size(bits_per_second / 8)}/s" if self.octets else bit_rate(bits_per_second)
 
-    def cut(self, text: str) -> str:
-        """Return a line that fits."""
-        return text if self.width is None else cut_end(text, self.width)
+    def lines(self, note: str) -> list[str]:
+        """Return the lines of a note."""
+        return fold(note, self.width) if self.folds or self.width is None else [cut_end(note, self.width)]
 
 
 def flow_lines(reply: Flows, view: View) -> list[str]:
@@ -261,7 +264,7 @@ def page(reply: Listing, table: list[str], last: str, view: View, *, rest: bool 
     above, below = [], [last]
     if history:
         above, below = [past.heading(history)], [last, *past.notes(history, rest=rest, filtered=view.filtered)]
-    above, below = (list(map(view.cut, lines)) for lines in (above, below))
+    above, below = ([line for note in notes for line in view.lines(note)] for notes in (above, below))
     return [*map(style.bold, above), *table, *(map(style.dim, below) if table else below)]
 
 

@@ -13,7 +13,7 @@ from cnf.cli.limits.units import NONE, burst, lost, pair, rate
 from cnf.cli.show import past
 from cnf.cli.show.table import SPARE, Column, Style, render
 from cnf.cli.show.warnings import fold
-from cnf.units import bit_rate, count, cut_end, duration, number_of, packets, printable, size
+from cnf.units import bit_rate, count, duration, number_of, packets, printable, size
 
 LISTED: Final = 50
 """Prefixes of a list that the page shows; JSON has them all."""
@@ -113,14 +113,14 @@ def source_lines(reply: Sources, *, width: int | None, style: Style, now: dateti
     if reply["history"]:
         return _past_source_lines(reply, reply["history"], width, style, sort)
     if not reply["sources"]:
-        return _cut(_why_empty(reply), width)
+        return fold(_why_empty(reply), width)
     shown, total = len(reply["sources"]), reply["total"]
     what = number_of(total, "source")
     of = f"{shown:,} of {what} by {_SORTED_BY.get(sort, sort)}" if shown < total else what
     summary = f"{of}; drained {duration(reply['drain_age_seconds'])} ago"
     return [
         *render(_source_columns(reply["sources"], now), reply["sources"], width, style),
-        *map(style.dim, _cut(summary, width)),
+        *map(style.dim, fold(summary, width)),
     ]
 
 
@@ -138,9 +138,9 @@ def _past_source_lines(reply: Sources, history: History, width: int | None, styl
     if (dropped := history["dropped"]["ingress"])["packets"]:
         notes.append(f"dropped in all, with what is denied: {size(dropped['bytes'])} in {packets(dropped['packets'])}")
     return [
-        *map(style.bold, _cut(past.heading(history), width)),
+        *map(style.bold, fold(past.heading(history), width)),
         *table,
-        *(style.dim(line) for note in notes for line in _cut(note, width)),
+        *(style.dim(line) for note in notes for line in fold(note, width)),
     ]
 
 
@@ -149,10 +149,6 @@ def _why_empty(reply: Sources) -> str:
         return f"nobody was held back, of {number_of(reply['buckets'], 'source')} with a bucket (--all shows them)"
     interval = duration(reply["drain_interval_seconds"])
     return f"no source has a bucket yet; what comes in shows after the next drain, every {interval}"
-
-
-def _cut(line: str, width: int | None) -> list[str]:
-    return [line if width is None else cut_end(line, width)]
 
 
 def _source_columns(sources: Sequence[Source], now: datetime) -> list[Column[Source]]:

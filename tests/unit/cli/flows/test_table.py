@@ -65,6 +65,16 @@ def test_whole_table(width: int | None, text: str) -> None:
     assert width is None or max(map(len, lines)) <= width
 
 
+def test_a_note_is_folded() -> None:
+    """Below a table nothing is left out: that limits drop stands at the end, and is what matters most."""
+    reply: Flows = {**EVERY_KIND, "dropped": {"packets": 31_100, "bytes": 0}}
+    *_, first, second = lines_of(reply, 80)
+    assert f"{first} {second.strip()}".endswith(
+        "; limits have dropped 31.1k packets, which make no flow (cnfctl limits)"
+    )
+    assert max(len(first), len(second)) <= 80
+
+
 def test_ipv4_is_whole_at_80() -> None:
     """The longest IPv4 endpoints stand uncut on 80 columns, with packets, bytes and rate beside them."""
     longest: Flow = {**FLOW, "src_addr": "203.113.131.200", "dst_addr": "142.250.185.178", "dst_port": 50443}
