@@ -175,6 +175,21 @@ def test_records_and_what_is_lost_are_what_was_sent(clocked: Clocked, seed: int)
     assert reasons == {"idle", "ended", "active", "stopped"} | ({"evicted"} if told else set())
 
 
+def test_flows_that_make_room_while_a_daemon_leaves_are_recorded_once(clocked: Clocked) -> None:
+    """What was recorded of a flow is there for its event, which the next daemon reads; no successor hides it."""
+    node, traffic = Node(clocked), Traffic(clocked, np.random.default_rng(1), *LAYERS)
+    traffic.send(TABLE, 400)
+    node.leave()
+    node.leave(partial(traffic.send, 40 * TABLE, 400))
+    node.drain()
+    node.stop()
+    node.close()
+    recorded = node.recorded()
+    assert recorded <= traffic.sent
+    lost = traffic.sent.total() - recorded.total()
+    assert node.lost == Count(lost, LENGTH * lost)
+
+
 def test_a_part_has_its_flags_and_what_stands_before_the_ip_header(clocked: Clocked) -> None:
     """Of a flow in an LRU hash, each part has the flags of the whole flow."""
     node = Node(clocked)
