@@ -10,6 +10,7 @@ import numpy as np
 from cnf.abi import DIRECTIONS, FAMILIES, Direction, Family
 from cnf.arrays import Records
 from cnf.counts import Count
+from cnf.flows.largest import largest
 from cnf.history import grouping
 from cnf.history.block import Block, Interfaces
 from cnf.history.held import COUNTS
@@ -19,6 +20,9 @@ from cnf.history.stored import ADDRESS, FLOW
 EndPart = Literal["sources", "destinations"]
 """The parts of a block that have one end of its flows."""
 END_PARTS: Final[tuple[EndPart, ...]] = ("sources", "destinations")
+
+MOST: Final = 1 << 16
+"""Flows, or addresses, of a family that are told apart: of more, those stay that are largest by then."""
 
 
 class Span(NamedTuple):
@@ -108,10 +112,12 @@ class _Sum:
 
     @property
     def records(self) -> Records:
-        """Return one record for each key."""
+        """Return one record for each key, in no order."""
         if self._added:
             self._sum = grouping.grouped(np.concatenate((self._sum, *self._added)), self._by)
             self._added.clear()
+            if len(self._sum) > MOST:
+                self._sum = self._sum[largest(self._sum["bytes"], MOST)]
         return self._sum
 
     def add(self, records: Records) -> None:

@@ -156,6 +156,7 @@ def test_a_reader_that_is_too_slow_knows_what_it_has_missed(node: Node) -> None:
         slow.sendall(f"GET /v1/export?follow=1&since=0{HTTP}".encode())
         for _ in range(6):
             wire.send(frame(IPv4(), UDP(1 + number // 250, 1 + number % 250), pad_to=SIZE) for number in range(flows))
+            daemon.drain()  # else the flows may not have begun yet
             wait_for(lambda: daemon.status()["ledger"]["packets"]["live"] == 0, "the end of all flows")
         lines = _lines(slow, 6 * flows)
     told = [each for each in lines if "seq" in each]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from cnf.history import grouping
+from cnf.history import joined as module
 from cnf.history.block import Block
 from cnf.history.joined import Joined
 from tests.unit.history.test_past import made
@@ -33,6 +34,15 @@ def test_sums_are_exact_however_often_they_are_drawn(monkeypatch: pytest.MonkeyP
     sources, destinations = joined.ends("sources")["ipv4"], joined.ends("destinations")["ipv4"]
     assert (len(sources), int(sources["packets"].sum())) == (87, 20 * (27 * 2 + 3))
     assert (len(destinations), int(destinations["packets"].sum())) == (1, 20 * (27 * 2 + 3))
+
+
+def test_of_too_many_flows_the_largest_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What random addresses make, minute by minute, takes no more than so many flows, and hides no large one."""
+    monkeypatch.setattr(grouping, "PART", 64)
+    monkeypatch.setattr(module, "MOST", 40)
+    flows = Joined(minutes(50, flows=30, fresh=10)).flows["ipv4"]
+    assert len(flows) == 40
+    assert sorted(flows["packets"].tolist())[-20:] == [100] * 20
 
 
 def test_a_day_takes_what_its_flows_take(monkeypatch: pytest.MonkeyPatch) -> None:
