@@ -1,174 +1,24 @@
-"""The file ``metrics.web_config``: TLS, passwords and headers, in the form of Prometheus' exporter-toolkit.
-
-What this file can say and Python's ssl cannot do is refused, never ignored.
-"""
+"""The file ``metrics.web_config``: TLS, passwords and headers, and the certificates that it names."""
 
 import errno
 import ipaddress
-import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
-
-import yaml
-from attrs import field, frozen
+from typing import Any, Final
 
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UnavailableError
-from cnf.readers import Reader, RefusedError, choice, printable, refusal, shortened, shown, table, text
+from cnf.readers import printable
+from cnf.server.web_document import SUITES_13, TlsServer, parse
 
 MAX_FILE_BYTES: Final = 1 << 20
-ClientAuth = Literal["NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert"]
-Version = Literal["TLS12", "TLS13"]
 VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 VERIFYING: Final = {
     "NoClientCert": ssl.CERT_NONE,
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
-HEADERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "Strict-Transport-Security": (),
-    "X-Content-Type-Options": ("nosniff",),
-    "X-Frame-Options": ("deny", "sameorigin"),
-    "X-XSS-Protection": (),
-    "Content-Security-Policy": (),
-}
-"""The headers that exporter-toolkit allows, each with its values; () is any."""
-BOOLEANS: Final = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_HASH: Final = re.compile(r"\$2[abxy]?\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}")
-
-
-class _Loader(yaml.BaseLoader):
-    """Read YAML with every scalar as text, as Go reads what is to be text; a key that stands twice is refused."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's
-        seen = set()
-        for key, _ in node.value:
-            name = self.construct_object(key, deep=True)
-            if not isinstance(name, str) or name in seen:
-                problem = f"key {name!r} stands twice" if isinstance(name, str) else "a key is no text"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(name)
-        return super().construct_mapping(node, deep)
-
-
-def _boolean(value: object, path: str) -> bool:
-    if not isinstance(value, str) or value.lower() not in BOOLEANS:
-        raise refusal(path, "true or false", value)
-    return BOOLEANS[value.lower()]
-
-
-def _texts(value: object, path: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
-        raise refusal(path, "an array of texts", value)
-    return tuple(value)
-
-
-def _ciphers(value: object, path: str) -> tuple[str, ...]:
-    """Read Go's names of TLS 1.2's cipher suites; return OpenSSL's."""
-    names = []
-    for name in _texts(value, path):
-        found = re.fullmatch(r"TLS_(ECDHE_ECDSA|ECDHE_RSA|RSA)_WITH_([A-Z0-9_]+)", name)
-        if not found:
-            raise refusal(path, "cipher suites of TLS 1.2, by the names that Go has for them", name)
-        key, cipher = found[1].replace("_", "-"), found[2]
-        cipher = cipher.replace("CHACHA20_POLY1305_SHA256", "CHACHA20_POLY1305").replace("_CBC", "")
-        cipher = cipher.replace("AES_", "AES").replace("_", "-")
-        names.append(cipher if key == "RSA" else f"{key}-{cipher}")
-    return tuple(names)
-
-
-def _headers(value: object, path: str) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise refusal(path, "headers by name", value)
-    problems = []
-    for name, content in value.items():
-        if name not in HEADERS:
-            problems.append(Problem(f"{path}.{name}", f"cannot be set: expected {', '.join(HEADERS)}"))
-        elif not isinstance(content, str) or not re.fullmatch(r"[\x20-\x7e]+", content):
-            problems.append(Problem(f"{path}.{name}", "expected a text of one line"))
-        elif HEADERS[name] and content not in HEADERS[name]:
-            problems.append(Problem(f"{path}.{name}", f"expected {' or '.join(HEADERS[name])}, got {shown(content)}"))
-    if problems:
-        raise RefusedError(*problems)
-    return value
-
-
-def _users(value: object, path: str) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise refusal(path, "hashes of passwords by user", value)
-    problems = [
-        Problem(f"{path}.{shown(name)}", "expected bcrypt's hash of the password (htpasswd -nBC 10 USER)")
-        for name, hashed in value.items()
-        if not isinstance(hashed, str) or not _HASH.fullmatch(hashed)
-    ]
-    problems += [Problem(f"{path}.{shown(name)}", "a colon ends a user's name") for name in value if ":" in name]
-    if problems:
-        raise RefusedError(*problems)
-    return value
-
-
-_FILE: Final = text("the path of a file", lambda value: "\0" not in value)
-
-
-@frozen
-class TlsServer:
-    """Table ``tls_server_config``; a file is looked for beside the web configuration."""
-
-    cert_file: Annotated[str, _FILE, "the server's certificate, and those in between"] = ""
-    key_file: Annotated[str, _FILE, "its key"] = ""
-    client_auth_type: Annotated[ClientAuth, choice(ClientAuth), "what is asked of clients"] = "NoClientCert"
-    client_ca_file: Annotated[str, _FILE, "who signs the clients' certificates"] = ""
-    client_allowed_sans: Annotated[tuple[str, ...], _texts, "names of which a client's certificate has one"] = ()
-    min_version: Annotated[Version, choice(Version), "TLS12 or TLS13"] = "TLS12"
-    max_version: Annotated[Version, choice(Version), "TLS12 or TLS13"] = "TLS13"
-    cipher_suites: Annotated[tuple[str, ...], _ciphers, "of TLS 1.2"] = ()
-    prefer_server_cipher_suites: Annotated[bool, _boolean, "the server chooses the cipher suite"] = True
-
-    @property
-    def files(self) -> dict[str, str]:
-        """Return the files by key."""
-        return {key: file for key in ("cert_file", "key_file", "client_ca_file") if (file := getattr(self, key))}
-
-
-def _tls(value: object, path: str) -> TlsServer:
-    """Read the table, and check what holds between its keys."""
-    tls = table(TlsServer)(value, path)
-    if tls == TlsServer() and not value:
-        return tls
-    verifies = tls.client_auth_type != "NoClientCert"
-    problems = [Problem(f"{path}.{key}", "missing") for key in ("cert_file", "key_file") if not getattr(tls, key)]
-    if verifies and not tls.client_ca_file:
-        problems.append(Problem(f"{path}.client_ca_file", f"missing: {tls.client_auth_type} takes it"))
-    elif not verifies and (tls.client_ca_file or tls.client_allowed_sans):
-        problems.append(Problem(f"{path}.client_auth_type", "missing: clients are not asked for a certificate"))
-    if tls.min_version > tls.max_version:
-        problems.append(Problem(f"{path}.max_version", f"below min_version, {tls.min_version}"))
-    if problems:
-        raise RefusedError(*problems)
-    return tls
-
-
-@frozen
-class HttpServer:
-    """Table ``http_server_config``."""
-
-    http2: Annotated[bool, _boolean, "taken, and without effect: HTTP/1.1 is spoken"] = True
-    headers: Annotated[Mapping[str, str], _headers, "headers of every answer"] = field(factory=dict)
-
-
-def _may_be_empty(read: Reader) -> Reader:
-    return lambda value, path: read({} if value == "" else value, path)
-
-
-@frozen
-class Document:
-    """The whole file."""
-
-    tls_server_config: Annotated[TlsServer, _may_be_empty(_tls), "TLS"] = field(factory=TlsServer)
-    http_server_config: Annotated[HttpServer, _may_be_empty(table(HttpServer)), "headers"] = field(factory=HttpServer)
-    basic_auth_users: Annotated[Mapping[str, str], _may_be_empty(_users), "passwords"] = field(factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +58,7 @@ def load(path: Path, reading: Callable[[Path], object] = lambda _file: None) -> 
     """
     source = f"metrics.web_config {printable(str(path))}"
     reading(path)
-    document = _parse(_bytes(path, source, ""), source)
+    document = parse(_bytes(path, source, ""), source)
     tls = document.tls_server_config
     files = {key: path.parent / file for key, file in tls.files.items()}
     for key, file in files.items():
@@ -225,7 +75,7 @@ def files_of(path: Path) -> Iterator[Path]:
     """Yield the file and those that it names. Raises as ``load()`` does."""
     source = f"metrics.web_config {printable(str(path))}"
     yield path
-    for file in _parse(_bytes(path, source, ""), source).tls_server_config.files.values():
+    for file in parse(_bytes(path, source, ""), source).tls_server_config.files.values():
         yield path.parent / file
 
 
@@ -250,23 +100,9 @@ def _unreadable(file: Path, source: str, key: str, error: OSError) -> CnfError:
     return UnavailableError(f"{source}: {key}{': ' if key else ''}{words}")
 
 
-def _parse(data: bytes, source: str) -> Document:
-    try:
-        document = yaml.load(data, _Loader)  # noqa: S506 - it makes texts, arrays and tables, and nothing else
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        where = getattr(error, "problem_mark", None)
-        words = getattr(error, "problem", None) or type(error).__name__
-        line = f" (at line {where.line + 1})" if where else ""
-        raise ConfigError(source, [Problem("", f"not YAML: {printable(shortened(words, 100))}{line}")]) from None
-    try:
-        return table(Document)({} if document in (None, "") else document, "")
-    except RefusedError as error:
-        raise ConfigError(source, error.problems) from None
-
-
 def _context(tls: TlsServer, files: Mapping[str, Path], source: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version, context.maximum_version = VERSIONS[tls.min_version], VERSIONS[tls.max_version]
+    context.minimum_version, context.maximum_version = VERSIONS[tls.least_version], VERSIONS[tls.max_version]
     context.options |= ssl.OP_NO_RENEGOTIATION
     if not tls.prefer_server_cipher_suites:
         context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -276,8 +112,8 @@ def _context(tls: TlsServer, files: Mapping[str, Path], source: str) -> ssl.SSLC
         # An encrypted key would have OpenSSL ask the terminal.
         context.load_cert_chain(files["cert_file"], files["key_file"], password=lambda: "")
         key = "cipher_suites"
-        if tls.cipher_suites:
-            context.set_ciphers(":".join(tls.cipher_suites))
+        if older := [name for name in tls.cipher_suites if name not in SUITES_13]:
+            context.set_ciphers(":".join(older))
         key = "client_ca_file"
         if key in files:
             context.load_verify_locations(files[key])

@@ -13,10 +13,12 @@ import pytest
 
 from cnf.errors import CnfError, ConfigError, UnavailableError
 from cnf.server.web_config import files_of, load
+from cnf.server.web_document import SUITES
 from tests.certificates import Authority
 
 PROMTOOL: Final = Path(sys.executable).with_name("promtool")
 HASH: Final = "$2y$04$abcdefghijklmnopqrstuuCV5XW3RkVAjkGb6tOYlf4Ztw/Vf0C9y"
+SUITE: Final = "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA"
 TLS: Final = "tls_server_config: {cert_file: server.crt, key_file: server.key"
 
 
@@ -54,7 +56,11 @@ def promtool_takes(path: Path) -> bool:
         f"{TLS}, client_auth_type: VerifyClientCertIfGiven, client_ca_file: ca.crt}}",
         f"{TLS}, client_auth_type: NoClientCert}}",
         f"{TLS}, prefer_server_cipher_suites: false}}",
-        "tls_server_config:\n",
+        f"{TLS}, cipher_suites: [TLS_AES_128_GCM_SHA256, {SUITE}]}}",
+        f"{TLS}, cipher_suites: [TLS_AES_128_GCM_SHA256]}}",
+        f"{TLS}, cipher_suites: , min_version: ~, client_ca_file: null, prefer_server_cipher_suites: y}}",
+        "null\n",
+        "tls_server_config:\nbasic_auth_users: ~\nhttp_server_config: {headers: null}\n",
         f"basic_auth_users: {{alice: {HASH}}}",
         f"basic_auth_users: {{1: {HASH}, yes: {HASH}, 'b c': {HASH}}}",
         "http_server_config: {http2: false, headers: {X-Frame-Options: deny, X-XSS-Protection: 0}}",
@@ -85,7 +91,11 @@ def test_a_file_that_is_taken(folder: Path, text: str) -> None:
         (f"{TLS}, client_ca_file: ca.crt}}", "client_auth_type: missing"),
         (f"{TLS}, client_auth_type: Always}}", "expected NoClientCert, VerifyClientCertIfGiven or Require"),
         (f"{TLS}, client_auth_type: NoClientCert, client_ca_file: no.crt}}", "client_auth_type: missing"),
-        (f"{TLS}, cipher_suites: [AES]}}", "expected cipher suites of TLS 1.2"),
+        (f"{TLS}, cipher_suites: [AES]}}", "expected cipher suites that Go holds to be secure"),
+        (f"{TLS}, cipher_suites: [{SUITE}, TLS_RSA_WITH_RC4_128_SHA]}}", 'got "TLS_RSA_WITH_RC4_128_SHA"'),
+        (f"{TLS}, cipher_suites: [{SUITE}, {SUITE}256]}}", f'got "{SUITE}256"'),
+        ("basic_auth_users: {alice: null}", "expected bcrypt's hash of the password"),
+        ("nothing: null", "nothing: unknown key"),
         ("http_server_config: {headers: {X-Mine: a}}", "http_server_config.headers.X-Mine: cannot be set"),
         ("http_server_config: {headers: {X-Frame-Options: perhaps}}", "expected deny or sameorigin"),
         ("http_server_config: {http2: perhaps}", 'expected true or false, got "perhaps"'),
@@ -110,6 +120,8 @@ def test_a_file_that_is_refused(folder: Path, text: str, says: str) -> None:
         (f"{TLS}, client_auth_type: RequireAndVerifyClientCert}}", "client_ca_file: missing"),
         ("tls_server_config: {min_version: TLS13}", "cert_file: missing"),
         (f"basic_auth_users: {{'a:b': {HASH}}}", "a colon ends a user's name"),
+        (f"{TLS}, max_version: TLS12, cipher_suites: [TLS_AES_128_GCM_SHA256]}}", "cipher_suites: none of TLS12"),
+        (f"basic_auth_users: {{alice: {HASH.replace('$2y', '$2')}}}", "expected bcrypt's hash of the password"),
         (f"basic_auth_users: {{alice: {HASH[:-1]}}}", "expected bcrypt's hash of the password"),
     ],
 )
@@ -165,3 +177,19 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "self").symlink_to("self")
     with pytest.raises((ConfigError, UnavailableError), match="symbolic links"):
         load(tmp_path / "self")
+
+
+@pytest.mark.parametrize("suite", [*SUITES])
+def test_each_suite_is_offered(folder: Path, suite: str) -> None:
+    """OpenSSL leaves out what it does not know without a word: each name of Go's is one of its own."""
+    tls = load(written(folder, f"{TLS}, cipher_suites: [{suite}]}}")).tls
+    assert tls is not None
+    (offered,) = (each["name"] for each in tls.context.get_ciphers() if each["protocol"] != "TLSv1.3")
+    assert offered == SUITES[suite]
+
+
+def test_suites_of_tls_13_only(folder: Path) -> None:
+    """A list without one of TLS 1.2 has no TLS 1.2 spoken, as by Go."""
+    tls = load(written(folder, f"{TLS}, cipher_suites: [TLS_CHACHA20_POLY1305_SHA256]}}")).tls
+    assert tls is not None
+    assert tls.context.minimum_version == ssl.TLSVersion.TLSv1_3
