@@ -18,6 +18,7 @@ user=/usr/local/lib/sysusers.d/cnf.conf
 config=/etc/cnf/cnf.toml
 state=/var/lib/cnf
 cache=/var/cache/cnf
+actions=/etc/fail2ban/action.d
 contents="cnf deploy docs systemd LICENSES LICENSE README.md CHANGELOG.md
 pyproject.toml requirements.lock requirements-build.lock requirements-dev.lock"
 
@@ -116,6 +117,7 @@ place_system_files() {
 	systemd-sysusers "$user"
 	place deploy/cnf.toml "$config.example"
 	[ -e "$config" ] || place deploy/cnf.toml "$config"
+	[ ! -d "$actions" ] || place deploy/fail2ban/cnf.conf "$actions/cnf.conf"
 	for command in cnfd cnfctl; do place_link ".venv/bin/$command" "bin/$command"; done
 	for file in $(cd "$home/current" && find share -type f); do place_link "$file" "$file"; done
 	if systemd_runs; then systemctl daemon-reload; fi
@@ -163,7 +165,7 @@ uninstall() {
 		systemctl -q reset-failed cnfd 2>/dev/null || true # nothing to reset
 	fi
 	detach_all
-	rm -rf "$unit" "$units/cnfd-detach.service" "$units/cnfd.socket" "$user" "$home" /run/cnf "$cache"
+	rm -rf "$unit" "$units/cnfd-detach.service" "$units/cnfd.socket" "$user" "$home" /run/cnf "$cache" "$actions/cnf.conf"
 	find /usr/local/bin /usr/local/share -lname "$home/*" -delete
 	(cd /usr/local/share/man && rmdir man1 man5 man8 2>/dev/null) || true # not empty: others' pages
 	for folder in bash-completion/completions zsh/site-functions fish/vendor_completions.d; do

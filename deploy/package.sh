@@ -63,6 +63,7 @@ place_files() {
 	place systemd/cnfd.socket usr/lib/systemd/system/cnfd.socket
 	place systemd/cnf.sysusers usr/lib/sysusers.d/cnf.conf
 	place deploy/cnf.toml etc/cnf/cnf.toml
+	place deploy/fail2ban/cnf.conf etc/fail2ban/action.d/cnf.conf
 	mkdir -p "$root/usr/bin" "$root/usr/sbin" "$doc"
 	ln -s ../lib/cnf/bin/cnfctl "$root/usr/bin/cnfctl"
 	ln -s ../lib/cnf/bin/cnfd "$root/usr/sbin/cnfd"
@@ -86,7 +87,7 @@ make_control() {
 	sed "s/@VERSION@/$version/; s/@ARCHITECTURE@/$architecture/; s/@MAINTAINER@/$maintainer/
 		s/@SIZE@/$(du -sk "$root" | cut -f 1)/
 		s/@PYTHON@/${python% *}/; s/@NEXT_PYTHON@/${python#* }/" deploy/debian/control >"$root/DEBIAN/control"
-	echo /etc/cnf/cnf.toml >"$root/DEBIAN/conffiles"
+	(cd "$root" && find etc -type f -printf '/%p\n') >"$root/DEBIAN/conffiles"
 	(cd "$root" && find usr -type f -exec md5sum {} +) >"$root/DEBIAN/md5sums"
 	for script in preinst postinst prerm postrm; do install -m 755 "deploy/debian/$script" "$root/DEBIAN/$script"; done
 }

@@ -180,6 +180,8 @@ class Limiter:
             before = self.in_force.run_time
             who, now = f"uid {uid}, pid {pid}", time.time()
             run_time, changes = before.after(change, self.in_force.file, who, time.monotonic(), now)
+            if run_time == before:
+                return changes, self.in_force
             self._switch(run_time)
             if run_time.pending is None:
                 self._keep(before)

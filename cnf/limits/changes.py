@@ -1,14 +1,14 @@
 """The changes of the limits that a client may ask for. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 from attrs import evolve, fields_dict, frozen
 
 from cnf.addresses import peer
 from cnf.errors import Problem, UsageError, joined, nearest
-from cnf.limits.entries import END, REASON, Author, Entry, ListName, kept, moment, of_list
+from cnf.limits.entries import END, REASON, Author, Entry, ListName, end_of, kept, moment, of_list
 from cnf.limits.overrides import Effective, without
 from cnf.limits.table import NAME, PREFIX, RULE, LimitMode, Limits, Network, Rule, written
 from cnf.readers import RefusedError, array, choice, printable, refusal, table, value
@@ -50,6 +50,14 @@ def _keys(value: object, path: str) -> dict[str, object]:
     return value
 
 
+class _Before(NamedTuple):
+    """What a change finds, and who makes it."""
+
+    effective: Effective
+    file: Limits
+    author: Author | None
+
+
 @frozen(kw_only=True)
 class Change:
     """A change that a client asks for: the body of its request."""
@@ -62,21 +70,21 @@ class Change:
         self,
         effective: Effective,
         file: Limits,
-        author: Author | None = None,  # noqa: ARG002 - noted of what is added to a list
+        author: Author | None = None,
     ) -> tuple[Effective, str]:
-        """Return what is in effect after this change, made by ``author``, and the change in words.
+        """Return what is in effect after this change, made by ``author``, and the change in words; "" for none.
 
         Raises:
             UsageError: there is nothing to remove, or already what is to be added, or a rule would not be valid.
 
         """
-        limits, words = self._edit(file if self.op == "reset" else effective.limits)
+        edited, words = self._edit(_Before(effective, file, author))
+        limits, entries = _in_order(edited.limits, file), kept(edited.entries, edited.limits, file)
         clients = (self.ssh_connection,) if self.ssh_connection else ()
-        changed = evolve(effective, limits=_in_order(limits, file), entries=kept(effective.entries, limits, file))
-        return changed.protecting(clients), words
+        return evolve(edited, limits=limits, entries=entries).protecting(clients), words
 
-    def _edit(self, limits: Limits) -> tuple[Limits, str]:
-        """Change the limits in effect."""
+    def _edit(self, before: _Before) -> tuple[Effective, str]:
+        """Change what is in effect."""
         raise NotImplementedError
 
 
@@ -84,9 +92,9 @@ class Change:
 class _Set(Change):
     rule: Annotated[dict[str, object], _keys, "the rule's name, and the keys to set"]
 
-    def _edit(self, limits: Limits) -> tuple[Limits, str]:
+    def _edit(self, before: _Before) -> tuple[Effective, str]:
         name = str(self.rule["name"])
-        rules = {rule.name: rule for rule in limits.rules}
+        rules = {rule.name: rule for rule in before.effective.limits.rules}
         options = (written(rules[name]) if name in rules else {}) | self.rule
         known = fields_dict(Rule)
         try:
@@ -98,19 +106,19 @@ class _Set(Change):
             new = "" if name in rules else f"{_missing(name, rules)}; to make it: "
             raise _refused(error, new) from None
         words = [f"{key}={_in_words(getattr(rule, key))}" for key in self.rule if key != "name"]
-        return evolve(limits, rules=tuple((rules | {name: rule}).values())), " ".join(["set", name, *words])
+        return _with_rules(before.effective, rules | {name: rule}), " ".join(["set", name, *words])
 
 
 @frozen(kw_only=True)
 class _Remove(Change):
     name: Annotated[str, NAME, "a rule's name"]
 
-    def _edit(self, limits: Limits) -> tuple[Limits, str]:
-        rules = {rule.name: rule for rule in limits.rules}
+    def _edit(self, before: _Before) -> tuple[Effective, str]:
+        rules = {rule.name: rule for rule in before.effective.limits.rules}
         if self.name not in rules:
             raise UsageError(_missing(self.name, rules))
         del rules[self.name]
-        return evolve(limits, rules=tuple(rules.values())), f"remove {self.name}"
+        return _with_rules(before.effective, rules), f"remove {self.name}"
 
 
 def _prefixes(value: object, path: str) -> tuple[Network, ...]:
@@ -119,69 +127,98 @@ def _prefixes(value: object, path: str) -> tuple[Network, ...]:
     return tuple(dict.fromkeys(prefixes))
 
 
+_FLAG: Final = value("true or false", lambda value: type(value) is bool)
 _PREFIXES: Final = array("a prefix, or an array of prefixes, at least one", PREFIX, least=1)
 
 
 @frozen(kw_only=True)
 class _List(Change):
-    prefix: Annotated[tuple[Network, ...], _prefixes, "what to add or remove"]
-    until: Annotated[str | None, END, "when what is added ends"] = None
-    reason: Annotated[str | None, REASON, "what it is added for"] = None
-
-    def after(self, effective: Effective, file: Limits, author: Author | None = None) -> tuple[Effective, str]:
-        """Return what is in effect after this change. An entry that has an end, or gets one, may be added again."""
-        known = {each.prefix: each for each in effective.entries if each.list == self._list}
-        renewed = [
-            prefix for prefix in self.prefix if prefix in known and self._adds and (self.until or known[prefix].until)
-        ]
-        entries = tuple(each for each in effective.entries if each.list != self._list or each.prefix not in renewed)
-        networks = without(of_list(effective.limits, self._list), tuple(renewed))
-        begun = evolve(effective, entries=entries, limits=_with(effective.limits, self._list, networks))
-        if self.until and author and self.until <= moment(author.moment):
-            raise UsageError(f"until: {self.until} is over")
-        changed, words = super().after(begun, file, author)
-        if self._adds and author:
-            about = author.who, moment(author.moment), self.until, self.reason
-            fresh = tuple(Entry(self._list, prefix, *about) for prefix in self.prefix)
-            changed = evolve(changed, entries=kept((*changed.entries, *fresh), changed.limits, file))
-        return changed, words
+    """A change of ``allow`` or ``deny``."""
 
     @property
     def _list(self) -> ListName:
         return "allow" if self.op.startswith("allow") else "deny"
 
-    @property
-    def _adds(self) -> bool:
-        return self.op.endswith("add")
+    def _told(self, prefixes: Collection[Network], until: str | None = None, reason: str | None = None) -> str:
+        if not prefixes:
+            return ""
+        words = [self._list, self.op.rpartition("_")[2], ", ".join(map(str, prefixes))]
+        words += [f"until {until}"] if until else []
+        words += [f"({reason})"] if reason else []
+        return " ".join(words)
 
-    def _edit(self, limits: Limits) -> tuple[Limits, str]:
-        networks = of_list(limits, self._list)
+
+@frozen(kw_only=True)
+class _Add(_List):
+    prefix: Annotated[tuple[Network, ...], _prefixes, "what to add"]
+    until: Annotated[str | None, END, "when what is added ends"] = None
+    reason: Annotated[str | None, REASON, "what it is added for"] = None
+    keep_longer: Annotated[bool, _FLAG, "leave alone what lasts as long already"] = False
+
+    def _edit(self, before: _Before) -> tuple[Effective, str]:
+        """Add what is not there; an entry that has an end, or gets one, may be added again."""
+        effective, _, author = before
+        if self.until and author and self.until <= moment(author.moment):
+            raise UsageError(f"until: {self.until} is over")
+        networks = of_list(effective.limits, self._list)
+        known = {each.prefix: each for each in effective.entries if each.list == self._list}
+        added = []
         for prefix in self.prefix:
-            if self._adds == (prefix in networks):
-                raise UsageError(f"limits.{self._list} {'already has' if self._adds else 'does not have'} {prefix}")
-        networks = (*networks, *self.prefix) if self._adds else without(networks, self.prefix)
-        words = [self._list, "add" if self._adds else "remove", ", ".join(map(str, self.prefix))]
-        words += [f"until {self.until}"] if self.until else []
-        words += [f"({self.reason})"] if self.reason else []
-        return _with(limits, self._list, networks), " ".join(words)
+            entry = known.get(prefix)
+            if prefix in networks and self.keep_longer and (entry is None or entry.end >= end_of(self.until)):
+                continue
+            if prefix in networks and not (entry and (self.until or entry.until)):
+                raise UsageError(f"limits.{self._list} already has {prefix}")
+            added.append(prefix)
+        entries = [each for each in effective.entries if each.list != self._list or each.prefix not in added]
+        if author:
+            about = author.who, moment(author.moment), self.until, self.reason
+            entries += [Entry(self._list, prefix, *about) for prefix in added]
+        limits = _with(effective.limits, self._list, (*without(networks, tuple(added)), *added))
+        return evolve(effective, limits=limits, entries=tuple(entries)), self._told(added, self.until, self.reason)
+
+
+@frozen(kw_only=True)
+class _Unlist(_List):
+    prefix: Annotated[tuple[Network, ...], _prefixes, "what to remove"] = ()
+    reason: Annotated[str | None, REASON, "remove only what was added for it; without a prefix, all of that"] = None
+
+    def _edit(self, before: _Before) -> tuple[Effective, str]:
+        effective = before.effective
+        networks, removed = of_list(effective.limits, self._list), self.prefix
+        if self.reason is not None:
+            added = (each.prefix for each in effective.entries if (each.list, each.reason) == (self._list, self.reason))
+            removed = tuple(prefix for prefix in added if prefix in removed or not removed)
+        elif not removed:
+            raise UsageError("prefix: missing: what to remove, unless there is a reason")
+        for prefix in removed:
+            if prefix not in networks:
+                raise UsageError(f"limits.{self._list} does not have {prefix}")
+        limits = _with(effective.limits, self._list, without(networks, removed))
+        return evolve(effective, limits=limits), self._told(removed)
 
 
 def _with(limits: Limits, name: ListName, networks: tuple[Network, ...]) -> Limits:
     return evolve(limits, allow=networks) if name == "allow" else evolve(limits, deny=networks)
 
 
+def _with_rules(effective: Effective, rules: dict[str, Rule]) -> Effective:
+    return evolve(effective, limits=evolve(effective.limits, rules=tuple(rules.values())))
+
+
 @frozen(kw_only=True)
 class _Mode(Change):
     mode: Annotated[LimitMode, choice(LimitMode), "off, shadow or enforce"]
 
-    def _edit(self, limits: Limits) -> tuple[Limits, str]:
-        return evolve(limits, mode=self.mode), f"mode {self.mode}"
+    def _edit(self, before: _Before) -> tuple[Effective, str]:
+        limits = evolve(before.effective.limits, mode=self.mode)
+        return evolve(before.effective, limits=limits), f"mode {self.mode}"
 
 
 @frozen(kw_only=True)
 class _Reset(Change):
-    def _edit(self, limits: Limits) -> tuple[Limits, str]:
-        return limits, "reset"
+    def _edit(self, before: _Before) -> tuple[Effective, str]:
+        return evolve(before.effective, limits=before.file), "reset"
 
 
 @frozen(kw_only=True)
@@ -203,7 +240,10 @@ class Confirm(Change):
 _CHANGES: Final[dict[str, type[Change]]] = {
     "set": _Set,
     "remove": _Remove,
-    **dict.fromkeys(("allow_add", "allow_remove", "deny_add", "deny_remove"), _List),
+    "allow_add": _Add,
+    "allow_remove": _Unlist,
+    "deny_add": _Add,
+    "deny_remove": _Unlist,
     "mode": _Mode,
     "confirm": Confirm,
     "reset": _Reset,

@@ -69,6 +69,8 @@ class RunTime:
             unprotected = [f"protect {address.network_address} no more" for address in current.effective.protected]
             confirmed = [f"confirm {waited}" for waited in pending.changes] if pending else []
             return RunTime(effective), (*confirmed, *unprotected)
+        if not words:
+            return evolve(current, effective=effective), ()
         if change.confirm is not None:
             deadline = now + change.confirm
             pending = evolve(pending, deadline=deadline) if pending else Pending(current.effective, deadline, who, ())

@@ -45,6 +45,11 @@ def _reason(value: object, path: str) -> str | None:
     return reason
 
 
+def end_of(until: str | None) -> float:
+    """Return in seconds since the epoch when something ends; what has no end never does."""
+    return datetime.fromisoformat(until).timestamp() if until else math.inf
+
+
 _LONGEST: Final = 200
 _PRINTABLE: Final[Reader] = text(
     f"1 to {_LONGEST} printable characters", lambda words: 1 <= len(words) <= _LONGEST and words.isprintable()
@@ -67,7 +72,7 @@ class Entry:
     @property
     def end(self) -> float:
         """Return when it ends, in seconds since the epoch."""
-        return datetime.fromisoformat(self.until).timestamp() if self.until else math.inf
+        return end_of(self.until)
 
 
 def of_list(limits: Limits, name: ListName) -> tuple[Network, ...]:

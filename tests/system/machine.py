@@ -28,6 +28,8 @@ CACHE: Final = Path(os.environ.get("CNF_TEST_CACHE", "/var/cache/cnf-tests"))
 """Where the machines stand, and what debootstrap made of each suite, for the next time."""
 
 CHECKOUT: Final = Path(__file__).parents[2]
+PACKAGES: Final = "fail2ban"
+"""What runs beside the daemon on a machine, started by the tests that need it."""
 HOME: Final = "/opt/cnf"
 """Where a machine has its copy of the checkout: the unit file expects it there."""
 
@@ -123,7 +125,9 @@ def set_up(suite: str) -> Iterator[Path]:
         certificates = {name: str(CERTIFICATES) for name in ("PIP_CERT", "SSL_CERT_FILE")}
         passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         variables = [f"--setenv={name}={value}" for name, value in (certificates | passed_on).items()]
-        _succeed(*NSPAWN, "-D", str(root), "--as-pid2", f"--chdir={HOME}", *variables, "sh", "deploy/setup.sh")
+        steps = f"sh deploy/setup.sh && apt-get -q -y install --no-install-recommends {PACKAGES}"
+        steps += f" && systemctl disable {PACKAGES}"
+        _succeed(*NSPAWN, "-D", str(root), "--as-pid2", f"--chdir={HOME}", *variables, "sh", "-c", steps)
         yield root
     finally:
         _succeed("rm", "-rf", "--one-file-system", str(root))

@@ -144,14 +144,18 @@ def _add_list(add_parser: AddParser, name: str, summary: str) -> None:
     _action(actions, "list", "who is on it, which is also shown without an action", "listed")
     for action in ("add", "remove"):
         change = _change(actions, action, f"{action} prefixes", f"{name}_{action}")
-        change.add_argument("prefix", metavar="PREFIX", nargs="+")
-        if action == "add":
+        if action == "remove":
+            change.add_argument("prefix", metavar="PREFIX", nargs="*")
+            change.add_argument("--reason", metavar="TEXT", help="only what was added for it; alone, all of that")
+        else:
+            change.add_argument("prefix", metavar="PREFIX", nargs="+")
             ends = change.add_mutually_exclusive_group()
             ends.add_argument("--for", metavar="DURATION", dest="until", type=lasting, help="for so long: 10m, 1h")
             ends.add_argument(
                 "--until", metavar="TIME", type=until, help="until 12:00, which is local time, or 2026-03-01T12:00:00Z"
             )
             change.add_argument("--reason", metavar="TEXT", help="shown in the list")
+            change.add_argument("--keep-longer", action="store_true", help="leave alone what lasts as long already")
 
 
 def _add_sources(add_parser: AddParser) -> None:

@@ -113,7 +113,8 @@ def _request(arguments: argparse.Namespace) -> Request:
     if arguments.op == "set":
         request = {"rule": _rule(given), "confirm": arguments.confirm}
     else:
-        request = {key: given[key] for key in ("name", "prefix", "until", "reason", "mode", "confirm") if key in given}
+        keys = ("name", "prefix", "until", "reason", "keep_longer", "mode", "confirm")
+        request = {key: given[key] for key in keys if key in given}
     return {"op": arguments.op, **request, "ssh_connection": ssh_connection()}
 
 

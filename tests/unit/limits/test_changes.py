@@ -143,7 +143,9 @@ def test_change_is_told_in_words(body: dict[str, object], expected: str) -> None
         ({"op": "reset", "prefix": "::/0"}, "prefix: unknown key, expected op, confirm, ssh_connection"),
         ({"op": "mode", "mode": "shaddow"}, 'mode: expected off, shadow or enforce, got "shaddow"'),
         ({"op": "mode"}, "mode: missing: off, shadow or enforce"),
-        ({"op": "deny_add"}, "prefix: missing: what to add or remove"),
+        ({"op": "deny_add"}, "prefix: missing: what to add"),
+        ({"op": "deny_remove"}, "prefix: missing: what to remove, unless there is a reason"),
+        ({"op": "deny_add", "prefix": "::1", "keep_longer": 1}, "keep_longer: expected true or false, got 1"),
         (
             {"op": "deny_add", "prefix": "10.0.0.1/8"},
             'prefix: expected a prefix without host bits, got "10.0.0.1/8" (write "10.0.0.0/8")',

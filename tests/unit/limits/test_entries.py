@@ -73,6 +73,30 @@ def test_what_has_ended_goes() -> None:
     assert after(found, op="confirm").entries == found.entries
 
 
+def test_what_lasts_longer_is_kept() -> None:
+    """Of two who deny the same, the one that does so for longer is in the list, and the file's before both."""
+    body = {"op": "deny_add", "keep_longer": True}
+    found = after(after(Effective(FILE), **body, prefix=A, until=NOON), **body, prefix=A, until=LATER, reason="week")
+    assert ends(found) == {A: LATER}
+    assert after(found, **body, prefix=[A, str(FILE.deny[0])], until=NOON) == found
+    change = read_change(body | {"prefix": [A, B], "until": NOON})
+    assert change.after(found, FILE, AUTHOR)[1] == f"deny add {B} until {NOON}"
+    for_ever = after(found, **body, prefix=A)
+    assert ends(for_ever) == {A: None}
+    assert after(for_ever, **body, prefix=A, until=LATER) == for_ever
+
+
+def test_what_was_added_for_a_reason_goes_with_it() -> None:
+    """All of it, or what is named; nothing else, and what is there no more is no mistake."""
+    found = after(Effective(FILE), op="deny_add", prefix=[A, B], reason="scans")
+    found = after(found, op="deny_add", prefix="10.0.0.1", reason="spam")
+    assert list(ends(after(found, op="deny_remove", prefix=B, reason="scans"))) == [A, "10.0.0.1/32"]
+    assert list(ends(after(found, op="deny_remove", reason="scans"))) == ["10.0.0.1/32"]
+    for prefix in ([A], ["::1"], [str(FILE.deny[0])]):
+        change = read_change({"op": "deny_remove", "prefix": prefix, "reason": "spam"})
+        assert change.after(found, FILE, AUTHOR) == (found, "")
+
+
 def test_a_restart_finds_them_again() -> None:
     """The state file has them; what the file has meanwhile got has no end any more."""
     found = after(Effective(FILE), op="deny_add", prefix=[A, B], until=NOON, reason="scans")

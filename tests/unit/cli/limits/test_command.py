@@ -78,7 +78,12 @@ def test_list_on_a_terminal(daemon: StandIn, columns: int) -> None:
                 "reason": "scans",
             },
         ),
+        (
+            ["deny", "add", "::1", "--keep-longer"],
+            {"op": "deny_add", "prefix": ["::1"], "keep_longer": True},
+        ),
         (["deny", "remove", "fd00::/8"], {"op": "deny_remove", "prefix": ["fd00::/8"]}),
+        (["deny", "remove", "--reason", "scans"], {"op": "deny_remove", "reason": "scans"}),
         (["mode", "enforce"], {"op": "mode", "mode": "enforce"}),
         (["reset"], {"op": "reset"}),
         (["set", "a", "--mode", "off"], {"op": "set", "rule": {"name": "a", "mode": "off"}}),
