@@ -36,6 +36,8 @@ SENT: Final = {
     "203.0.113.1": 20,
     "2001:db8::1": 30,
     "172.16.0.1": 5,
+    "fe80::8": 12,
+    "fe80::9": 9,
 }
 
 
@@ -68,13 +70,15 @@ def test_sources_are_listed_by_what_was_held_back(daemon: Daemon) -> None:
 
     names = ("source", "rule", "packets", "dropped_packets", "would_drop_packets")
     shown = [tuple(each[name] for name in names) for each in sources]
-    assert shown[:4] == [
+    assert shown[:5] == [
         ("192.0.2.1", "dns", 15, 25, 0),
         ("2001:db8::/64", "default", 10, 20, 0),
         ("203.0.113.0/24", None, 0, 20, 0),
         ("10.0.0.0/8", "lab", 20, 0, 14),
+        ("fe80::8", "default", 10, 2, 0),
     ]
-    assert sorted(shown[4:]) == [("172.16.0.1", "default", 5, 0, 0), ("192.0.2.2", "dns", 12, 0, 0)]
+    others = [("172.16.0.1", "default", 5, 0, 0), ("192.0.2.2", "dns", 12, 0, 0), ("fe80::9", "default", 9, 0, 0)]
+    assert sorted(shown[5:]) == others
     modes, shared = ("enforce", "enforce", None, "shadow"), (False, False, False, True)
     for source, mode, is_shared in zip(sources, modes, shared, strict=False):
         assert (source["mode"], source["shared"]) == (mode, is_shared)
@@ -85,8 +89,8 @@ def test_sources_are_listed_by_what_was_held_back(daemon: Daemon) -> None:
         age = datetime.now(UTC) - datetime.fromisoformat(source["last_over"])
         assert 0 <= age.total_seconds() < 60
         assert source["last_drop"] == (source["last_over"] if mode != "shadow" else None)
-    assert all(source["last_drop"] is None is source["last_over"] for source in sources[4:])
-    assert [source["source"] for source in daemon.limited_sources()] == [row[0] for row in shown[:4]]
+    assert all(source["last_drop"] is None is source["last_over"] for source in sources[5:])
+    assert [source["source"] for source in daemon.limited_sources()] == [row[0] for row in shown[:5]]
 
 
 def test_what_is_denied_is_counted_by_prefix(daemon: Daemon) -> None:
@@ -105,14 +109,14 @@ def test_what_is_denied_is_counted_by_prefix(daemon: Daemon) -> None:
     ]
     (case,) = daemon.limits("explain", "203.0.113.1")["cases"]
     assert {name: case["entry"][name] for name in STAY} == {name: entry[name] for name in STAY}
-    assert json.loads(daemon.control("/v1/flows").body)["dropped"] == {"packets": 65, "bytes": 65 * SIZE}
+    assert json.loads(daemon.control("/v1/flows").body)["dropped"] == {"packets": 67, "bytes": 67 * SIZE}
     line = f"denied so far: 20 packets dropped ({20 * SIZE / 1000:.1f} kB) (by prefix: cnfctl limits deny)"
     assert line in daemon.ctl("limits").stdout
     explained = daemon.ctl("limits", "explain", "203.0.113.1").stdout
     assert "its packets are dropped, as 203.0.113.0/24 is denied" in explained
     assert "20 packets dropped" in explained
     none = daemon.ctl("flows", "--filter", "src host 203.0.113.1").stdout
-    assert none.endswith("; limits have dropped 65 packets, which make no flow (cnfctl limits)\n")
+    assert none.endswith("; limits have dropped 67 packets, which make no flow (cnfctl limits)\n")
 
 
 def test_sources_can_be_sorted_cut_and_printed(daemon: Daemon) -> None:
@@ -161,6 +165,11 @@ def test_what_is_held_back_now_is_told_from_what_was(daemon: Daemon) -> None:
             id="another address of a /64",
         ),
         pytest.param(
+            ("fe80::8",),
+            {"verdict": "limited", "prefix": "::/0", "origin": "file", "rule": "default", "bucket": (10, 2, 0)},
+            id="link-local, a source of its own",
+        ),
+        pytest.param(
             ("198.51.100.1",),
             {"verdict": "allowed", "prefix": "198.51.100.0/24", "origin": "file", "rule": None, "bucket": None},
             id="allowed",
@@ -204,6 +213,16 @@ def test_a_zone_is_the_interface_that_is_asked_about(daemon: Daemon) -> None:
 
     assert explained == daemon.limits("explain", "fe80::1", "--interface", "n0")
     assert (explained["address"], explained["interface"]) == ("fe80::1", "n0")
+
+
+def test_a_mapped_address_is_the_ipv4_address(daemon: Daemon) -> None:
+    """Whoever asks by it is told of that one, and it is shown."""
+    explained = daemon.limits("explain", "::ffff:192.0.2.1")
+    assert (explained["address"], explained["dropped"]["packets"]) == ("192.0.2.1", 25)
+    (flow,) = daemon.flows("--filter", "src host ::ffff:192.0.2.1")
+    assert (flow["src_addr"], flow["packets"]) == ("192.0.2.1", 15)
+    of_net = daemon.flows("--filter", "src net ::ffff:192.0.2.0/120")
+    assert {each["src_addr"] for each in of_net} == {"192.0.2.1", "192.0.2.2"}
 
 
 @pytest.mark.parametrize(

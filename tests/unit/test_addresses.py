@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cnf.addresses import unmapped
 from cnf.filter.values import prefix_of
-from cnf.limits.table import LIMITS
+from cnf.limits import prefix_file, state_file
+from cnf.limits.changes import read_change
+from cnf.limits.overrides import Effective
+from cnf.limits.table import LIMITS, Limits
 from cnf.process import ssh_clients
 from cnf.readers import RefusedError
 
@@ -55,9 +60,35 @@ def _filter(text: str) -> Any:  # noqa: ANN401
     return prefix and prefix.network
 
 
-@pytest.mark.parametrize("read", [_limits, _rule, _filter])
+def _change(text: str) -> Any:  # noqa: ANN401
+    return read_change({"op": "deny_add", "prefix": text}).after(Effective(Limits()), Limits())[0].limits.deny[0]
+
+
+def _state(text: str) -> Any:  # noqa: ANN401
+    return state_file.read(json.dumps({"deny_added": [text]}), Path("state")).deny_added[0]
+
+
+def _set(line: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:  # noqa: ANN401
+        prefixes = prefix_file.read(line.replace("PREFIX", text).encode())
+        return prefixes.find(ip_address("192.0.2.1"))
+
+    return read
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        _limits,
+        _rule,
+        _filter,
+        _change,
+        _state,
+        *map(_set, ("PREFIX", '{"cidr": "PREFIX"}', "create s hash:net family inet6\nadd s PREFIX")),
+    ],
+)
 def test_every_prefix_may_be_written_so(read: Callable[[str], Any]) -> None:
-    """Of a list, of a rule, in a filter."""
+    """Of a list, of a rule, in a filter, in a change, in the state file, in every kind of a set's file."""
     assert read("::ffff:192.0.2.0/120") == ip_network("192.0.2.0/24")
     assert read("::ffff:192.0.2.1") == ip_network("192.0.2.1/32")
 
