@@ -57,7 +57,8 @@ class Access:
         if not config.users:
             return ""
         try:
-            user = await self._passwords.user(config.users, request.headers.get("authorization", ""))
+            authorization = request.headers.get("authorization", "")
+            user = await self._passwords.user(config.users, authorization, request.client)
         except RequestError:
             self.refused["busy"] += 1
             raise

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from ipaddress import ip_address
 from typing import Final, Protocol
 from urllib.parse import unquote
 
@@ -15,8 +17,8 @@ from cnf.server.sockets import Peer
 
 TEXT: Final = "text/plain; charset=utf-8"
 JSON: Final = "application/json"
-FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-"""Headers of proxies."""
+FORWARDED: Final = ("forwarded", "x-forwarded-", "x-real-ip", "via")
+"""How the names of proxies' headers begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,26 @@ class Request:
 
     @property
     def from_this_node(self) -> bool:
-        """Whether the one who asks is on this node, as far as can be told: no proxy says that it stands between."""
+        """Whether the one who asks is on this node, as far as can be told.
+
+        No proxy says that it stands between, and the node is called by an address: a browser here that somebody's page
+        has ask (DNS rebinding) says that page's name.
+        """
         loopback = bool(self.client) and addresses.peer(self.client).is_loopback
-        return loopback and not any(name in self.headers for name in FORWARDED)
+        return loopback and _is_this_node(self.headers.get("host", "")) and not any(map(_is_of_proxy, self.headers))
+
+
+def _is_this_node(host: str) -> bool:
+    """Tell whether a header Host, without which no browser asks, is of the node itself."""
+    name = host.rpartition(":")[0] if re.search(r":[0-9]*$", host) else host
+    try:
+        return name.lower() in ("", "localhost") or ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_of_proxy(header: str) -> bool:
+    return header.startswith(FORWARDED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -14,12 +15,16 @@ from typing import Final
 
 import bcrypt
 
+from cnf import addresses
 from cnf.server.messages import RequestError
 
 MOST_WAITING: Final = 16
 """Passwords that may wait to be checked: each takes some 50 ms of a CPU, on purpose."""
+MOST_OF_ONE: Final = 4
+"""Of these, the most of one client: one that guesses leaves room for others."""
 MOST_KNOWN: Final = 100
 """Right passwords that are remembered."""
+IPV6: Final = 6
 MOST_BYTES: Final = 72
 """Bytes of a password that bcrypt looks at."""
 
@@ -34,15 +39,17 @@ class Passwords:
         """Know none."""
         self._key = os.urandom(32)
         self._known: set[bytes] = set()
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
 
     def close(self) -> None:
         """Check no more."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def user(self, users: Mapping[bytes, bytes], header: str) -> str | None:
+    async def user(self, users: Mapping[bytes, bytes], header: str, address: str) -> str | None:
         """Return the one of ``users`` that the header Authorization names; None without the password of that hash.
+
+        ``address`` is the client's.
 
         Raises:
             RequestError: too many wait to be told.
@@ -57,14 +64,15 @@ class Passwords:
         digest = hashlib.blake2b(b"\0".join((user, hashed, password)), key=self._key).digest()
         if digest in self._known:
             return user.decode()
-        if self._waiting >= MOST_WAITING:
-            message = f"{MOST_WAITING} passwords are being checked at the moment (try again)"
+        client = _client(address)
+        if self._waiting.total() >= MOST_WAITING or self._waiting[client] >= MOST_OF_ONE:
+            message = "too many passwords are being checked at the moment (try again)"
             raise RequestError(HTTPStatus.SERVICE_UNAVAILABLE, message, {"Retry-After": "5"})
-        self._waiting += 1
+        self._waiting[client] += 1
         try:
             matches = await asyncio.get_running_loop().run_in_executor(self._thread, _matches, password, hashed)
         finally:
-            self._waiting -= 1
+            self._waiting -= Counter({client: 1})  # which leaves out who has none
         if not matches or user not in users:
             return None
         if len(self._known) >= MOST_KNOWN:
@@ -83,6 +91,12 @@ def _credentials(header: str) -> tuple[bytes, bytes] | None:
         return None
     user, colon, password = decoded.partition(b":")
     return (user, password) if colon else None
+
+
+def _client(address: str) -> str:
+    """Return whose address it is: of IPv6, one client may have all of a /64."""
+    network = addresses.peer(address)
+    return str(network.supernet(new_prefix=64) if network.version == IPV6 else network)
 
 
 def _matches(password: bytes, hashed: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 from collections.abc import Mapping
 from html.parser import HTMLParser
@@ -33,24 +34,24 @@ class Tables(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Begin an element."""
-        self._within = tag if tag in ("h2", "td") else self._within
+        self._within = tag if tag in ("h2", "th", "td") else self._within
         self.tags.add(tag)
         self.attributes.update(name for name, _ in attrs)
         if tag == "tr":
             self.by_title.setdefault(self._title, []).append([])
-        elif tag == "td":
+        elif tag in ("th", "td"):
             self.by_title[self._title][-1].append("")
 
     def handle_endtag(self, tag: str) -> None:
         """End an element."""
-        if tag in ("h2", "td"):
+        if tag in ("h2", "th", "td"):
             self._within = ""
 
     def handle_data(self, data: str) -> None:
         """Take text."""
         if self._within == "h2":
             self._title = data
-        elif self._within == "td":
+        elif self._within in ("th", "td"):
             self.by_title[self._title][-1][-1] += data
 
     def row(self, title: str, name: str) -> list[str]:
@@ -92,13 +93,27 @@ def test_what_the_page_shows(daemon: Daemon) -> None:
     ledger = "Ledger: where every packet is"
     assert tables.row(ledger, "seen") == ["37", "30,700", "0", "0"]
     assert tables.row(ledger, "dropped") == ["7", "700", "0", "0"]
-    assert tables.row(ledger, "difference") == ["0"] * 4
+    assert tables.row(ledger, "passed during the drain") == ["0"] * 4
     assert tables.row("Interfaces", "n0") == ["attached", "native", "37", "30,700", "0", "0"]
     assert headers["Content-Security-Policy"].startswith("default-src 'self'")
     assert not tables.tags & {"script", "style", "iframe", "object", "form"}
     assert not tables.attributes & {"style", "onclick", "onload"}
-    style, _ = ask(daemon, "/style.css")
-    assert style["Content-Type"] == "text/css; charset=utf-8"
+    (style,) = re.findall('<link rel="stylesheet" href="(.*?)">', page)
+    assert ask(daemon, f"/{style}")[0]["Content-Type"] == "text/css; charset=utf-8"
+
+
+def test_a_page_that_stays(daemon: Daemon) -> None:
+    """A page asks anew unless its reader wants it to stay, and each has a link to the other."""
+    pages = {path: ask(daemon, path)[1] for path in ("/", "/?still")}
+    assert ['http-equiv="refresh"' in page for page in pages.values()] == [True, False]
+    assert ['href="?still"' in page for page in pages.values()] == [True, False]
+
+
+def test_a_name_that_is_bound_anew(daemon: Daemon) -> None:
+    """A browser on the node that a page of somebody else's has ask, by a name that means 127.0.0.1, gets no address."""
+    _, page = ask(daemon, Host="evil.example:9995")
+    assert not Tables(page).by_title.keys() & {*ADDRESSES}
+    assert LARGEST not in page
 
 
 @pytest.mark.parametrize("header", ["Forwarded", "X_Forwarded_For", "Via"])

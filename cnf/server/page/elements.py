@@ -25,17 +25,23 @@ def element(tag: str, *content: Content, **attributes: str | float) -> Element:
     return made
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[Content]], numbers: int) -> Element:
-    """Return a table; its last ``numbers`` columns stand at the right."""
+def table(name: str, heads: Sequence[str], rows: Iterable[Sequence[Content]], numbers: int) -> Element:
+    """Return a table; its last ``numbers`` columns stand at the right, and the first one says what a row is about.
+
+    Who hears the page is told its ``name``; who has a keyboard only can scroll it where it is too wide.
+    """
     first = len(heads) - numbers
 
-    def line(tag: str, cells: Sequence[Content]) -> Element:
-        return element(
-            "tr", *(element(tag, cell, class_="number" if i >= first else "text") for i, cell in enumerate(cells))
-        )
+    def line(cells: Sequence[Content], scopes: Sequence[str]) -> Element:
+        made = element("tr")
+        for place, (cell, scope) in enumerate(zip(cells, scopes, strict=True)):
+            side = "number" if place >= first else "text"
+            made.append(element("th", cell, scope=scope, class_=side) if scope else element("td", cell, class_=side))
+        return made
 
-    body = element("tbody", *(line("td", row) for row in rows))
-    return element("div", element("table", element("thead", line("th", heads)), body), class_="wide")
+    head = element("thead", line(heads, ["col"] * len(heads)))
+    body = element("tbody", *(line(row, ["row"] + [""] * (len(heads) - 1)) for row in rows))
+    return element("div", element("table", head, body), class_="wide", role="region", aria_label=name, tabindex=0)
 
 
 def section(title: str, *content: Content) -> Element:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from http import HTTPStatus
 from importlib.resources import files
 from itertools import islice
@@ -30,6 +31,9 @@ ROWS: Final = 10
 """Sources, destinations, and sources that are held back."""
 REFRESH: Final = 30
 """Seconds until a browser asks again."""
+INTERFACES: Final = 50
+"""Interfaces in the table."""
+TROUBLES: Final = 10
 HOURS: Final = 4
 """Hours between two times below a chart."""
 POLICY: Final = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -40,11 +44,16 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 STYLE: Final = files(__package__).joinpath("style.css").read_bytes()
+STYLE_URL: Final = f"style.css?{sha256(STYLE).hexdigest()[:8]}"
+"""Another one when it has changed, so that a browser may keep it."""
+STILL: Final = "still"
+"""The query of a page that is not asked for again."""
 LINKS: Final = {
-    "/metrics": "for Prometheus",
-    "/healthz": "the process lives",
-    "/readyz": "the program is attached, and the latest drain is fresh",
+    "metrics": "for Prometheus",
+    "healthz": "the process lives",
+    "readyz": "the program is attached, and the latest drain is fresh",
 }
+"""Relative, as all links are: a proxy may have the page in a folder of its own."""
 
 
 class Page:
@@ -58,20 +67,22 @@ class Page:
 
     def answer(self, request: Request) -> Answer:
         """Answer with the page; addresses stand in it for who is on the node itself, or has a password."""
+        still = request.query == STILL
         head = [
             element("meta", charset="utf-8"),
             element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            element("meta", http_equiv="refresh", content=REFRESH),
+            *(() if still else [element("meta", http_equiv="refresh", content=REFRESH)]),
             element("title", f"cnf on {gethostname()}"),
-            element("link", rel="stylesheet", href="/style.css"),
+            element("link", rel="stylesheet", href=STYLE_URL),
         ]
-        body = list(self._body(known=bool(request.user) or request.from_this_node))
-        return Answer(HTTPStatus.OK, encode(document(head, body)), "text/html; charset=utf-8", HEADERS)
+        main = element("main", *self._body(known=bool(request.user) or request.from_this_node))
+        page = encode(document(head, [main, _footer(still=still)]))
+        return Answer(HTTPStatus.OK, page, "text/html; charset=utf-8", HEADERS)
 
     @staticmethod
     def style(request: Request) -> Answer:  # noqa: ARG004 - a handler as the others are
         """Answer with the style sheet."""
-        headers = HEADERS | {"Cache-Control": "max-age=3600"}
+        headers = HEADERS | {"Cache-Control": "max-age=86400"}
         return Answer(HTTPStatus.OK, STYLE, "text/css; charset=utf-8", headers)
 
     def _body(self, *, known: bool) -> Iterator[Element]:
@@ -87,8 +98,6 @@ class Page:
                 yield section("Sources and destinations", element("p", _NOT_SHOWN))
             yield _ledger(described)
         yield _interfaces(described["interfaces"])
-        links = [element("li", element("a", path, href=path), f": {what}") for path, what in LINKS.items()]
-        yield element("footer", element("ul", *links))
 
     def _last_day(self) -> Element:
         title = "The last 24 hours"
@@ -107,13 +116,13 @@ class Page:
             return section(title, element("p", "There are no limits: add a table [limits], and restart."))
         rows, sizes = limits_json.sources(limiter, "over", ROWS, everyone=False)
         heads = ("source", "rule", "verdict", "packets/s", "bit/s", "dropped", "would drop")
-        shown = table(heads, map(_source, rows), 4)
+        shown = table(title, heads, map(_source, rows), 4)
         many = f"{number_of(sizes['total'], 'source')}: over a limit, or denied and not silent."
         return section(title, element("p", many), *([shown] if sizes["total"] else []))
 
 
 _NOT_SHOWN: Final = (
-    "Addresses are shown only on the node itself, without a proxy between: "
+    "Addresses are shown only on the node itself, at an address of its own and without a proxy between: "
     "for instance through ssh -L 9995:127.0.0.1:9995 NODE."
 )
 
@@ -123,6 +132,9 @@ def _heading(described: Mapping[str, Any], trouble: str | None) -> Iterator[Elem
     yield element("h1", gethostname(), element("small", f"cnfd {__version__}"))
     troubles = [text for text in (trouble, drain["last_error"]) if text]
     troubles += [f"{each['name']}: {text}" for each in described["interfaces"] for text in _troubles(each)]
+    if len(troubles) > TROUBLES:
+        more = len(troubles) - TROUBLES
+        troubles[TROUBLES:] = [f"... and {number_of(more, 'more warning')} (cnfctl status)"]
     yield from (element("p", text, class_="trouble") for text in troubles)
     age = f"drained {duration(drain['age_seconds'])} ago, every {duration(drain['interval_seconds'])}"
     yield element("p", f"{'' if troubles else 'Well. '}Up for {duration(daemon['uptime_seconds'])}, {age}.")
@@ -176,7 +188,8 @@ def _by_hour(rates: Rates) -> Element:
         ]
         rows.append([f"{begin:%Y-%m-%d %H:%M %Z}", *cells])
     heads = [f"{name.partition('_')[0]} {'bit/s' if name.endswith('bytes') else 'packets/s'}" for name in names]
-    return element("details", element("summary", "as a table"), table(["from", *heads], rows, len(names)))
+    shown = table("The last 24 hours", ["from", *heads], rows, len(names))
+    return element("details", element("summary", "as a table, by hours of the node's local time"), shown)
 
 
 def _whole_hours(rates: Rates, columns: np.ndarray[Any, Any]) -> Iterator[tuple[datetime, list[float]]]:
@@ -207,7 +220,8 @@ def _largest(snapshot: Snapshot) -> Iterator[Element]:
             ]
             for each in islice(groups.objects(), ROWS)
         ]
-        yield section(title, table(("address", "flows", "bit/s", "packets/s", "bytes", "dropped"), rows, 5))
+        heads = ("address", "flows", "bit/s", "packets/s", "bytes", "dropped")
+        yield section(title, table(title, heads, rows, 5))
 
 
 def _source(row: Mapping[str, Any]) -> list[str]:
@@ -228,23 +242,35 @@ def _ledger(described: Mapping[str, Any]) -> Element:
     for state in ("seen", *(name for name in ledgers[0]["packets"] if name != "received")):
         names = ("received", "sent") if state == "seen" else (state, state)
         cells = [
-            f"{ledger[unit][name]:,}"
+            f"{abs(ledger[unit][name]):,}"
             for ledger, name in zip(ledgers, names, strict=True)
             for unit in ("packets", "bytes")
         ]
-        rows.append([state.replace("_", " "), *cells])
-    return section("Ledger: where every packet is", table(("state", "received", "bytes", "sent", "bytes"), rows, 4))
+        rows.append(["passed during the drain" if state == "difference" else state.replace("_", " "), *cells])
+    title = "Ledger: where every packet is"
+    heads = ("state", "packets received", "bytes received", "packets sent", "bytes sent")
+    return section(title, table(title, heads, rows, 4))
 
 
 def _interfaces(interfaces: list[dict[str, Any]]) -> Element:
-    heads = ("interface", "state", "mode", "received", "bytes", "sent", "bytes")
+    counters = [f"{way}_{unit}" for way in ("received", "sent") for unit in ("packets", "bytes")]
+    heads = ("interface", "state", "mode", *(" ".join(reversed(counter.split("_"))) for counter in counters))
+    shown, notes = interfaces, []
+    if len(interfaces) > INTERFACES:
+        shown = sorted(interfaces, key=lambda each: each["received_bytes"] + each["sent_bytes"], reverse=True)
+        shown = shown[:INTERFACES]
+        notes = [element("p", f"{INTERFACES} of {len(interfaces):,}, by bytes (cnfctl status has all).")]
     rows = [
-        [
-            each["name"],
-            each["state"],
-            each["mode"] or "-",
-            *(f"{each[f'{way}_{unit}']:,}" for way in ("received", "sent") for unit in ("packets", "bytes")),
-        ]
-        for each in interfaces
+        [each["name"], each["state"], each["mode"] or "-", *(f"{each[counter]:,}" for counter in counters)]
+        for each in shown
     ]
-    return section("Interfaces", table(heads, rows, 4))
+    return section("Interfaces", *notes, table("Interfaces", heads, rows, 4))
+
+
+def _footer(*, still: bool) -> Element:
+    links = [element("li", element("a", path, href=path), f": {what}") for path, what in LINKS.items()]
+    if still:
+        pace = element("p", "This page stays as it is. ", element("a", f"Ask again every {REFRESH} s", href="."))
+    else:
+        pace = element("p", f"Asked again every {REFRESH} s. ", element("a", "Let it stay", href=f"?{STILL}"))
+    return element("footer", pace, element("ul", *links))

@@ -20,15 +20,16 @@ def test_a_name_with_other_bytes_can_be_written() -> None:
     assert element("td", "a\udcff").text == "a\\udcff"
 
 
-def test_a_table_has_its_numbers_at_the_right() -> None:
-    """The last columns are numbers, in the head as in the rows."""
-    made = table(("name", "packets"), [("n0", "5")], 1)
-    assert [(cell.tag, cell.text, cell.get("class")) for cell in made.iter() if cell.tag in ("th", "td")] == [
-        ("th", "name", "text"),
-        ("th", "packets", "number"),
-        ("td", "n0", "text"),
-        ("td", "5", "number"),
+def test_a_table() -> None:
+    """The last columns are numbers, in the head as in the rows; what a cell is about can be heard."""
+    made = table("Interfaces", ("name", "packets"), [("n0", "5")], 1)
+    assert [(cell.tag, cell.text, cell.get("class"), cell.get("scope")) for cell in made.iter() if cell.text] == [
+        ("th", "name", "text", "col"),
+        ("th", "packets", "number", "col"),
+        ("th", "n0", "text", "row"),
+        ("td", "5", "number", None),
     ]
+    assert (made.get("role"), made.get("aria-label"), made.get("tabindex")) == ("region", "Interfaces", "0")
 
 
 def test_a_document() -> None:
