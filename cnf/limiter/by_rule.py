@@ -13,7 +13,7 @@ from cnf.flows.columns import FlowColumns
 from cnf.flows.fields import Shown
 from cnf.flows.groups import Dimension, Words
 from cnf.limits.groups import OVERFLOW
-from cnf.limits.prefix_file import Prefixes
+from cnf.limits.prefixes import Prefixes
 from cnf.limits.ruleset import Match, Prefix, RuleSet, Verdict
 from cnf.limits.table import PrefixSet
 

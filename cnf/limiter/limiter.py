@@ -319,6 +319,7 @@ class Limiter:
             "generation": in_force.generation,
             "protected": [str(prefix) for prefix in in_force.protected],
             "pending": waiting(in_force.run_time.pending),
+            "set_errors": self.sets.errors(),
             "sources": self.tables(),
         }
 

@@ -21,7 +21,10 @@ _BITS: Final = np.dtype("<u8")
 
 
 class SetMaps:
-    """The prefixes of the sets in the kernel; one thread at a time."""
+    """The prefixes of the sets in the kernel; one thread at a time.
+
+    Nothing of them is kept here: what a bank holds, the kernel is asked.
+    """
 
     def __init__(self, maps: Mapping[str, int], bank: int) -> None:
         """Take a datapath's maps, descriptors by name, in which ``bank`` is in use; the other one is emptied."""
@@ -34,18 +37,15 @@ class SetMaps:
         return {family: trie.held(bank - 1) for family, trie in self._tries.items()}
 
     def write(self, bank: int, tables: Mapping[Family, tuple[Records, Records]]) -> None:
-        """Have these prefixes in an empty bank.
+        """Have these prefixes, and no others, in a bank that no packet reads.
 
         Raises:
-            MapError: the kernel refused, or there is no room; then the bank is empty.
+            MapError: the kernel refused, or there is no room; the bank may hold some of them.
 
         """
-        try:
-            for family, trie in self._tries.items():
-                trie.write(bank - 1, *tables[family])
-        except MapError:
-            self.clear(bank)
-            raise
+        self.clear(bank)
+        for family, trie in self._tries.items():
+            trie.write(bank - 1, *tables[family])
 
     def clear(self, bank: int) -> None:
         """Empty a bank that no packet reads. Raises MapError."""
@@ -58,13 +58,11 @@ class _Trie:
 
     def __init__(self, name: str, maps: Mapping[str, int], key: np.dtype[Any]) -> None:
         self._name, self._fd, self._key = name, maps[name], key
-        there = [(keys.copy(), bits.copy()) for keys, bits in self._batches()]
-        keys = np.concatenate([np.empty(0, key), *(keys for keys, _ in there)])
-        bits = np.concatenate([np.empty(0, _BITS), *(bits for _, bits in there)])
-        self._written = {bank: (keys[keys["bank"] == bank], bits[keys["bank"] == bank]) for bank in (0, 1)}
 
     def held(self, bank: int) -> tuple[Records, Records]:
-        return self._written[bank]
+        found = [(keys[own], bits[own]) for keys, bits in self._batches() for own in (keys["bank"] == bank,)]
+        keys = np.concatenate([np.empty(0, self._key), *(keys for keys, _ in found)])
+        return keys, np.concatenate([np.empty(0, _BITS), *(bits for _, bits in found)])
 
     def write(self, bank: int, keys: Records, bits: Records) -> None:
         if len(keys) > MAX_SET_PREFIXES:
@@ -72,20 +70,23 @@ class _Trie:
             raise MapError(message, errno=errno.ENOSPC)
         keys = keys.copy()
         keys["bank"] = bank
-        self._written[bank] = keys, bits
         write_batch(self._name, self._fd, keys, bits)  # the kernel takes turns with others at each, and Python with it
 
     def clear(self, bank: int) -> None:
-        keys, _bits = self._written[bank]
+        before = np.empty(0, self._key)
+        for keys, _bits in self._batches():  # each goes on from the last key of the one before, which must be there
+            self._delete(before)
+            before = keys[keys["bank"] == bank]
+        self._delete(before)
+
+    def _delete(self, keys: Records) -> None:
         if len(keys):
             count, opts = ctypes.c_uint32(len(keys)), libbpf.BatchOpts(sz=ctypes.sizeof(libbpf.BatchOpts))
-            keys = np.ascontiguousarray(keys)
             status = libbpf.library().bpf_map_delete_batch(
                 self._fd, keys.ctypes.data, ctypes.byref(count), ctypes.byref(opts)
             )
-            if status not in (0, -errno.ENOENT):  # which is: the writing broke off before this one
+            if status < 0:
                 raise MapError(f"deleting from map {self._name}: {os.strerror(-status)}", errno=-status)
-        self._written[bank] = np.empty(0, self._key), np.empty(0, _BITS)
 
     def _batches(self) -> Iterator[tuple[Records, Records]]:
         """Yield what the map holds; each pair is overwritten by the next."""

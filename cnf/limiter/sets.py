@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from cnf.counts import Count
-from cnf.errors import CnfError
+from cnf.errors import CnfError, MapError
 from cnf.limiter.kernel_rules import KernelRules
 from cnf.limiter.maps import GRACE
 from cnf.limiter.set_files import SetFile, SetFiles
 from cnf.limiter.set_maps import SetMaps
-from cnf.limits.prefix_file import Prefixes, merged, separated
+from cnf.limits.prefixes import Prefixes, merged, separated
 from cnf.limits.ruleset import Address
 from cnf.limits.set_numbers import SetKey
 from cnf.limits.table import LimitMode, Limits, Network, PrefixSet
@@ -69,6 +71,14 @@ class Sets:
         """The sets, in the order of the configuration, and what was read of their files."""
         return self._files.files
 
+    def errors(self) -> list[dict[str, str]]:
+        """Return the sets whose file is not what is in force, as JSON objects, and since when."""
+        return [
+            {"name": each.set.name, "file": each.set.file, "error": each.error, "since": set_moment(each.error_since)}
+            for each in self.files
+            if each.error and each.error_since
+        ]
+
     def counts(self) -> dict[SetKey, tuple[Count, Count]]:
         """Return what each set has allowed or denied, and what came while it was in shadow."""
         with self._lock:
@@ -97,17 +107,26 @@ class Sets:
         """Have these sets in force, and no others."""
         before = self._rules.sets
         sets = before.followed_by([*prefixes])
-        if sets.bank:
-            self._maps.write(sets.bank, merged({sets.numbers[key]: each for key, each in prefixes.items()}))
-        with self._lock:
-            try:
+        try:
+            if sets.bank:
+                self._maps.write(sets.bank, merged({sets.numbers[key]: each for key, each in prefixes.items()}))
+            with self._lock:
                 self._rules.take_sets(sets)
                 self._switch()
-            except CnfError:
-                self._rules.sets = before
-                if sets.bank:
-                    self._maps.clear(sets.bank)
-                raise
-        if before.bank:
-            time.sleep(GRACE)  # packets under way may still look there
-            self._maps.clear(before.bank)
+        except CnfError:
+            self._rules.sets = before
+            self._free(sets.bank)
+            raise
+        time.sleep(GRACE)  # packets under way may still look there
+        self._free(before.bank)
+
+    def _free(self, bank: int) -> None:
+        """Have the kernel let go of what a bank holds; if it does not, the bank is emptied before it is filled."""
+        if bank:
+            with suppress(MapError):
+                self._maps.clear(bank)
+
+
+def set_moment(seconds: float) -> str:
+    """Return when something happened to a set, as JSON has it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

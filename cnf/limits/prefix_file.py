@@ -7,110 +7,125 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
+from collections.abc import Callable, Iterable, Iterator
 from socket import AF_INET, AF_INET6, inet_pton
-from typing import Final
+from typing import BinaryIO, Final
 
 import numpy as np
 
-from cnf.abi import LIMIT4_PREFIX, LIMIT6_PREFIX, Family
-from cnf.arrays import Records
-from cnf.limits.layout import BANK_BITS
-from cnf.limits.ruleset import FAMILIES_BY_VERSION, Address, Prefix
-from cnf.limits.table import Network
+from cnf.abi import MAX_SET_PREFIXES
+from cnf.limits import prefix_range
+from cnf.limits.prefixes import OCTETS, Prefixes
 from cnf.readers import shown
 
-OCTETS: Final[dict[Family, int]] = {"ipv4": 4, "ipv6": 16}
+MAX_LINE: Final = 4096
+MAX_LINES: Final = 4 * MAX_SET_PREFIXES
+MAX_REFUSED: Final = 1000
+"""Bytes of a line, lines of a file, and lines that are refused: behind the first that is more, nothing is read."""
 MAX_TOLD: Final = 5
 """Lines that an error names."""
-_KEYS: Final = {"ipv4": LIMIT4_PREFIX, "ipv6": LIMIT6_PREFIX}
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 _MAPPED_BITS: Final = 96
+_BYTE_ORDER_MARK: Final = "\xef\xbb\xbf"
 _COMMENT: Final = re.compile("[#;].*")
 _SKIPPED: Final = ("timeout", "packets", "bytes", "comment", "skbmark", "skbprio", "skbqueue")
 """Options of an entry of ipset(8) that say nothing of what is in the set, each with a word behind it."""
 
 
 class RefusedLinesError(Exception):
-    """Carry the lines that were refused: their numbers, and why."""
+    """Carry the lines that were refused: how many, and of the first ones their numbers, and why."""
 
-    def __init__(self, lines: Sequence[tuple[int, str]]) -> None:
-        """Keep ``lines``."""
-        super().__init__(lines)
-        self.lines = lines
+    def __init__(self) -> None:
+        """Begin with none."""
+        super().__init__()
+        self.first: list[tuple[int, str]] = []
+        self.count = 0
 
     def __str__(self) -> str:
         """Name the first of them."""
-        told = "; ".join(f"line {number}: {reason}" for number, reason in self.lines[:MAX_TOLD])
-        more = len(self.lines) - MAX_TOLD
-        return told + (f"; and {more:,} more" if more > 0 else "")
+        told = "; ".join(f"line {number}: {reason}" for number, reason in self.first)
+        more = self.count - len(self.first)
+        return told + (f"; and {more:,} more" if more else "")
+
+    def add(self, number: int, reason: str) -> None:
+        """Add a line."""
+        self.count += 1
+        if self.count <= MAX_TOLD:
+            self.first.append((number, reason))
 
 
-@dataclass(frozen=True, slots=True)
-class Prefixes:
-    """Prefixes of both families, each once and in order.
-
-    One is the octets of its address, and one for its length: so they are compared and kept as they are.
-    """
-
-    packed: Mapping[Family, bytes] = field(default_factory=lambda: dict.fromkeys(OCTETS, b""))
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return sum(len(self.each(family)) for family in OCTETS)
-
-    def each(self, family: Family) -> Records:
-        """Return one family's: bytes, shape (N,)."""
-        return np.frombuffer(self.packed[family], f"V{OCTETS[family] + 1}")
-
-    def pairs(self, family: Family) -> Iterator[Prefix]:
-        """Yield the address and length of one family's, in order."""
-        octets, data = OCTETS[family], self.packed[family]
-        for start in range(0, len(data), octets + 1):
-            yield int.from_bytes(data[start : start + octets]), data[start + octets]
-
-    def find(self, address: Address) -> Network | None:
-        """Return the longest that holds ``address``."""
-        family = FAMILIES_BY_VERSION[address.version]
-        octets = OCTETS[family]
-        rows = np.frombuffer(self.packed[family], np.uint8).reshape(-1, octets + 1)
-        lengths = rows[:, octets]
-        differing = np.unpackbits(rows[:, :octets] ^ np.frombuffer(address.packed, np.uint8), axis=1)
-        agreeing = np.where(differing.any(axis=1), differing.argmax(axis=1), 8 * octets)
-        holding = np.flatnonzero(agreeing >= lengths)
-        if not len(holding):
-            return None
-        row = rows[holding[lengths[holding].argmax()]]
-        network = (row[:octets].tobytes(), int(row[octets]))
-        return IPv4Network(network) if family == "ipv4" else IPv6Network(network)
+class _TooMuchError(Exception):
+    """Say why a file is not read on."""
 
 
-def read(data: bytes) -> Prefixes:
+def read(file: BinaryIO) -> Prefixes:
     """Return the prefixes of a file. Its first line that says something tells which kind it is.
 
+    Whatever is in it, this takes memory for a line, and for no more prefixes than may be in force.
+
     Raises:
-        RefusedLinesError: with all lines that are refused.
+        RefusedLinesError: with the lines that are refused; there may be more behind MAX_REFUSED of them, and behind
+            one that is too much.
 
     """
-    found: dict[int, set[bytes]] = {1 + octets: set() for octets in OCTETS.values()}
-    refused: list[tuple[int, str]] = []
-    lines = data.decode("latin-1").removeprefix("\xef\xbb\xbf").split("\n")
-    words = _kind(lines)
-    for number, line in enumerate(lines, 1):
-        try:
-            text = words(line)
-            if text:
-                prefix = packed(text)
-                found[len(prefix)].add(prefix)
-        except (ValueError, OSError, RecursionError) as error:
-            ours = type(error) is ValueError and ":" in str(error)
-            reason = str(error) if ours else f"no prefix: {shown(line.strip())}"
-            refused.append((number, reason))
-    if refused:
-        raise RefusedLinesError(refused)
-    return Prefixes({family: b"".join(sorted(found[1 + octets])) for family, octets in OCTETS.items()})
+    found, refused = _Found(), RefusedLinesError()
+    kind: Callable[[str], str] | None = None
+    number = 0
+    try:
+        for number, data in enumerate(iter(lambda: file.readline(MAX_LINE + 1), b""), 1):
+            if len(data) > MAX_LINE or number > MAX_LINES:
+                raise _TooMuchError(f"expected at most {MAX_LINES:,} lines of {MAX_LINE:,} bytes")
+            line = data.decode("latin-1")
+            if number == 1:
+                line = line.removeprefix(_BYTE_ORDER_MARK)
+            if kind is None and _plain(line):
+                kind = _kind(line)
+            try:
+                found.add(_prefixes((kind or _plain)(line)))
+            except (ValueError, OSError, RecursionError) as error:
+                ours = type(error) is ValueError and ":" in str(error)
+                refused.add(number, str(error) if ours else f"no prefix: {shown(line.strip())}")
+                if refused.count == MAX_REFUSED:
+                    break
+        prefixes = found.prefixes()
+    except _TooMuchError as error:
+        refused.add(number, str(error))
+    if refused.count:
+        raise refused
+    return prefixes
+
+
+class _Found:
+    """Prefixes that were read, some of them perhaps more than once."""
+
+    def __init__(self) -> None:
+        self._data = {1 + octets: bytearray() for octets in OCTETS.values()}
+
+    def add(self, prefixes: Iterable[bytes]) -> None:
+        for prefix in prefixes:
+            data = self._data[len(prefix)]
+            data += prefix
+            if len(data) > 2 * MAX_SET_PREFIXES * len(prefix):
+                data[:] = _in_order(data, len(prefix))
+
+    def prefixes(self) -> Prefixes:
+        return Prefixes({family: _in_order(self._data[1 + octets], 1 + octets) for family, octets in OCTETS.items()})
+
+
+def _in_order(data: bytearray, size: int) -> bytes:
+    """Return prefixes of ``size`` bytes each once."""
+    prefixes = np.unique(np.frombuffer(data, f"S{size}")).tobytes()
+    if len(prefixes) > MAX_SET_PREFIXES * size:
+        raise _TooMuchError(f"more than {MAX_SET_PREFIXES:,} prefixes of a family")
+    return prefixes
+
+
+def _prefixes(text: str) -> Iterator[bytes]:
+    """Yield what a line has, as ``Prefixes`` has it."""
+    if "-" in text:
+        yield from map(packed, map(str, prefix_range.prefixes(text)))
+    elif text:
+        yield packed(text)
 
 
 def packed(text: str) -> bytes:
@@ -130,12 +145,12 @@ def packed(text: str) -> bytes:
     return octets + bytes((ones,))
 
 
-def _kind(lines: Sequence[str]) -> Callable[[str], str]:
-    """Return what takes the prefix out of a line: "" if there is none in it."""
-    first = next((text for line in lines if (text := _COMMENT.sub("", line).strip())), "")
-    if first.startswith("{"):
+def _kind(line: str) -> Callable[[str], str]:
+    """Return what takes the prefix out of lines such as this one: "" if there is none in it."""
+    text = _plain(line)
+    if text.startswith("{"):
         return _of_json
-    return _of_ipset if first.split()[0:1] in (["create"], ["add"]) else _plain
+    return _of_ipset if text.split()[0:1] in (["create"], ["add"]) else _plain
 
 
 def _plain(line: str) -> str:
@@ -174,59 +189,3 @@ def _of_ipset(line: str) -> str:
 def _unquoted(line: str) -> Iterator[str]:
     """Yield the words of a line; what stands between quotes is one."""
     return (found[0] for found in re.finditer(r'"[^"]*"|\S+', line))
-
-
-def merged(sets: Mapping[int, Prefixes]) -> dict[Family, tuple[Records, Records]]:
-    """Return what the kernel is to hold of sets by number: keys, with bank 0, and a bit for each set (u64).
-
-    A prefix is also in the sets that have a shorter one around it: the longest prefix answers for all of them.
-    """
-    tables: dict[Family, tuple[Records, Records]] = {}
-    for family, octets in OCTETS.items():
-        parts = [(number, prefixes.packed[family]) for number, prefixes in sets.items() if prefixes.packed[family]]
-        rows = np.frombuffer(b"".join(data for _, data in parts), f"S{octets + 1}")
-        bits = np.concatenate([np.zeros(0, np.uint64)] + [_bit(number, len(data), octets) for number, data in parts])
-        if len(parts) > 1:
-            rows, places = np.unique(rows, return_inverse=True)
-            together = np.zeros(len(rows), np.uint64)
-            np.bitwise_or.at(together, places, bits)
-            bits = _inherited(rows, together, octets)
-        keys = np.zeros(len(rows), _KEYS[family])
-        table = np.ascontiguousarray(rows).view(np.uint8).reshape(-1, octets + 1)
-        keys["length"] = BANK_BITS + table[:, octets].astype(np.uint32)
-        keys["addr"] = np.ascontiguousarray(table[:, :octets]).view("<u4").reshape(keys["addr"].shape)
-        tables[family] = keys, bits
-    return tables
-
-
-def separated(tables: Mapping[Family, tuple[Records, Records]], number: int) -> Prefixes:
-    """Return the prefixes of one set out of what ``merged()`` has made. More may be there, within others of it."""
-    found: dict[Family, bytes] = {}
-    for family, octets in OCTETS.items():
-        keys, bits = tables[family]
-        keys = keys[(bits >> np.uint64(number) & np.uint64(1)).astype(bool)]
-        rows = np.empty((len(keys), octets + 1), np.uint8)
-        rows[:, :octets] = np.ascontiguousarray(keys["addr"]).view(np.uint8).reshape(-1, octets)
-        rows[:, octets] = keys["length"] - BANK_BITS
-        found[family] = b"".join(sorted(row.tobytes() for row in rows))
-    return Prefixes(found)
-
-
-def _bit(number: int, size: int, octets: int) -> Records:
-    return np.full(size // (octets + 1), 1 << number, np.uint64)
-
-
-def _inherited(rows: Records, bits: Records, octets: int) -> Records:
-    """Return the bits with those of all shorter prefixes around each; ``rows`` are in order."""
-    around: list[tuple[int, int]] = [(1 << 8 * octets, 0)]
-    """(Last address, bits) of the prefixes that hold the current one, the longest last."""
-    found: list[int] = []
-    data = rows.tobytes()
-    for start, own in zip(range(0, len(data), octets + 1), bits.tolist(), strict=True):
-        address, length = int.from_bytes(data[start : start + octets]), data[start + octets]
-        while around[-1][0] < address:
-            around.pop()
-        together = own | around[-1][1]
-        found.append(together)
-        around.append((address | (1 << 8 * octets - length) - 1, together))
-    return np.array(found, np.uint64)

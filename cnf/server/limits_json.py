@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from ipaddress import ip_address
 from itertools import islice
 from typing import Any, Final, get_args
@@ -19,7 +18,7 @@ from cnf.flows.query import select
 from cnf.flows.snapshot import Snapshot
 from cnf.limiter.in_force import NOTHING_DENIED, InForce, Look, waiting
 from cnf.limiter.limiter import Limiter
-from cnf.limiter.sets import InSet
+from cnf.limiter.sets import InSet, set_moment
 from cnf.limiter.sources import Held, Sources, describe, merge_largest, of_denied, sort_column
 from cnf.limits.entries import ListName, of_list
 from cnf.limits.groups import OVERFLOW, Cell
@@ -55,6 +54,7 @@ def rules(limiter: Limiter) -> dict[str, Any]:
         "deny": _denied_rows(limiter, in_force, limits.deny),
         "protected": [str(prefix) for prefix in in_force.protected],
         "pending": waiting(in_force.run_time.pending),
+        "set_errors": limiter.sets.errors(),
         "removed": [rule.name for rule in file.rules if rule.name not in names],
         "rules": [_rule(look, rule, _origin(rule, of_file)) for rule in limits.rules],
         "sources": limiter.tables(),
@@ -67,7 +67,6 @@ def sets(limiter: Limiter) -> list[dict[str, Any]]:
     rows = []
     for file in limiter.sets.files:
         counted, in_shadow = counts.get((file.set.name, file.set.action), (Count(), Count()))
-        loaded = file.loaded and datetime.fromtimestamp(file.loaded, UTC).isoformat(timespec="seconds")
         rows.append(
             {
                 "name": file.set.name,
@@ -75,9 +74,10 @@ def sets(limiter: Limiter) -> list[dict[str, Any]]:
                 "action": file.set.action,
                 "mode": limits.mode_of(file.set),
                 "prefixes": len(file.prefixes),
-                "loaded": loaded,
+                "loaded": file.loaded and set_moment(file.loaded),
                 "refused_lines": file.refused_lines,
                 "error": file.error,
+                "error_since": file.error_since and set_moment(file.error_since),
                 **counted._asdict(),
                 "in_shadow": in_shadow._asdict(),
             }

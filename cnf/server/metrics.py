@@ -223,14 +223,18 @@ def _sets(limiter: Limiter) -> Iterator[Metric]:
     )
     errors = CounterMetricFamily(
         "cnf_limit_set_errors",
-        "Files of a set that were missing or refused: nothing changes.",
+        "Files of a set that were missing, or refused.",
         labels=("set",),
     )
+    failing = GaugeMetricFamily(
+        "cnf_limit_set_failing", "1: the file of a set is not what is in force.", labels=("set",)
+    )
     for file in limiter.sets.files:
+        failing.add_metric((file.set.name,), file.error is not None)
         prefixes.add_metric((file.set.name,), len(file.prefixes))
         loaded.add_metric((file.set.name,), file.loaded or 0)
         errors.add_metric((file.set.name,), file.errors)
-    yield from (packets, octets, prefixes, loaded, errors)
+    yield from (packets, octets, prefixes, loaded, errors, failing)
 
 
 def events(_state: State, live: Live) -> Iterator[Metric]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
 import pytest
 
+from cnf.arrays import Records
 from cnf.counts import Count
+from cnf.errors import MapError
+from cnf.kernel.maps import write_batch
+from cnf.limiter import set_maps
 from cnf.limiter.set_maps import SetMaps
-from cnf.limits.prefix_file import Prefixes, merged, read, separated
+from cnf.limits.prefix_file import read
+from cnf.limits.prefixes import Prefixes, merged, separated
 from cnf.limits.set_numbers import SetKey, SetsInKernel, set_place
 from cnf.limits.table import Limits
 from tests.bpf.compare import XDP_PASS
@@ -94,7 +100,7 @@ def table(*sets: tuple[str, str], mode: str = "enforce", **more: object) -> dict
 
 def lines(*prefixes: str) -> Prefixes:
     """Return prefixes as a file has them."""
-    return read("\n".join(prefixes).encode())
+    return read(BytesIO("\n".join(prefixes).encode()))
 
 
 def passed(limited: Limited, source: str, packets: int = BURST + 2) -> int:
@@ -158,6 +164,28 @@ def test_the_next_daemon_finds_the_prefixes(sets: WithSets) -> None:
     held = next_one.held(sets.there.bank)
     assert {key: separated(held, number) for key, number in sets.there.numbers.items()} == prefixes
     assert not any(len(keys) for keys, _ in SetMaps(sets.limited.loaded.maps, 0).held(sets.there.next_bank).values())
+
+
+def test_a_bank_is_empty_before_it_is_filled(sets: WithSets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a daemon that was killed, or refused by the kernel half-way, has left there."""
+    bank, files = sets.there.next_bank, [lines("10.0.0.0/8", "2001:db8::/32", "192.0.2.1"), lines("198.51.100.0/24")]
+    others = SetMaps(sets.limited.loaded.maps, 0)
+
+    def refuse_half(name: str, fd: int, keys: Records, values: Records) -> None:
+        write_batch(name, fd, keys[: len(keys) // 2], values)
+        raise MapError("no memory", errno=12)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(set_maps, "write_batch", refuse_half)
+        with pytest.raises(MapError):
+            others.write(bank, merged({0: files[0]}))
+    sets.maps.write(bank, merged({0: files[1]}))
+    assert separated(others.held(bank), 0) == files[1]
+
+    others.write(bank, merged({0: files[0]}))
+    sets.maps.write(bank, merged({0: files[1]}))
+    assert separated(others.held(bank), 0) == files[1]
+    assert not any(len(keys) for keys, _ in others.held(3 - bank).values())
 
 
 @contextmanager

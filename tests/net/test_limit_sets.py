@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
+from cnf.limiter.set_files import QUIET
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon
 from tests.net.rations import QUICK, SIZE, packet
@@ -20,6 +22,12 @@ def put(path: Path, *lines: str) -> None:
     fresh = path.with_suffix(".new")
     fresh.write_text("\n".join(lines), encoding="utf-8")
     fresh.replace(path)
+
+
+def put_for_a_start(path: Path, *lines: str) -> None:
+    """Have a file that a daemon reads before it is ready."""
+    put(path, *lines)
+    wait_for(lambda: time.time() - path.stat().st_ctime > QUIET, "the file to be quiet")
 
 
 def sets(daemon: Daemon) -> dict[str, dict[str, Any]]:
@@ -62,9 +70,10 @@ def test_a_set_is_read_again_when_its_file_has_changed(node: Node, tmp_path: Pat
     wire.send([packet(OTHER)] * 6 + [packet(DENIED)])
     wait_for(lambda: counts(daemon) == {"feed": (8, 0)}, "the set's counts")
     assert (sets(daemon)["feed"]["refused_lines"], sets(daemon)["feed"]["prefixes"]) == (1, 2)
-    shown = daemon.ctl("limits", "sets").stdout
-    assert f'feed: {path}: line 2: a prefix has no host bits: "198.51.100.1/24"' in shown
+    for page in (("limits", "sets"), ("limits",), ("status",)):
+        assert f'feed: {path}: line 2: a prefix has no host bits: "198.51.100.1/24"' in daemon.ctl(*page).stdout
     metrics = daemon.scrape()
+    assert metrics.total("cnf_limit_set_failing") == 1
     assert metrics.total("cnf_limit_set_errors_total") == 2
     assert metrics.by("mode", "cnf_limit_set_packets_total", set="feed") == {"enforce": 8}
     assert metrics.total("cnf_limit_set_prefixes") == 2
@@ -73,7 +82,7 @@ def test_a_set_is_read_again_when_its_file_has_changed(node: Node, tmp_path: Pat
 def test_sets_outlive_the_daemon(node: Node, tmp_path: Path) -> None:
     """With their counts; also where the file is broken by then. A reload adds and removes them."""
     path, other, wire = tmp_path / "feed", tmp_path / "other", node.wire("n0")
-    put(path, "198.51.100.0/24")
+    put_for_a_start(path, "198.51.100.0/24")
     put(other, "203.0.113.0/24", "198.51.100.0/24")
     daemon = node.daemon("n0", limits={"sets": [table(path)]}, flows=QUICK).start()
     wire.send([packet(DENIED)] * 3)
@@ -111,7 +120,7 @@ def test_protected_and_allowed_sources_pass_a_bad_feed(node: Node, tmp_path: Pat
     """A feed that denies everybody locks out nobody who is on the list allow, nor who is in a set that allows."""
     path, good, wire = tmp_path / "feed", tmp_path / "good", node.wire("n0")
     put(path, "0.0.0.0/1", "128.0.0.0/1")
-    put(good, "203.0.113.0/24")
+    put_for_a_start(good, "203.0.113.0/24")
     limits = {"allow": ["192.0.2.0/24"], "sets": [table(path), table(good, action="allow", name="good")]}
     daemon = node.daemon("n0", limits=limits, flows=QUICK).start()
     wire.send([packet("192.0.2.1"), packet(OTHER), packet(OTHER), packet(DENIED)])

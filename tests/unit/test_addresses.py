@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from io import BytesIO
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def _state(text: str) -> Any:  # noqa: ANN401
 
 def _set(line: str) -> Callable[[str], Any]:
     def read(text: str) -> Any:  # noqa: ANN401
-        prefixes = prefix_file.read(line.replace("PREFIX", text).encode())
+        prefixes = prefix_file.read(BytesIO(line.replace("PREFIX", text).encode()))
         return prefixes.find(ip_address("192.0.2.1"))
 
     return read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from cnf.cli.api.replies import Amount, Flow, History, Pending, SourceTable, Timestamp
+from cnf.cli.api.replies import Amount, Flow, History, Pending, SetError, SourceTable, Timestamp
 
 
 class Listed(TypedDict):
@@ -76,6 +76,7 @@ class Limits(TypedDict):
     denied: Denied
     protected: list[str]
     pending: Pending | None
+    set_errors: list[SetError]
     removed: list[str]
     rules: list[Rule]
     sources: dict[str, SourceTable]
@@ -131,7 +132,7 @@ class Sources(TypedDict):
 class PrefixSet(TypedDict):
     """A set of prefixes, and what it has allowed or denied; ``in_shadow``: what came while it only counted.
 
-    ``error`` says why the file that is there now is not the one that was read at ``loaded``.
+    ``error`` says why the file that is there is not what is in force.
     """
 
     name: str
@@ -142,6 +143,7 @@ class PrefixSet(TypedDict):
     loaded: Timestamp | None
     refused_lines: int
     error: str | None
+    error_since: Timestamp | None
     packets: int
     bytes: int
     in_shadow: Amount

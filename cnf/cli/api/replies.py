@@ -271,6 +271,15 @@ class Pending(TypedDict):
     changes: list[str]
 
 
+class SetError(TypedDict):
+    """A set of prefixes whose file is not what is in force, and why."""
+
+    name: str
+    file: str
+    error: str
+    since: Timestamp
+
+
 class Limiter(TypedDict):
     """The limiter at a glance; its tables by family."""
 
@@ -279,6 +288,7 @@ class Limiter(TypedDict):
     generation: int
     protected: list[str]
     pending: Pending | None
+    set_errors: list[SetError]
     sources: dict[str, SourceTable]
 
 

@@ -33,6 +33,9 @@ def state_warnings(limiter: Limiter | Limits, width: int | None, style: Style) -
         yield from warning(f"not confirmed, by {pending['who']}: {'; '.join(pending['changes'])}", width, style)
         left = countdown(pending["seconds_left"])
         yield from warning(f"back to the previous rules in {left} unless confirmed: {CONFIRM}", width, style)
+    for each in limiter["set_errors"]:
+        was = f"what was read before stays, since {each['since']}"
+        yield from warning(f"set {each['name']}: {each['file']}: {each['error']} ({was})", width, style)
     if limiter["protected"]:
         yield from warning(protection(limiter["protected"]), width, style)
 

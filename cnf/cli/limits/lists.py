@@ -47,7 +47,11 @@ def set_lines(sets: Sequence[PrefixSet], width: int | None, style: Style, now: d
         Column("FILE", lambda each: each["file"], priority=SPARE, cuttable=True, least=16),
     ]
     shown = [column for column in columns if in_shadow or column.title != "IN SHADOW"]
-    errors = [printable(f"{each['name']}: {each['file']}: {each['error']}") for each in sets if each["error"]]
+    errors = [
+        printable(f"{each['name']}: {each['file']}: {each['error']} (since {each['error_since']})")
+        for each in sets
+        if each["error"]
+    ]
     return [*render(shown, sets, width, style), *errors]
 
 

@@ -96,6 +96,7 @@ LIMITS: Final[Limits] = {
     "denied": NOBODY_DENIED,
     "protected": [],
     "pending": None,
+    "set_errors": [],
     "removed": [],
     "rules": [DEFAULT],
     "sources": {"ipv4": TABLE},
@@ -124,6 +125,7 @@ LIMITER: Final[Limiter] = {
     "generation": 7,
     "protected": [],
     "pending": None,
+    "set_errors": [],
     "sources": {"ipv4": TABLE},
 }
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from cnf.cli import main
-from cnf.cli.api.replies import Drain, Interface, Limiter, SentTally, Status, Tally
+from cnf.cli.api.replies import Drain, Interface, Limiter, SentTally, Status, Tally, Timestamp
 from cnf.cli.show.table import Style
 from cnf.cli.status import page
 from tests.unit.cli.limit_samples import FULL, LIMITER, PENDING
@@ -121,6 +121,7 @@ def test_failed_inserts() -> None:
     assert "! ipv4: 7 inserts failed\n" in text
 
 
+SINCE = Timestamp("2026-03-01T12:00:00+00:00")
 LIMITED = """
 limiter in mode off, 1 rule, generation 7
 ! the limiter is off: only rules with a mode of their own are applied, and
@@ -128,6 +129,8 @@ limiter in mode off, 1 rule, generation 7
 ! not confirmed, by uid 0, pid 4711: set default packets_per_second=100; mode
   enforce
 ! back to the previous rules in 41 s unless confirmed: cnfctl limits confirm
+! set feed: /feed: line 2: no prefix: "x" (what was read before stays, since
+  2026-03-01T12:00:00+00:00)
 ! protected, whatever the rules say, until confirmed or logged out: 192.0.2.7/32
   (cnfctl limits confirm)
 SOURCES  ENTRIES  CAPACITY  FILL                  EVICTED  ERRORS
@@ -139,13 +142,14 @@ LEDGER """
 
 
 def test_limiter() -> None:
-    """Where there is a limiter, the page says its mode, what waits to be confirmed, and what its tables lose."""
+    """The page says the limiter's mode, what waits to be confirmed, what files are wrong, and what its tables lose."""
     limiter: Limiter = {
         **LIMITER,
         "mode": "off",
         "pending": PENDING,
         "sources": {"ipv4": FULL},
         "protected": ["192.0.2.7/32"],
+        "set_errors": [{"name": "feed", "file": "/feed", "error": 'line 2: no prefix: "x"', "since": SINCE}],
     }
     assert LIMITED in text_of({**STATUS, "limiter": limiter}, 80)
     quiet = text_of({**STATUS, "limiter": LIMITER})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from io import BytesIO
 from typing import Any
 
 from hypothesis import given
@@ -81,8 +82,8 @@ def test_sets_of_prefixes_go_before_rules_and_after_lists() -> None:
     """What no list decides, the first set that holds the source does, in both families."""
     ruleset = work_out(Limits(allow=networks("198.18.1.0/24"), rules=(rule("all", "0.0.0.0/0"),)), ("eth0", OVERFLOW))
     feeds = [
-        (PrefixSet("partners", "/x", "allow"), read(b"198.18.2.0/24\n2001:db8:2::/48\n")),
-        (PrefixSet("drop", "/y", "deny"), read(b"198.18.0.0/16\n198.18.3.0/24\n2001:db8::/32\n")),
+        (PrefixSet("partners", "/x", "allow"), read(BytesIO(b"198.18.2.0/24\n2001:db8:2::/48\n"))),
+        (PrefixSet("drop", "/y", "deny"), read(BytesIO(b"198.18.0.0/16\n198.18.3.0/24\n2001:db8::/32\n"))),
     ]
     sources = ["198.17.255.255", "198.18.0.0", "198.18.1.1", "198.18.2.1", "198.18.3.9", "198.18.255.255", "198.19.0.0"]
     sources6 = ["2001:db8:2::1", "2001:db8:ffff::", "2001:db9::"]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import suppress
-from ipaddress import ip_address, ip_network
+from io import BytesIO
+from ipaddress import ip_network
 from typing import Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnf.abi import FAMILIES
-from cnf.limits.layout import BANK_BITS
-from cnf.limits.prefix_file import OCTETS, Prefixes, RefusedLinesError, merged, packed, read, separated
-from cnf.limits.table import Network
+from cnf.limits import prefix_file
+from cnf.limits.prefix_file import RefusedLinesError, packed
+from cnf.limits.prefixes import OCTETS, Prefixes
 
 EXPECTED: Final = {"192.0.2.0/24", "198.51.100.7/32", "2001:db8::/32"}
 PLAIN: Final = """\ufeff# a list
@@ -35,6 +36,11 @@ add bad 198.51.100.7
 create bad6 hash:net family inet6
 add bad6 2001:db8::/32 packets 0 bytes 0
 """
+
+
+def read(data: bytes) -> Prefixes:
+    """Return the prefixes of a file with this in it."""
+    return prefix_file.read(BytesIO(data))
 
 
 def networks(prefixes: Prefixes) -> set[str]:
@@ -77,13 +83,16 @@ def test_a_file_may_be_empty(text: str) -> None:
         ("1.2.3/24", 'no prefix: "1.2.3/24"'),
         ("\0", 'no prefix: "\\u0000"'),
         ("fe80::1%eth0", 'no prefix: "fe80::1%eth0"'),
+        ("192.0.2.9-192.0.2.1", 'a range goes from an address to a higher one: "192.0.2.9-192.0.2.1"'),
+        ("192.0.2.9-", "a range goes from an address to a higher one: "),
+        ("0.0.0.0-255.255.255.255", 'a prefix has a length from 1 to 32: "0.0.0.0/0"'),
     ],
 )
 def test_what_is_no_prefix_is_refused_by_line(line: str, reason: str) -> None:
     """All other lines are fine, and the file is refused all the same."""
     with pytest.raises(RefusedLinesError) as caught:
         read(f"192.0.2.0/24\n{line}\n2001:db8::/32\n".encode())
-    ((number, told),) = caught.value.lines
+    ((number, told),) = caught.value.first
     assert number == 2
     assert told.startswith(reason)
 
@@ -91,7 +100,7 @@ def test_what_is_no_prefix_is_refused_by_line(line: str, reason: str) -> None:
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        (f'{JSON}{{\n[]\n{{}}\nnull\n{{"cidr":1}}\n{"[" * 100_000}', [5, 6, 7, 8, 9, 10]),
+        (f'{JSON}{{\n[]\n{{}}\nnull\n{{"cidr":1}}\n{"[" * 4000}', [5, 6, 7, 8, 9, 10]),
         (f"{IPSET}add bad 192.0.2.0/24 nomatch\nflush bad\nadd bad\nadd bad 192.0.2.1,udp:53\n", [6, 7, 8, 9]),
     ],
 )
@@ -99,15 +108,15 @@ def test_each_form_refuses_what_it_does_not_know(text: str, lines: list[int]) ->
     """Also what cannot be had, such as an exception of an ipset."""
     with pytest.raises(RefusedLinesError) as caught:
         read(text.encode())
-    assert [number for number, _ in caught.value.lines] == lines
+    assert (caught.value.count, [number for number, _ in caught.value.first]) == (len(lines), lines[:5])
 
 
 def test_an_error_names_the_first_lines() -> None:
     """And says how many more there are."""
     with pytest.raises(RefusedLinesError) as caught:
-        read(b"x\n" * 1007)
+        read(b"x\n" * 999)
     assert str(caught.value).startswith('line 1: no prefix: "x"; line 2: ')
-    assert str(caught.value).endswith("; and 1,002 more")
+    assert str(caught.value).endswith("; and 994 more")
 
 
 @given(st.binary(max_size=200))
@@ -117,44 +126,56 @@ def test_no_file_is_too_strange(data: bytes) -> None:
         read(data)
 
 
-PREFIXES: Final = st.lists(
-    st.one_of(
-        st.builds(
-            lambda address, bits: ip_network((address, bits), strict=False), st.ip_addresses(v=4), st.integers(1, 32)
-        ),
-        st.builds(lambda n, bits: ip_network((n << 24, bits), strict=False), st.integers(0, 255), st.integers(1, 32)),
-        st.builds(
-            lambda n, bits: ip_network((n << 96, bits), strict=False),
-            st.integers(1 << 28, 1 << 30),
-            st.integers(1, 128),
-        ),
-    ),
-    max_size=20,
-)
-
-
-@given(st.dictionaries(st.integers(0, 63), PREFIXES, max_size=4), st.ip_addresses())
-def test_the_longest_prefix_answers_for_all_sets(sets: dict[int, list[Network]], drawn: object) -> None:
-    """Whatever the sets, what stands beside it is which of them hold an address."""
-    files = {number: read("\n".join(map(str, prefixes)).encode()) for number, prefixes in sets.items()}
-    tables = merged(files)
-    addresses = [ip_address(str(drawn)), *(prefix.network_address for each in sets.values() for prefix in each)]
-    for address in addresses:
-        keys, bits = tables[FAMILIES[address.version == 6]]
-        holding = {
-            int(key["length"]) - BANK_BITS: int(bit)
-            for key, bit in zip(keys, bits, strict=True)
-            if address in ip_network((key["addr"].tobytes(), int(key["length"]) - BANK_BITS))
-        }
-        expected = sum(1 << number for number, prefixes in sets.items() if any(address in each for each in prefixes))
-        assert holding.get(max(holding, default=0), 0) == expected
-        for number, prefixes in sets.items():
-            within = [each for each in prefixes if address in each]
-            assert files[number].find(address) == max(within, key=lambda each: each.prefixlen, default=None)
-            assert (separated(tables, number).find(address) is not None) == bool(within)
-
-
 def test_prefixes_are_ordered_and_unique() -> None:
     """So that two files of the same prefixes are the same."""
     assert read(b"2.0.0.0/8\n1.0.0.0/8\n2.0.0.0/8") == read(b"1.0.0.0/8\n2.0.0.0/8")
     assert packed("1.2.3.4") == bytes((1, 2, 3, 4, 32))
+
+
+def test_a_range_is_the_prefixes_in_it() -> None:
+    """In lists, and in what ipset saves."""
+    expected = {"192.0.2.1/32", "192.0.2.2/31", "192.0.2.4/31", "2001:db8::/127"}
+    assert networks(read(b"192.0.2.1-192.0.2.5\n2001:db8:: - 2001:db8::1")) == expected
+    assert networks(read(b"add a ::ffff:192.0.2.1-192.0.2.5\nadd a 2001:db8::-2001:db8::1")) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "first", "count"),
+    [
+        (b"10.0.0.1\n" + b"1" * 100_000_000, (2, "expected at most 4,194,304 lines of 4,096 bytes"), 1),
+        (b"\0" * 10_000_000, (1, "expected at most 4,194,304 lines of 4,096 bytes"), 1),
+        (b"x\n" * 5_000_000, (1, 'no prefix: "x"'), 1000),
+        ("10.0.0.1\n10.0.0.2\n".encode("utf-16"), (1, 'no prefix: "\\u00ff\\u00fe1\\u00000'), 3),
+        (b"10.0.0.1\r10.0.0.2\n", (1, 'no prefix: "10.0.0.1\\r10.0.0.2"'), 1),
+    ],
+    ids=["a line without an end", "zeros", "nothing but nonsense", "UTF-16", "lines of a Macintosh"],
+)
+def test_a_hostile_file_takes_no_memory(data: bytes, first: tuple[int, str], count: int) -> None:
+    """It is read as far as it is looked at."""
+    file = BytesIO(data)
+    tracemalloc.start()
+    with pytest.raises(RefusedLinesError) as caught:
+        prefix_file.read(file)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (caught.value.first[0][0], caught.value.count) == (first[0], count)
+    assert caught.value.first[0][1].startswith(first[1])
+    assert peak < 1_000_000
+    assert file.tell() <= 2 * 4097 + 3 * count
+
+
+def test_more_prefixes_than_the_kernel_has_room_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few lines they take; those that come again do not count."""
+    monkeypatch.setattr(prefix_file, "MAX_SET_PREFIXES", 100)
+    assert len(read(b"".join(b"10.0.0.%d\n" % (n % 100) for n in range(2000)))) == 100
+    for data in (b"".join(b"10.0.0.%d\n" % n for n in range(101)), b"::1-ffff::fffe\n" * 3):
+        with pytest.raises(RefusedLinesError, match="more than 100 prefixes of a family"):
+            read(data)
+
+
+def test_more_lines_than_there_could_be_prefixes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty ones, too."""
+    monkeypatch.setattr(prefix_file, "MAX_LINES", 10)
+    assert read(b"\n" * 10) == Prefixes()
+    with pytest.raises(RefusedLinesError, match="line 11: expected at most 10 lines"):
+        read(b"\n" * 11)

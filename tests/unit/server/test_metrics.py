@@ -50,7 +50,7 @@ class Limits:
 
     sets = SimpleNamespace(
         counts=lambda: {("drop", "deny"): (Count(4, 400), Count(6, 600))},
-        files=[SimpleNamespace(set=SimpleNamespace(name="drop"), prefixes="four", loaded=1_700_000_000.5, errors=2)],
+        files=[SimpleNamespace(set=SimpleNamespace(name="drop"), prefixes="four", loaded=17e8, errors=2, error="x")],
     )
 
     def counts(self) -> dict[str, list[Count]]:
@@ -158,6 +158,7 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_limit_set_prefixes": {"set"},
         "cnf_limit_set_loaded_timestamp_seconds": {"set"},
         "cnf_limit_set_errors_total": {"set"},
+        "cnf_limit_set_failing": {"set"},
         "cnf_limiter_protected": set(),
         "cnf_events_lost_total": {"kind"},
         "cnf_web_refused_total": {"reason"},
@@ -348,9 +349,10 @@ def test_sets_are_counted() -> None:
         ("deny", "shadow", "drop"): 600,
     }
     files = [
-        values(samples, f"cnf_limit_set_{name}") for name in ("prefixes", "loaded_timestamp_seconds", "errors_total")
+        values(samples, f"cnf_limit_set_{name}")
+        for name in ("prefixes", "loaded_timestamp_seconds", "errors_total", "failing")
     ]
-    assert files == [{("drop",): number} for number in (4, 1_700_000_000.5, 2)]
+    assert files == [{("drop",): number} for number in (4, 17e8, 2, 1)]
 
 
 def test_what_describes_the_daemon_is_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from cnf.cli.limits.lists import set_lines
 from cnf.cli.show.table import Style
 
 NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SINCE: Final = Timestamp((NOW - timedelta(hours=3)).isoformat())
 FEED: Final[PrefixSet] = {
     "name": "feed",
     "file": "/var/lib/cnf/feed",
@@ -20,6 +21,7 @@ FEED: Final[PrefixSet] = {
     "loaded": Timestamp((NOW - timedelta(minutes=3)).isoformat()),
     "refused_lines": 0,
     "error": None,
+    "error_since": None,
     "packets": 1200,
     "bytes": 90_000,
     "in_shadow": {"packets": 0, "bytes": 0},
@@ -41,10 +43,10 @@ def test_a_set_is_a_row() -> None:
 
 
 def test_errors_stand_below() -> None:
-    """With the file; nothing of it reaches a terminal that is not printable."""
+    """With the file, and since when; nothing of it reaches a terminal that is not printable."""
     error = 'line 2: no prefix: "x"\033[1m'
-    assert lines({**FEED, "error": error, "loaded": None})[-1] == (
-        'feed: /var/lib/cnf/feed: line 2: no prefix: "x"\\x1b[1m'
+    assert lines({**FEED, "error": error, "loaded": None, "error_since": SINCE})[-1] == (
+        f'feed: /var/lib/cnf/feed: line 2: no prefix: "x"\\x1b[1m (since {SINCE})'
     )
 
 
