@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,8 @@ BOARDS: Final[dict[str, dict[str, Any]]] = {
     path.name: json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("deploy/grafana/*.json")
 }
 SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
+UNITS: Final = {"none", "short", "percentunit", "s", "bytes", "bps", "pps", "cps", "dateTimeAsIso"}
+"""Of Grafana's identifiers (packages/grafana-data/src/valueFormats/categories.ts) those that are used."""
 
 
 def test_there_are_three() -> None:
@@ -46,3 +49,28 @@ def test_panels_are_told_apart(name: str) -> None:
         beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
         assert beside or one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_units_are_those_of_grafana(name: str) -> None:
+    """Each panel has a unit that Grafana knows, that of bits where bytes are counted in bits, and of nothing else."""
+    for panel in BOARDS[name]["panels"]:
+        if panel["type"] != "row":
+            unit = panel["fieldConfig"]["defaults"]["unit"]
+            assert unit in UNITS, panel["title"]
+            bits = {target["expr"].startswith(("8 * ", "topk(20, 8 * ")) for target in panel["targets"]}
+            assert bits == {unit == "bps"}, panel["title"]
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_legends_tell_series_apart(name: str) -> None:
+    """In a panel of lines each series is named, by all of the labels that it is one of."""
+    for panel in BOARDS[name]["panels"]:
+        if panel["type"] in ("timeseries", "bargauge", "state-timeline"):
+            for target in panel["targets"]:
+                named = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+                told = re.search(r"\bby \((.*?)\)", target["expr"])
+                assert target["legendFormat"], panel["title"]
+                assert not told or named == {*told[1].split(", ")} - {"le"}, panel["title"]
+            legends = [target["legendFormat"] for target in panel["targets"]]
+            assert len({*legends}) == len(legends), panel["title"]
