@@ -201,6 +201,11 @@ def limiter(_state: State, live: Live) -> Iterator[Metric]:
         len(live.limiter.in_force.protected),
     )
     yield GaugeMetricFamily(
+        "cnf_limiter_denied_prefixes",
+        "Prefixes on the list deny.",
+        len(live.limiter.in_force.effective.limits.deny),
+    )
+    yield GaugeMetricFamily(
         "cnf_limiter_generation", "Rule sets that were put in force.", live.limiter.in_force.generation
     )
     yield from _sets(live.limiter)

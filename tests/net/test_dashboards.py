@@ -24,9 +24,11 @@ BOARDS: Final = {path.stem: json.loads(path.read_text(encoding="utf-8")) for pat
 TARGET: Final = "127.0.0.1:9995"
 VARIABLES: Final = {"$instance": TARGET, "$interface": "n0", "$__rate_interval": "10s", "$__range": "1m"}
 """What Grafana puts in their place."""
+FAR, DENIED = "192.0.2.1", "192.0.2.3"
 LABEL_VALUES: Final = re.compile(r"label_values\((.+), (\w+)\)")
 LIMITS: Final = {
     "mode": "enforce",
+    "deny": ["198.51.100.0/24"],
     "rules": [{"name": "slow", "prefixes": ["0.0.0.0/0"], "packets_per_second": 100, "burst_packets": 10}],
 }
 SOME_LOOKS: Final = 60.0
@@ -40,12 +42,14 @@ def prometheus() -> Iterator[Prometheus]:
         node = Node(stack)
         wire = node.wire("n0")
         node.inside.ip("address", "add", "192.0.2.2/24", "dev", "n0")
-        node.outside.ip("address", "add", "192.0.2.1/24", "dev", wire.far_name)
-        daemon = node.daemon(limits=LIMITS)
-        daemon.configure([{"name": "n0", "mode": "tc", "directions": ["ingress", "egress"]}], limits=LIMITS)
+        for address in (FAR, DENIED):
+            node.outside.ip("address", "add", f"{address}/24", "dev", wire.far_name)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cnf-t-")))
+        limits = LIMITS | {"sets": [_set(folder, "feed", DENIED, "enforce"), _set(folder, "watched", FAR, "shadow")]}
+        daemon = node.daemon(limits=limits)
+        daemon.configure([{"name": "n0", "mode": "tc", "directions": ["ingress", "egress"]}], limits=limits)
         daemon.start()
         stack.enter_context(_traffic(node))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cnf-t-")))
         yield stack.enter_context(Prometheus(node.inside, folder, TARGET, f"{DEPLOY}/prometheus/*.yml"))
 
 
@@ -56,14 +60,17 @@ def _traffic(node: Node) -> Iterator[None]:
     with (
         node.inside.socket(socket.AF_INET, socket.SOCK_DGRAM) as near,
         node.outside.socket(socket.AF_INET, socket.SOCK_DGRAM) as far,
+        node.outside.socket(socket.AF_INET, socket.SOCK_DGRAM) as denied,
     ):
         near.bind(("192.0.2.2", 7000))
-        far.bind(("192.0.2.1", 7001))
+        far.bind((FAR, 7001))
+        denied.bind((DENIED, 7001))
 
         def send() -> None:
             while not enough.wait(0.05):
+                denied.sendto(bytes(500), ("192.0.2.2", 7000))
                 for _ in range(20):
-                    near.sendto(bytes(500), ("192.0.2.1", 7001))
+                    near.sendto(bytes(500), (FAR, 7001))
                     far.sendto(bytes(500), ("192.0.2.2", 7000))
 
         thread = threading.Thread(target=send)
@@ -73,6 +80,13 @@ def _traffic(node: Node) -> Iterator[None]:
         finally:
             enough.set()
             thread.join()
+
+
+def _set(folder: Path, name: str, prefix: str, mode: str) -> dict[str, str]:
+    """Return a set that denies a prefix."""
+    file = folder / name
+    file.write_text(f"{prefix}\n", encoding="ascii")
+    return {"name": name, "file": str(file), "action": "deny", "mode": mode}
 
 
 def expressions(board: dict[str, Any]) -> Iterator[str]:
@@ -96,6 +110,18 @@ def test_every_panel_shows_something(prometheus: Prometheus, name: str) -> None:
         return not silent
 
     wait_for(all_speak, f"values of {silent}", SOME_LOOKS)
+
+
+@pytest.mark.parametrize("title", ["Denied", "Prefixes", "From sets", "From sets in shadow", "Bits from sets"])
+def test_what_is_denied_is_seen(prometheus: Prometheus, title: str) -> None:
+    """By the list and by sets, also while a set only counts."""
+    (panel,) = (panel for panel in BOARDS["limits"]["panels"] if panel["title"] == title)
+    asked = [*expressions({"panels": [panel]})]
+
+    def all_count() -> bool:
+        return all(max(prometheus.query(each).values(), default=0) > 0 for each in asked)
+
+    wait_for(all_count, f"{asked} to be more", SOME_LOOKS)
 
 
 @pytest.mark.parametrize("name", BOARDS)

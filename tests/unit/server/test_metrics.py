@@ -45,7 +45,11 @@ PLENTY["unparsed"] = (2, 1, 0, 0)
 class Limits:
     """What the collector asks of a limiter."""
 
-    in_force = SimpleNamespace(generation=4, protected=("192.0.2.7/32",))
+    in_force = SimpleNamespace(
+        generation=4,
+        protected=("192.0.2.7/32",),
+        effective=SimpleNamespace(limits=SimpleNamespace(deny=("10.0.0.0/8", "192.0.2.0/24", "::1/128"))),
+    )
     sources = SimpleNamespace(tables={"ipv4": SourceTable(5, 100, 50, 2, 1), "ipv6": SourceTable(7, 100, 50, 1, 0)})
 
     sets = SimpleNamespace(
@@ -160,6 +164,7 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_limit_set_errors_total": {"set"},
         "cnf_limit_set_failing": {"set"},
         "cnf_limiter_protected": set(),
+        "cnf_limiter_denied_prefixes": set(),
         "cnf_events_lost_total": {"kind"},
         "cnf_web_refused_total": {"reason"},
         "cnf_web_config_errors_total": set(),
@@ -335,6 +340,7 @@ def test_rules_and_sources_are_counted() -> None:
     assert values(samples, "cnf_limiter_evictions_total") == {(): 3}
     assert values(samples, "cnf_limiter_insert_errors_total") == {(): 1}
     assert values(samples, "cnf_limiter_protected") == {(): 1}
+    assert values(samples, "cnf_limiter_denied_prefixes") == {(): 3}
 
 
 def test_sets_are_counted() -> None:
