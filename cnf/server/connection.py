@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import h11
 
+from cnf.readers import shortened
 from cnf.server.messages import Answer, Request, RequestError, target
 from cnf.server.sockets import Peer
 
@@ -129,7 +131,9 @@ class Connection:
             message = f"the request was not complete within {self._patience.silence:g} s"
             raise RequestError(HTTPStatus.REQUEST_TIMEOUT, message) from None
         except h11.RemoteProtocolError as error:
-            raise RequestError(HTTPStatus(error.error_status_hint), f"not a request of HTTP/1.1: {error}") from None
+            words = re.sub(r"bytearray\(b(.*)\)", r"\1", str(error))  # Python's words for what has come
+            message = f"not a request of HTTP/1.1: {shortened(words, 200)}"
+            raise RequestError(HTTPStatus(error.error_status_hint), message) from None
 
     async def send(self, answer: Answer, next_block: NextBlock, *, last: bool = False) -> None:
         """Send an answer, the ``last`` one if the connection cannot go on; a body in blocks comes from ``next_block``.

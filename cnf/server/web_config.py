@@ -47,7 +47,7 @@ class WebConfig:
     headers: Mapping[str, str]
 
 
-def load(path: Path, reading: Callable[[Path], object] = lambda _file: None) -> WebConfig:
+def load(path: Path, reading: Callable[[Path], object] = lambda _file: None, *, may_be_empty: bool = True) -> WebConfig:
     """Read the file, and the certificates that it names; ``reading`` is told of each before it is read.
 
     Raises:
@@ -58,7 +58,7 @@ def load(path: Path, reading: Callable[[Path], object] = lambda _file: None) -> 
     """
     source = f"metrics.web_config {printable(str(path))}"
     reading(path)
-    document = parse(_bytes(path, source, ""), source)
+    document = parse(_bytes(path, source, ""), source, may_be_empty=may_be_empty)
     tls = document.tls_server_config
     files = {key: path.parent / file for key, file in tls.files.items()}
     for key, file in files.items():

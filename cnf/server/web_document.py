@@ -192,7 +192,7 @@ class Document:
     basic_auth_users: Annotated[Mapping[str, str], _users, "passwords"] = field(factory=dict)
 
 
-def parse(data: bytes, source: str) -> Document:
+def parse(data: bytes, source: str, *, may_be_empty: bool = True) -> Document:
     """Read the document. Raises ConfigError, which names its ``source``, with every problem in it."""
     try:
         document = yaml.load(data, _Loader)  # noqa: S506 - it makes texts, arrays and tables, and nothing else
@@ -201,6 +201,8 @@ def parse(data: bytes, source: str) -> Document:
         words = getattr(error, "problem", None) or type(error).__name__
         line = f" (at line {where.line + 1})" if where else ""
         raise ConfigError(source, [Problem("", f"not YAML: {printable(shortened(words, 100))}{line}")]) from None
+    if document is None and not may_be_empty:
+        raise ConfigError(source, [Problem("", "empty, as one that is being written: {} takes TLS and passwords away")])
     try:
         return _settings(Document)(document, "")
     except RefusedError as error:

@@ -23,13 +23,14 @@ class WebFile:
         self._path = path
         self._log = log
         self._stamps: dict[Path, Stamp] = {}
-        self._config = self._load()
+        self._config = self._load(may_be_empty=True)
 
     def current(self) -> WebConfig:
         """Return what the file says now; what it said before, if that is refused."""
         if any(_stamp(file) != stamp for file, stamp in self._stamps.items()):
             try:
-                self._config = self._load()
+                # An editor that empties the file before it writes must not take the passwords away for a moment.
+                self._config = self._load(may_be_empty=not (self._config.tls or self._config.users))
             except CnfError as error:
                 self.errors += 1
                 self._log.error("web configuration refused, the previous one holds", error=str(error))
@@ -37,9 +38,9 @@ class WebFile:
                 self._log.info("web configuration read again", path=str(self._path))
         return self._config
 
-    def _load(self) -> WebConfig:
+    def _load(self, *, may_be_empty: bool) -> WebConfig:
         self._stamps = {}
-        return load(self._path, lambda file: self._stamps.setdefault(file, _stamp(file)))
+        return load(self._path, lambda file: self._stamps.setdefault(file, _stamp(file)), may_be_empty=may_be_empty)
 
 
 def _stamp(file: Path) -> Stamp:

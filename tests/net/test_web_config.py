@@ -161,7 +161,7 @@ def test_a_mistake_changes_nothing(node: Node, authority: Authority) -> None:
         assert answer(node.inside, METRICS, *right).startswith("200 ")
     (refused,) = daemon.events("web configuration refused, the previous one holds")
     assert "expected bcrypt's hash of the password" in refused["error"]
-    replace(path, "")
+    replace(path, "{}")
     metrics = daemon.scrape()
     assert metrics.total("cnf_web_config_errors_total") == 1
     assert metrics.by("reason", "cnf_web_refused_total") == {"password": 3}

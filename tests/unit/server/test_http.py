@@ -192,6 +192,8 @@ def test_what_is_no_request_is_refused(data: bytes, expected: int) -> None:
         answer = server.ask(data)
     assert status(answer) == expected
     assert expected == 200 or headers(answer)["connection"] == "close"
+    assert b"bytearray" not in answer
+    assert len(answer) < 600
 
 
 def test_any_bytes_are_survived() -> None:

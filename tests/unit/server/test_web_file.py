@@ -14,6 +14,8 @@ from cnf.server.web_file import WebFile
 from tests.certificates import Authority
 from tests.unit.served import Log
 
+HASH = "$2y$04$abcdefghijklmnopqrstuuCV5XW3RkVAjkGb6tOYlf4Ztw/Vf0C9y"
+
 
 def opened(path: Path) -> tuple[WebFile, Log]:
     """Return the file and its log."""
@@ -51,6 +53,20 @@ def test_what_is_refused_changes_nothing(tmp_path: Path) -> None:
             log.lines.get_nowait()
     path.write_text("", encoding="ascii")
     assert file.current().headers == {}
+
+
+@pytest.mark.parametrize("written", ["", "# TLS and passwords\n"])
+def test_a_file_that_is_emptied_protects_as_before(tmp_path: Path, written: str) -> None:
+    """An editor empties a file before it writes: passwords hold until something is there, if only {}."""
+    path = tmp_path / "web.yml"
+    path.write_text(f"basic_auth_users: {{alice: {HASH}}}", encoding="ascii")
+    file, log = opened(path)
+    path.write_text(written, encoding="ascii")
+    assert file.current().users
+    assert "empty, as one that is being written" in str(log.lines.get_nowait()[1]["error"])
+    path.write_text("{}\n", encoding="ascii")
+    assert not file.current().users
+    assert file.errors == 1
 
 
 def test_a_certificate_that_is_renewed(tmp_path: Path) -> None:
