@@ -32,5 +32,5 @@ class FirstDropLines:
             if left_out is None:
                 continue
             (event,) = batch.objects(batch.first + row, batch.first + row + 1)
-            shown = {name: event[name] for name in ("source", "address", "rule", "denied", "interface", "seq")}
+            shown = {name: event[name] for name in ("source", "address", "rule", "denied", "set", "interface", "seq")}
             self._log.info("first drop", **shown, **({"left_out": left_out} if left_out else {}))

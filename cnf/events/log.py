@@ -99,6 +99,7 @@ class Batch:
             "address": str(address),
             "rule": by.rule if by else None,
             "denied": bool(by and by.denied),
+            "set": by.set if by else None,
             "interface": self.context.names.get(int(key[3]), UNASSIGNED_INTERFACE),
         }
 

@@ -17,11 +17,13 @@ from cnf.datapath.handover_map import FullError, HandoverMap
 from cnf.errors import ConfigError
 from cnf.kernel.pins import UnreadableError
 from cnf.limiter.handover import Known, from_json, to_json
-from cnf.limiter.in_force import Denied, InForce
+from cnf.limiter.in_force import Denied, InForce, SetCounts, SetInForce
 from cnf.limiter.maps import NO_RULE_SET, LimiterMaps
+from cnf.limiter.set_maps import SetMaps
 from cnf.limits.confirmation import RunTime
 from cnf.limits.groups import OVERFLOW
 from cnf.limits.layout import Bank, lay_out, no_rules
+from cnf.limits.prefixes import Prefixes, separated
 from cnf.limits.ruleset import RuleSet, work_out
 from cnf.limits.set_numbers import SetKey, SetsInKernel, set_place
 from cnf.limits.table import Limits, Network, Room
@@ -47,7 +49,10 @@ class KernelRules:
         self._read_clock = datapath.read_clock
         self._handover = handover
         self._slots = dict(seats)
+        self._datapath_maps = datapath.maps
         self.sets = SetsInKernel()
+        self.prefixes: Mapping[SetKey, Prefixes] = {}
+        """Those of ``sets``."""
 
     def seat(self, name: str, slot: int) -> None:
         """Have the counter slot ``slot`` for the interface ``name``. Raises MapError if the kernel refused."""
@@ -65,6 +70,10 @@ class KernelRules:
         """
         before = self._taken_over()
         self.sets = SetsInKernel(self._maps.sets_bank, before.sets) if before.sets else SetsInKernel()
+        self.set_maps = SetMaps(self._datapath_maps, self.sets.bank)
+        if self.sets.bank:
+            held = self.set_maps.held(self.sets.bank)
+            self.prefixes = {key: separated(held, number) for key, number in self.sets.numbers.items()}
         try:
             return self.install(file, run_time, before)
         except (FullError, ConfigError) as error:
@@ -101,7 +110,7 @@ class KernelRules:
         self._maps.install(bank, self._slots, self.sets.settings(limits))
         buckets = {number: bucket for bucket, number in bank.numbering.rules.numbers.items()}
         modes = {rule.name: limits.mode_of(rule) for rule in limits.rules}
-        return InForce(file, run_time, ruleset, known, buckets, modes, self._maps.generation)
+        return InForce(file, run_time, ruleset, known, buckets, modes, self._maps.generation, self._in_order(limits))
 
     def totals(self, known: Known) -> dict[str, list[Count]]:
         """Return what the rules have counted, by name, in the order of VERDICTS. Raises MapError if refused."""
@@ -125,16 +134,30 @@ class KernelRules:
             network: Denied(Count(*counts[place].tolist()), *times[place].tolist()) for network, place in places.items()
         }
 
-    def take_sets(self, sets: SetsInKernel) -> None:
-        """Have the next rule set go with ``sets``. Raises MapError."""
+    def take_sets(self, sets: SetsInKernel, prefixes: Mapping[SetKey, Prefixes]) -> None:
+        """Have the next rule set go with ``sets``, which have these prefixes. Raises MapError."""
         self._maps.begin_sets(set_place(number) for key, number in sets.numbers.items() if key not in self.sets.numbers)
-        self.sets = sets
+        self.sets, self.prefixes = sets, prefixes
 
-    def set_counts(self) -> dict[SetKey, tuple[Count, Count]]:
-        """Return what each set has counted, and what it has in shadow. Raises MapError."""
+    def set_counts(self) -> dict[SetKey, SetCounts]:
+        """Return what each set has counted. Raises MapError."""
         counts, in_shadow = self._maps.set_counts()
+        times = self._maps.set_times()["last_seen"]
         places = {key: set_place(number) for key, number in self.sets.numbers.items()}
-        return {key: (Count(*counts[at].tolist()), Count(*in_shadow[at].tolist())) for key, at in places.items()}
+        return {
+            key: SetCounts(Count(*counts[at].tolist()), Count(*in_shadow[at].tolist()), int(times[at]))
+            for key, at in places.items()
+        }
+
+    def _in_order(self, limits: Limits) -> tuple[SetInForce, ...]:
+        """Return the sets in the order in which the program asks them."""
+        found = []
+        for each in limits.sets:
+            key, mode = (each.name, each.action), limits.mode_of(each)
+            if key in self.sets.numbers and mode != "off":
+                order = mode != "enforce", each.action != "allow", self.sets.numbers[key]
+                found.append((order, SetInForce(each, mode, self.prefixes.get(key, Prefixes()))))
+        return tuple(each for _, each in sorted(found, key=lambda item: item[0]))
 
     def _work_out(self, run_time: RunTime, before: Known) -> tuple[RuleSet, Bank]:
         effective, names = run_time.effective, (OVERFLOW, *sorted(self.interfaces.names))

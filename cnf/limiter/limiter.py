@@ -20,7 +20,7 @@ from cnf.counts import Count
 from cnf.datapath.build import Datapath
 from cnf.datapath.handover_map import Document, HandoverMap
 from cnf.errors import CnfError
-from cnf.limiter.in_force import Denied, InForce, Look, waiting
+from cnf.limiter.in_force import Denied, InForce, Look, SetCounts, SetInForce, waiting
 from cnf.limiter.kernel_rules import Interfaces, KernelRules
 from cnf.limiter.rates import Rate
 from cnf.limiter.sets import Sets
@@ -80,7 +80,7 @@ class Limiter:
         run_time = _protecting(RunTime(effective), clients)
         self.in_force = self._rules.begin(file, run_time)
         self._await_ends()
-        self.sets = Sets(datapath.maps, self._rules, self._lock, lambda: self._switch(self.in_force.run_time))
+        self.sets = Sets(self._rules, self._lock, lambda: self._switch(self.in_force.run_time))
         self.sets.begin(file.sets)
 
     def leave(self) -> None:
@@ -290,6 +290,7 @@ class Limiter:
         others: dict[Hashable, Count] = {
             ("denied", network): denied.dropped for network, denied in self.denied().items()
         }
+        others |= {("set", key): counts.sent for key, counts in self.sets.counts().items()}
         others |= {("shared", held.rule & ~ENFORCE, held.source): held.sent for held in self.shared()}
         self.sources = self._reader.drain(clock, self.bucket_rule, source_bits, others)
 
@@ -357,6 +358,16 @@ class Limiter:
     def denied_rate(self, network: Network) -> Rate:
         """Return how fast an entry of ``deny`` was dropping packets before the latest drain."""
         return self._rate("denied", network)
+
+    def denying_sets(self) -> list[tuple[SetInForce, SetCounts, Rate]]:
+        """Return the sets that deny, or would, with what each has counted, and how fast before the latest drain."""
+        counts = self.sets.counts()
+        return [
+            (each, counts.get(key, SetCounts()), self._rate("set", key))
+            for each in self.in_force.sets
+            if each.set.action == "deny"
+            for key in ((each.set.name, each.set.action),)
+        ]
 
     @property
     def interfaces(self) -> list[str]:

@@ -160,6 +160,10 @@ class LimiterMaps:
         counts = self._denied_counters.sums(self._first_set, 2 * MAX_SETS)
         return counts[:MAX_SETS], counts[MAX_SETS:]
 
+    def set_times(self) -> Records:
+        """Return when sets have denied packets, by place: LIMIT_DENIED, shape (MAX_SETS,)."""
+        return self._denied.read_range(self._first_set, MAX_SETS)
+
     def denied_places(self) -> dict[Network, int]:
         """Return the places of the entries of ``deny`` that are in force; not of one that is protected as a whole."""
         bank = self.generation & 1

@@ -7,26 +7,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import NamedTuple
 
-from cnf.counts import Count
 from cnf.errors import CnfError, MapError
+from cnf.limiter.in_force import SetCounts
 from cnf.limiter.kernel_rules import KernelRules
 from cnf.limiter.maps import GRACE
 from cnf.limiter.set_files import SetFile, SetFiles
-from cnf.limiter.set_maps import SetMaps
-from cnf.limits.prefixes import Prefixes, merged, separated
-from cnf.limits.ruleset import Address
+from cnf.limits.prefixes import Prefixes, merged
 from cnf.limits.set_numbers import SetKey
-from cnf.limits.table import LimitMode, Limits, Network, PrefixSet
-
-
-class InSet(NamedTuple):
-    """A set that an address is in, and its longest prefix there."""
-
-    set: PrefixSet
-    mode: LimitMode
-    prefix: Network
+from cnf.limits.table import PrefixSet
 
 
 class Sets:
@@ -36,20 +25,13 @@ class Sets:
     it: so one word switches to both, and no packet finds half of a set.
     """
 
-    def __init__(
-        self, maps: Mapping[str, int], rules: KernelRules, lock: threading.RLock, switch: Callable[[], None]
-    ) -> None:
-        """Take a datapath's maps, and go on with the sets that ``rules`` have found there.
+    def __init__(self, rules: KernelRules, lock: threading.RLock, switch: Callable[[], None]) -> None:
+        """Go on with the sets that ``rules`` have found in the kernel.
 
         ``switch`` puts the rules in force again, with the sets that they have by then; under ``lock``.
         """
         self._rules, self._lock, self._switch = rules, lock, switch
-        self._maps = SetMaps(maps, rules.sets.bank)
-        there: dict[SetKey, Prefixes] = {}
-        if rules.sets.bank:
-            held = self._maps.held(rules.sets.bank)
-            there = {key: separated(held, number) for key, number in rules.sets.numbers.items()}
-        self._files = SetFiles(self._put, there)
+        self._files = SetFiles(self._put, rules.prefixes)
 
     def begin(self, sets: Iterable[PrefixSet]) -> None:
         """Read the files, and look at them from now on. What cannot be read is logged."""
@@ -79,52 +61,36 @@ class Sets:
             if each.error and each.error_since
         ]
 
-    def counts(self) -> dict[SetKey, tuple[Count, Count]]:
-        """Return what each set has allowed or denied, and what came while it was in shadow."""
+    def counts(self) -> dict[SetKey, SetCounts]:
+        """Return what each set has counted."""
         with self._lock:
             return self._rules.set_counts()
 
-    def in_order(self, limits: Limits) -> list[tuple[SetFile, LimitMode]]:
-        """Return the sets in force with their modes, in the order in which they decide, those in shadow last."""
-        with self._lock:
-            numbers = self._rules.sets.numbers
-        found = []
-        for file in self.files:
-            key, mode = (file.set.name, file.set.action), limits.mode_of(file.set)
-            if key in numbers and mode != "off":
-                found.append(((mode != "enforce", file.set.action != "allow", numbers[key]), (file, mode)))
-        return [each for _, each in sorted(found, key=lambda item: item[0])]
-
-    def of(self, address: Address, limits: Limits) -> list[InSet]:
-        """Return the sets that hold ``address``; the first decides, if its mode is enforce."""
-        return [
-            InSet(file.set, mode, prefix)
-            for file, mode in self.in_order(limits)
-            if (prefix := file.prefixes.find(address))
-        ]
-
     def _put(self, prefixes: Mapping[SetKey, Prefixes]) -> None:
         """Have these sets in force, and no others."""
-        before = self._rules.sets
+        before, before_it = self._rules.sets, self._rules.prefixes
         sets = before.followed_by([*prefixes])
         try:
             if sets.bank:
-                self._maps.write(sets.bank, merged({sets.numbers[key]: each for key, each in prefixes.items()}))
+                self._rules.set_maps.write(
+                    sets.bank, merged({sets.numbers[key]: each for key, each in prefixes.items()})
+                )
             with self._lock:
-                self._rules.take_sets(sets)
+                self._rules.take_sets(sets, prefixes)
                 self._switch()
         except CnfError:
-            self._rules.sets = before
+            self._rules.sets, self._rules.prefixes = before, before_it
             self._free(sets.bank)
             raise
-        time.sleep(GRACE)  # packets under way may still look there
-        self._free(before.bank)
+        if before.bank:
+            time.sleep(GRACE)  # packets under way may still look there
+            self._free(before.bank)
 
     def _free(self, bank: int) -> None:
         """Have the kernel let go of what a bank holds; if it does not, the bank is emptied before it is filled."""
         if bank:
             with suppress(MapError):
-                self._maps.clear(bank)
+                self._rules.set_maps.clear(bank)
 
 
 def set_moment(seconds: float) -> str:

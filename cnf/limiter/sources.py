@@ -21,13 +21,13 @@ from cnf.datapath.counters import TableCounters
 from cnf.datapath.handover_map import Document
 from cnf.errors import UsageError
 from cnf.flows.largest import largest
-from cnf.limiter.in_force import Denied
+from cnf.limiter.in_force import Denied, SetCounts, SetInForce
 from cnf.limiter.maps import SOURCE_KEYS
 from cnf.limiter.rates import Rate, Rates, Reading, Sent
 from cnf.limiter.source_cache import CacheSources
 from cnf.limiter.source_expiry import RULE_BITS, BucketRule, RuleOf, SourceDrain, SourceTable
 from cnf.limiter.source_hash import HashSources
-from cnf.limits.ruleset import FAMILIES_BY_VERSION, Listed
+from cnf.limits.ruleset import FAMILIES_BY_VERSION
 from cnf.limits.table import Network
 from cnf.limits.token_bucket import Level, tokens
 
@@ -65,6 +65,7 @@ FIELDS: Final = (
     "source",
     "shared",
     "rule",
+    "set",
     "mode",
     "verdict",
     "packets",
@@ -83,14 +84,16 @@ FIELDS: Final = (
 
 
 class Held(NamedTuple):
-    """One bucket, as it was read: LIMIT_SOURCE, shape (). Or an entry of ``deny``, all of whose packets are over."""
+    """One bucket, as it was read: LIMIT_SOURCE, shape (). Or an entry of ``deny``, or a set, whose packets are over."""
 
-    source: Network
+    source: Network | None
+    """None if it is a set."""
     rule: int
     """Its number, and ENFORCE."""
     value: Records
     shared: bool = False
     rate: Rate = Rate()
+    set: SetInForce | None = None
 
     @property
     def in_use(self) -> bool:
@@ -99,7 +102,9 @@ class Held(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The source as people write it: an address, or a prefix."""
+        """The source as people write it: an address, a prefix, or a set of them."""
+        if self.source is None:
+            return f"set {self.set.set.name}" if self.set else ""
         return str(self.source.network_address if self.source.num_addresses == 1 else self.source)
 
     @property
@@ -219,11 +224,20 @@ class SourceReader:
 
 def of_denied(network: Network, denied: Denied, rate: Rate) -> Held:
     """Return an entry of ``deny`` as a bucket that lets nothing pass."""
+    return Held(network, 0, _all_over(denied.dropped, denied.dropped, denied.last_seen), rate=rate)
+
+
+def of_set(found: SetInForce, counts: SetCounts, rate: Rate) -> Held:
+    """Return a set that denies, or would, as such a bucket."""
+    return Held(None, 0, _all_over(counts.sent, counts.decided, counts.last_drop), rate=rate, set=found)
+
+
+def _all_over(over: Count, dropped: Count, latest: int) -> Records:
     value = np.zeros((), LIMIT_SOURCE)
-    for kind in ("over", "dropped"):
-        value[f"{kind}_packets"], value[f"{kind}_bytes"] = denied.dropped
-    value["last_over"] = value["last_drop"] = denied.last_seen
-    return Held(network, 0, value, rate=rate)
+    for kind, count in (("over", over), ("dropped", dropped)):
+        value[f"{kind}_packets"], value[f"{kind}_bytes"] = count
+    value["last_over"] = value["last_drop"] = latest
+    return value
 
 
 def merge_largest(column: str, *sorted_buckets: Iterable[Held]) -> Iterator[Held]:
@@ -244,13 +258,17 @@ def sort_column(sort: str) -> str:
 
 
 def describe(
-    held: Held, rule_of: RuleOf, listed: Listed | None, drained: Sources, moment: tuple[int, int]
+    held: Held, rule_of: RuleOf, listed: tuple[str, str | None] | None, drained: Sources, moment: tuple[int, int]
 ) -> dict[str, Any]:
     """Return a bucket as a JSON object with the keys of FIELDS; its tokens are those at ``moment``, jiffies and ns.
 
-    ``listed`` is the list that its source is on by now: then no packet comes to the bucket any more.
+    ``listed`` is what a list or a set, with its name, says of its source by now: then no packet comes to the bucket any
+    more.
     """
-    value, rule = held.value, rule_of(held.rule & ~ENFORCE)
+    value, rule, found = held.value, rule_of(held.rule & ~ENFORCE), held.set
+    if found:
+        listed = "denied" if found.mode == "enforce" else "would_limit", found.set.name
+    verdict, set_name = listed or (_verdict(value, rule, drained.before), None)
     packets, octets = tokens(rule.words, Level(*value["bucket"].tolist()), *moment) if rule else (None, None)
     # The program counts a packet as over first, and then as dropped: of one that is read in between, it is less.
     would_packets, would_bytes = (max(int(value[f"over_{unit}"]) - int(value[f"dropped_{unit}"]), 0) for unit in UNITS)
@@ -258,8 +276,9 @@ def describe(
         "source": held.name,
         "shared": held.shared,
         "rule": rule.name if rule else None,
-        "mode": rule.mode if rule else None,
-        "verdict": listed.verdict if listed else _verdict(value, rule, drained.before),
+        "set": set_name,
+        "mode": rule.mode if rule else found.mode if found else None,
+        "verdict": verdict,
         "packets": int(value["packets"]),
         "bytes": int(value["bytes"]),
         "dropped_packets": int(value["dropped_packets"]),

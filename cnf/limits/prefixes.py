@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
@@ -12,7 +13,7 @@ import numpy as np
 from cnf.abi import LIMIT4_PREFIX, LIMIT6_PREFIX, Family
 from cnf.arrays import Records
 from cnf.limits.layout import BANK_BITS
-from cnf.limits.ruleset import FAMILIES_BY_VERSION, Address, Prefix
+from cnf.limits.ruleset import FAMILIES_BY_VERSION, Prefix
 from cnf.limits.table import Network
 
 OCTETS: Final[dict[Family, int]] = {"ipv4": 4, "ipv6": 16}
@@ -27,6 +28,16 @@ class Prefixes:
     """
 
     packed: Mapping[Family, bytes] = field(default_factory=lambda: dict.fromkeys(OCTETS, b""))
+    lengths: Mapping[Family, Sequence[int]] = field(init=False, compare=False)
+    """Those that occur, the longest first."""
+
+    def __post_init__(self) -> None:
+        """Look which lengths there are."""
+        lengths = {
+            family: sorted({*self.packed[family][octets :: octets + 1]}, reverse=True)
+            for family, octets in OCTETS.items()
+        }
+        object.__setattr__(self, "lengths", lengths)
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -42,16 +53,16 @@ class Prefixes:
         for start in range(0, len(data), octets + 1):
             yield int.from_bytes(data[start : start + octets]), data[start + octets]
 
-    def find(self, address: Address) -> Network | None:
-        """Return the longest that holds ``address``."""
-        family = FAMILIES_BY_VERSION[address.version]
+    def find(self, source: Network) -> Network | None:
+        """Return the longest that holds all of ``source``."""
+        family = FAMILIES_BY_VERSION[source.version]
         octets, bits = OCTETS[family], 8 * OCTETS[family]
-        rows = np.frombuffer(self.packed[family], f"S{octets + 1}")
-        whole = int.from_bytes(address.packed)
-        around = [(whole >> bits - n << bits - n).to_bytes(octets) + bytes((n,)) for n in range(bits, 0, -1)]
-        for prefix, place in zip(around, np.searchsorted(rows, np.array(around)).tolist(), strict=True):
-            if place < len(rows) and rows[place] == prefix:
-                network = prefix[:octets], prefix[octets]
+        rows, whole = np.frombuffer(self.packed[family], f"S{octets + 1}"), int(source.network_address)
+        for length in self.lengths[family]:
+            prefix = (whole >> bits - length << bits - length).to_bytes(octets) + bytes((length,))
+            place = bisect_left(rows, prefix)
+            if length <= source.prefixlen and place < len(rows) and rows[place] == prefix:
+                network = prefix[:octets], length
                 return IPv4Network(network) if family == "ipv4" else IPv6Network(network)
         return None
 

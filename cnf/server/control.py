@@ -194,8 +194,7 @@ class Control:
         if limiter is None:
             return {}
         in_force = limiter.in_force
-        sets = limiter.sets.in_order(in_force.effective.limits)
-        enforced = [(file.set, file.prefixes) for file, mode in sets if mode == "enforce"]
+        enforced = [(each.set, each.prefixes) for each in in_force.sets if each.mode == "enforce"]
         return {"rule": by_rule(in_force.ruleset, names, enforced)}
 
     def _limit_paths(self) -> Paths:

@@ -73,7 +73,9 @@ def _described(source: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     sent, octets = ((source[unit] + source[f"over_{unit}"]) / max(seconds, 1e-3) for unit in units)
     would = {f"would_drop_{unit}": source[f"over_{unit}"] - source[f"dropped_{unit}"] for unit in units}
     return {
-        **{name: source[name] for name in ("source", "shared", "rule", "mode")},
+        **{name: source[name] for name in ("source", "shared", "rule")},
+        "set": None,
+        "mode": source["mode"],
         "verdict": "limited" if source["dropped_packets"] else "would_limit",
         **{name: source[name] for name in (*units, *(f"dropped_{unit}" for unit in units))},
         **would,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from itertools import islice
 from typing import Any, Final, get_args
 
@@ -16,10 +16,10 @@ from cnf.counts import Count
 from cnf.errors import UsageError
 from cnf.flows.query import select
 from cnf.flows.snapshot import Snapshot
-from cnf.limiter.in_force import NOTHING_DENIED, InForce, Look, waiting
+from cnf.limiter.in_force import NOTHING_DENIED, InForce, InSet, Look, SetCounts, waiting
 from cnf.limiter.limiter import Limiter
-from cnf.limiter.sets import InSet, set_moment
-from cnf.limiter.sources import Held, Sources, describe, merge_largest, of_denied, sort_column
+from cnf.limiter.sets import set_moment
+from cnf.limiter.sources import Held, Sources, describe, merge_largest, of_denied, of_set, sort_column
 from cnf.limits.entries import ListName, of_list
 from cnf.limits.groups import OVERFLOW, Cell
 from cnf.limits.ruleset import Address, Explanation
@@ -66,7 +66,7 @@ def sets(limiter: Limiter) -> list[dict[str, Any]]:
     limits, counts = limiter.in_force.effective.limits, limiter.sets.counts()
     rows = []
     for file in limiter.sets.files:
-        counted, in_shadow = counts.get((file.set.name, file.set.action), (Count(), Count()))
+        counted = counts.get((file.set.name, file.set.action), SetCounts())
         rows.append(
             {
                 "name": file.set.name,
@@ -78,8 +78,8 @@ def sets(limiter: Limiter) -> list[dict[str, Any]]:
                 "refused_lines": file.refused_lines,
                 "error": file.error,
                 "error_since": file.error_since and set_moment(file.error_since),
-                **counted._asdict(),
-                "in_shadow": in_shadow._asdict(),
+                **counted.decided._asdict(),
+                "in_shadow": counted.in_shadow._asdict(),
             }
         )
     return rows
@@ -101,7 +101,8 @@ def sources(
 ) -> tuple[Iterator[dict[str, Any]], dict[str, int]]:
     """Return the ``count`` sources (all if None) that are largest by ``sort``, as they are asked for, and of how many.
 
-    They are the buckets, and the denied prefixes, of which a packet was held back; with ``everyone`` all buckets.
+    They are the buckets, the denied prefixes and the sets that deny, of which a packet was held back; with ``everyone``
+    all buckets.
 
     Raises:
         UsageError: there is no such key to sort by.
@@ -112,11 +113,15 @@ def sources(
         return iter(()), {"total": 0, "buckets": 0}
     shared = [held for held in limiter.shared() if held.in_use]
     denied = [of_denied(network, denied, limiter.denied_rate(network)) for network, denied in limiter.denied().items()]
-    others = [held for held in (*shared, *denied) if held.held_back or (everyone and held.shared)]
+    in_sets = [of_set(each, counts, rate) for each, counts, rate in limiter.denying_sets()]
+    others = [held for held in (*shared, *denied, *in_sets) if held.held_back or (everyone and held.shared)]
     others.sort(key=lambda held: int(held.value[column]), reverse=True)
     buckets = islice(merge_largest(column, drained.largest(column, count, held_back=not everyone), others), count)
-    now, ruleset = limiter.read_clock(), limiter.in_force.ruleset
-    described = (describe(held, limiter.bucket_rule, ruleset.listed(held.source), drained, now) for held in buckets)
+    now, in_force = limiter.read_clock(), limiter.in_force
+    described = (
+        describe(held, limiter.bucket_rule, in_force.listed(held.source) if held.source else None, drained, now)
+        for held in buckets
+    )
     return described, {
         "total": drained.count(held_back=not everyone) + len(others),
         "buckets": drained.count(held_back=False) + len(shared),
@@ -171,7 +176,7 @@ def explanation(limiter: Limiter, snapshot: Snapshot, address: str, protocol: st
 def _case(
     limiter: Limiter, look: Look, source: Address, explained: Explanation, cells: Sequence[Cell]
 ) -> dict[str, Any]:
-    in_sets = limiter.sets.of(source, look.in_force.effective.limits)
+    in_sets = [*look.in_force.in_sets(ip_network(source))]
     if explained.verdict in ("limited", "unlimited") and in_sets and in_sets[0].mode == "enforce":
         return _case_of_set(in_sets[0], source, cells)
     rule, origin = explained.rule, _origin_of(look.in_force.file, explained)
@@ -200,7 +205,7 @@ def _case_of_set(found: InSet, source: Address, cells: Sequence[Cell]) -> dict[s
     return {
         "interfaces": sorted({name for name, _ in cells} - {OVERFLOW}),
         "protocols": _protocols(source, {each for _, each in cells}),
-        "verdict": "denied" if found.set.action == "deny" else "allowed",
+        "verdict": found.verdict,
         "prefix": str(found.prefix),
         "origin": "file",
         "rule": None,

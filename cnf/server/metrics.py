@@ -219,7 +219,7 @@ def _sets(limiter: Limiter) -> Iterator[Metric]:
     )
     octets = CounterMetricFamily("cnf_limit_set_bytes", "Bytes of these packets.", labels=labels)
     for (name, action), counts in limiter.sets.counts().items():
-        for mode, count in zip(("enforce", "shadow"), counts, strict=True):
+        for mode, count in (("enforce", counts.decided), ("shadow", counts.in_shadow)):
             packets.add_metric((name, action, mode), count.packets)
             octets.add_metric((name, action, mode), count.bytes)
     prefixes = GaugeMetricFamily("cnf_limit_set_prefixes", "Prefixes of a set.", labels=("set",))

@@ -11,7 +11,7 @@ from typing import Any
 from cnf.limiter.set_files import QUIET
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon
-from tests.net.rations import QUICK, SIZE, packet
+from tests.net.rations import QUICK, SIZE, enforce, packet, ration
 from tests.net.wait import wait_for
 
 DENIED, OTHER, IPV6 = "198.51.100.1", "203.0.113.1", "2001:db8::1"
@@ -77,6 +77,47 @@ def test_a_set_is_read_again_when_its_file_has_changed(node: Node, tmp_path: Pat
     assert metrics.total("cnf_limit_set_errors_total") == 2
     assert metrics.by("mode", "cnf_limit_set_packets_total", set="feed") == {"enforce": 8}
     assert metrics.total("cnf_limit_set_prefixes") == 2
+
+
+def test_a_source_that_a_set_denies_stays_in_sight(node: Node, tmp_path: Path) -> None:
+    """The first drop of a set names it, and so does a source with a bucket; the set is a row with rates."""
+    path, watched, wire = tmp_path / "feed", tmp_path / "watched", node.wire("n0")
+    put(path, "192.0.2.0/32")
+    put_for_a_start(watched, "203.0.113.0/24")
+    limits = enforce(ration("default", 8), sets=[table(path), table(watched, mode="shadow", name="w")])
+    daemon = node.daemon("n0", limits=limits, flows=QUICK).start()
+
+    def rows() -> dict[str, dict[str, Any]]:
+        return {row["source"]: row for row in daemon.limited_sources()}
+
+    wire.send([packet(DENIED)] * 10 + [packet(OTHER)] * 11)
+    wait_for(lambda: {DENIED, OTHER, "set w"} == rows().keys(), "the sources")
+    put(path, "198.51.100.0/24")
+    daemon.wait_for_event("set read", 3)
+    daemon.drain()
+
+    wire.send([packet(DENIED)] * 5)
+    daemon.wait_for_event("first drop", 3)
+    daemon.drain()
+
+    fields = ("source", "address", "rule", "denied", "set")
+    first_drop = ("198.51.100.0/24", DENIED, None, True, "feed")
+    assert tuple(daemon.events("first drop")[-1][field] for field in fields) == first_drop
+    found = rows()
+    shown = ("verdict", "rule", "set", "mode", "dropped_packets", "would_drop_packets")
+    assert {name: tuple(row[field] for field in shown) for name, row in found.items()} == {
+        DENIED: ("denied", "default", "feed", "enforce", 2, 0),
+        OTHER: (found[OTHER]["verdict"], "default", None, "enforce", 3, 0),
+        "set feed": ("denied", None, "feed", "enforce", 5, 0),
+        "set w": ("would_limit", None, "w", "shadow", 0, 11),
+    }
+    assert found["set feed"]["last_drop"]
+
+    def rate() -> float:
+        wire.send([packet(DENIED)])
+        return float(rows()["set feed"]["packets_per_second"])
+
+    wait_for(rate, "a rate")
 
 
 def test_sets_outlive_the_daemon(node: Node, tmp_path: Path) -> None:

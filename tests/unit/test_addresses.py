@@ -72,7 +72,7 @@ def _state(text: str) -> Any:  # noqa: ANN401
 def _set(line: str) -> Callable[[str], Any]:
     def read(text: str) -> Any:  # noqa: ANN401
         prefixes = prefix_file.read(BytesIO(line.replace("PREFIX", text).encode()))
-        return prefixes.find(ip_address("192.0.2.1"))
+        return prefixes.find(ip_network("192.0.2.1"))
 
     return read
 

@@ -25,6 +25,7 @@ class FirstDrop(Event):
     address: str
     rule: str | None
     denied: bool
+    set: str | None
     interface: str
 
 

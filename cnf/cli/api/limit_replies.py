@@ -102,6 +102,7 @@ class Source(TypedDict):
     source: str
     shared: bool
     rule: str | None
+    set: str | None
     mode: str | None
     verdict: str
     packets: int

@@ -42,7 +42,7 @@ def _details(event: Event) -> str:
 def _first_drop(drop: FirstDrop) -> str:
     source = drop["source"] if drop["source"] == drop["address"] else f"{drop['source']} ({drop['address']})"
     if drop["denied"]:
-        return f"{source} on {drop['interface']}, denied"
+        return f"{source} on {drop['interface']}, denied{f' by the set {name}' if (name := drop['set']) else ''}"
     rule = f"rule {drop['rule']}" if drop["rule"] is not None else "a rule that is gone"
     return f"{source} on {drop['interface']}, by {rule}"
 

@@ -169,7 +169,7 @@ def _source_columns(sources: Sequence[Source], now: datetime) -> list[Column[Sou
     }
     columns: tuple[Column[Source], ...] = (
         Column("SOURCE", _source, cuttable=True, least=max(least, 16)),
-        Column("RULE", lambda source: source["rule"] or NONE, priority=3, cuttable=True, least=6),
+        Column("RULE", _rule_or_set, priority=3, cuttable=True, least=6),
         Column("VERDICT", lambda source: source["verdict"].replace("_", " "), priority=2),
         numbers("PASSED", lambda source: pair(source["packets"], source["bytes"]), 6),
         numbers("DROPPED", lambda source: pair(source["dropped_packets"], source["dropped_bytes"]), 1),
@@ -180,6 +180,10 @@ def _source_columns(sources: Sequence[Source], now: datetime) -> list[Column[Sou
         numbers("LAST OVER", last_over, 5),
     )
     return [column for column in columns if wanted.get(column.title, True)]
+
+
+def _rule_or_set(source: Source) -> str:
+    return source["rule"] or (f"set {source['set']}" if source["set"] else NONE)
 
 
 def _source(source: Source) -> str:

@@ -133,6 +133,7 @@ SOURCE: Final[Source] = {
     "source": "192.0.2.66/32",
     "shared": False,
     "rule": "default",
+    "set": None,
     "mode": "enforce",
     "verdict": "limited",
     "packets": 12_345,

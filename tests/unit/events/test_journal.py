@@ -33,6 +33,7 @@ def test_a_first_drop_is_a_line() -> None:
             "address": "2001:db8::1:5",
             "rule": "six",
             "denied": False,
+            "set": None,
             "interface": "eth0",
             "seq": 6,
         }

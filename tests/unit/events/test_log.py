@@ -86,6 +86,7 @@ def test_each_kind_has_its_fields() -> None:
         "address": "2001:db8::1:5",
         "rule": "six",
         "denied": False,
+        "set": None,
         "interface": "eth0",
     }
     assert second == {"seq": 12, "time": "2023-11-14T22:13:20.000000Z", "event": "rule_generation", "generation": 4}

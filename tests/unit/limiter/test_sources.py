@@ -13,7 +13,7 @@ from cnf.errors import UsageError
 from cnf.limiter.rates import Rate
 from cnf.limiter.source_expiry import BucketRule
 from cnf.limiter.sources import Held, Sources, describe, sort_column, source_key
-from cnf.limits.ruleset import STRONGEST_FIRST, Listed, ListName
+from cnf.limits.ruleset import STRONGEST_FIRST, ListName
 from cnf.limits.token_bucket import Meter, words
 from tests.unit.samples import CLOCK, JIFFIES, NOW, TICK_NS
 
@@ -68,6 +68,7 @@ def test_a_bucket_is_described_as_it_is_now() -> None:
         "source": "192.0.2.1",
         "shared": False,
         "rule": "default",
+        "set": None,
         "mode": "enforce",
         "verdict": "limited",
         "packets": 7,
@@ -125,7 +126,7 @@ def test_the_verdict_on_a_source_that_is_on_a_list_is_the_lists(verdict: ListNam
     """Whatever its bucket says: a source that is denied by now has not passed."""
     network = ip_network("192.0.2.1")
     drained = Sources(CLOCK, 0, {}, {}, {}, 64)
-    shown = describe(Held(network, 1, value_of(packets=7)), RULES.get, Listed(verdict, network), drained, (JIFFIES, 0))
+    shown = describe(Held(network, 1, value_of(packets=7)), RULES.get, (verdict, None), drained, (JIFFIES, 0))
 
     assert (shown["verdict"], shown["packets"]) == (verdict, 7)
 

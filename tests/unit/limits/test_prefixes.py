@@ -49,8 +49,8 @@ def test_the_longest_prefix_answers_for_all_sets(sets: dict[int, list[Network]],
         assert holding.get(max(holding, default=0), 0) == expected
         for number, prefixes in sets.items():
             within = [each for each in prefixes if address in each]
-            assert files[number].find(address) == max(within, key=lambda each: each.prefixlen, default=None)
-            assert (separated(tables, number).find(address) is not None) == bool(within)
+            assert files[number].find(ip_network(address)) == max(within, key=lambda each: each.prefixlen, default=None)
+            assert (separated(tables, number).find(ip_network(address)) is not None) == bool(within)
 
 
 def test_an_address_is_found_among_many_in_no_time() -> None:
@@ -59,6 +59,7 @@ def test_an_address_is_found_among_many_in_no_time() -> None:
     prefixes = Prefixes({"ipv4": many, "ipv6": b""})
     began = time.thread_time()
     for number in range(100):
-        assert prefixes.find(ip_address(number)) == ip_network(number)
+        assert prefixes.find(ip_network(number)) == ip_network(number)
     assert time.thread_time() - began < 0.5
-    assert prefixes.find(ip_address("255.0.0.1")) is None
+    assert prefixes.find(ip_network("255.0.0.1")) is None
+    assert prefixes.find(ip_network("0.0.0.0/31")) is None

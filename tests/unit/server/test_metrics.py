@@ -27,6 +27,7 @@ from cnf.flows.stream import Stream
 from cnf.flows.top import FlowLabels
 from cnf.interfaces.modes import Attachment
 from cnf.interfaces.reconcile import InterfaceState
+from cnf.limiter.in_force import SetCounts
 from cnf.limiter.source_expiry import SourceTable
 from cnf.server import metrics
 from cnf.server.live import Live
@@ -53,7 +54,7 @@ class Limits:
     sources = SimpleNamespace(tables={"ipv4": SourceTable(5, 100, 50, 2, 1), "ipv6": SourceTable(7, 100, 50, 1, 0)})
 
     sets = SimpleNamespace(
-        counts=lambda: {("drop", "deny"): (Count(4, 400), Count(6, 600))},
+        counts=lambda: {("drop", "deny"): SetCounts(Count(4, 400), Count(6, 600))},
         files=[SimpleNamespace(set=SimpleNamespace(name="drop"), prefixes="four", loaded=17e8, errors=2, error="x")],
     )
 

@@ -23,7 +23,14 @@ from tests.unit.cli.stand_in import Answer, StandIn
 
 TIME: Final = Timestamp("2026-03-01T11:59:56.500000Z")
 STARTED: Final = "2026-03-01T10:00:00.000000Z"
-DROP: Final = {"source": "192.0.2.66", "address": "192.0.2.66", "rule": "default", "denied": False, "interface": "eth0"}
+DROP: Final = {
+    "source": "192.0.2.66",
+    "address": "192.0.2.66",
+    "rule": "default",
+    "denied": False,
+    "set": None,
+    "interface": "eth0",
+}
 
 
 def event(seq: int, kind: str = "rule_generation", **fields: object) -> dict[str, Any]:
@@ -54,6 +61,10 @@ def about(at: int, *, ring: int = 5, missed: int = 0, started: str = STARTED, **
         (
             event(3, "first_drop", **DROP | {"source": "192.0.2.0/24", "rule": None, "denied": True}),
             "first drop    192.0.2.0/24 (192.0.2.66) on eth0, denied",
+        ),
+        (
+            event(3, "first_drop", **DROP | {"rule": None, "denied": True, "set": "feed"}),
+            "first drop    192.0.2.66 on eth0, denied by the set feed",
         ),
         (
             event(4, "flow_evicted", **FLOW),
