@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
@@ -207,6 +208,21 @@ def flood(limited: Limited, *sources: str) -> Iterator[dict[str, dict[int, int]]
     finally:
         stop.set()
         thread.join()
+
+
+@only("cache")
+@pytest.mark.parametrize("form", ["{}.{}.{}.0/24", "2001:db8:{:x}{:02x}:{:x}::/64"])
+def test_a_large_set_is_there_soon(sets: WithSets, form: str) -> None:
+    """100,000 prefixes are read, and written beside as many that are in force, each in less than a second."""
+    data = "\n".join(form.format(10 + (n >> 16), n >> 8 & 255, n & 255) for n in range(LARGE)).encode()
+    began = time.thread_time()
+    prefixes = read(BytesIO(data))
+    was_read = time.thread_time()
+    sets.maps.write(1, merged({0: prefixes}))
+    written = time.thread_time()
+    assert len(prefixes) == LARGE
+    assert (was_read - began < 1, written - was_read < 1) == (True, True)
+    sets.maps.clear(1)
 
 
 @only("cache")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from cnf.cli.doctor.footprint import LISTINGS, START_BYTES, daemon_bytes, table_bytes
+from cnf.cli.doctor.footprint import LISTINGS, PREFIX_BYTES, START_BYTES, daemon_bytes, set_prefixes, table_bytes
 from cnf.config import Flows, FlowTable, load
 from cnf.limits.table import Limits
 from cnf.server.control import Control
@@ -22,6 +22,9 @@ from tests.net.daemon import CNFD, Daemon
 
 ENTRIES: Final = 1 << 15
 RULE: Final = {"name": "all", "prefixes": ["0.0.0.0/0", "::/0"], "packets_per_second": 1_000_000}
+
+PREFIXES: Final = 100_000
+SWAPS: Final = 5
 
 QUICK_MINUTES: Final = (
     "import sys; from cnf.history import history; history.MINUTE = 1.0; from cnf.cnfd import main; sys.exit(main())"
@@ -55,6 +58,30 @@ def test_the_doctors_figure_is_a_bound(node: Node, table: FlowTable) -> None:
                 daemon.drain()  # so that it holds a snapshot of its own
             assert sum(map(_rest, clients)) > len(clients) * ENTRIES * 200
     assert _peak(daemon) < listing
+
+
+def test_the_doctors_figure_is_a_bound_with_sets(node: Node, tmp_path: Path) -> None:
+    """While a file of many prefixes is swapped for another one, too; reading again and again takes no more."""
+    path = tmp_path / "feed"
+    limits = {"mode": "enforce", "sets": [{"name": "feed", "file": str(path), "action": "deny"}]}
+    daemon = node.daemon("n0", flows={"max_entries": 1024}, limits=limits)
+    daemon.start()
+    empty = _peak(daemon)
+    for swap in range(SWAPS):
+        fresh = tmp_path / "fresh"
+        fresh.write_text(
+            "".join(f"2001:db8:{number + swap:x}::/48\n" for number in range(PREFIXES // 2))
+            + "".join(f"10.{number >> 8}.{number & 255}.{swap}\n" for number in range(PREFIXES // 2))
+        )
+        fresh.replace(path)
+        daemon.wait_for_event("set read", swap + 1)
+        if swap == 1:
+            second = _peak(daemon)
+    assert set_prefixes(load(daemon.config).limits) == PREFIXES
+    at_most, _ = daemon_bytes(Flows(max_entries=1024), load(daemon.config).limits, PREFIXES)
+    assert _peak(daemon) < at_most
+    assert _peak(daemon) - empty < PREFIX_BYTES * PREFIXES
+    assert _peak(daemon) - second < PREFIX_BYTES * PREFIXES // 4
 
 
 @pytest.mark.needs("memory cgroup")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from cnf import config
 from cnf.cli.doctor.report import Finding
 from cnf.datapath import sizes
 from cnf.datapath.blueprint import plan
+from cnf.limits.prefix_file import RefusedLinesError, read
 from cnf.limits.table import Limits
 from cnf.units import size
 
@@ -18,6 +21,8 @@ DAEMON_BYTES: Final = 92_000_000
 FLOW_BYTES: Final = 300
 SOURCE_BYTES: Final = 320
 """Bytes that the daemon itself takes at most: once it is ready, for each flow, and for each source."""
+PREFIX_BYTES: Final = 160
+"""And for each prefix of a set, while its file is read anew."""
 LISTED_FLOW_BYTES: Final = 110
 LISTED_SOURCE_BYTES: Final = 160
 """Bytes that a listing slower than a drain takes of each; cnfd writes so many listings at a time:"""
@@ -39,18 +44,32 @@ def table_bytes(settings: config.Settings) -> int:
     return always + (sizes.source_bytes(blueprint, limits.max_sources) if limits else 0)
 
 
-def daemon_bytes(flows: config.Flows, limits: Limits | None) -> tuple[int, int]:
-    """Return what the daemon takes at most with all tables full, and while all of them is listed besides."""
+def daemon_bytes(flows: config.Flows, limits: Limits | None, prefixes: int = 0) -> tuple[int, int]:
+    """Return what the daemon takes at most with all tables full, and while all of them is listed besides.
+
+    ``prefixes`` are those in all sets.
+    """
     families = 1 + flows.ipv6
     many_flows, many_sources = flows.max_entries * families, limits.max_sources * 2 if limits else 0
-    daemon = DAEMON_BYTES + FLOW_BYTES * many_flows + SOURCE_BYTES * many_sources
+    daemon = DAEMON_BYTES + FLOW_BYTES * many_flows + SOURCE_BYTES * many_sources + PREFIX_BYTES * prefixes
     return daemon, daemon + LISTINGS * max(LISTED_FLOW_BYTES * many_flows, LISTED_SOURCE_BYTES * many_sources)
+
+
+def set_prefixes(limits: Limits | None) -> int:
+    """Return how many prefixes are in the files of the sets that can be read."""
+    count = 0
+    for path in (Path(each.file) for each in limits.sets) if limits else ():
+        with suppress(OSError, RefusedLinesError):
+            if path.is_file():
+                with path.open("rb") as file:
+                    count += len(read(file))
+    return count
 
 
 def judge_memory(settings: config.Settings, room: Room) -> Finding:
     """Compare the start, and a daemon with all tables full, with the memory that there is."""
     limits, tables = settings.limits, table_bytes(settings)
-    daemon, listing = daemon_bytes(settings.flows, limits)
+    daemon, listing = daemon_bytes(settings.flows, limits, set_prefixes(limits))
     what, remedy = "flows and interfaces", f"lower flows.max_entries, it is {settings.flows.max_entries}"
     if limits:
         what, remedy = "flows, interfaces and sources", f"{remedy}, or limits.max_sources, it is {limits.max_sources}"
