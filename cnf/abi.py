@@ -152,7 +152,7 @@ LIMIT_MATCH: Final = np.dtype(
         ("policy", "<u4"),
         ("part", "<u4"),
         ("denied", "<u4"),
-        ("zero", "<u4"),
+        ("changes", "<u4"),
         ("deny_until", "<u8"),
         ("allow_until", "<u8"),
     ]
@@ -161,6 +161,8 @@ FOR_EVER: Final = (1 << 64) - 1
 """Jiffies: without an end."""
 LIMIT_DENIED: Final = np.dtype([("first_seen", "<u8"), ("last_seen", "<u8")])
 LIMIT_POLICY: Final = np.dtype([("rule", "<u4"), ("shared", "<u4"), ("home", "<u4"), ("zero", "<u4")])
+RULE_ENDS: Final = 8
+"""Times at which rules end."""
 LIMIT_SETTINGS: Final = np.dtype(
     [
         ("source6_mask", "<u8", (2,)),
@@ -169,8 +171,11 @@ LIMIT_SETTINGS: Final = np.dtype(
         ("sets_allow", "<u8"),
         ("sets_deny", "<u8"),
         ("sets_shadow", "<u8"),
+        ("ends", "<u8", (RULE_ENDS,)),
     ]
 )
+NO_END: Final = (1 << 63) - 1
+"""Jiffies: stands for an end of a rule that there is not."""
 MAX_SETS: Final = 64
 MAX_SET_PREFIXES: Final = 1 << 20
 """Of a family, of all sets together."""

@@ -223,6 +223,7 @@ enum cnf_traffic {
 /* Groups are the combinations of interface and traffic that the rules of a set tell apart: limit_groups holds each at
  * (bank * (CNF_MAX_INTERFACES + 1) + slot) * CNF_TRAFFIC_CLASSES + traffic. */
 #define CNF_LIMIT_GROUPS 32
+#define CNF_RULE_ENDS 8 /* times at which rules end */
 
 struct limit_settings { /* one a bank */
 	__u64 source6_mask[2]; /* network byte order */
@@ -231,7 +232,10 @@ struct limit_settings { /* one a bank */
 	__u64 sets_allow; /* which sets do so, a bit each, as in the value of a prefix there */
 	__u64 sets_deny;
 	__u64 sets_shadow; /* these only count */
+	__u64 ends[CNF_RULE_ENDS]; /* jiffies, in order; CNF_NO_END = none */
 };
+
+#define CNF_NO_END 0x7fffffffffffffff
 
 /*
  * Sets of prefixes out of files. One trie a family has those of all sets; a prefix has a bit for each set that it is
@@ -258,10 +262,10 @@ struct limit6_prefix {
 /* What is said of the sources whose longest prefix it is: they are denied for a time, then allowed for a time, then
  * the policy decides. */
 struct limit_match {
-	__u32 policy; /* which, within the bank */
+	__u32 policy; /* which, within the bank; with `changes` the first of those for the times between ends */
 	__u32 part; /* 0; or the prefix's length, if it is only a part of an IPv6 source: then a source of its own */
 	__u32 denied; /* the place of the entry of limits.deny that denies them for longest */
-	__u32 zero;
+	__u32 changes; /* 1: after each end of limit_settings the next policy decides */
 	__u64 deny_until; /* jiffies; 0 = not at all, CNF_FOR_EVER = without an end */
 	__u64 allow_until;
 };
@@ -409,7 +413,7 @@ _Static_assert(sizeof(struct flow6_slot) == 96, "flow6_slot");
 _Static_assert(sizeof(struct flow_recorded) == 40, "flow_recorded");
 _Static_assert(sizeof(struct counter) == 16, "counter");
 _Static_assert(sizeof(struct interface) == 16, "interface");
-_Static_assert(sizeof(struct limit_settings) == 56, "limit_settings");
+_Static_assert(sizeof(struct limit_settings) == 120, "limit_settings");
 _Static_assert(sizeof(struct limit_match) == 32, "limit_match");
 _Static_assert(sizeof(struct limit_denied) == 16, "limit_denied");
 _Static_assert(sizeof(struct limit_policy) == 16, "limit_policy");

@@ -99,7 +99,7 @@ static __always_inline void limit_count(__u32 rule, enum cnf_verdict verdict, st
 /* What a rule set says of a source. */
 struct limit_choice {
 	__u32 deny; /* 1 more than where such a packet is counted; 0: it is not denied */
-	__u32 set; /* one in shadow: not to be remembered, since each packet is counted */
+	__u32 passing; /* not to be remembered: a set in shadow counts each packet, or the rule has an end */
 	__u32 allow; /* until a time, or by a set: not to be remembered, since that would outlive it, or not be counted
 		      */
 	__u32 part; /* as in limit_match */
@@ -134,8 +134,20 @@ static __always_inline void limit_choose_set(enum cnf_table table, union prefix_
 	sets = found & settings->sets_shadow;
 	if (!sets)
 		return;
-	choice->set = 1;
+	choice->passing = 1;
 	limit_count_denied(CNF_MAX_DENIED + CNF_MAX_SETS + SET_PLACE(sets & -sets), wire);
+}
+
+/* Return how many ends of rules have come. */
+static __always_inline __u64 ends_passed(struct limit_settings *settings, __u64 jiffies)
+{
+	__u64 passed = 0;
+
+#pragma unroll
+	for (int number = 0; number < CNF_RULE_ENDS; number++)
+		passed += ~(jiffies - settings->ends[number]) >> 63;
+	FORGET(passed, unknown_zero(jiffies));
+	return passed;
 }
 
 /* Find out by the longest prefix that holds `addr`. */
@@ -171,7 +183,12 @@ static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32
 	}
 	if (!match)
 		return;
-	index = (bank * CNF_MAX_POLICIES + match->policy) * CNF_LIMIT_GROUPS + group;
+	index = bank * CNF_MAX_POLICIES + match->policy;
+	if (match->changes && !MISSING(limit_settings, settings)) {
+		choice->passing = 1;
+		index += ends_passed(settings, jiffies);
+	}
+	index = index * CNF_LIMIT_GROUPS + group;
 	policy = CHECKED_ELEMENT(limit_policies, index);
 	if (!policy)
 		return; /* never */
@@ -314,8 +331,8 @@ static __always_inline enum cnf_limit limit(enum cnf_table table, __u64 generati
 				shared = 1;
 				goto admit;
 			}
-			/* What a set counts is of no generation, so that the next packet is looked up again. */
-			decision = DECISION(generation ^ -(__u64)choice.set, choice.home, rule) + zero;
+			/* Of no generation, so that the next packet is looked up again. */
+			decision = DECISION(generation ^ -(__u64)choice.passing, choice.home, rule) + zero;
 			if (choice.part && !key_part(table, key)) {
 				group = choice.home;
 				key_set_part(table, key, addr, choice.part, zero);

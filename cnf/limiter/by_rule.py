@@ -121,7 +121,7 @@ class _Decider:
         """Return what a match decides, by group."""
         if match.listed:
             return (self._number(Decided(match.listed.verdict)),) * groups
-        rules = self._ruleset.limits.rules
+        rules = self._ruleset.rules
         return tuple(
             self._number(Decided("limited", rules[each.rule].name) if each else UNLIMITED) for each in match.decisions
         )

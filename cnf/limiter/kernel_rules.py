@@ -80,7 +80,7 @@ class KernelRules:
             if not before.numbering.rules.numbers:
                 raise
             nothing = Known(no_rules(self._room.rules))
-            ruleset, bank = self._work_out(run_time, nothing)
+            ruleset, bank = self._work_out(file, run_time, nothing)
             alone = nothing.followed_by(bank.numbering, ruleset.groups, {}, ())
             if not self._handover.has_room(limiter=to_json(1, nothing, alone)):
                 raise
@@ -97,7 +97,7 @@ class KernelRules:
 
         """
         limits = run_time.effective.limits
-        ruleset, bank = self._work_out(run_time, before)
+        ruleset, bank = self._work_out(file, run_time, before)
         self._maps.wait()
         past = dict(before.past)
         for bucket, number in before.fading.items():
@@ -114,9 +114,10 @@ class KernelRules:
 
     def totals(self, known: Known) -> dict[str, list[Count]]:
         """Return what the rules have counted, by name, in the order of VERDICTS. Raises MapError if refused."""
-        totals = {}
+        totals: dict[str, list[Count]] = {}
         for bucket, number in known.numbering.rules.numbers.items():
-            totals[bucket.name] = _sum(_past(known.past, bucket.name), self._counts(number))
+            before = totals.get(bucket.name, _past(known.past, bucket.name))
+            totals[bucket.name] = _sum(before, self._counts(number))
         for bucket, number in known.fading.items():
             if bucket.name in totals:
                 totals[bucket.name] = _sum(totals[bucket.name], self._counts(number))
@@ -159,7 +160,7 @@ class KernelRules:
                 found.append((order, SetInForce(each, mode, self.prefixes.get(key, Prefixes()))))
         return tuple(each for _, each in sorted(found, key=lambda item: item[0]))
 
-    def _work_out(self, run_time: RunTime, before: Known) -> tuple[RuleSet, Bank]:
+    def _work_out(self, file: Limits, run_time: RunTime, before: Known) -> tuple[RuleSet, Bank]:
         effective, names = run_time.effective, (OVERFLOW, *sorted(self.interfaces.names))
         ruleset = work_out(
             effective.limits,
@@ -168,6 +169,7 @@ class KernelRules:
             before.groups,
             called=self.interfaces.by_altname,
             ends=effective.ends,
+            later=effective.later(file),
         )
         jiffies, now = self._read_clock()[0], time.time()
 

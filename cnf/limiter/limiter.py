@@ -76,7 +76,7 @@ class Limiter:
         self._end_timer: threading.Timer | None = None
         self._reader = SourceReader(datapath.maps, datapath.blueprint.table, file.max_sources)
         self._rules = KernelRules(datapath, room(file), handover, seats)
-        effective = apply(file, load(self._path)).ended(time.time())
+        effective = apply(file, load(self._path)).ended(time.time(), file)
         run_time = _protecting(RunTime(effective), clients)
         self.in_force = self._rules.begin(file, run_time)
         self._await_ends()
@@ -223,28 +223,31 @@ class Limiter:
                 self._end_timer.cancel()
             run_time = self.in_force.run_time
             both = [run_time.effective, *([run_time.pending.before] if run_time.pending else [])]
-            ends = [end for effective in both for end in effective.ends.values()]
-            if ends:
-                wait = min(max(min(ends) - time.time(), RETRY), LOOK)
+            end = min(effective.next_end for effective in both)
+            if end < math.inf:
+                wait = min(max(end - time.time(), RETRY), LOOK)
                 self._end_timer = threading.Timer(wait, self._end)
                 self._end_timer.daemon = True
                 self._end_timer.start()
 
     def _end(self) -> None:
-        """Remove the entries that have ended: the kernel looks at them no more."""
+        """Remove the entries and rules that have ended: the kernel looks at them no more."""
         with self._lock:
-            before, now = self.in_force.run_time, time.time()
-            run_time = before.each(lambda effective: effective.ended(now))
+            before, now, file = self.in_force.run_time, time.time(), self.in_force.file
+            run_time = before.each(lambda effective: effective.ended(now, file))
             over = [each for each in before.effective.entries if each not in run_time.effective.entries]
+            rules = [each for each in before.effective.rule_ends if each not in run_time.effective.rule_ends]
             if run_time != before:
                 try:
                     self._switch(run_time)
                 except CnfError as error:
-                    self._log.error("entries that have ended not removed, trying again", error=str(error))
+                    self._log.error("what has ended is not removed, trying again", error=str(error))
                 else:
                     self._keep_or_say()
                     for each in over:
                         self._log.info("entry of a list ended", list=each.list, prefix=str(each.prefix), who=each.who)
+                    for rule_end in rules:
+                        self._log.info("rule ended, as before again", rule=rule_end.name, who=rule_end.who)
             self._await_ends()
 
     def _arm(self, least: float = 0.0) -> None:

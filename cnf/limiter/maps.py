@@ -113,6 +113,7 @@ class LimiterMaps:
         settings = np.zeros((), LIMIT_SETTINGS)
         settings["source6_mask"] = bank.source6_mask
         settings["drop_unreadable"] = bank.drop_unreadable
+        settings["ends"] = bank.ends
         for name, word in sets.items():
             settings[name] = word
         self._settings.write(number, settings)

@@ -6,10 +6,13 @@ from typing import Annotated, Final, NamedTuple
 
 from attrs import evolve, fields_dict, frozen
 
+from cnf.abi import RULE_ENDS
 from cnf.addresses import peer
 from cnf.errors import Problem, UsageError, joined, nearest
+from cnf.limits import rule_ends
 from cnf.limits.entries import END, REASON, Author, Entry, ListName, end_of, kept, moment, of_list
 from cnf.limits.overrides import Effective, without
+from cnf.limits.rule_ends import RuleEnd
 from cnf.limits.table import NAME, PREFIX, RULE, LimitMode, Limits, Network, Rule, written
 from cnf.readers import RefusedError, array, choice, printable, refusal, table, value
 
@@ -80,8 +83,9 @@ class Change:
         """
         edited, words = self._edit(_Before(effective, file, author))
         limits, entries = _in_order(edited.limits, file), kept(edited.entries, edited.limits, file)
+        ends = rule_ends.kept(edited.rule_ends, limits, file)
         clients = (self.ssh_connection,) if self.ssh_connection else ()
-        return evolve(edited, limits=limits, entries=entries).protecting(clients), words
+        return evolve(edited, limits=limits, entries=entries, rule_ends=ends).protecting(clients), words
 
     def _edit(self, before: _Before) -> tuple[Effective, str]:
         """Change what is in effect."""
@@ -91,6 +95,8 @@ class Change:
 @frozen(kw_only=True)
 class _Set(Change):
     rule: Annotated[dict[str, object], _keys, "the rule's name, and the keys to set"]
+    until: Annotated[str | None, END, "when the rule is again as it was before"] = None
+    reason: Annotated[str | None, REASON, "what it is set for"] = None
 
     def _edit(self, before: _Before) -> tuple[Effective, str]:
         name = str(self.rule["name"])
@@ -106,7 +112,25 @@ class _Set(Change):
             new = "" if name in rules else f"{_missing(name, rules)}; to make it: "
             raise _refused(error, new) from None
         words = [f"{key}={_in_words(getattr(rule, key))}" for key in self.rule if key != "name"]
-        return _with_rules(before.effective, rules | {name: rule}), " ".join(["set", name, *words])
+        changed = _with_rules(before.effective, rules | {name: rule})
+        changed = evolve(changed, rule_ends=self._ends(before, rules.get(name)))
+        return changed, " ".join(["set", name, *words, *_limited_to(self.until, self.reason)])
+
+    def _ends(self, before: _Before, former: Rule | None) -> tuple[RuleEnd, ...]:
+        """Return the ends of rules; one that was there for this rule is replaced, and what comes after it stays."""
+        name = str(self.rule["name"])
+        others = tuple(each for each in before.effective.rule_ends if each.name != name)
+        if not self.until or not before.author:
+            return others
+        _check_end(self.until, before.author)
+        if len({each.until for each in others} | {self.until}) > RULE_ENDS:
+            raise UsageError(f"until: rules end at {RULE_ENDS} other times already, and more cannot be held")
+        about = name, before.author.who, moment(before.author.moment), self.until, self.reason
+        for each in before.effective.rule_ends:
+            if each.name == name:
+                return (*others, RuleEnd(*about, each.former, each.removed))
+        of_file = next((rule for rule in before.file.rules if rule.name == name), None)
+        return (*others, RuleEnd(*about, former if former != of_file else None, removed=bool(of_file and not former)))
 
 
 @frozen(kw_only=True)
@@ -142,10 +166,8 @@ class _List(Change):
     def _told(self, prefixes: Collection[Network], until: str | None = None, reason: str | None = None) -> str:
         if not prefixes:
             return ""
-        words = [self._list, self.op.rpartition("_")[2], ", ".join(map(str, prefixes))]
-        words += [f"until {until}"] if until else []
-        words += [f"({reason})"] if reason else []
-        return " ".join(words)
+        prefix_words = ", ".join(map(str, prefixes))
+        return " ".join([self._list, self.op.rpartition("_")[2], prefix_words, *_limited_to(until, reason)])
 
 
 @frozen(kw_only=True)
@@ -158,8 +180,7 @@ class _Add(_List):
     def _edit(self, before: _Before) -> tuple[Effective, str]:
         """Add what is not there; an entry that has an end, or gets one, may be added again."""
         effective, _, author = before
-        if self.until and author and self.until <= moment(author.moment):
-            raise UsageError(f"until: {self.until} is over")
+        _check_end(self.until, author)
         networks = of_list(effective.limits, self._list)
         known = {each.prefix: each for each in effective.entries if each.list == self._list}
         added = []
@@ -234,7 +255,7 @@ class Confirm(Change):
         author: Author | None = None,  # noqa: ARG002 - and so do their authors
     ) -> tuple[Effective, str]:
         """Return the same limits, with nobody protected."""
-        return Effective(effective.limits, entries=effective.entries), "confirm"
+        return evolve(effective, protected=(), sessions=()), "confirm"
 
 
 _CHANGES: Final[dict[str, type[Change]]] = {
@@ -273,6 +294,16 @@ def _in_order(limits: Limits, file: Limits) -> Limits:
         deny=tuple(sorted(limits.deny, key=lambda each: deny.get(each, len(deny)))),
         rules=tuple(sorted(limits.rules, key=lambda rule: rules.get(rule.name, len(rules)))),
     )
+
+
+def _check_end(until: str | None, author: Author | None) -> None:
+    if until and author and until <= moment(author.moment):
+        raise UsageError(f"until: {until} is over")
+
+
+def _limited_to(until: str | None, reason: str | None) -> list[str]:
+    """Return an end and a reason in words."""
+    return ([f"until {until}"] if until else []) + ([f"({reason})"] if reason else [])
 
 
 def _missing(name: str, rules: Iterable[str]) -> str:

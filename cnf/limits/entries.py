@@ -54,8 +54,10 @@ _LONGEST: Final = 200
 _PRINTABLE: Final[Reader] = text(
     f"1 to {_LONGEST} printable characters", lambda words: 1 <= len(words) <= _LONGEST and words.isprintable()
 )
+MOMENT: Final[Reader] = _moment
 END: Final[Reader] = _end
 REASON: Final[Reader] = _reason
+WHO: Final[Reader] = _PRINTABLE
 
 
 @frozen
@@ -64,8 +66,8 @@ class Entry:
 
     list: Annotated[ListName, choice(ListName), "which list"]
     prefix: Annotated[Network, PREFIX, "what was added"]
-    who: Annotated[str, _PRINTABLE, "the user and process that added it"]
-    since: Annotated[str, _moment, "when it was added"]
+    who: Annotated[str, WHO, "the user and process that added it"]
+    since: Annotated[str, MOMENT, "when it was added"]
     until: Annotated[str | None, END, "when it ends; without it, never"] = None
     reason: Annotated[str | None, REASON, "what for"] = None
 

@@ -18,6 +18,8 @@ from cnf.abi import (
     LIMIT_MATCH,
     LIMIT_POLICY,
     LIMIT_RULE,
+    NO_END,
+    RULE_ENDS,
     TRAFFIC,
     Family,
 )
@@ -129,6 +131,8 @@ class Bank:
     source6_mask: Records
     """Two u64 in network byte order."""
     drop_unreadable: bool
+    ends: Sequence[int]
+    """The jiffies at which rules end, RULE_ENDS of them."""
 
     @property
     def passes_all(self) -> bool:
@@ -148,7 +152,7 @@ def lay_out(
         ConfigError: it does not fit the tables.
 
     """
-    rules = ruleset.limits.rules
+    rules = ruleset.rules
     most = max(map(len, ruleset.matches.values()))
     if most > prefixes:
         raise _too_small(f"{most} prefixes", prefixes)
@@ -166,8 +170,8 @@ def lay_out(
     tables = {
         family: _prefixes(family, matches, policies, denied, jiffy) for family, matches in ruleset.matches.items()
     }
-    if len(policies.index) > numbers.capacity:
-        raise _too_small(f"{len(policies.index)} combinations of rules", numbers.capacity)
+    if len(policies.rows) > numbers.capacity:
+        raise _too_small(f"{len(policies.rows)} combinations of rules", numbers.capacity)
     return Bank(
         numbering=Numbering(numbers, shared, denied),
         rule_places=[numbers.place(bucket) for bucket in fresh],
@@ -179,6 +183,7 @@ def lay_out(
         groups=_groups(ruleset),
         source6_mask=_source6_mask(ruleset.limits.ipv6_source_prefix),
         drop_unreadable=ruleset.limits.drop_unreadable,
+        ends=[*map(jiffy, ruleset.ends)] + [NO_END] * (RULE_ENDS - len(ruleset.ends)),
     )
 
 
@@ -193,23 +198,37 @@ def _denied(networks: Iterable[Network], before: Mapping[Network, int], room: in
     return {network: before[network] for network in wanted if network in before} | dict(zip(fresh, free, strict=False))
 
 
+_Row = tuple[tuple[int, ...], tuple[int, ...]]
+"""What a policy has for each group, rules and shared buckets."""
+
+
 class _Policies:
-    """The policies of a bank, each once: ``index`` by what it has for each group, rules and shared buckets."""
+    """The policies of a bank."""
 
     def __init__(self, ruleset: RuleSet, numbers: list[int], shared: Numbers[tuple[int, Network]]) -> None:
         """Start without one."""
         limits = ruleset.limits
-        self.index: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+        self.rows: list[_Row] = []
+        self._first: dict[tuple[_Row, ...], int] = {}
         self._numbers = numbers
         self._rules = [
             number | ENFORCE if limits.mode_of(rule) == "enforce" else number
-            for number, rule in zip(numbers, limits.rules, strict=True)
+            for number, rule in zip(numbers, ruleset.rules, strict=True)
         ]
-        self._is_shared = [rule.bucket == "prefix" for rule in limits.rules]
+        self._is_shared = [rule.bucket == "prefix" for rule in ruleset.rules]
         self._shared = shared
 
-    def find(self, decisions: Decisions) -> int:
-        """Return the index of the policy of ``decisions``."""
+    def find(self, match: Match) -> tuple[int, bool]:
+        """Return the index of a match's policy, and whether others follow it there, one for each end of rules."""
+        now, *later = map(self._row, (match.decisions, *match.later))
+        changes = any(row != now for row in later)
+        rows = (now, *later) if changes else (now,)
+        if rows not in self._first:
+            self._first[rows] = len(self.rows)
+            self.rows += rows
+        return self._first[rows], changes
+
+    def _row(self, decisions: Decisions) -> _Row:
         rules = tuple(self._rules[each.rule] if each else 0 for each in decisions)
         shared = tuple(
             1 + self._shared.place((self._numbers[each.rule], each.prefix))
@@ -217,16 +236,16 @@ class _Policies:
             else 0
             for each in decisions
         )
-        return self.index.setdefault((rules, shared), len(self.index))
+        return rules, shared
 
     def records(self) -> Records:
         """Return them as ``LIMIT_POLICY``, shape (policies, LIMIT_GROUPS)."""
-        records = np.zeros((len(self.index), LIMIT_GROUPS), LIMIT_POLICY)
-        if self.index:
-            rules, shared = (np.array(rows, np.uint32) for rows in zip(*self.index, strict=True))
+        records = np.zeros((len(self.rows), LIMIT_GROUPS), LIMIT_POLICY)
+        if self.rows:
+            rules, shared = (np.array(rows, np.uint32) for rows in zip(*self.rows, strict=True))
             groups = rules.shape[1]
             records["rule"][:, :groups], records["shared"][:, :groups] = rules, shared
-            records["home"][:, :groups] = [[row.index(rule) for rule in row] for row, _ in self.index]
+            records["home"][:, :groups] = [[row.index(rule) for rule in row] for row, _ in self.rows]
         return records
 
 
@@ -254,9 +273,9 @@ def _match(
     ends = {each.verdict: FOR_EVER if each.until == math.inf else jiffy(each.until) for each in match.lists}
     if "protected" in ends:
         return 0, match.part, 0, 0, 0, FOR_EVER
-    policy = 0 if FOR_EVER in ends.values() else policies.find(match.decisions)
+    policy, changes = (0, False) if FOR_EVER in ends.values() else policies.find(match)
     place = denied[match.lists[0].prefix] if "denied" in ends else 0
-    return policy, match.part, place, 0, ends.get("denied", 0), ends.get("allowed", 0)
+    return policy, match.part, place, changes, ends.get("denied", 0), ends.get("allowed", 0)
 
 
 def _groups(ruleset: RuleSet) -> dict[str, Records]:

@@ -44,7 +44,7 @@ class Listed(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The rule that decides, by its index in ``limits.rules``, and the prefix that has it."""
+    """The rule that decides, by its index in ``RuleSet.rules``, and the prefix that has it."""
 
     rule: int
     prefix: Network
@@ -62,6 +62,8 @@ class Match(NamedTuple):
     decisions: Decisions
     part: int
     """0; or the length of the prefix, if it is only a part of an IPv6 source: each part is then a source of its own."""
+    later: tuple[Decisions, ...] = ()
+    """After each of ``RuleSet.ends``."""
 
     @property
     def listed(self) -> Listed | None:
@@ -79,6 +81,10 @@ class RuleSet:
     matches: Mapping[Family, Mapping[Prefix, Match]]
     lengths: Mapping[Family, Sequence[int]]
     """The prefix lengths that occur, the longest first."""
+    rules: tuple[Rule, ...]
+    """Those of the limits, then those that come back when others end."""
+    ends: tuple[float, ...] = ()
+    """The times at which rules end, in seconds since the epoch."""
 
     def find(self, address: Address) -> Match | None:
         """Return what the longest prefix that holds ``address`` says."""
@@ -139,10 +145,12 @@ def work_out(  # noqa: PLR0913 - what rules depend on
     *,
     called: Mapping[str, str] = MappingProxyType({}),
     ends: Mapping[tuple[str, Network], float] = MappingProxyType({}),
+    later: Mapping[float, tuple[Rule, ...]] = MappingProxyType({}),
 ) -> RuleSet:
     """Work out ``limits`` for ``interfaces``; ``protected`` sources pass whatever the rules say.
 
-    ``ends`` are those of entries of ``allow`` and ``deny``, in seconds since the epoch.
+    ``ends`` are those of entries of ``allow`` and ``deny``, in seconds since the epoch. ``later`` are all rules as they
+    are from such a time on, in the order of the times.
 
     Groups keep the numbers that their cells had ``before``, because sources have their buckets under them. ``called``
     has the interfaces' names by their altnames, which rules may use as well.
@@ -151,8 +159,10 @@ def work_out(  # noqa: PLR0913 - what rules depend on
         ConfigError: the rules tell more groups apart than the kernel's tables hold.
 
     """
-    rules = [(index, rule) for index, rule in enumerate(limits.rules) if limits.mode_of(rule) != "off"]
-    scopes = dict.fromkeys((rule.protocols, rule.interfaces) for _, rule in rules)
+    phases = [limits.rules, *later.values()]
+    index_of = {rule: index for index, rule in enumerate(dict.fromkeys(rule for rules in phases for rule in rules))}
+    rules = [rule for rule in index_of if limits.mode_of(rule) != "off"]
+    scopes = dict.fromkeys((rule.protocols, rule.interfaces) for rule in rules)
     named_scopes = [(protocols, [called.get(name, name) for name in names]) for protocols, names in scopes]
     groups, orders = numbered(named_scopes, interfaces, before)
     order_of = dict(zip(scopes, orders, strict=True))
@@ -163,17 +173,26 @@ def work_out(  # noqa: PLR0913 - what rules depend on
     for name, verdict, networks in lists:
         for network in dict.fromkeys(networks):
             _at(named, network).lists.append(Listed(verdict, network, ends.get((name, network), math.inf)))
-    for index, rule in rules:
-        for network in rule.prefixes:
-            _at(named, network).rules.append((index, order_of[rule.protocols, rule.interfaces]))
+    for phase, rules_then in enumerate(phases):
+        for rule in rules_then:
+            if limits.mode_of(rule) == "off":
+                continue
+            for network in rule.prefixes:
+                own = _at(named, network).rules.setdefault(phase, [])
+                own.append((index_of[rule], order_of[rule.protocols, rule.interfaces]))
 
     parts = _split(named["ipv6"], limits.ipv6_source_prefix)
     undecided = (None,) * (1 + max(groups.values(), default=-1))
     return RuleSet(
         limits,
         groups,
-        {family: _inherit(family, prefixes, parts, undecided) for family, prefixes in named.items()},
+        {
+            family: _inherit(family, prefixes, parts, Match((), undecided, 0, (undecided,) * len(later)))
+            for family, prefixes in named.items()
+        },
         {family: sorted({length for _, length in prefixes}, reverse=True) for family, prefixes in named.items()},
+        tuple(index_of),
+        tuple(later),
     )
 
 
@@ -185,7 +204,7 @@ def explain(ruleset: RuleSet, address: Address, interface: str, traffic: str) ->
     decision = match.decisions[ruleset.groups[interface, traffic]] if match else None
     if match is None or decision is None:
         return Explanation("unlimited")
-    rule = ruleset.limits.rules[decision.rule]
+    rule = ruleset.rules[decision.rule]
     source, home = decision.prefix, None
     if rule.bucket == "source":
         source = ruleset.source(address)
@@ -199,8 +218,8 @@ class _Named:
 
     network: Network
     lists: list[Listed] = field(default_factory=list)
-    rules: list[tuple[int, Order]] = field(default_factory=list)
-    """By index, in the order of the configuration."""
+    rules: dict[int, list[tuple[int, Order]]] = field(default_factory=dict)
+    """By how many ends have come, and index, in the order of the configuration."""
 
 
 def _at(named: Mapping[Family, dict[Prefix, _Named]], network: Network) -> _Named:
@@ -220,11 +239,11 @@ def _split(prefixes: dict[Prefix, _Named], source_bits: int) -> set[Prefix]:
 
 
 def _inherit(
-    family: Family, prefixes: Mapping[Prefix, _Named], parts: set[Prefix], undecided: Decisions
+    family: Family, prefixes: Mapping[Prefix, _Named], parts: set[Prefix], undecided: Match
 ) -> dict[Prefix, Match]:
     """Let every prefix have what it leaves open from the next shorter one around it."""
     matches: dict[Prefix, Match] = {}
-    around: list[tuple[int, Match]] = [(1 << _BITS[family], Match((), undecided, 0))]
+    around: list[tuple[int, Match]] = [(1 << _BITS[family], undecided)]
     """(Last address, match) of the prefixes that hold the current one, the longest last."""
     for prefix, own in sorted(prefixes.items(), key=lambda item: item[0]):
         address, length = prefix
@@ -233,8 +252,9 @@ def _inherit(
         outer = around[-1][1]
         match = Match(
             _lists(outer.lists, own.lists),
-            _decide(own, outer.decisions),
+            _decide(own, 0, outer.decisions),
             length if family == "ipv6" and prefix in parts else 0,
+            tuple(_decide(own, phase, decisions) for phase, decisions in enumerate(outer.later, 1)),
         )
         matches[prefix] = match
         around.append((address | ~_MASKS[family][length] & _MASKS[family][-1], match))
@@ -252,13 +272,13 @@ def _lists(outer: Sequence[Listed], own: Sequence[Listed]) -> tuple[Listed, ...]
     return tuple(last[verdict] for verdict in STRONGEST_FIRST if verdict in last)
 
 
-def _decide(own: _Named, outer: Decisions) -> Decisions:
+def _decide(own: _Named, phase: int, outer: Decisions) -> Decisions:
     """Return what a prefix decides for each group, which is what the next shorter one does unless it has rules."""
-    if not own.rules:
+    if phase not in own.rules:
         return outer
     decisions = list(outer)
     best: dict[int, int] = {}
-    for index, order in own.rules:
+    for index, order in own.rules[phase]:
         for group, place in order:
             if group not in best or place < best[group]:
                 best[group] = place

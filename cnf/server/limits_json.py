@@ -313,7 +313,29 @@ def _rule(look: Look, rule: Rule, origin: str | None) -> dict[str, Any]:
         "protocols": list(rule.protocols),
         "interfaces": list(rule.interfaces),
         "mode": look.in_force.effective.limits.mode_of(rule),
+        **_rule_end(look, rule),
         **{verdict: count._asdict() for verdict, count in zip(VERDICTS, look.counts[rule.name], strict=True)},
+    }
+
+
+def _rule_end(look: Look, rule: Rule) -> dict[str, Any]:
+    """Return until when a rule is so, what it is after that, and who has set it so."""
+    end = next((each for each in look.in_force.effective.rule_ends if each.name == rule.name), None)
+    if end is None:
+        return dict.fromkeys(("until", "after", "who", "since", "reason"))
+    after = end.after(look.in_force.file)
+    return {
+        "until": end.until,
+        "after": after
+        and {
+            "packets_per_second": after.packets_per_second,
+            "burst_packets": after.packets.burst if after.packets else None,
+            "bits_per_second": after.bits_per_second,
+            "burst_bytes": after.octets.burst if after.octets else None,
+        },
+        "who": end.who,
+        "since": end.since,
+        "reason": end.reason,
     }
 
 

@@ -82,17 +82,19 @@ class Limited(Datapath):
         interface: str = "lo",
         others: Iterable[str] = (),
         ends: Mapping[tuple[str, Network], int] = MappingProxyType({}),
+        later: Mapping[int, Iterable[Mapping[str, Any]]] = MappingProxyType({}),
         sets: Mapping[str, int] = MappingProxyType({}),
     ) -> Bank:
         """Install ``limits`` after those before; packets come in on ``interface``; entries end at jiffies.
 
-        ``sets`` are the words of ``struct limit_settings`` about sets.
+        ``later`` are all rules from a jiffy on. ``sets`` are the words of ``struct limit_settings`` about sets.
         """
         if not isinstance(limits, Limits):
             limits = read(limits)
         names = (OVERFLOW, interface, *others)
         before = self._ruleset.groups if self._ruleset else {}
-        self._ruleset = work_out(limits, names, protected, before, ends=ends)
+        rules = {float(jiffy): read({"rules": [*then]}).rules for jiffy, then in later.items()}
+        self._ruleset = work_out(limits, names, protected, before, ends=ends, later=rules)
         bank = lay_out(self._ruleset, self._numbering, self.size.prefixes, self.tick_ns)
         self._numbering = bank.numbering
         self.maps.install(bank, {self.interfaces.assign(LOOPBACK): interface}, sets)

@@ -1,4 +1,4 @@
-"""What is denied or allowed until a time is so until that tick, and the program itself ends it."""
+"""What is denied, allowed or set until a time is so until that tick, and the program itself ends it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from cnf.abi import FAMILIES
+from cnf.abi import FAMILIES, RULE_ENDS
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import TICK_NS, XDP_DROP, Clocked
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
@@ -95,3 +95,58 @@ def test_what_was_allowed_until_a_time_is_limited(clocked: Clocked, inner: str, 
     wait(clocked, 1)
     assert passed(clocked, address) == BURST
     assert passed(clocked, outer.partition("/")[0], 1) == 1
+
+
+def named(name: str, *prefixes: str, burst: int, **options: object) -> dict[str, Any]:
+    """Return a rule whose next packet after the burst would take long."""
+    return {"name": name, "prefixes": [*prefixes], "packets_per_second": 1, "burst_packets": burst, **options}
+
+
+@each_family
+@pytest.mark.parametrize("bucket", ["source", "prefix"])
+def test_a_rule_is_as_before_after_its_end(clocked: Clocked, inner: str, outer: str, address: str, bucket: str) -> None:
+    """In its last tick it holds, in the next one the former rule does, whose bucket is full; others never change."""
+    others = named("others", outer, burst=7)
+    former, rule = (named("r", inner, burst=burst, bucket=bucket) for burst in (3, 5))
+    clocked.start({"mode": "enforce", "rules": [former, others]})
+    end = clocked.jiffies + TICKS
+    clocked.switch({"mode": "enforce", "rules": [rule, others]}, later={end: [former, others]})
+    assert passed(clocked, address, 10) == 5
+    wait(clocked, TICKS - 1)
+    assert passed(clocked, address, 10) == 0
+    wait(clocked, 1)
+    assert passed(clocked, address, 10) == 3
+    assert passed(clocked, outer.partition("/")[0], 10) == 7
+    clocked.switch({"mode": "enforce", "rules": [former, others]})
+    assert [passed(clocked, each, 10) for each in (address, outer.partition("/")[0])] == [0, 0]
+
+
+@each_family
+def test_rules_end_one_after_the_other(clocked: Clocked, inner: str, outer: str, address: str) -> None:
+    """Each at its own time: first the longer prefix, then the one around it, until no rule is left."""
+    first, second = named("first", inner, burst=2), named("second", outer, burst=4)
+    clocked.reset()
+    now = clocked.jiffies
+    clocked.start({"mode": "enforce", "rules": [first, second]}, later={now + TICKS: [second], now + 2 * TICKS: []})
+    counts = [passed(clocked, address, 10)]
+    for _ in range(2):
+        wait(clocked, TICKS)
+        counts.append(passed(clocked, address, 10))
+    assert counts == [2, 4, 10]
+    assert clocked.packets()["first"] == {"passed": 2, "limited": 8}
+    assert clocked.packets()["second"] == {"passed": 4, "limited": 6}
+
+
+@each_family
+def test_as_many_ends_as_there_may_be(clocked: Clocked, inner: str, outer: str, address: str) -> None:
+    """At each of eight times one more is gone."""
+    rules = [named(f"r{number}", inner, burst=10 + number) for number in range(RULE_ENDS)] + [RULE]
+    clocked.reset()
+    now = clocked.jiffies
+    later = {now + (number + 1) * TICKS: rules[number + 1 :] for number in range(RULE_ENDS)}
+    clocked.start({"mode": "enforce", "rules": rules}, later=later)
+    for number in range(RULE_ENDS):
+        assert passed(clocked, address, 30) == 10 + number
+        wait(clocked, TICKS)
+    assert passed(clocked, address, 30) == BURST
+    assert passed(clocked, outer.partition("/")[0], 30) == BURST

@@ -204,6 +204,8 @@ def test_labels_stand_in_the_order_of_their_enum(enum: str, prefix: str, labels:
         ("CNF_TABLES", abi.TABLE_COUNT),
         ("CNF_TABLE_COUNTERS", abi.TABLE_COUNTERS),
         ("CNF_LIMIT_GROUPS", abi.LIMIT_GROUPS),
+        ("CNF_RULE_ENDS", abi.RULE_ENDS),
+        ("CNF_NO_END", abi.NO_END),
         ("CNF_MAX_SETS", abi.MAX_SETS),
         ("CNF_MAX_SET_PREFIXES", abi.MAX_SET_PREFIXES),
         ("CNF_SET_MULTIPLIER", abi.SET_MULTIPLIER),

@@ -33,19 +33,30 @@ class DeniedPrefix(Listed):
     sending: bool
 
 
-class Rule(TypedDict):
+class Rates(TypedDict):
+    """What a rule limits to."""
+
+    packets_per_second: int | None
+    burst_packets: int | None
+    bits_per_second: int | None
+    burst_bytes: int | None
+
+
+class Rule(Rates):
     """One rule, and the packets that it decided on; ``mode`` is the one in effect.
 
-    ``bursts_left_open`` are the options that nobody has set.
+    ``bursts_left_open`` are the options that nobody has set. Of a rule that was set until a time, ``after`` is what it
+    limits to after it, null if it is gone then. Of any other rule this and the rest are null.
     """
 
     name: str
     origin: str
     prefixes: list[str]
-    packets_per_second: int | None
-    burst_packets: int | None
-    bits_per_second: int | None
-    burst_bytes: int | None
+    until: Timestamp | None
+    after: Rates | None
+    who: str | None
+    since: Timestamp | None
+    reason: str | None
     bursts_left_open: list[str]
     bucket: str
     protocols: list[str]

@@ -30,11 +30,13 @@ Changes outlive a restart; "cnfctl limits reset" returns to the configuration fi
 """
 _SET_EXAMPLES: Final = """\
 What is not given stays as it is; "none" takes a rate, burst, protocol, interface or mode back.
+With --for or --until the rule is as before again then; the kernel itself sees to that.
 
 examples:
   cnfctl limits set default --packets-per-second 20000 --confirm 60s
   cnfctl limits set lab --prefix 192.0.2.0/24 --prefix 2001:db8::/32 --bits-per-second 500M --mode shadow
   cnfctl limits set lab --mode none
+  cnfctl limits set dns --packets-per-second 200 --for 1h --reason "reflection"
 """
 
 AddParser = Callable[..., argparse.ArgumentParser]
@@ -135,6 +137,7 @@ def _add_set(add_parser: AddParser) -> None:
         "--interface", metavar="I", dest="interfaces", action="append", help="a name or pattern: 'eth*'; repeatable"
     )
     rule.add_argument("--mode", choices=(*MODES, NONE), help="for this rule alone")
+    _add_end(rule)
 
 
 def _add_list(add_parser: AddParser, name: str, summary: str) -> None:
@@ -149,13 +152,17 @@ def _add_list(add_parser: AddParser, name: str, summary: str) -> None:
             change.add_argument("--reason", metavar="TEXT", help="only what was added for it; alone, all of that")
         else:
             change.add_argument("prefix", metavar="PREFIX", nargs="+")
-            ends = change.add_mutually_exclusive_group()
-            ends.add_argument("--for", metavar="DURATION", dest="until", type=lasting, help="for so long: 10m, 1h")
-            ends.add_argument(
-                "--until", metavar="TIME", type=until, help="until 12:00, which is local time, or 2026-03-01T12:00:00Z"
-            )
-            change.add_argument("--reason", metavar="TEXT", help="shown in the list")
+            _add_end(change)
             change.add_argument("--keep-longer", action="store_true", help="leave alone what lasts as long already")
+
+
+def _add_end(change: argparse.ArgumentParser) -> None:
+    ends = change.add_mutually_exclusive_group()
+    ends.add_argument("--for", metavar="DURATION", dest="until", type=lasting, help="for so long: 10m, 1h")
+    ends.add_argument(
+        "--until", metavar="TIME", type=until, help="until 12:00, which is local time, or 2026-03-01T12:00:00Z"
+    )
+    change.add_argument("--reason", metavar="TEXT", help="shown in the list")
 
 
 def _add_sources(add_parser: AddParser) -> None:

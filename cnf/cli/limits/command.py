@@ -41,8 +41,8 @@ _RULE_OPTIONS: Final = (
 
 def show(arguments: argparse.Namespace) -> int:
     """List the limits, and return the exit status."""
-    limits = Client(arguments.socket).limits()
-    return _print(arguments, limits, lambda width: tables.page(limits, width, style_for(sys.stdout)))
+    limits, now = Client(arguments.socket).limits(), datetime.now(UTC)
+    return _print(arguments, limits, lambda width: tables.page(limits, width, style_for(sys.stdout), now))
 
 
 def listed(arguments: argparse.Namespace) -> int:
@@ -110,11 +110,12 @@ def _print(arguments: argparse.Namespace, document: object, page: Callable[[int 
 
 def _request(arguments: argparse.Namespace) -> Request:
     given = vars(arguments)
+    keys = ["until", "reason", "confirm"]
+    if arguments.op != "set":
+        keys += ["name", "prefix", "keep_longer", "mode"]
+    request = {key: given[key] for key in keys if key in given}
     if arguments.op == "set":
-        request = {"rule": _rule(given), "confirm": arguments.confirm}
-    else:
-        keys = ("name", "prefix", "until", "reason", "keep_longer", "mode", "confirm")
-        request = {key: given[key] for key in keys if key in given}
+        request["rule"] = _rule(given)
     return {"op": arguments.op, **request, "ssh_connection": ssh_connection()}
 
 

@@ -10,7 +10,7 @@ from cnf.cli.api.limit_replies import Case, DeniedPrefix, Explanation, Rule, Sou
 from cnf.cli.api.replies import Amount, Timestamp
 from cnf.cli.flows.table import View, flow_table
 from cnf.cli.limits.glance import CONFIRM
-from cnf.cli.limits.units import burst, lost, rate
+from cnf.cli.limits.units import burst, lost, rate, time_left
 from cnf.cli.show.table import Style
 from cnf.units import bit_rate, duration, packets, printable, size, wrap
 
@@ -63,7 +63,7 @@ def _sentences(case: Case, now: datetime) -> Iterator[str]:
 def _verdict(case: Case, now: datetime) -> str:
     rule, verdict = case["rule"], case["verdict"]
     if rule and verdict == "limited":
-        return _limited(rule)
+        return _limited(rule) + _rule_ends(rule, now)
     origin = "by the file" if case["origin"] == "file" else "at run time"
     if case["set"]:
         origin = f"by the set {case['set']}"
@@ -91,6 +91,15 @@ def _limited(rule: Rule) -> str:
     if rule["mode"] == "shadow":
         return f"{_name(rule)} would limit {limit}, but is in shadow: nothing is dropped."
     return f"{_name(rule)} limits {limit}."
+
+
+def _rule_ends(rule: Rule, now: datetime) -> str:
+    """Return how long a rule is as it is, what for, and what comes then."""
+    if rule["until"] is None:
+        return ""
+    reason = f" ({rule['reason']})" if rule["reason"] else ""
+    then = f"it goes back to {rate(rule['after'])}" if rule["after"] else "it is gone"
+    return f" That is so for another {time_left(rule['until'], now)}{reason}, then {then}."
 
 
 def _left_open(rule: Rule) -> str:

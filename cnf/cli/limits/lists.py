@@ -8,7 +8,7 @@ from typing import Any
 
 from cnf.cli.api.limit_replies import DeniedPrefix, Listed, PrefixSet
 from cnf.cli.api.replies import Timestamp
-from cnf.cli.limits.units import NONE, countdown, pair
+from cnf.cli.limits.units import NONE, pair, time_left
 from cnf.cli.show.table import SPARE, Column, Style, render
 from cnf.units import bit_rate, count, duration, printable
 
@@ -61,15 +61,10 @@ def _in_shadow(each: PrefixSet) -> str:
 
 def _columns(entries: Sequence[Listed], now: datetime, *counts: Column[Any]) -> list[Column[Any]]:
     """Return the columns of both lists, and those of ``counts``; what no entry has is left out."""
-
-    def left(entry: Listed) -> str:
-        end = entry["until"]
-        return NONE if end is None else countdown((datetime.fromisoformat(end) - now).total_seconds())
-
     columns: list[Column[Any]] = [
         Column("PREFIX", lambda entry: entry["prefix"], cuttable=True, least=18),
         Column("ORIGIN", lambda entry: entry["origin"], priority=5),
-        Column("LEFT", left, right=True, priority=1),
+        Column("LEFT", lambda entry: time_left(entry["until"], now), right=True, priority=1),
         *counts,
         Column("WHO", lambda entry: entry["who"] or NONE, priority=6),
         Column("REASON", lambda entry: entry["reason"] or NONE, priority=4, cuttable=True, least=8),

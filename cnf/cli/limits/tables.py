@@ -9,7 +9,7 @@ from typing import Final
 from cnf.cli.api.limit_replies import Denied, Limits, Listed, Rule, Source, Sources
 from cnf.cli.api.replies import Amount, History
 from cnf.cli.limits.glance import source_tables, state_warnings
-from cnf.cli.limits.units import NONE, burst, lost, pair, rate
+from cnf.cli.limits.units import NONE, burst, lost, pair, rate, time_left
 from cnf.cli.show import past
 from cnf.cli.show.table import SPARE, Column, Style, render
 from cnf.cli.show.warnings import fold
@@ -22,11 +22,11 @@ _UNCUT_PREFIXES: Final = 2
 _SORTED_BY: Final = {"over": "what was over the limit"}
 
 
-def page(limits: Limits, width: int | None, style: Style) -> Iterator[str]:
+def page(limits: Limits, width: int | None, style: Style, now: datetime) -> Iterator[str]:
     """Yield the lines of the list, tables no wider than ``width``; None is as wide as they take."""
     sections = (
         _head(limits, width, style),
-        _rules(limits["rules"], width, style),
+        _rules(limits["rules"], width, style, now),
         _lists(limits, width),
         source_tables(limits["sources"], width, style),
     )
@@ -41,20 +41,22 @@ def _head(limits: Limits, width: int | None, style: Style) -> Iterator[str]:
     yield from state_warnings(limits, width, style)
 
 
-def _rules(rules: Sequence[Rule], width: int | None, style: Style) -> Iterator[str]:
+def _rules(rules: Sequence[Rule], width: int | None, style: Style, now: datetime) -> Iterator[str]:
     if rules:
-        yield from render(_rule_columns(rules), rules, width, style)
+        yield from render(_rule_columns(rules, now), rules, width, style)
     else:
         yield "no rule (add one: cnfctl limits set NAME --prefix PREFIX --packets-per-second N)"
 
 
-def _rule_columns(rules: Sequence[Rule]) -> list[Column[Rule]]:
+def _rule_columns(rules: Sequence[Rule], now: datetime) -> list[Column[Rule]]:
     """Return the columns in the order shown; what a rule did comes first, and what no rule has is left out."""
 
     def counted(title: str, cell: Callable[[Rule], Amount], priority: int) -> Column[Rule]:
         return Column(title, lambda rule: count(cell(rule)["packets"]), right=True, priority=priority)
 
     wanted = {
+        "LEFT": any(rule["until"] for rule in rules),
+        "REASON": any(rule["reason"] for rule in rules),
         "PROTOCOLS": any(rule["protocols"] for rule in rules),
         "INTERFACES": any(rule["interfaces"] for rule in rules),
         "LIMITED": any(rule["mode"] == "enforce" or rule["limited"]["packets"] for rule in rules),
@@ -67,6 +69,7 @@ def _rule_columns(rules: Sequence[Rule]) -> list[Column[Rule]]:
         Column("MODE", lambda rule: rule["mode"], priority=3),
         Column("PREFIXES", _prefixes, priority=5, cuttable=True, least=9),
         Column("RATE", rate, priority=2, cuttable=True, least=14),
+        Column("LEFT", lambda rule: time_left(rule["until"], now), right=True, priority=1),
         Column("BURST", burst, priority=SPARE + 3),
         Column("BUCKET", lambda rule: rule["bucket"], priority=SPARE + 4),
         Column("PROTOCOLS", lambda rule: ", ".join(rule["protocols"]) or NONE, priority=SPARE + 1),
@@ -74,6 +77,7 @@ def _rule_columns(rules: Sequence[Rule]) -> list[Column[Rule]]:
         counted("PASSED", lambda rule: rule["passed"], 6),
         counted("LIMITED", lambda rule: rule["limited"], 1),
         counted("WOULD LIMIT", lambda rule: rule["would_limit"], 1),
+        Column("REASON", lambda rule: rule["reason"] or NONE, priority=SPARE, cuttable=True, least=8),
     )
     return [column for column in columns if wanted.get(column.title, True)]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
-from cnf.cli.api.limit_replies import Rule
-from cnf.cli.api.replies import Amount
+from cnf.cli.api.limit_replies import Rates, Rule
+from cnf.cli.api.replies import Amount, Timestamp
 from cnf.units import count, duration, packets, size
 
 NONE: Final = "-"
@@ -15,12 +16,12 @@ _STEP: Final = 1000
 _MINUTES_FROM: Final = 120.0
 
 
-def rate(rule: Rule) -> str:
+def rate(rule: Rule | Rates) -> str:
     """Return a rule's rates as they were set: 10 k packets/s, 1 Gbit/s."""
     return _both(rule["packets_per_second"], rule["bits_per_second"], "/s", "bit/s")
 
 
-def burst(rule: Rule) -> str:
+def burst(rule: Rule | Rates) -> str:
     """Return a rule's bursts: 20 k packets, 4 MB."""
     return _both(rule["burst_packets"], rule["burst_bytes"], "", "B")
 
@@ -40,6 +41,11 @@ def pair(number: float | None, octets: float | None) -> str:
 def countdown(seconds: float) -> str:
     """Return what is left of a time that was set in seconds or minutes: 60 s, 5m00s."""
     return f"{max(seconds, 0.0):.0f} s" if seconds < _MINUTES_FROM else duration(seconds)
+
+
+def time_left(until: Timestamp | None, now: datetime) -> str:
+    """Return how long it is until then."""
+    return NONE if until is None else countdown((datetime.fromisoformat(until) - now).total_seconds())
 
 
 def _both(number: int | None, octets: int | None, per: str, unit: str) -> str:

@@ -46,6 +46,8 @@ DEFAULT: Final[Rule] = {
     "protocols": [],
     "interfaces": [],
     "mode": "enforce",
+    "after": None,
+    **NO_ENTRY,
     "passed": {"packets": 8_123_456, "bytes": 9_876_543_210},
     "limited": {"packets": 4_321, "bytes": 6_543_210},
     "would_limit": NOTHING,

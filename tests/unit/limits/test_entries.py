@@ -64,10 +64,10 @@ def test_an_end_can_be_changed_and_taken_away() -> None:
 def test_what_has_ended_goes() -> None:
     """Nothing else does; and what is removed or reset leaves no entry behind."""
     found = after(after(Effective(FILE), op="deny_add", prefix=A, until=NOON), op="allow_add", prefix=B, until=LATER)
-    assert found.ended(NOW) is found
-    over = found.ended(NOW + 1800)
+    assert found.ended(NOW, FILE) is found
+    over = found.ended(NOW + 1800, FILE)
     assert (over.limits.deny, ends(over)) == (FILE.deny, {B: LATER})
-    assert found.ended(NOW + 3600) == Effective(FILE)
+    assert found.ended(NOW + 3600, FILE) == Effective(FILE)
     assert after(found, op="reset") == Effective(FILE)
     assert after(found, op="deny_remove", prefix=A) == over
     assert after(found, op="confirm").entries == found.entries

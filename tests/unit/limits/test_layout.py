@@ -19,6 +19,8 @@ from cnf.abi import (
     LIMIT_MATCH,
     LIMIT_POLICY,
     LIMIT_RULE,
+    NO_END,
+    RULE_ENDS,
     TRAFFIC,
 )
 from cnf.errors import ConfigError
@@ -207,7 +209,9 @@ def test_room_is_for_two_sets() -> None:
     assert room(limits) == Room(8192, 12_000)
 
 
-def decode(written: Bank, address: Address, interface: str, traffic: str) -> tuple[int, int, int, int, int]:
+def decode(
+    written: Bank, address: Address, interface: str, traffic: str, ends_passed: int = 0
+) -> tuple[int, int, int, int, int]:
     """Do what limit() of limiter.h does: return (match, rule with its flag, shared, home, part)."""
     bits = address.max_prefixlen
     keys, values = written.prefixes["ipv4" if bits == 32 else "ipv6"]
@@ -225,7 +229,8 @@ def decode(written: Bank, address: Address, interface: str, traffic: str) -> tup
     value = values[longest]
     if value["deny_until"] or value["allow_until"]:
         return (DENIED if value["deny_until"] else ALLOWED), 0, 0, 0, int(value["part"])
-    policy, group = written.policies[value["policy"]], written.groups[interface][TRAFFIC.index(traffic)]
+    policy = written.policies[value["policy"] + (ends_passed if value["changes"] else 0)]
+    group = written.groups[interface][TRAFFIC.index(traffic)]
     rule, shared, home = (int(policy[field][group]) for field in ("rule", "shared", "home"))
     return 0, rule, shared, home, int(value["part"])
 
@@ -273,3 +278,47 @@ def test_rule_set_of_ten_thousand_prefixes_is_laid_out_whole() -> None:
     assert len(np.unique(written.prefixes["ipv4"][0])) == 10_000
     assert (written.policies["rule"][:, 0] == np.arange(1, 10_001)).all()
     assert not written.policies["rule"][:, 1:LIMIT_GROUPS].any()
+
+
+@given(rule_sets(), rule_sets(), rule_sets(), st.lists(ADDRESSES, min_size=1, max_size=4))
+def test_after_an_end_the_rules_of_then_decide(
+    case: tuple[Limits, Any], second: tuple[Limits, Any], third: tuple[Limits, Any], addresses: list[Address]
+) -> None:
+    """For any rules before and after, and any packet, it is as if they had been written alone."""
+    limits, _ = case
+    limits = evolve(limits, allow=(), deny=())
+    phases = [limits.rules, second[0].rules, third[0].rules]
+    try:
+        ruleset = work_out(limits, INTERFACES, later={10.0: phases[1], 20.0: phases[2]})
+        alone = [work_out(evolve(limits, rules=rules), INTERFACES) for rules in phases]
+    except ConfigError as error:
+        set_aside(error)
+    written = lay_out(ruleset, no_rules(4096), 1000, TICK_NS)
+    assert written.ends == [10, 20, *[NO_END] * (RULE_ENDS - 2)]
+    numbers, shared_numbers = written.numbering.rules, written.numbering.shared
+    for passed, then in enumerate(alone):
+        for address in addresses:
+            for interface, traffic in ruleset.groups:
+                found = explain(then, address, interface, traffic)
+                _, number, shared, home, _ = decode(written, address, interface, traffic, passed)
+                if not found.rule:
+                    assert number == shared == 0
+                    continue
+                expected = numbers.numbers[parameters(found.rule)]
+                assert number == expected | (ENFORCE if found.mode == "enforce" else 0)
+                if found.rule.bucket == "prefix":
+                    assert found.prefix
+                    assert shared == 1 + shared_numbers.place((expected, found.prefix))
+                else:
+                    assert (shared, number) == (0, decode_group(written, address, home, passed))
+
+
+def decode_group(written: Bank, address: Address, group: int, ends_passed: int) -> int:
+    """Return the rule of a group: the home of a bucket has the same one."""
+    (interface, traffic) = next(
+        (interface, TRAFFIC[at])
+        for interface, groups in written.groups.items()
+        for at, number in enumerate(groups.tolist())
+        if number == group
+    )
+    return decode(written, address, interface, traffic, ends_passed)[1]

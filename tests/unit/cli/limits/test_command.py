@@ -87,6 +87,15 @@ def test_list_on_a_terminal(daemon: StandIn, columns: int) -> None:
         (["mode", "enforce"], {"op": "mode", "mode": "enforce"}),
         (["reset"], {"op": "reset"}),
         (["set", "a", "--mode", "off"], {"op": "set", "rule": {"name": "a", "mode": "off"}}),
+        (
+            ["set", "a", "--mode", "off", "--until", "2026-03-01T12:00:00Z", "--reason", "scans"],
+            {
+                "op": "set",
+                "rule": {"name": "a", "mode": "off"},
+                "until": "2026-03-01T12:00:00Z",
+                "reason": "scans",
+            },
+        ),
     ],
 )
 def test_change(daemon: StandIn, arguments: list[str], request_body: dict[str, object]) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from cnf.cli.api.limit_replies import Case, DeniedPrefix, Explanation, Rule
+from cnf.cli.api.limit_replies import Case, DeniedPrefix, Explanation, Rates, Rule
 from cnf.cli.api.replies import Timestamp
 from cnf.cli.limits.explanation import page
 from cnf.cli.show.table import Style
@@ -202,3 +202,17 @@ def test_what_is_denied_until_a_time_says_how_long_and_what_for() -> None:
     entry: DeniedPrefix = {**DENIED_PREFIX, "until": Timestamp("2026-03-01T14:44:00Z"), "reason": "flood"}
     case: Case = {**UNLIMITED, "verdict": "denied", "prefix": "198.51.100.0/24", "origin": "runtime", "entry": entry}
     assert "as 198.51.100.0/24 is denied (at run time, for another 2h44m: flood)." in answer(case)
+
+
+@pytest.mark.parametrize(
+    ("after", "then"),
+    [
+        (Rates(packets_per_second=10, burst_packets=10, bits_per_second=None, burst_bytes=None), "it goes back to 10"),
+        (None, "it is gone."),
+    ],
+)
+def test_a_rule_that_ends_says_when_and_what_comes_then(after: Rates | None, then: str) -> None:
+    """With what it is set for."""
+    end = {"until": Timestamp("2026-03-01T14:44:00Z"), "after": after, "reason": "reflection"}
+    rule: Rule = {**DEFAULT, **end}  # type: ignore[typeddict-item]
+    assert f" That is so for another 2h44m (reflection), then {then}" in answer({**CASE, "rule": rule})

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from cnf.cli.api.limit_replies import Limits, Listed, Rule, Source, Sources
+from cnf.cli.api.replies import Timestamp
 from cnf.cli.limits.tables import page, source_lines
 from cnf.cli.show.table import Style
 from tests.unit.cli.limit_samples import (
@@ -107,7 +108,7 @@ SOURCES_AT_200 = "".join(
 
 def text_of(limits: Limits, width: int | None = None) -> str:
     """Return the page without colour."""
-    return "".join(f"{line}\n" for line in page(limits, width, PLAIN))
+    return "".join(f"{line}\n" for line in page(limits, width, PLAIN, NOW))
 
 
 def sources_text(reply: Sources, width: int | None = None) -> str:
@@ -213,3 +214,12 @@ def test_nobody_who_was_held_back() -> None:
     assert sources_text(sources(buckets=3), 80) == (
         "nobody was held back, of 3 sources with a bucket (--all shows them)\n"
     )
+
+
+def test_a_rule_that_ends_has_what_is_left() -> None:
+    """And what it is set for; where no rule ends, nothing of that is shown."""
+    ends: Rule = {**LOUD, "until": Timestamp("2026-03-01T13:05:00Z"), "reason": "flood"}
+    head, first, second, *_ = text_of({**CHANGED, "rules": [DEFAULT, ends]}).partition("NAME")[2].splitlines()
+    assert ("LEFT" in head, "REASON" in head) == (True, True)
+    assert ("1h05m" in second, "flood" in second, "1h05m" in first) == (True, True, False)
+    assert "LEFT" not in text_of(CHANGED)
