@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
@@ -25,7 +24,7 @@ from cnf.kernel.maps import CounterArray
 from tests.bpf.limited import CLOCKED, SIZE, TICK_NS, Clocked, ClockedBlueprint
 from tests.bpf.packets import TCP, VLAN, IPv4, IPv6, frame
 from tests.bpf.test_tracker import Loopback
-from tests.bpf.traffic import LENGTH, Traffic
+from tests.bpf.traffic import LENGTH, Traffic, recorded_in
 
 TABLE: Final = 32
 LAYERS: Final = (IPv4(), IPv6())
@@ -123,15 +122,6 @@ class Node:
         self._document = {"tracker": self._tracker.hand_over(), "stream": self._stream.hand_over()}
         self._stream.send()
 
-    def recorded(self) -> Counter[int]:
-        """Return the packets of all records, by source port."""
-        total: Counter[int] = Counter()
-        for records in self.records:
-            for port, packets, octets in records[["src_port", "packets", "bytes"]].tolist():
-                assert octets == LENGTH * packets
-                total[port] += packets
-        return total
-
 
 FORMS: Final[Mapping[str, dict[str, Any]]] = {
     "events": {"table": "cache", "flow_records": True, "finished_events": True},
@@ -166,7 +156,7 @@ def test_records_and_what_is_lost_are_what_was_sent(clocked: Clocked, seed: int)
     traffic.send(TABLE, 40)
     node.stop()
     node.close()
-    recorded = node.recorded()
+    recorded = recorded_in(node.records)
     assert recorded <= traffic.sent
     lost = traffic.sent.total() - recorded.total()
     assert node.lost == Count(lost, LENGTH * lost)
@@ -184,7 +174,7 @@ def test_flows_that_make_room_while_a_daemon_leaves_are_recorded_once(clocked: C
     node.drain()
     node.stop()
     node.close()
-    recorded = node.recorded()
+    recorded = recorded_in(node.records)
     assert recorded <= traffic.sent
     lost = traffic.sent.total() - recorded.total()
     assert node.lost == Count(lost, LENGTH * lost)

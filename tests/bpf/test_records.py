@@ -25,7 +25,7 @@ from cnf.flows.stream import Due
 from cnf.kernel.ring import Ring
 from tests.bpf.limited import CLOCKED, SIZE, TICK_NS, Clocked, ClockedBlueprint
 from tests.bpf.packets import TCP, UDP, VLAN, IPv4, IPv6, frame
-from tests.bpf.traffic import LENGTH, Traffic
+from tests.bpf.traffic import LENGTH, Traffic, recorded_in
 
 TABLE: Final = 32
 LAYERS: Final[dict[Family, IPv4 | IPv6]] = {"ipv4": IPv4(), "ipv6": IPv6()}
@@ -79,15 +79,6 @@ class Node:
         self.live = self._table.drain(clock).flows
         self.records.append(self._table.end(clock))
 
-    def recorded(self) -> Counter[int]:
-        """Return the packets of all records, by source port."""
-        total: Counter[int] = Counter()
-        for records in self.records:
-            for port, packets, octets in records[["src_port", "packets", "bytes"]].tolist():
-                assert octets == LENGTH * packets
-                total[port] += packets
-        return total
-
     def unrecorded(self) -> Counter[int]:
         """Return the packets of live flows that no record has."""
         name = f"flow_recorded{self._family[-1]}"
@@ -119,7 +110,7 @@ def test_records_and_what_is_open_are_what_was_sent(clocked: Clocked, family: Fa
             node.restart()
     node.drain()
     node.close()
-    assert +(node.recorded() + node.unrecorded()) == traffic.sent
+    assert +(recorded_in(node.records) + node.unrecorded()) == traffic.sent
     reasons = {REASONS[number] for records in node.records for number in records["reason"].tolist()}
     assert reasons == {"idle", "ended", "active", "evicted"}
 

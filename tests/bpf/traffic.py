@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 
+from cnf.arrays import Records
 from tests.bpf.limited import TICK_NS, Clocked
 from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame
 
 LENGTH: Final = 100
+
+
+def recorded_in(made: Iterable[Records]) -> Counter[int]:
+    """Return the packets of all records, by source port."""
+    total: Counter[int] = Counter()
+    for records in made:
+        for port, packets, octets in records[["src_port", "packets", "bytes"]].tolist():
+            assert octets == LENGTH * packets
+            total[port] += packets
+    return total
 
 
 class Traffic:

@@ -15,7 +15,7 @@ from cnf import config
 from cnf.cli import main
 from cnf.cli.api.client import Client
 from cnf.cli.doctor import command, unit
-from cnf.cli.doctor.footprint import Room, daemon_bytes, judge_memory
+from cnf.cli.doctor.footprint import Room, daemon_bytes, judge_memory, set_prefixes
 from cnf.cli.doctor.report import Finding, exit_status_of, page
 from cnf.cli.show.table import Style
 from cnf.datapath import installed_bcc, sizes
@@ -25,7 +25,7 @@ from cnf.kernel import pins, probe
 from cnf.kernel.links import Link, Program
 from cnf.kernel.nics import Nic
 from cnf.kernel.probe import Answer
-from cnf.limits.table import Limits
+from cnf.limits.table import Limits, PrefixSet
 from tests.unit.cli.terminal import on_terminal
 
 ETHERNET, LOOPBACK, NONE = 1, 772, 65534  # ARPHRD_ of linux/if_arp.h
@@ -263,6 +263,18 @@ def test_one_family_has_half_the_flows() -> None:
     limits = Limits(max_sources=1000)
     assert daemon_bytes(both, None)[0] - daemon_bytes(one, None)[0] == 1000 * 300
     assert daemon_bytes(one, limits)[0] - daemon_bytes(one, None)[0] == 2 * 1000 * 320
+
+
+def test_prefixes_of_sets_are_counted(tmp_path: Path) -> None:
+    """Of the files that can be read; no other one holds anybody up."""
+    texts = {"feed": "10.0.0.0/8\n::1-::4\n", "wrong": "nonsense\n"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    os.mkfifo(tmp_path / "pipe")
+    sets = [PrefixSet(name, str(tmp_path / name), "deny") for name in (*texts, "pipe", "missing")]
+    assert set_prefixes(Limits(sets=tuple(sets))) == 4
+    assert set_prefixes(None) == 0
+    assert daemon_bytes(config.Flows(), None, 1000)[0] - daemon_bytes(config.Flows(), None)[0] == 1000 * 160
 
 
 def test_the_smaller_memory_decides(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
