@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
@@ -15,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from cnf.datapath.load import MEMORY_REMEDY
+from cnf.datapath.load import MEMORY_REMEDY, remedy_of
 from cnf.datapath.program import Program
 from cnf.errors import CnfError, CompileError, KernelError, UnavailableError
 from cnf.kernel.refusal import reported
@@ -133,8 +132,7 @@ def _compile_failed(message: str, log: str) -> CnfError:
     line = lines[0] if lines else message
     omitted = f"{max(len(log.splitlines()) - 1, 0)} lines omitted; log level debug shows them"
     if line.startswith("could not open bpf map"):
-        remedy = "raise LimitNOFILE=" if os.strerror(errno.EMFILE) in line else MEMORY_REMEDY
-        return KernelError(f"the kernel made no map: {line}", remedy=remedy, details=log)
+        return KernelError(f"the kernel made no map: {line}", remedy=remedy_of(line), details=log)
     return CompileError(f"flow.c did not compile: {line}", remedy=omitted, details=log)
 
 

@@ -19,6 +19,10 @@ from cnf.kernel.refusal import reported
 
 MAP_LINK: Final = "anon_inode:bpf-map"
 """The target of a map's descriptor in /proc."""
+SECCOMP_REMEDY: Final = (
+    "the capabilities are there, so a filter of system calls stands before: the container's seccomp profile has to"
+    " allow bpf, as those of containerd 1.7 and Docker 23 do with CAP_BPF"
+)
 MEMORY_REMEDY: Final = "cnfctl doctor says what a start takes, and how much there may be; lower flows.max_entries"
 
 
@@ -70,6 +74,12 @@ def load(program: Program, made: Mapping[str, int], limiter_maps: Collection[str
     return loaded
 
 
+def remedy_of(words: str) -> str:
+    """Return what to do where the kernel has made no map and has said so in these words."""
+    remedies = {errno.EMFILE: "raise LimitNOFILE=", errno.EPERM: SECCOMP_REMEDY}
+    return next((remedy for number, remedy in remedies.items() if os.strerror(number) in words), MEMORY_REMEDY)
+
+
 def _make(kinds: Mapping[str, MapKind], made: Mapping[str, int], pins: Path | None, loaded: Loaded) -> None:
     """Make the maps that are not there yet, and pin them."""
     for name, kind in kinds.items():
@@ -79,8 +89,8 @@ def _make(kinds: Mapping[str, MapKind], made: Mapping[str, int], pins: Path | No
             fits = name in made and libbpf.map_kind(made[name]) == kind
             loaded.maps[name] = os.dup(made[name]) if fits else libbpf.make_map(name, kind)
         except OSError as error:
-            remedy = "raise LimitNOFILE=" if error.errno == errno.EMFILE else MEMORY_REMEDY
-            raise KernelError(f"the kernel made no map {name}: {error.strerror}", remedy=remedy) from error
+            words = error.strerror or str(error)
+            raise KernelError(f"the kernel made no map {name}: {words}", remedy=remedy_of(words)) from error
         if pins:
             with reported(f"pinning map {name}"):
                 libbpf.pin(loaded.maps[name], pins / name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 import pytest
 
@@ -73,13 +74,15 @@ def test_a_rejection_names_the_capability_that_may_be_why(monkeypatch: pytest.Mo
     assert f"Processed 1000001 insn ({capabilities.refused()}; 0 lines omitted" in str(error)
 
 
-@pytest.mark.parametrize(("number", "remedy"), [(errno.EMFILE, "LimitNOFILE="), (errno.E2BIG, "max_entries")])
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.EMFILE, "LimitNOFILE="), (errno.EPERM, "seccomp"), (errno.E2BIG, "max_entries")]
+)
 def test_a_map_that_the_kernel_refuses_is_named(monkeypatch: pytest.MonkeyPatch, number: int, remedy: str) -> None:
     """With the kernel's words, and the setting to change."""
 
     def refuse(_name: str, _kind: MapKind) -> int:
-        raise OSError(number, "words")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(libbpf, "make_map", refuse)
-    with pytest.raises(KernelError, match=rf"made no map flows4: words \(.*{remedy}"):
+    with pytest.raises(KernelError, match=rf"made no map flows4: {os.strerror(number)} \(.*{remedy}"):
         load(Program("", {}, {"flows4": MapKind(2, 4, 8, 1, 0)}, {}), {}, (), None)
