@@ -46,7 +46,7 @@ make_venv() {
 	find "$home/bin" -type f ! -name cnfd ! -name cnfctl -delete
 	find "$home" -name '*.so*' -exec chmod 644 {} +
 	# PyYAML reads without its copy of libyaml, too, and cnf has it do so.
-	find "$home" -depth \( -name '_yaml*' -o -name tests -o -name __pycache__ -o -name '*.a' -o -name direct_url.json \) -exec rm -r {} +
+	find "$home" -depth \( -name '_yaml*' -o -name tests -o -name __pycache__ -o -name '*.a' -o -name direct_url.json -o -name .gitignore \) -exec rm -r {} +
 	sed -i '1s,.*,#!/usr/lib/cnf/bin/python,' "$home/bin/cnfd" "$home/bin/cnfctl"
 	sed -i "s,$root,," "$home/pyvenv.cfg"
 }
