@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from cnf.abi import ENFORCE
 from cnf.counts import Count
 from cnf.limiter.handover import Known
-from cnf.limits.confirmation import Pending, RunTime
+from cnf.limits.confirmation import RunTime
 from cnf.limits.groups import OVERFLOW
 from cnf.limits.layout import Parameters, parameters
 from cnf.limits.overrides import Effective
@@ -154,9 +154,15 @@ class Look(NamedTuple):
     """As ``Limiter.counts()`` has them."""
 
 
-def waiting(pending: Pending | None) -> dict[str, Any] | None:
-    """Return what waits for a confirmation, as a JSON object."""
-    if pending is None:
-        return None
-    left = round(pending.seconds_left(time.monotonic()), 3)
-    return {"seconds_left": left, "who": pending.who, "changes": list(pending.changes)}
+def waiting(run_time: RunTime) -> list[dict[str, Any]]:
+    """Return the changes that wait for a confirmation, as JSON objects."""
+    now = time.monotonic()
+    return [
+        {
+            "number": each.number,
+            "seconds_left": round(each.seconds_left(now), 3),
+            "who": each.who,
+            "change": each.words,
+        }
+        for each in run_time.pending
+    ]

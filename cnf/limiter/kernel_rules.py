@@ -103,8 +103,7 @@ class KernelRules:
         for bucket, number in before.fading.items():
             past[bucket.name] = _sum(_past(past, bucket.name), self._counts(number))
         names = {rule.name for rule in limits.rules}
-        if pending := run_time.pending:
-            names |= {rule.name for rule in pending.before.limits.rules}
+        names |= {rule.name for rule in run_time.base.limits.rules}
         known = before.followed_by(bank.numbering, ruleset.groups, past, names, self.sets.numbers)
         self._handover.put(limiter=to_json(self._maps.generation + 1, before, known))
         self._maps.install(bank, self._slots, self.sets.settings(limits))

@@ -27,8 +27,8 @@ from cnf.limiter.sets import Sets
 from cnf.limiter.source_expiry import BucketRule
 from cnf.limiter.sources import Held, SourceReader, Sources, source_key
 from cnf.limits.changes import read_change
-from cnf.limits.confirmation import RunTime
-from cnf.limits.overrides import apply, difference, without
+from cnf.limits.confirmation import RunTime, unchanged
+from cnf.limits.overrides import Effective, apply, difference, without
 from cnf.limits.ruleset import Address
 from cnf.limits.state_file import load, save
 from cnf.limits.table import Limits, Network, room
@@ -77,7 +77,7 @@ class Limiter:
         self._reader = SourceReader(datapath.maps, datapath.blueprint.table, file.max_sources)
         self._rules = KernelRules(datapath, room(file), handover, seats)
         effective = apply(file, load(self._path)).ended(time.time(), file)
-        run_time = _protecting(RunTime(effective), clients)
+        run_time = _protecting(unchanged(effective), clients)
         self.in_force = self._rules.begin(file, run_time)
         self._await_ends()
         self.sets = Sets(self._rules, self._lock, lambda: self._switch(self.in_force.run_time))
@@ -183,7 +183,7 @@ class Limiter:
             if run_time == before:
                 return changes, self.in_force
             self._switch(run_time)
-            if run_time.pending is None:
+            if self._lasting(run_time) != self._lasting(before):
                 self._keep(before)
             self._arm()
             self._await_ends()
@@ -201,8 +201,8 @@ class Limiter:
         """Put the previous rules in force again, if nobody has confirmed in time."""
         with self._lock:
             run_time = self.in_force.run_time
-            after = run_time.at(time.monotonic() if now is None else now)
-            if run_time.pending is None or after is run_time:
+            after = run_time.at(time.monotonic() if now is None else now, self.in_force.file)
+            if after is run_time:
                 return
             try:
                 self._switch(after)
@@ -212,9 +212,11 @@ class Limiter:
                 return
             self._log.warning(
                 "limits rolled back, nobody confirmed in time",
-                changes=run_time.pending.changes,
+                changes=[each.words for each in run_time.pending if each not in after.pending],
+                built_on_them=after.lost,
                 generation=self.in_force.generation,
             )
+            self._arm()
 
     def _await_ends(self) -> None:
         """Look for ended entries when the next one ends, and once a minute, since the wall clock may be set."""
@@ -222,8 +224,7 @@ class Limiter:
             if self._end_timer:
                 self._end_timer.cancel()
             run_time = self.in_force.run_time
-            both = [run_time.effective, *([run_time.pending.before] if run_time.pending else [])]
-            end = min(effective.next_end for effective in both)
+            end = min(run_time.effective.next_end, run_time.base.next_end)
             if end < math.inf:
                 wait = min(max(end - time.time(), RETRY), LOOK)
                 self._end_timer = threading.Timer(wait, self._end)
@@ -254,7 +255,9 @@ class Limiter:
         if self._timer:
             self._timer.cancel()
         if pending := self.in_force.run_time.pending:
-            self._timer = threading.Timer(max(pending.seconds_left(time.monotonic()), least), self._roll_back)
+            now = time.monotonic()
+            wait = min(each.seconds_left(now) for each in pending)
+            self._timer = threading.Timer(max(wait, least), self._roll_back)
             self._timer.daemon = True
             self._timer.start()
 
@@ -267,15 +270,18 @@ class Limiter:
             raise
 
     def _keep_or_say(self) -> None:
-        """Save what was changed at run time, unless it waits for a confirmation; a failure is logged."""
-        if self.in_force.run_time.pending is None:
-            try:
-                self._save()
-            except CnfError as error:
-                self._log.error("changes at run time not kept", error=str(error))
+        """Save what was changed at run time; a failure is logged."""
+        try:
+            self._save()
+        except CnfError as error:
+            self._log.error("changes at run time not kept", error=str(error))
 
     def _save(self) -> None:
-        save(self._path, difference(self.in_force.file, self.in_force.effective))
+        save(self._path, difference(self.in_force.file, self._lasting(self.in_force.run_time)))
+
+    def _lasting(self, run_time: RunTime) -> Effective:
+        """Return what is in effect without the changes that wait: these end with the daemon."""
+        return run_time.at(math.inf, self.in_force.file).effective
 
     def _switch(self, run_time: RunTime, file: Limits | None = None) -> None:
         self.in_force = self._rules.install(file or self.in_force.file, run_time, self.in_force.known)
@@ -322,7 +328,7 @@ class Limiter:
             "rules": len(in_force.effective.limits.rules),
             "generation": in_force.generation,
             "protected": [str(prefix) for prefix in in_force.protected],
-            "pending": waiting(in_force.run_time.pending),
+            "pending": waiting(in_force.run_time),
             "set_errors": self.sets.errors(),
             "sources": self.tables(),
         }

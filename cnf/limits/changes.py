@@ -151,6 +151,9 @@ def _prefixes(value: object, path: str) -> tuple[Network, ...]:
     return tuple(dict.fromkeys(prefixes))
 
 
+_NUMBER: Final = value(
+    "a number from 1 on, or null", lambda value: value is None or (type(value) is int and value >= 1)
+)
 _FLAG: Final = value("true or false", lambda value: type(value) is bool)
 _PREFIXES: Final = array("a prefix, or an array of prefixes, at least one", PREFIX, least=1)
 
@@ -244,9 +247,10 @@ class _Reset(Change):
 
 @frozen(kw_only=True)
 class Confirm(Change):
-    """Confirm the changes that wait, and end the protection."""
+    """Confirm the changes that wait, or one of them, and end the protection when nothing waits any more."""
 
     confirm: Annotated[None, value("null", lambda value: value is None), "a confirmation needs none"] = None
+    number: Annotated[int | None, _NUMBER, "which change; without one, all that wait"] = None
 
     def after(
         self,

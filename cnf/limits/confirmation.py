@@ -1,8 +1,8 @@
-"""Changes that wait for a confirmation, and are undone if nobody confirms them in time. Pure."""
+"""Changes that wait for a confirmation, each for its own, and are undone if it does not come in time. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from attrs import evolve, frozen
 
@@ -14,39 +14,53 @@ from cnf.limits.table import Limits
 
 
 @frozen
-class Pending:
-    """Changes that wait together for one confirmation."""
+class Made:
+    """A change that was made, and may have to be made again without one that was made before it."""
 
-    before: Effective
-    """The limits that are in effect again without a confirmation."""
-    deadline: float
+    number: int
+    change: Change
+    author: Author | None
     who: str
-    """The author of the latest change."""
-    changes: tuple[str, ...]
+    words: str
+    deadline: float | None = None
+    """When it is undone; without one it stays."""
 
     def seconds_left(self, now: float) -> float:
-        """Return how long the changes still wait."""
-        return max(0.0, self.deadline - now)
+        """Return how long it still waits."""
+        return 0.0 if self.deadline is None else max(0.0, self.deadline - now)
 
 
 @frozen
 class RunTime:
-    """The limits in effect, and the changes in them that wait. They are to be saved whenever nothing waits.
+    """The limits in effect: those of ``base`` with the changes since the first that waits.
 
     ``now`` is in seconds, of a clock that is never set.
     """
 
     effective: Effective
-    pending: Pending | None = None
+    base: Effective
+    changes: tuple[Made, ...] = ()
+    last: int = 0
+    """The number of the latest change that has waited, or was made while one did."""
+    lost: tuple[str, ...] = ()
+    """What could not be made without the changes that were undone latest, in words."""
+
+    @property
+    def pending(self) -> tuple[Made, ...]:
+        """Return the changes that wait for a confirmation, in the order they were made."""
+        return tuple(each for each in self.changes if each.deadline is not None)
 
     def each(self, change: Callable[[Effective], Effective]) -> RunTime:
-        """Return the same after ``change`` to what is in effect, and to what comes back without a confirmation."""
-        pending = self.pending and evolve(self.pending, before=change(self.pending.before))
-        return RunTime(change(self.effective), pending)
+        """Return the same after ``change`` to what is in effect, and to what is without all that was made since."""
+        return evolve(self, effective=change(self.effective), base=change(self.base))
 
-    def at(self, now: float) -> RunTime:
-        """Return what is left ``now``: what was in effect before, if nobody has confirmed in time."""
-        return RunTime(self.pending.before) if self.pending and now >= self.pending.deadline else self
+    def at(self, now: float, file: Limits) -> RunTime:
+        """Return what is left ``now``: without the changes that nobody has confirmed in time.
+
+        It is what would be if they had never been made. A change that then cannot be made is gone, too.
+        """
+        left = [each for each in self.changes if each.deadline is None or now < each.deadline]
+        return self if len(left) == len(self.changes) else self._with(left, file)
 
     def after(
         self, change: Change, file: Limits, who: str, now: float, moment: float | None = None
@@ -59,21 +73,65 @@ class RunTime:
             UsageError: the change cannot be made, or there is nothing to confirm.
 
         """
-        current = self.at(now)
-        pending = current.pending
+        current = self.at(now, file)
+        if isinstance(change, Confirm):
+            return current.confirm(change.number, file)
         author = None if moment is None else Author(who, moment)
         effective, words = change.after(current.effective, file, author)
-        if isinstance(change, Confirm):
-            if not pending and not current.effective.protected:
-                raise UsageError("nothing waits for a confirmation (what was not confirmed in time has been undone)")
-            unprotected = [f"protect {address.network_address} no more" for address in current.effective.protected]
-            confirmed = [f"confirm {waited}" for waited in pending.changes] if pending else []
-            return RunTime(effective), (*confirmed, *unprotected)
         if not words:
-            return evolve(current, effective=effective), ()
-        if change.confirm is not None:
-            deadline = now + change.confirm
-            pending = evolve(pending, deadline=deadline) if pending else Pending(current.effective, deadline, who, ())
-        if pending:
-            pending = evolve(pending, who=who, changes=(*pending.changes, words))
-        return RunTime(effective, pending), (words,)
+            return current.each(lambda each: each.protecting(effective.protected)), ()
+        if change.confirm is None and not current.changes:
+            return evolve(current, effective=effective, base=effective), (words,)
+        deadline = None if change.confirm is None else now + change.confirm
+        made = Made(current.last + 1, change, author, who, words, deadline)
+        return evolve(current, effective=effective, changes=(*current.changes, made), last=made.number), (words,)
+
+    def confirm(self, number: int | None, file: Limits) -> tuple[RunTime, tuple[str, ...]]:
+        """Return the state with the change of this number kept, or all, and what that confirmed, in words.
+
+        Whoever is protected is so until nothing waits any more. Raises UsageError if there is nothing to confirm.
+        """
+        confirmed = [each for each in self.pending if number in (None, each.number)]
+        if not confirmed and (number is not None or not self.effective.protected):
+            what = "nothing waits for a confirmation" if number is None else f"no change {number} waits"
+            raise UsageError(f"{what} (what was not confirmed in time has been undone)")
+        kept = self._with([evolve(each, deadline=None) if each in confirmed else each for each in self.changes], file)
+        words = [f"confirm {each.words}" for each in confirmed]
+        if not kept.changes:
+            words += [f"protect {address.network_address} no more" for address in self.effective.protected]
+            kept = kept.each(lambda each: evolve(each, protected=(), sessions=()))
+        return kept, tuple(words)
+
+    def _with(self, changes: Iterable[Made], file: Limits) -> RunTime:
+        """Return the same with these changes alone. Those before the first that waits become part of the base."""
+        base = effective = self.base
+        left: list[Made] = []
+        lost: list[str] = []
+        for each in changes:
+            try:
+                effective, _ = each.change.after(effective, file, each.author)
+            except UsageError:
+                lost.append(each.words)
+                continue
+            if left or each.deadline is not None:
+                left.append(each)
+            else:
+                base = effective
+        return evolve(
+            self,
+            effective=self._unprotecting(effective),
+            base=self._unprotecting(base),
+            changes=tuple(left),
+            lost=tuple(lost),
+        )
+
+    def _unprotecting(self, effective: Effective) -> Effective:
+        """Return the same without whose protection has ended since."""
+        protected = tuple(each for each in effective.protected if each in self.effective.protected)
+        sessions = tuple(each for each in self.effective.sessions if each in protected)
+        return evolve(effective, protected=protected, sessions=sessions)
+
+
+def unchanged(effective: Effective) -> RunTime:
+    """Return the state where nothing waits."""
+    return RunTime(effective, effective)

@@ -53,7 +53,7 @@ def rules(limiter: Limiter) -> dict[str, Any]:
         "allow": _listed(in_force, "allow", limits.allow),
         "deny": _denied_rows(limiter, in_force, limits.deny),
         "protected": [str(prefix) for prefix in in_force.protected],
-        "pending": waiting(in_force.run_time.pending),
+        "pending": waiting(in_force.run_time),
         "set_errors": limiter.sets.errors(),
         "removed": [rule.name for rule in file.rules if rule.name not in names],
         "rules": [_rule(look, rule, _origin(rule, of_file)) for rule in limits.rules],
@@ -90,7 +90,7 @@ def change(limiter: Limiter, body: object, uid: int, pid: int) -> dict[str, Any]
     changes, in_force = limiter.change(body, uid, pid)
     return {
         "changes": list(changes),
-        "pending": waiting(in_force.run_time.pending),
+        "pending": waiting(in_force.run_time),
         "protected": [str(prefix) for prefix in in_force.protected],
         "generation": in_force.generation,
     }

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from signal import SIGHUP, SIGKILL
@@ -20,7 +19,6 @@ from tests.net.arrivals import arrivals
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon
 from tests.net.rations import QUICK, SIZE, enforce, limits_of, packet, ration, verdicts
-from tests.net.wait import wait_for
 
 SHOWN: Final = ("mode", "packets", "dropped_packets", "would_drop_packets")
 FILE: Final = enforce(ration("default", 10), ration("lab", 20, ["10.0.0.0/8"]), allow=["192.0.2.0/24"])
@@ -167,7 +165,7 @@ def test_what_nobody_confirms_is_undone(node: Node) -> None:
     with arrivals(node.inside, "n0") as through:
         wire.send([packet("192.0.2.1")] * 5)
         reply = daemon.limits("deny", "add", "192.0.2.1", "--confirm", "1s")
-        assert 0 < reply["pending"]["seconds_left"] <= 1
+        assert 0 < reply["pending"][0]["seconds_left"] <= 1
         wire.send([packet("192.0.2.1")] * 7)
         undone = daemon.wait_for_event("limits rolled back, nobody confirmed in time")
         wire.send([packet("192.0.2.1")] * 9)
@@ -200,7 +198,7 @@ def test_an_undoing_that_the_kernel_refuses_is_tried_again(node: Node) -> None:
             assert error["error"] == "mapping map limit_policies: Permission denied"
         wire.send([packet("192.0.2.1")] * 7)
         assert daemon.settle(7)["ledger"]["packets"]["dropped"] == 7
-        assert daemon.limits()["pending"]["changes"] == ["deny add 192.0.2.1/32"]
+        assert [each["change"] for each in daemon.limits()["pending"]] == ["deny add 192.0.2.1/32"]
         daemon.signal(SIGHUP)  # which has nothing to change, and tells that the kernel may take it again
 
         daemon.wait_for_event("limits rolled back, nobody confirmed in time")
@@ -211,46 +209,65 @@ def test_an_undoing_that_the_kernel_refuses_is_tried_again(node: Node) -> None:
     assert (status["ledger"]["packets"]["dropped"], status["ledger"]["packets"]["difference"]) == (7, 0)
 
 
-def test_what_is_confirmed_stays(node: Node) -> None:
-    """Changes wait together; the latest ``--confirm`` sets the time, and one confirmation keeps them all."""
+def test_each_change_waits_for_itself(node: Node) -> None:
+    """A plain one in between stays, whatever becomes of the others; what waits is not in the state file."""
     node.wire("n0")
     daemon = node.daemon("n0", limits=FILE, flows=QUICK).start()
 
     daemon.limits("deny", "add", "10.0.0.1", "--confirm", "60s")
-    joined = daemon.limits("deny", "add", "10.0.0.2")
-    assert joined["pending"]["changes"] == ["deny add 10.0.0.1/32", "deny add 10.0.0.2/32"]
-    assert joined["pending"]["seconds_left"] > 50
-    shorter = daemon.limits("mode", "shadow", "--confirm", "1s")
-    deadline = time.monotonic() + shorter["pending"]["seconds_left"]
-    assert len(shorter["pending"]["changes"]) == 3
-    assert daemon.status()["limiter"]["pending"]["changes"] == shorter["pending"]["changes"]
     assert not daemon.state_file.exists()
+    plain = daemon.limits("deny", "add", "10.0.0.2")
+    assert [each["change"] for each in plain["pending"]] == ["deny add 10.0.0.1/32"]
+    waiting = daemon.limits("mode", "shadow", "--confirm", "2s")["pending"]
+    assert daemon.status()["limiter"]["pending"][1]["change"] == "mode shadow"
+    assert [each["change"] for each in waiting] == ["deny add 10.0.0.1/32", "mode shadow"]
+    assert _kept(daemon) == (["10.0.0.2/32"], None)
+    undone = daemon.wait_for_event("limits rolled back, nobody confirmed in time")
+    assert undone["changes"] == ["mode shadow"]
+    assert _denied(daemon) == ["10.0.0.1/32", "10.0.0.2/32"]
 
-    confirmed = daemon.limits("confirm")
+    confirmed = daemon.limits("confirm", str(waiting[0]["number"]))
 
-    assert confirmed["pending"] is None
-    assert [change.split()[0] for change in confirmed["changes"]] == ["confirm"] * 3
-    limits = _settings(daemon)
-    assert [each["prefix"] for each in limits["deny"]] == ["10.0.0.1/32", "10.0.0.2/32"]
-    assert limits["mode"] == "shadow"
-    wait_for(lambda: time.monotonic() > deadline + 0.3, "the time to be up that was cut short")
-    assert _settings(daemon) == limits
-    assert daemon.events("limits rolled back, nobody confirmed in time") == []
-    assert json.loads(daemon.state_file.read_text(encoding="utf-8"))["mode"] == "shadow"
+    assert (confirmed["pending"], confirmed["changes"]) == ([], ["confirm deny add 10.0.0.1/32"])
+    assert _kept(daemon) == (["10.0.0.1/32", "10.0.0.2/32"], None)
+    assert "no change 1 waits" in daemon.ctl("limits", "confirm", "1").stderr
 
 
-def test_what_waits_together_is_undone_together(node: Node) -> None:
-    """A change that follows one with ``--confirm`` goes when that one goes; what was kept before stays."""
+def test_what_waits_ends_with_the_daemon(node: Node) -> None:
+    """What was changed meanwhile does not, even if the daemon is killed."""
+    node.wire("n0")
+    daemon = node.daemon("n0", limits=FILE, flows=QUICK).start()
+    daemon.limits("deny", "add", "10.0.0.1", "--confirm", "60s")
+    daemon.limits("deny", "add", "10.0.0.2")
+    daemon.signal(SIGKILL)
+    daemon.ended()
+    daemon.start()
+    assert _denied(daemon) == ["10.0.0.2/32"]
+
+
+def _denied(daemon: Daemon) -> list[str]:
+    return [each["prefix"] for each in daemon.limits()["deny"]]
+
+
+def _kept(daemon: Daemon) -> tuple[list[str], str | None]:
+    """Return what the state file adds to deny, and its mode."""
+    kept = json.loads(daemon.state_file.read_text(encoding="utf-8"))
+    return kept["deny_added"], kept.get("mode")
+
+
+def test_what_was_built_on_an_undone_change_is_undone(node: Node) -> None:
+    """The log names it; what was kept before stays."""
     node.wire("n0")
     daemon = node.daemon("n0", limits=FILE, flows=QUICK).start()
     daemon.limits("allow", "add", "10.0.0.9")
     kept = _settings(daemon)
 
-    _post(daemon, op="deny_add", prefix="10.0.0.1", confirm=0.5)
-    _post(daemon, op="remove", name="lab")
+    _post(daemon, op="set", rule={"name": "new", "prefixes": ["10.0.0.1"], "packets_per_second": 7}, confirm=0.5)
+    _post(daemon, op="remove", name="new")
     undone = daemon.wait_for_event("limits rolled back, nobody confirmed in time")
 
-    assert undone["changes"] == ["deny add 10.0.0.1/32", "remove lab"]
+    names = ["set new prefixes=10.0.0.1/32 packets_per_second=7"]
+    assert (undone["changes"], undone["built_on_them"]) == (names, ["remove new"])
     assert _settings(daemon) == kept
 
 

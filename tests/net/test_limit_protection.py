@@ -33,7 +33,7 @@ def test_who_changes_the_limits_over_ssh_is_protected(node: Node) -> None:
 
     reply = daemon.limits("deny", "add", "10.0.0.0/24", environment=OVER_SSH)
 
-    assert (reply["protected"], reply["pending"]) == (["10.0.0.2/32"], None)
+    assert (reply["protected"], reply["pending"]) == (["10.0.0.2/32"], [])
     assert _pass(node, wire) == {"10.0.0.2"}
     (case,) = daemon.limits("explain", "10.0.0.2")["cases"]
     assert (case["verdict"], case["prefix"]) == ("protected", "10.0.0.2/32")

@@ -86,7 +86,7 @@ class Limits(TypedDict):
     deny: list[DeniedPrefix]
     denied: Denied
     protected: list[str]
-    pending: Pending | None
+    pending: list[Pending]
     set_errors: list[SetError]
     removed: list[str]
     rules: list[Rule]
@@ -97,7 +97,7 @@ class Change(TypedDict):
     """The reply to POST /v1/limits: what it changed, and what now waits to be confirmed."""
 
     changes: list[str]
-    pending: Pending | None
+    pending: list[Pending]
     protected: list[str]
     generation: int
 

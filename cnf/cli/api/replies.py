@@ -264,11 +264,12 @@ class SourceTable(TypedDict):
 
 
 class Pending(TypedDict):
-    """Changes that are undone unless they are confirmed in time, and who made them."""
+    """A change that is undone unless it is confirmed in time, and who made it."""
 
+    number: int
     seconds_left: float
     who: str
-    changes: list[str]
+    change: str
 
 
 class SetError(TypedDict):
@@ -287,7 +288,7 @@ class Limiter(TypedDict):
     rules: int
     generation: int
     protected: list[str]
-    pending: Pending | None
+    pending: list[Pending]
     set_errors: list[SetError]
     sources: dict[str, SourceTable]
 

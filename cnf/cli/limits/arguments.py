@@ -65,7 +65,10 @@ def add_limits(add_parser: AddParser) -> None:
     _action(actions, "sets", "sets of prefixes out of files, and what each has allowed or denied", "sets")
     mode = _change(actions, "mode", "drop what is over a limit, or only count it", "mode")
     mode.add_argument("mode", choices=MODES)
-    _change(actions, "confirm", "keep what was changed with --confirm", "confirm", confirmable=False)
+    confirm = _change(actions, "confirm", "keep what was changed with --confirm", "confirm", confirmable=False)
+    confirm.add_argument(
+        "number", metavar="NUMBER", type=positive, nargs="?", default=None, help="this change alone (default: all)"
+    )
     _change(actions, "reset", "take back what was changed, as the configuration file has it", "reset")
     _add_sources(actions)
     _add_explain(actions)

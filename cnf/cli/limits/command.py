@@ -15,9 +15,8 @@ from cnf.cli.api.limit_replies import Change
 from cnf.cli.api.stream import print_array, print_raw
 from cnf.cli.limits import explanation, lists, tables
 from cnf.cli.limits.arguments import NONE
-from cnf.cli.limits.glance import CONFIRM, protection
+from cnf.cli.limits.glance import pending_words, protection
 from cnf.cli.limits.ssh_connection import ssh_connection
-from cnf.cli.limits.units import countdown
 from cnf.cli.show.past import in_local_time
 from cnf.cli.show.table import print_lines, style_for
 from cnf.cli.times import asked
@@ -112,7 +111,7 @@ def _request(arguments: argparse.Namespace) -> Request:
     given = vars(arguments)
     keys = ["until", "reason", "confirm"]
     if arguments.op != "set":
-        keys += ["name", "prefix", "keep_longer", "mode"]
+        keys += ["name", "prefix", "keep_longer", "mode", "number"]
     request = {key: given[key] for key in keys if key in given}
     if arguments.op == "set":
         request["rule"] = _rule(given)
@@ -140,8 +139,7 @@ def _setting(value: object) -> object:
 def _changed(reply: Change) -> Iterator[str]:
     changes = "; ".join(reply["changes"]) or "nothing changed"
     yield printable(f"{changes} (generation {reply['generation']})")
-    if reply["pending"]:
-        left = countdown(reply["pending"]["seconds_left"])
-        yield f"unless confirmed within {left} the previous rules come back: {CONFIRM}"
+    for each in reply["pending"]:
+        yield printable(pending_words(each))
     if reply["protected"]:
         yield printable(protection(reply["protected"]))

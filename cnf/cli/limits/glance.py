@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from cnf.cli.api.limit_replies import Limits
-from cnf.cli.api.replies import Limiter, SourceTable
+from cnf.cli.api.replies import Limiter, Pending, SourceTable
 from cnf.cli.limits.units import countdown
 from cnf.cli.show.table import Column, Style, render
 from cnf.cli.show.warnings import fill_bar, troubles, warning
@@ -25,19 +25,22 @@ def glance(limiter: Limiter, width: int | None, style: Style) -> Iterator[str]:
 
 def state_warnings(limiter: Limiter | Limits, width: int | None, style: Style) -> Iterator[str]:
     """Yield that the limiter is off, what waits to be confirmed, and who is protected until then."""
-    pending = limiter["pending"]
     if limiter["mode"] == "off":
         left = "only rules with a mode of their own are applied, and nothing is denied"
         yield from warning(f"the limiter is off: {left} (cnfctl limits mode shadow)", width, style)
-    if pending:
-        yield from warning(f"not confirmed, by {pending['who']}: {'; '.join(pending['changes'])}", width, style)
-        left = countdown(pending["seconds_left"])
-        yield from warning(f"back to the previous rules in {left} unless confirmed: {CONFIRM}", width, style)
+    for change in limiter["pending"]:
+        yield from warning(pending_words(change), width, style)
     for each in limiter["set_errors"]:
         was = f"what was read before stays, since {each['since']}"
         yield from warning(f"set {each['name']}: {each['file']}: {each['error']} ({was})", width, style)
     if limiter["protected"]:
         yield from warning(protection(limiter["protected"]), width, style)
+
+
+def pending_words(change: Pending) -> str:
+    """Return how long a change waits, and how it is confirmed."""
+    left = countdown(change["seconds_left"])
+    return f"undone in {left} unless confirmed: {change['change']}, by {change['who']} ({CONFIRM} {change['number']})"
 
 
 def protection(prefixes: Iterable[str]) -> str:

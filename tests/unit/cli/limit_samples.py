@@ -78,13 +78,14 @@ TABLE: Final[SourceTable] = {
 }
 FULL: Final[SourceTable] = {**TABLE, "entries": 262_144, "evicted": 12_345, "insert_errors": 3}
 PENDING: Final[Pending] = {
+    "number": 3,
     "seconds_left": 41.2,
     "who": "uid 0, pid 4711",
-    "changes": ["set default packets_per_second=100", "mode enforce"],
+    "change": "set default packets_per_second=100",
 }
 CHANGE: Final[Change] = {
     "changes": ["set default packets_per_second=100"],
-    "pending": None,
+    "pending": [],
     "protected": [],
     "generation": 8,
 }
@@ -97,7 +98,7 @@ LIMITS: Final[Limits] = {
     "deny": [],
     "denied": NOBODY_DENIED,
     "protected": [],
-    "pending": None,
+    "pending": [],
     "set_errors": [],
     "removed": [],
     "rules": [DEFAULT],
@@ -116,7 +117,7 @@ CHANGED: Final[Limits] = {
     "deny": [DENIED_PREFIX],
     "denied": DENIED,
     "protected": ["192.0.2.7/32"],
-    "pending": PENDING,
+    "pending": [PENDING, {**PENDING, "number": 5, "seconds_left": 290.0, "change": "mode enforce"}],
     "removed": ["quiet"],
     "rules": [DEFAULT, LOUD],
     "sources": {"ipv4": FULL, "ipv6": TABLE},
@@ -126,7 +127,7 @@ LIMITER: Final[Limiter] = {
     "rules": 1,
     "generation": 7,
     "protected": [],
-    "pending": None,
+    "pending": [],
     "set_errors": [],
     "sources": {"ipv4": TABLE},
 }

@@ -50,7 +50,7 @@ CNFCTL = [sys.executable, "-m", "cnf.cli"]
         (["limits", "deny", "add", "::1", "--for", "1h", "--until", "12:00"], "not allowed with argument --for"),
         (["limits", "deny", "add"], "the following arguments are required: PREFIX (see cnfctl limits deny add --help)"),
         (["limits", "reset", "--confirm", "60"], "a number and its unit (ms, s, m or h) are expected, such as 60s"),
-        (["limits", "confirm", "--confirm", "60s"], "unrecognized arguments: --confirm 60s"),
+        (["limits", "confirm", "--confirm=60s"], "unrecognized arguments: --confirm=60s"),
         (["limits", "set", "a"], "nothing to set for a, expected --packets-per-second or another option"),
         (["limits", "set", "a", "--packets-per-second", "1k"], "a number from 1 on is expected, not '1k'"),
         (["limits", "set", "a", "--protocol", "sctp"], "invalid choice: 'sctp'"),

@@ -126,9 +126,8 @@ LIMITED = """
 limiter in mode off, 1 rule, generation 7
 ! the limiter is off: only rules with a mode of their own are applied, and
   nothing is denied (cnfctl limits mode shadow)
-! not confirmed, by uid 0, pid 4711: set default packets_per_second=100; mode
-  enforce
-! back to the previous rules in 41 s unless confirmed: cnfctl limits confirm
+! undone in 41 s unless confirmed: set default packets_per_second=100, by uid 0,
+  pid 4711 (cnfctl limits confirm 3)
 ! set feed: /feed: line 2: no prefix: "x" (what was read before stays, since
   2026-03-01T12:00:00+00:00)
 ! protected, whatever the rules say, until confirmed or logged out: 192.0.2.7/32
@@ -146,7 +145,7 @@ def test_limiter() -> None:
     limiter: Limiter = {
         **LIMITER,
         "mode": "off",
-        "pending": PENDING,
+        "pending": [PENDING],
         "sources": {"ipv4": FULL},
         "protected": ["192.0.2.7/32"],
         "set_errors": [{"name": "feed", "file": "/feed", "error": 'line 2: no prefix: "x"', "since": SINCE}],

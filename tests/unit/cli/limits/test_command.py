@@ -57,7 +57,7 @@ def test_list_on_a_terminal(daemon: StandIn, columns: int) -> None:
         assert terminal.end() == 0
     lines = terminal.seen.decode().split("\r\n")
     assert lines[0] == "\x1b[1mmode enforce\x1b[m (runtime), generation 9, what cannot be read is dropped"
-    assert lines[1].startswith("\x1b[33m! not confirmed, by uid 0, pid 4711: ")
+    assert lines[1].startswith("\x1b[33m! undone in 41 s unless confirmed: ")
     plain = [line.replace("\x1b[1m", "").replace("\x1b[33m", "").replace("\x1b[m", "") for line in lines]
     assert max(map(len, plain)) <= columns
 
@@ -107,7 +107,8 @@ def test_change(daemon: StandIn, arguments: list[str], request_body: dict[str, o
 
 def test_confirm(daemon: StandIn) -> None:
     """A confirmation waits for none itself."""
-    assert posted(daemon, "confirm") == {"op": "confirm", "ssh_connection": None}
+    assert posted(daemon, "confirm") == {"op": "confirm", "ssh_connection": None, "number": None}
+    assert posted(daemon, "confirm", "3")["number"] == 3
 
 
 def test_set_everything(daemon: StandIn) -> None:
@@ -163,8 +164,11 @@ def test_ssh_connection(daemon: StandIn, monkeypatch: pytest.MonkeyPatch) -> Non
         (["confirm"], {**CHANGE, "changes": ["confirm a", "confirm b"]}, "confirm a; confirm b (generation 8)\n"),
         (
             ["mode", "off"],
-            {**CHANGE, "pending": {**PENDING, "seconds_left": 59.99}},
-            "\nunless confirmed within 60 s the previous rules come back: cnfctl limits confirm\n",
+            {**CHANGE, "pending": [{**PENDING, "seconds_left": 59.99}]},
+            (
+                "\nundone in 60 s unless confirmed: set default packets_per_second=100, by uid 0, pid 4711"
+                " (cnfctl limits confirm 3)\n"
+            ),
         ),
         (
             ["mode", "off"],

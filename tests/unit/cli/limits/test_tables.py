@@ -30,9 +30,10 @@ PLAIN = Style(coloured=False)
 
 AT_80 = """\
 mode enforce (runtime), generation 9, what cannot be read is dropped
-! not confirmed, by uid 0, pid 4711: set default packets_per_second=100; mode
-  enforce
-! back to the previous rules in 41 s unless confirmed: cnfctl limits confirm
+! undone in 41 s unless confirmed: set default packets_per_second=100, by uid 0,
+  pid 4711 (cnfctl limits confirm 3)
+! undone in 4m50s unless confirmed: mode enforce, by uid 0, pid 4711 (cnfctl
+  limits confirm 5)
 ! protected, whatever the rules say, until confirmed or logged out: 192.0.2.7/32
   (cnfctl limits confirm)
 
@@ -126,7 +127,8 @@ def test_page_at_80(limits: Limits, text: str) -> None:
 def test_page_at_200(width: int | None) -> None:
     """On 200 columns, and in a pipe, there is all of a rule and a line for each warning."""
     lines = text_of(CHANGED, width).splitlines()
-    assert lines[1] == "! not confirmed, by uid 0, pid 4711: set default packets_per_second=100; mode enforce"
+    change = "set default packets_per_second=100, by uid 0, pid 4711"
+    assert lines[1] == f"! undone in 41 s unless confirmed: {change} (cnfctl limits confirm 3)"
     assert lines[5:8] == RULES_AT_200
 
 
@@ -170,7 +172,7 @@ def test_names_cannot_control_the_terminal() -> None:
         "mode_origin": bad,
         "unreadable": "drop",
         "protected": [bad],
-        "pending": {**PENDING, "who": bad},
+        "pending": [{**PENDING, "who": bad}],
         "removed": [bad],
         "allow": [{"prefix": bad, "origin": bad, **NO_ENTRY}],
         "rules": [{**DEFAULT, "name": bad, "interfaces": [bad]}],
