@@ -58,10 +58,7 @@ class Limited:
 
 def read(text: str) -> Limits:
     """Read the ``[limits]`` table of a configuration."""
-    limits = config.parse(INTERFACES + text, "bench").limits
-    if limits is None:
-        raise LookupError("a configuration without limits")
-    return limits
+    return config.parse(INTERFACES + text, "bench").limits
 
 
 def size(limits: Limits) -> LimiterSize:

@@ -15,6 +15,7 @@ from bench.workloads import AT_RANDOM, ESTABLISHED, FLOWS_512K, IN_TURN, course
 from cnf.datapath.blueprint import Table
 from cnf.datapath.counters import InterfaceCounters
 from cnf.kernel import libbpf
+from cnf.kernel.attacher import Ours
 from cnf.kernel.xdp import XdpAttacher
 
 FRAMES: Final = 1 << 16
@@ -67,7 +68,7 @@ def _measure(subjects: Subjects, first: int, rounds: int) -> Mapping[tuple[str, 
 
 @contextmanager
 def _attached(fd: int) -> Iterator[None]:
-    with XdpAttacher(fd, libbpf.program_id(fd), {}) as attacher:
+    with XdpAttacher(Ours(fd, libbpf.program_id(fd)), {}) as attacher:
         attacher.attach(wire.RECEIVER, "native")
         try:
             yield

@@ -13,6 +13,7 @@ from typing import Final
 
 from bench import calls
 from cnf.kernel import libbpf
+from cnf.kernel.attacher import Ours
 from cnf.kernel.links import ARPHRD_ETHER, Link
 from cnf.kernel.xdp import XdpAttacher
 
@@ -53,7 +54,7 @@ def parked(program: int) -> Iterator[None]:
     link = Link(index=index, name=f"parked{index}", hardware=ARPHRD_ETHER, mtu=1500)
     _ip("link", "add", link.name, "index", str(index), "type", "veth")
     try:
-        with XdpAttacher(program, libbpf.program_id(program), {}) as attacher:
+        with XdpAttacher(Ours(program, libbpf.program_id(program)), {}) as attacher:
             attacher.attach(link, "generic")
         yield
     finally:

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -19,8 +20,9 @@ from cnf import VERSION, config
 from cnf.datapath import program_file
 from cnf.datapath.blueprint import Blueprint, plan
 from cnf.datapath.build import Build
-from cnf.errors import CnfError, UsageError
-from cnf.kernel import altnames, pins
+from cnf.errors import CnfError, UsageError, VerifierError
+from cnf.kernel import altnames, capabilities, pins
+from cnf.limits.table import Limits
 from cnf.process import light_imports, lock, systemd
 from cnf.process.signals import LEAVE, Signals
 
@@ -111,11 +113,30 @@ def _run(configuration: config.Configuration) -> None:
     # numpy's linear algebra starts a thread a CPU at import, each with memory of its own; nothing here uses it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     blueprint = plan(configuration.settings)
-    with (
-        Signals() as signals,
-        lock.take(pins.folder()) as trouble,
-        pins.map_pins(blueprint.layout, trouble) as map_pins,
-    ):
+    with Signals() as signals, lock.take(pins.folder()) as trouble:
+        try:
+            _start(blueprint, configuration, trouble, signals)
+        except VerifierError as error:
+            if _are_limits_wanted(configuration.settings.limits):
+                raise
+            import structlog  # noqa: PLC0415 - as below
+
+            structlog.get_logger().warning(capabilities.NO_LIMITS, error=error.message, remedy=capabilities.refused())
+            _start(replace(blueprint, limiter=None), configuration, trouble, signals)
+
+
+def _are_limits_wanted(limits: Limits) -> bool:
+    """Tell whether limits have been configured, or set at run time. Raises CnfError where that cannot be read."""
+    from cnf.limits.overrides import Overrides  # noqa: PLC0415 - hardly ever needed here
+    from cnf.limits.state_file import load  # noqa: PLC0415
+
+    return limits.say_anything or load(Path(limits.state_file)) != Overrides()
+
+
+def _start(
+    blueprint: Blueprint, configuration: config.Configuration, trouble: OSError | None, signals: Signals
+) -> None:
+    with pins.map_pins(blueprint.layout, trouble) as map_pins:
         try:
             _build_and_run(blueprint, configuration, map_pins, signals)
         except pins.UnreadableError as error:
@@ -142,8 +163,6 @@ def _build_and_run(
         from cnf.daemon import daemon  # noqa: PLC0415
         from cnf.process import log  # noqa: PLC0415
 
-        if settings.limits:
-            import cnf.limiter.limiter  # noqa: PLC0415 - while there is time
         if settings.metrics.web_config:
             import cnf.server.access  # noqa: F401, PLC0415 - the same
 

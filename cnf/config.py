@@ -20,7 +20,7 @@ from attrs import field, frozen
 
 from cnf.direction import DIRECTIONS, Direction
 from cnf.errors import ConfigError, PrivilegeError, Problem, UnavailableError
-from cnf.limits.table import LIMITS, Limits
+from cnf.limits.table import LIMITS, NO_TABLE, Limits
 from cnf.readers import (
     BOOLEAN,
     INTERFACE,
@@ -191,7 +191,7 @@ class Settings:
     log: Annotated[Log, table(Log), "the log on stderr"] = field(factory=Log)
     export: Annotated[Export, EXPORT, "where flow records go"] = field(factory=Export)
     history: Annotated[History, HISTORY, "what each minute had, kept on this node"] = field(factory=History)
-    limits: Annotated[Limits | None, LIMITS, "token buckets; without this table, none are compiled in"] = None
+    limits: Annotated[Limits, LIMITS, "token buckets; without this table, there is what is set at run time"] = NO_TABLE
 
     @property
     def records(self) -> bool:

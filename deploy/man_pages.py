@@ -31,7 +31,7 @@ A duration is a text such as "500ms", "5s", "2m" or "1h". An unknown key, a wron
 refused, all of them at once, each with what was expected.
 
 cnfd --check-config names every problem in a file. systemctl reload cnfd puts a changed file in force as a whole.
-What changes at a restart only is marked so. A table [limits] in a file that had none is of that kind, too.
+What changes at a restart only is marked so.
 """
 EXIT_STATUS: Final = "0, or one of sysexits(3) with a line on standard error: what failed, why, and the remedy."
 EXAMPLE: Final = """\

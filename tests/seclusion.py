@@ -1,4 +1,4 @@
-"""A bpffs and a list of network namespaces of this run's own, so that runs at once on one kernel do not meet."""
+"""Folders of this run's own: a bpffs, network namespaces, and state; so that runs at once on one kernel do not meet."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Final
 
 BPFFS: Final = Path("/sys/fs/bpf")
 NAMESPACES: Final = Path("/run/netns")
+STATE: Final = Path("/var/lib/cnf")
 
 CLONE_NEWNS: Final = 0x00020000  # linux/sched.h
 
 MOUNTS: Final = (
     ("mount", "--make-rprivate", "/"),
     ("mount", "-t", "bpf", "-o", "mode=700", "bpf", f"{BPFFS}"),
-    ("mount", "-t", "tmpfs", "-o", "mode=755", "cnf-tests", f"{NAMESPACES}"),
+    *(("mount", "-t", "tmpfs", "-o", "mode=755", "cnf-tests", f"{folder}") for folder in (NAMESPACES, STATE)),
 )
 
 
 @functools.cache
 def begin() -> str:
-    """Give this thread, and whatever it starts, a mount namespace with both empty; return why not, "" if it worked.
+    """Give this thread, and whatever it starts, a mount namespace with all empty; return why not, "" if it worked.
 
     Everything in them ends with the last process of the run.
     """
@@ -31,7 +32,8 @@ def begin() -> str:
     if libc.unshare(CLONE_NEWNS):
         return f"no mount namespace: {os.strerror(ctypes.get_errno())}"
     try:
-        NAMESPACES.mkdir(exist_ok=True)
+        for folder in (NAMESPACES, STATE):
+            folder.mkdir(exist_ok=True)
         for command in MOUNTS:
             subprocess.run(command, capture_output=True, text=True, check=True)
     except OSError as error:

@@ -30,11 +30,13 @@ DIRECT_ARRAY(flow_until6, __u64);
 #endif
 #endif
 /* A table's second array has what few of its slots need. */
-#if CNF_LIMITER
+#if CNF_FLOW_DROPS
 DIRECT_ARRAY(flow_drops4, struct flow_drops);
 #if CNF_IPV6
 DIRECT_ARRAY(flow_drops6, struct flow_drops);
 #endif
+#endif
+#if CNF_LIMITER
 DIRECT_ARRAY(limit_sources4, struct limit4_set);
 DIRECT_ARRAY(limit_sources6, struct limit6_set);
 DIRECT_ARRAY(limit_over4, struct limit_over);
@@ -96,23 +98,24 @@ static __always_inline struct cache_head *cache_set(enum cnf_table table, __u32 
 /* Return what a slot has in the second array: a flow_drops or a limit_over; NULL where there are no limits. */
 static __always_inline void *cache_aside(enum cnf_table table, __u32 index)
 {
-#if CNF_LIMITER
 	switch (table) {
+#if CNF_FLOW_DROPS
 	case CNF_TABLE_IPV4:
 		return CHECKED_ELEMENT(flow_drops4, index);
 #if CNF_IPV6
 	case CNF_TABLE_IPV6:
 		return CHECKED_ELEMENT(flow_drops6, index);
 #endif
+#endif
+#if CNF_LIMITER
 	case CNF_TABLE_SOURCES4:
 		return CHECKED_ELEMENT(limit_over4, index);
 	case CNF_TABLE_SOURCES6:
 		return CHECKED_ELEMENT(limit_over6, index);
-	default:
-		break;
-	}
 #endif
-	return NULL;
+	default:
+		return NULL;
+	}
 }
 
 #endif

@@ -7,13 +7,15 @@
  *   CNF_IPV6         0: IPv6 packets count as non-IP; limits hold for them all the same
  *   CNF_VLAN         0: tagged packets count as non-IP; limits hold for them all the same
  *   CNF_PERFMON      1: loaded with CAP_PERFMON
+ *   CNF_FLOW_DROPS   1: caches have a place for what is dropped of a flow, also where CNF_LIMITER is 0
  *   CNF_LIMITER      0: no limits; else
  *   CNF_MAX_SOURCES  sources of a family that can have a bucket
  *   CNF_MAX_RULES    rules, and as many shared buckets, of two rule sets; a power of two
  *   CNF_MAX_POLICIES combinations of rules, of one rule set
  *   CNF_MAX_PREFIXES prefixes of a family, of one rule set
  *   CNF_MAX_DENIED   entries of limits.deny, of two rule sets
- *   CNF_XDP, CNF_SKB_INGRESS, CNF_EGRESS 1: with this entry point; the last with counters of what is sent, too
+ *   CNF_XDP, CNF_SKB_INGRESS, CNF_SKB_EGRESS 1: with this entry point
+ *   CNF_EGRESS       1: with counters of what is sent
  *   CNF_COUNT_*, CNF_DIRECT_*, CNF_MAP_* elements of an array, whether they are addressed, its number: see direct.h
  *   CNF_RING_BYTES   size of the ring that carries events; 0: no events
  *   CNF_FINISHED_EVENTS 1: of flows that make room, too
@@ -144,7 +146,7 @@ int cnf_skb_ingress(struct __sk_buff *skb)
 }
 #endif
 
-#if CNF_EGRESS
+#if CNF_SKB_EGRESS
 /* Deal with every frame that the interface sends. Nothing is limited. */
 int cnf_skb_egress(struct __sk_buff *skb)
 {

@@ -39,10 +39,12 @@ from cnf.flows.drain import Tracker
 from cnf.flows.stream import Sink, Stream
 from cnf.flows.top import FlowSeries
 from cnf.history.history import History
-from cnf.interfaces.attachers import attachers_for
+from cnf.interfaces.attachers import attachers_for, programs_of
 from cnf.interfaces.reconcile import Interfaces
 from cnf.kernel import capabilities, pins
 from cnf.kernel.links import Links
+from cnf.limiter.limiter import Limiter
+from cnf.limiter.maps import is_limiting
 from cnf.process import ssh_clients, systemd
 from cnf.process.gc_tuning import collect_early, return_large_blocks
 from cnf.process.signals import LEAVE, Signals
@@ -56,7 +58,6 @@ from cnf.server.sockets import listen_tcp, listen_unix, sort_inherited
 from cnf.server.state import State
 
 if TYPE_CHECKING:
-    from cnf.limiter.limiter import Limiter
     from cnf.server.access import Access
 
 
@@ -255,6 +256,8 @@ class Daemon:
         """
         rules_hold = self._datapath.kept.issuperset(self._datapath.blueprint.limiter_maps)
         limiter = None if rules_hold else self._limit()
+        if rules_hold and self._datapath.limiting and is_limiting(self._datapath.maps):
+            self._swap(limiting=True)
         self._watch.look()
         states = self._state.interfaces
         if states and all(state.state == "refused" for state in states):
@@ -262,20 +265,28 @@ class Daemon:
         return self._limit() if rules_hold else limiter
 
     def _limit(self) -> Limiter | None:
-        """Put the limits in force, if there are any."""
-        limits = self._configuration.settings.limits
-        if limits is None:
+        """Put the limits in force, unless the kernel takes none."""
+        if self._datapath.blueprint.limiter is None:
             return None
-        from cnf.limiter.limiter import Limiter  # noqa: PLC0415 - half a megabyte that others need not have
-
+        limits = self._configuration.settings.limits
         sessions = ssh_clients.sessions()  # once: one that ended between two looks would not be known as a session's
         clients, seats = ssh_clients.clients(sessions), self._interfaces.tallies.seats()
-        limiter = Limiter(self._datapath, limits, clients, self._handover_map, seats)
+        limiter = Limiter(self._datapath, limits, clients, self._handover_map, seats, self._swap)
         self._stack.callback(limiter.close)
         limiter.look_at(sessions)
         self._handover.take(sources=limiter)
         self._interfaces.seating = limiter
         return limiter
+
+    def _swap(self, *, limiting: bool) -> None:
+        """Have the program with limits on all interfaces, or the one without. Raises AttachError."""
+        try:
+            self._interfaces.swap(programs_of(self._datapath.limiting if limiting else self._datapath.programs))
+        except AttachError as error:
+            if limiting:
+                raise
+            effect = "nothing is limited; packets take a little longer"
+            self._log.error("program without limits not put back", error=str(error), effect=effect)
 
     def _drop_capabilities(self) -> None:
         """Drop what only loading takes; no reload loads anything."""

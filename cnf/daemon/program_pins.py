@@ -5,7 +5,7 @@ from __future__ import annotations
 from structlog.typing import FilteringBoundLogger
 
 from cnf.datapath.build import Datapath
-from cnf.kernel import pins, tcx
+from cnf.kernel import libbpf, pins, tcx
 from cnf.kernel.pins import MapPins
 
 
@@ -14,8 +14,8 @@ class ProgramPins:
 
     def __init__(self, datapath: Datapath, map_pins: MapPins, log: FilteringBoundLogger) -> None:
         """Pin beside the maps of ``map_pins``, which are the datapath's."""
-        entries = [hook.entry for hook in datapath.blueprint.hooks]
-        self._programs = {datapath.program_ids[entry]: datapath.programs[entry] for entry in entries}
+        fds = [*(datapath.programs[hook.entry] for hook in datapath.blueprint.hooks), *datapath.limiting.values()]
+        self._programs = {libbpf.program_id(fd): fd for fd in fds}
         self._map_pins = map_pins
         self._log = log
         self.are_there = False

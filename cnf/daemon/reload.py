@@ -17,7 +17,6 @@ from cnf.errors import CnfError
 from cnf.flows.drain import Tracker
 from cnf.flows.stream import Stream
 from cnf.interfaces.reconcile import Interfaces
-from cnf.limits.table import Limits
 from cnf.process import log as process_log
 from cnf.process import ssh_clients, systemd
 from cnf.server.live import Live
@@ -33,8 +32,6 @@ FIXED_AT_START: Final = (
     ("limits", ("max_sources", "max_rules", "state_file")),
 )
 """Maps, sockets and the log's form are made once."""
-NO_LIMITS: Final = Limits(mode="off")
-"""The meaning of a file without the table [limits] to a daemon that was started with one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class Reload:
             )
             if limiter:  # the one part that can still be refused, so the first
                 sessions = ssh_clients.sessions()  # once, as at the start
-                limiter.reload(settings.limits or NO_LIMITS, ssh_clients.clients(sessions))
+                limiter.reload(settings.limits, ssh_clients.clients(sessions))
                 # At once: a protection that is not known to be a session's would outlive it over a restart.
                 limiter.look_at(sessions)
         except CnfError as error:
@@ -103,7 +100,7 @@ def keep_fixed(
 ) -> tuple[Settings, tuple[str, ...]]:
     """Return what is wanted, with all that is fixed as it is, and each key that this takes back; log those.
 
-    Without a ``limiter`` in the program there can be no limits, and without what ``records`` take, no records.
+    Where the kernel took no ``limiter`` there can be no limits, and without what ``records`` take, no records.
     """
     kept: dict[str, Any] = {}
     taken_back = []
@@ -112,18 +109,18 @@ def keep_fixed(
         log.warning("changes at a restart only", key="max_interfaces", in_use=current.max_interfaces)
         kept["max_interfaces"] = current.max_interfaces
     for table, keys in FIXED_AT_START:
+        if table == "limits" and not limiter:
+            continue  # it has no sizes
         new, old = getattr(wanted, table), getattr(current, table)
-        if new is None or old is None:
-            continue
         for key in keys:
             if getattr(new, key) != getattr(old, key):
                 taken_back.append(f"{table}.{key}")
                 log.warning("changes at a restart only", key=taken_back[-1], in_use=getattr(old, key))
         kept[table] = attrs.evolve(new, **{key: getattr(old, key) for key in keys})
-    if wanted.limits and not limiter:
+    if wanted.limits.say_anything and not limiter:
         taken_back.append("limits")
         log.warning("changes at a restart only", key="limits", in_use=None)
-        kept["limits"] = None
+        kept["limits"] = current.limits
     for table in ("export", "history") if wanted.records and not records else ():
         if getattr(wanted, table) != getattr(current, table):
             taken_back.append(table)

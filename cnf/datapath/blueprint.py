@@ -10,11 +10,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from cnf.config import MAX_INTERFACES, Settings
 from cnf.kernel import capabilities
-from cnf.kernel.hooks import HOOKS, TC_EGRESS, TC_INGRESS, XDP, Hook
+from cnf.kernel.hooks import HOOKS, RECEIVING, TC_EGRESS, TC_INGRESS, XDP, Hook
 from cnf.limits.table import denied_room, room
 from cnf.process.light_imports import sha256
 
@@ -81,6 +81,22 @@ class LimiterSize:
         return denied_room(self.prefixes)
 
 
+class Variant(NamedTuple):
+    """A program to compile from the source; all variants have the same maps."""
+
+    limiter: int
+    """CNF_LIMITER of bpf/flow.c."""
+    functions: Mapping[str, int]
+    """Its entry points, with their types, enum bpf_prog_type of linux/bpf.h."""
+
+    @property
+    def defines(self) -> dict[str, int]:
+        """Return the preprocessor's definitions that tell it from other variants."""
+        entry_points = {"CNF_XDP": XDP, "CNF_SKB_INGRESS": TC_INGRESS, "CNF_SKB_EGRESS": TC_EGRESS}
+        there = {name: int(hook.entry in self.functions) for name, hook in entry_points.items()}
+        return {"CNF_LIMITER": self.limiter} | there
+
+
 @dataclass(frozen=True, slots=True)
 class Blueprint:
     """The source to build, and what of it is compiled in."""
@@ -90,6 +106,8 @@ class Blueprint:
     ipv6: bool = True
     vlan: bool = True
     limiter: LimiterSize | None = None
+    plain: bool = False
+    """With a limiter: whether what receives is there without it, too, for as long as nothing is limited."""
     flow_records: bool = False
     """Whether what of each flow is recorded stands beside a cache."""
     finished_events: bool = False
@@ -107,9 +125,11 @@ class Blueprint:
         return {hook.entry: hook.program_type for hook in self.hooks} | dict(self.others)
 
     @property
-    def entry_points(self) -> dict[str, int]:
-        """Return the preprocessor's definitions that say which entry points there are."""
-        return {"CNF_XDP": int(XDP in self.hooks), "CNF_SKB_INGRESS": int(TC_INGRESS in self.hooks)}
+    def variants(self) -> list[Variant]:
+        """Return what to compile: one program, or the plain one and the limiting one."""
+        if not (self.plain and self.limiter):
+            return [Variant(int(self.limiter is not None), self.programs)]
+        return [Variant(0, self.programs), Variant(1, {hook.entry: hook.program_type for hook in RECEIVING})]
 
     @property
     def maps(self) -> tuple[str, ...]:
@@ -150,7 +170,7 @@ class Blueprint:
         defines |= {f"CNF_DIRECT_{name}": int(name in self.direct) for name in self.counts}
         defines |= {"CNF_IPV6": int(self.ipv6), "CNF_VLAN": int(self.vlan), "CNF_EGRESS": int(self._egress)}
         defines |= {"CNF_FLOW_RECORDS": int(self.flow_records), "CNF_FINISHED_EVENTS": int(self.finished_events)}
-        defines |= {"CNF_RING_BYTES": self.ring_bytes}
+        defines |= {"CNF_RING_BYTES": self.ring_bytes, "CNF_FLOW_DROPS": int("flow_drops4" in self.maps)}
         if self.limiter is None:
             return defines | {"CNF_LIMITER": 0}
         return defines | {
@@ -231,7 +251,8 @@ def plan(settings: Settings) -> Blueprint:
         table,
         ipv6=flows.ipv6,
         vlan=flows.vlan,
-        limiter=LimiterSize(limits.max_sources, *room(limits)) if limits else None,
+        limiter=LimiterSize(limits.max_sources, *room(limits)),
+        plain=True,
         flow_records=settings.records,
         finished_events=(flows.evicted_records or settings.export.is_on) and table == "cache",
         max_interfaces=settings.max_interfaces,

@@ -30,7 +30,7 @@ from cnf.kernel import capabilities, libbpf
 from cnf.kernel.refusal import reported
 from cnf.process.light_imports import sha256
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """To be raised when programs are made, or kept, in another way."""
 CLOCK_FRAME: Final = bytes(64)
 
@@ -43,7 +43,8 @@ class Datapath:
     bcc_version: str
     maps: dict[str, int]
     programs: dict[str, int]
-    program_ids: dict[str, int]
+    limiting: dict[str, int]
+    """The programs of RECEIVING with limits, where ``programs`` has them without."""
     kept: frozenset[str]
     """Names of the maps that are the previous daemon's, with what they hold: all, all but the limiter's, or none."""
     discarded: tuple[str, ...]
@@ -60,7 +61,7 @@ class Datapath:
 
     def close(self) -> None:
         """Close every descriptor; what is attached to an interface stays there."""
-        for fd in (*self.maps.values(), *self.programs.values()):
+        for fd in (*self.maps.values(), *self.programs.values(), *self.limiting.values()):
             os.close(fd)
 
 
@@ -158,7 +159,6 @@ class Build:
             with reported("looking at the program that was loaded"):
                 if SECRETS in loaded.maps:
                     _draw_secrets(loaded.maps[SECRETS])
-                program_ids = {name: libbpf.program_id(fd) for name, fd in loaded.functions.items()}
         except BaseException:
             loaded.close()
             raise
@@ -170,7 +170,7 @@ class Build:
             discarded=loaded.discarded,
             maps=loaded.maps,
             programs=loaded.functions,
-            program_ids=program_ids,
+            limiting=loaded.limiting,
         )
 
 
@@ -205,17 +205,22 @@ def _kept(path: Path, user: int) -> Program | None:
 def _request(blueprint: Blueprint) -> dict[str, Any]:
     """Return what the compiling child is to do. Raises CompileError if a part of the source cannot be read."""
     perfmon = int(not capabilities.missing(capabilities.SPEED))
-    defines = blueprint.defines | blueprint.entry_points | blueprint.map_numbers | {"CNF_PERFMON": perfmon}
+    defines = blueprint.defines | blueprint.map_numbers | {"CNF_PERFMON": perfmon}
     try:
         text = flatten(blueprint.source)
     except OSError as error:
         raise CompileError(f"flow.c did not compile: {error}", remedy="install cnf anew") from error
     return {
         "text": text,
-        "flags": [*FLAGS, *(f"-D{name}={value}" for name, value in defines.items())],
         "maps": blueprint.maps,
         "direct": blueprint.direct,
-        "functions": blueprint.programs,
+        "variants": [
+            {
+                "flags": [*FLAGS, *(f"-D{name}={value}" for name, value in (defines | variant.defines).items())],
+                "functions": variant.functions,
+            }
+            for variant in blueprint.variants
+        ],
     }
 
 

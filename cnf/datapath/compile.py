@@ -1,10 +1,11 @@
 """The child that compiles: BCC and LLVM live in this process only, and end with it.
 
 Run as ``python -m cnf.datapath.compile`` by cnf.datapath.compiler, with a stream socket as standard input. On it comes
-the request, JSON: ``text`` (flow.c as one file), ``flags``, ``maps`` (their names, in the order of their numbers),
-``direct`` (how many elements the arrays of direct.h have, by name) and ``functions`` (their types, by name). The answer
-is JSON, too: ``{"program": ...}``, a Program, with the descriptors of the maps that BCC has made; or ``{"error": KIND,
-"message": ...}``. What clang says goes to standard error.
+the request, JSON: ``text`` (flow.c as one file), ``maps`` (their names, in the order of their numbers), ``direct`` (how
+many elements the arrays of direct.h have, by name) and ``variants``, each with its ``flags`` and ``functions`` (their
+types, by name). The last has all of the maps. The answer is JSON, too: ``{"program": ...}``, a Program, with the
+descriptors of the maps that BCC has made for the last; or ``{"error": KIND, "message": ...}``. What clang says goes to
+standard error.
 
 This is the only module that imports bcc.
 """
@@ -14,10 +15,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from cnf.datapath import bcc_files
-from cnf.datapath.program import Program, function
+from cnf.datapath.program import Function, Program, function
 from cnf.datapath.source import HEADERS
 from cnf.kernel import libbpf
 from cnf.kernel.libbpf import MapKind
@@ -33,22 +35,35 @@ def build(request: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         return {"error": "bcc_missing", "message": str(error)}, []
     if not hasattr(bcc, "BPF"):
         return {"error": "bcc_wrong", "message": str(getattr(bcc, "__file__", bcc))}, []
-    try:
-        module = bcc.BPF(text=request["text"].encode(), cflags=request["flags"])
-    except Exception as error:  # noqa: BLE001 - BCC raises bare Exception
-        return {"error": "compile", "message": str(error)}, []
-    maps = {name: module[name.encode()].map_fd for name in request["maps"]}
-    numbers = {fd: number for number, fd in enumerate(maps.values())}
+    compiled: list[dict[str, Function]] = []
+    module: Any = None
+    for variant in request["variants"]:
+        if module:
+            module.cleanup()  # its memory, and its maps, before there are others
+        try:
+            module = bcc.BPF(text=request["text"].encode(), cflags=variant["flags"])
+        except Exception as error:  # noqa: BLE001 - BCC raises bare Exception
+            return {"error": "compile", "message": str(error)}, []
+        maps = {name: fd for name in request["maps"] if (fd := _map(module, name)) is not None}
+        numbers = {fd: request["maps"].index(name) for name, fd in maps.items()}
+        functions = variant["functions"].items()
+        compiled.append({name: function(kind, module.dump_func(name.encode()), numbers) for name, kind in functions})
     program = Program(
         bcc_version=str(getattr(bcc, "__version__", "unknown")),
         built_by=bcc_files.loaded(before),
         maps={name: _kind(fd, request["direct"].get(name, 1)) for name, fd in maps.items()},
-        functions={
-            name: function(kind, module.dump_func(name.encode()), numbers)
-            for name, kind in request["functions"].items()
-        },
+        functions=compiled[0],
+        limiting=compiled[1] if compiled[1:] else {},
     )
     return {"program": program.to_json()}, [*maps.values()]
+
+
+def _map(module: Mapping[bytes, Any], name: str) -> int | None:
+    """Return the descriptor of a map; None where this variant has no such map."""
+    try:
+        return int(module[name.encode()].map_fd)
+    except KeyError:
+        return None
 
 
 def _kind(fd: int, elements: int) -> MapKind:

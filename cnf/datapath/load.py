@@ -32,13 +32,15 @@ class Loaded:
 
     maps: dict[str, int] = field(default_factory=dict)
     functions: dict[str, int] = field(default_factory=dict)
+    limiting: dict[str, int] = field(default_factory=dict)
+    """As of Program."""
     kept: frozenset[str] = frozenset()
     discarded: tuple[str, ...] = ()
     """The reasons why maps that were pinned are not kept."""
 
     def close(self) -> None:
         """Close every descriptor."""
-        for fd in (*self.maps.values(), *self.functions.values()):
+        for fd in (*self.maps.values(), *self.functions.values(), *self.limiting.values()):
             os.close(fd)
 
 
@@ -59,12 +61,12 @@ def load(program: Program, made: Mapping[str, int], limiter_maps: Collection[str
         else:
             _keep(program.maps, made, limiter_maps, pins, loaded)
         descriptors = [loaded.maps[name] for name in program.maps]
-        for name, function in program.functions.items():
-            try:
-                fd = libbpf.load_program(name, function.type, function.linked(descriptors))
-            except libbpf.RejectedError as error:
-                raise _rejected(name, error) from error
-            loaded.functions[name] = fd
+        for functions, fds in ((program.functions, loaded.functions), (program.limiting, loaded.limiting)):
+            for name, function in functions.items():
+                try:
+                    fds[name] = libbpf.load_program(name, function.type, function.linked(descriptors))
+                except libbpf.RejectedError as error:
+                    raise _rejected(name, error) from error
     except BaseException:
         loaded.close()
         if pins:

@@ -6,8 +6,8 @@ import base64
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
 
 from cnf.kernel.libbpf import MapKind
 
@@ -51,6 +51,8 @@ class Program:
     maps: Mapping[str, MapKind]
     """The maps by name, in the order of their numbers."""
     functions: Mapping[str, Function]
+    limiting: Mapping[str, Function] = field(default_factory=dict)
+    """The same functions with limits, where they are there both ways."""
 
     @classmethod
     def of_json(cls, text: str) -> Program:
@@ -61,22 +63,30 @@ class Program:
                 str(document["bcc_version"]),
                 {str(path): tuple(map(int, marks)) for path, marks in document["built_by"].items()},
                 {str(name): MapKind(*map(int, kind)) for name, kind in document["maps"].items()},
-                {
-                    str(name): Function(int(kind), base64.b64decode(code), [(int(at), int(of)) for at, of in maps])
-                    for name, (kind, code, maps) in document["functions"].items()
-                },
+                _functions(document["functions"]),
+                _functions(document["limiting"]),
             )
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"not a program: {error!r}") from error
 
     def to_json(self) -> str:
         """Return it as text."""
-        functions = {
-            name: (function.type, base64.b64encode(function.instructions).decode(), function.maps)
-            for name, function in self.functions.items()
-        }
         document = {"bcc_version": self.bcc_version, "built_by": self.built_by, "maps": self.maps}
-        return json.dumps(document | {"functions": functions})
+        return json.dumps(document | {"functions": _rows(self.functions), "limiting": _rows(self.limiting)})
+
+
+def _rows(functions: Mapping[str, Function]) -> dict[str, tuple[int, str, Sequence[tuple[int, int]]]]:
+    return {
+        name: (function.type, base64.b64encode(function.instructions).decode(), function.maps)
+        for name, function in functions.items()
+    }
+
+
+def _functions(rows: Mapping[str, tuple[Any, Any, Any]]) -> dict[str, Function]:
+    return {
+        str(name): Function(int(kind), base64.b64decode(code), [(int(at), int(of)) for at, of in maps])
+        for name, (kind, code, maps) in rows.items()
+    }
 
 
 def function(program_type: int, instructions: bytes, numbers: Mapping[int, int]) -> Function:

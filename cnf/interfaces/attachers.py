@@ -8,13 +8,19 @@ from pathlib import Path
 
 from cnf.datapath.build import Datapath
 from cnf.direction import Direction
-from cnf.kernel.attacher import Attacher
+from cnf.kernel import libbpf
+from cnf.kernel.attacher import Attacher, Ours, Programs
 from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP
 from cnf.kernel.links import Mode
 from cnf.kernel.tc import TcAttacher
 from cnf.kernel.xdp import XdpAttacher
 
 Attachers = Mapping[Direction, Mapping[Mode, Attacher]]
+
+
+def programs_of(fds: Mapping[str, int]) -> Programs:
+    """Return the programs behind descriptors, both by the names of their entry points."""
+    return {name: Ours(fd, libbpf.program_id(fd)) for name, fd in fds.items()}
 
 
 def attachers_for(
@@ -29,10 +35,11 @@ def attachers_for(
         KernelError: a socket cannot be made.
 
     """
-    fds, ids = datapath.programs, datapath.program_ids
-    xdp = stack.enter_context(XdpAttacher(fds[XDP.entry], ids[XDP.entry], left_behind))
+    ours, limiting = programs_of(datapath.programs), programs_of(datapath.limiting)
+    others = {entry: [program] for entry, program in limiting.items()}
+    xdp = stack.enter_context(XdpAttacher(ours[XDP.entry], left_behind, others.get(XDP.entry, ())))
     ingress, egress = (
-        stack.enter_context(TcAttacher(hook, fds[hook.entry], ids[hook.entry], left_behind, folder))
+        stack.enter_context(TcAttacher(hook, ours[hook.entry], left_behind, folder, others.get(hook.entry, ())))
         for hook in (TC_INGRESS, TC_EGRESS)
     )
     return {

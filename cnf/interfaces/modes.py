@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -12,7 +14,7 @@ from cnf import config
 from cnf.direction import Direction
 from cnf.errors import AttachError, CnfError
 from cnf.interfaces.matching import unreadable
-from cnf.kernel.attacher import Attacher, HookName, Standing
+from cnf.kernel.attacher import Attacher, HookName, Programs, Standing
 from cnf.kernel.links import Link, Mode
 from cnf.kernel.xdp import AboveError
 
@@ -76,8 +78,32 @@ class Modes:
         self._log = log
         self._refused: dict[int, _Refused] = {}
         """By ifindex."""
-        self._known: dict[int, Attachment] = {}
-        """The program as it was at the latest look, by ifindex."""
+        self._known: dict[int, tuple[Link, Attachment]] = {}
+        """The interfaces with our program, as of the latest look, by ifindex."""
+        self._lock = threading.Lock()
+        """Held where the program is put on, taken off or swapped: a change of limits swaps it, in another thread."""
+
+    def swap(self, programs: Programs) -> None:
+        """Have these programs in the place of those that are ours, in one step on each interface.
+
+        Raises:
+            AttachError: the kernel refused; all interfaces have the program before.
+
+        """
+        with self._lock:
+            before = {attacher: attacher.program for attacher in self._each()}
+            for attacher in before:
+                attacher.program = programs[attacher.entry]
+            try:
+                for index in self._known:
+                    self._swap_known(index)
+            except AttachError:
+                for attacher, program in before.items():
+                    attacher.program = program
+                for index in self._known:
+                    with suppress(AttachError):
+                        self._swap_known(index)
+                raise
 
     def keep(self, link: Link, wanted: config.Mode) -> Attachment:
         """Have the program on ``link`` in the mode ``wanted``, or in the previous one if that was refused.
@@ -86,7 +112,13 @@ class Modes:
             AttachError: the kernel refused.
 
         """
-        known, standing = self._known.get(link.index), self._standing(link)
+        with self._lock:
+            kept = self._keep(link, wanted)
+            self._known[link.index] = link, kept
+        return kept
+
+    def _keep(self, link: Link, wanted: config.Mode) -> Attachment:
+        known, standing = self.has(link.index), self._standing(link)
         if standing is None:
             if known:
                 self._log.warning(
@@ -95,14 +127,26 @@ class Modes:
                     direction=self.direction,
                     remedy="to keep it off, take the interface out of the configuration and reload",
                 )
-            kept = self._put_on(link, wanted)
-        else:
-            if known is None:  # back from another namespace
-                self._log.info("program is attached", **self._words(link, standing.mode))
-            why = known.why if known else "as it was"
-            kept = self._move(link, self._attachment(standing, why), wanted)
-        self._known[link.index] = kept
-        return kept
+            return self._put_on(link, wanted)
+        there = self._attachment(standing, known.why if known else "as it was")
+        if known is None:  # back from another namespace
+            self._log.info("program is attached", **self._words(link, there))
+        try:
+            there = self._swap(link, there)  # also where it came back, or has been swapped since the interface was read
+        except AttachError as error:
+            self._log.error("program not replaced, the previous one stays", interface=link.name, error=str(error))
+        return self._move(link, there, wanted)
+
+    def _swap_known(self, index: int) -> None:
+        link, there = self._known[index]
+        self._known[index] = link, self._swap(link, there)
+
+    def _swap(self, link: Link, there: Attachment) -> Attachment:
+        """Have the attacher's program in the place of another one of ours. Raises AttachError."""
+        if there.mode is None or there.program_id == (program := self._attachers[there.mode].program.id):
+            return there
+        self._attachers[there.mode].swap(link)
+        return replace(there, program_id=program)
 
     def let_go(self, link: Link, *, wait: bool = True) -> bool:
         """Take the program off ``link``, also where that has gone or moved; return False if it was not there.
@@ -113,9 +157,10 @@ class Modes:
             AttachError: the kernel refused.
 
         """
-        known = self._known.pop(link.index, None)
-        attachers = [self._attachers[known.mode]] if known and known.mode else self._each()
-        return any(attacher.detach(link, wait=wait) for attacher in attachers)
+        with self._lock:
+            _link, known = self._known.pop(link.index, (link, None))
+            attachers = [self._attachers[known.mode]] if known and known.mode else self._each()
+            return any(attacher.detach(link, wait=wait) for attacher in attachers)
 
     def put_back(self, link: Link) -> bool:
         """Put the program that ours has replaced back on ``link``; return False if there is none.
@@ -124,11 +169,13 @@ class Modes:
             AttachError: the kernel refused.
 
         """
-        return any(attacher.put_back(link) for attacher in self._each())
+        with self._lock:
+            return any(attacher.put_back(link) for attacher in self._each())
 
     def clean(self, link: Link) -> bool:
         """Detach a previous daemon's program from ``link``; tell whether one was there. Raises AttachError."""
-        cleaned = [attacher.clean(link) for attacher in self._each()]
+        with self._lock:
+            cleaned = [attacher.clean(link) for attacher in self._each()]
         return any(cleaned)
 
     def clean_others(self) -> None:
@@ -138,7 +185,8 @@ class Modes:
 
     def has(self, index: int) -> Attachment | None:
         """Return the program that this daemon has on an interface, as of the latest look; None if it has none."""
-        return self._known.get(index)
+        _link, known = self._known.get(index, (None, None))
+        return known
 
     def refusal(self, index: int) -> str | None:
         """Return why the program is not in the mode that is wanted on the interface; None if it is."""
@@ -203,20 +251,20 @@ class Modes:
             if refusals:
                 why = "; ".join(error.message.removeprefix(f"interface {link.shown}: ") for error in refusals)
                 self._log.info("native xdp refused, tc in use", interface=link.name, refused=why)
-            self._log.info("program attached", **self._words(link, standing.mode))
-            return self._attachment(standing, why)
+            attached = self._attachment(standing, why)
+            self._log.info("program attached", **self._words(link, attached))
+            return attached
         if len(refusals) == 1:
             raise refusals[0]
         raise AttachError("; ".join(error.message for error in refusals), remedy=refusals[-1].remedy)
 
     def _attachment(self, standing: Standing, why: str) -> Attachment:
-        program_id = self._attachers[standing.mode].program_id
-        return Attachment(self.direction, standing.mode, standing.hook, program_id, why, standing.before)
+        return Attachment(self.direction, standing.mode, standing.hook, standing.program_id, why, standing.before)
 
-    def _words(self, link: Link, mode: Mode) -> dict[str, object]:
+    def _words(self, link: Link, there: Attachment) -> dict[str, object]:
         return {
             "interface": link.name,
             "direction": self.direction,
-            "mode": mode,
-            "prog_id": self._attachers[mode].program_id,
+            "mode": there.mode,
+            "prog_id": there.program_id,
         }

@@ -20,6 +20,7 @@ from cnf.interfaces.matching import match
 from cnf.interfaces.modes import Attachment, Modes
 from cnf.interfaces.stacking import Stacks, leave_out
 from cnf.interfaces.totals import Tallies
+from cnf.kernel.attacher import Programs
 from cnf.kernel.links import Link, Links, Mode
 from cnf.process import systemd
 
@@ -60,7 +61,7 @@ class Seating(Protocol):
 class Interfaces:
     """Keep the program on every interface that the configuration names, as they come and go.
 
-    All of it belongs to the main thread; ``tallies`` says what others may call.
+    All of it but ``swap()`` belongs to the main thread; ``tallies`` says what others may call.
     """
 
     def __init__(
@@ -132,6 +133,15 @@ class Interfaces:
                     self._coverages.observe(index, direction, Reading(counted, Count(*link.statistics[direction])))
                 else:
                     self._coverages.forget(index, direction)
+
+    def swap(self, programs: Programs) -> None:
+        """Have these programs in the place of others of ours that receive; any thread may call it.
+
+        Raises:
+            AttachError: the kernel refused; all interfaces have the programs before.
+
+        """
+        self._modes["ingress"].swap(programs)
 
     def clean_up(self) -> None:
         """Take what the previous daemon has left off the interfaces that are not ours now, and free their counters."""

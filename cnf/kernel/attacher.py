@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple, Protocol
 
 from cnf.kernel.links import Link, Mode
 
 HookName = Literal["xdp", "tcx", "clsact"]
 """The kernel's interface by which a program is attached."""
+
+
+class Ours(NamedTuple):
+    """A program that this process has loaded."""
+
+    fd: int
+    id: int
+
+
+Programs = Mapping[str, Ours]
+"""Programs to attach, by the name of the hook's entry point."""
 
 
 class Standing(NamedTuple):
@@ -17,18 +29,25 @@ class Standing(NamedTuple):
     hook: HookName
     before: tuple[str, ...]
     """What sees the packets first, in words: what ends a packet there hides it from our program."""
+    program_id: int
 
 
 class Attacher(Protocol):
-    """Attach one program to any number of interfaces, at one hook; never touch another program.
+    """Attach our program to any number of interfaces, at one hook; never touch another's program.
 
     Every method raises AttachError where the kernel refuses.
     """
 
-    program_id: int
+    entry: str
+    """The entry point of bpf/flow.c that the hook runs."""
+    program: Ours
+    """The program to attach. It may be replaced: those before are ours still, where they are."""
 
     def attach(self, link: Link, mode: Mode) -> Standing:
         """Attach to ``link``; a previous daemon's program is replaced in one step, in the mode that it is in."""
+
+    def swap(self, link: Link) -> None:
+        """Put ``program`` in the place of another one of ours on ``link``, in one step; where none is, do nothing."""
 
     def detach(self, link: Link, *, wait: bool = True) -> bool:
         """Detach our program from ``link``; return False if it was not there.

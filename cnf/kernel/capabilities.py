@@ -27,6 +27,7 @@ SLOW: Final = (
     "without CAP_PERFMON the kernel guards the program against speculation: it takes about four times as long,"
     " and its tables are LRU hashes, whatever flows.table says"
 )
+NO_LIMITS: Final = "the kernel takes the program without limits only: nothing can be denied or limited"
 # linux/capability.h: the version with sets of 64 bits, which are in two halves: of each set the lower, then the higher.
 _VERSION: Final = 0x20080522
 _HALVES: Final = ctypes.c_uint32 * 6

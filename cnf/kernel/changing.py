@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +26,7 @@ LOOKS: Final = 0.1
 
 
 class Changer:
-    """A netlink socket; after a failure, a new one."""
+    """A netlink socket; after a failure, or for another thread, a new one. One thread at a time."""
 
     def __init__(self) -> None:
         """Open the socket. Raises OSError."""
@@ -53,6 +54,8 @@ class Changer:
             OSError: the socket failed, or there was no answer in time.
 
         """
+        if self._thread != threading.get_ident():  # pyroute2 takes no other thread than the one that has opened it
+            self._close()
         if self._loop.is_closed():
             self._open()
         self._look(self._loop.time() + TIMEOUT)
@@ -69,6 +72,7 @@ class Changer:
             self._next_look.cancel()
 
     def _open(self) -> None:
+        self._thread = threading.get_ident()
         self._loop = asyncio.new_event_loop()
         try:
             self._netlink = IPRoute(ext_ack=True, use_event_loop=self._loop)

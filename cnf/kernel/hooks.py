@@ -24,4 +24,5 @@ class Hook(NamedTuple):
 XDP: Final = Hook("ingress", "cnf_ingress", 6)
 TC_INGRESS: Final = Hook("ingress", "cnf_skb_ingress", 3)
 TC_EGRESS: Final = Hook("egress", "cnf_skb_egress", 3)
-HOOKS: Final = (XDP, TC_INGRESS, TC_EGRESS)
+RECEIVING: Final = (XDP, TC_INGRESS)
+HOOKS: Final = (*RECEIVING, TC_EGRESS)

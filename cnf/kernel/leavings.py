@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from cnf.direction import DIRECTIONS
 from cnf.errors import AttachError, MapError
 from cnf.kernel import libbpf, pins
-from cnf.kernel.attacher import Attacher
+from cnf.kernel.attacher import Attacher, Ours
 from cnf.kernel.hooks import HOOKS, TC_EGRESS, TC_INGRESS
 from cnf.kernel.links import Link, Links
 from cnf.kernel.refusal import reported
@@ -24,8 +24,8 @@ from cnf.kernel.xdp import XdpAttacher
 
 ENTRIES: Final = frozenset(hook.entry for hook in HOOKS)
 MAP: Final = "table_counters"
-_NONE: Final = -1
-"""The descriptor of no program: this process attaches none."""
+_NONE: Final = Ours(-1, 0)
+"""No program: this process attaches none."""
 
 
 class Taken(NamedTuple):
@@ -52,8 +52,8 @@ def take_back(folder: Path | None, links: Links) -> Taken:
         pinned = stack.enter_context(pins.left_behind(folder))
         present = links.read()
         ours = {**pinned, **stack.enter_context(_unpinned(present, pinned))}
-        attachers: list[Attacher] = [stack.enter_context(XdpAttacher(_NONE, 0, ours))]
-        attachers += [stack.enter_context(TcAttacher(hook, _NONE, 0, ours, folder)) for hook in (TC_INGRESS, TC_EGRESS)]
+        attachers: list[Attacher] = [stack.enter_context(XdpAttacher(_NONE, ours))]
+        attachers += [stack.enter_context(TcAttacher(hook, _NONE, ours, folder)) for hook in (TC_INGRESS, TC_EGRESS)]
         for link in present:
             for attacher in attachers:
                 try:

@@ -5,7 +5,7 @@ Both run programs of one kind. At TCX and clsact ours stands before those that a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -14,7 +14,7 @@ from pyroute2 import NetlinkError
 
 from cnf.errors import AttachError
 from cnf.kernel import clsact, foreign, tcx
-from cnf.kernel.attacher import Standing
+from cnf.kernel.attacher import Ours, Standing
 from cnf.kernel.changing import words_of
 from cnf.kernel.refusal import reported
 
@@ -41,18 +41,25 @@ def programs(ifindex: int, direction: Direction) -> tuple[int, ...]:
 
 
 class TcAttacher:
-    """Attach one program to any number of interfaces, and detach it; never touch another program."""
+    """Attach our program to any number of interfaces, and detach it; never touch another's program."""
 
     def __init__(
-        self, hook: Hook, program_fd: int, program_id: int, left_behind: Mapping[int, int], folder: Path | None
+        self,
+        hook: Hook,
+        program: Ours,
+        left_behind: Mapping[int, int],
+        folder: Path | None,
+        others: Iterable[Ours] = (),
     ) -> None:
         """Take over the links that are pinned in ``folder``; None: links are not pinned, and go with this process.
 
         ``left_behind`` are descriptors, by id, of the programs that a previous daemon has left: they are ours as well.
+        ``others`` may take the place of ``program``.
         """
-        self.program_id = program_id
+        self.program = program
+        self.entry = hook.entry
         self._hook = hook
-        self._fd = program_fd
+        self._ours = {each.id: each.fd for each in (program, *others)}
         self._left_behind = left_behind
         self._replaced: dict[int, int] = {}
         """Ids of programs that ours has replaced, by ifindex."""
@@ -80,16 +87,28 @@ class TcAttacher:
         with self._refused(link, "the kernel refused the program", REMEDY):
             there = self._find(link.index)
             if there and there.program in self._left_behind:
-                self._replace(link.index, there, self._fd)
+                self._replace(link.index, there, self.program.fd)
                 self._replaced[link.index] = there.program
             elif tcx.is_there():
-                self._links.create(link.index, self._fd)
+                self._links.create(link.index, self.program.fd)
             else:
-                self._filters.add(link.index, self._fd, self._hook.entry)
+                self._filters.add(link.index, self.program.fd, self._hook.entry)
         standing = self.standing(link)
         if standing is None:
             raise AttachError(f"{self._where(link)}: accepted, but it is not there when read back")
         return standing
+
+    def swap(self, link: Link) -> None:
+        """Put ``program`` in the place of another one of ours on ``link``, in one step; where none is, do nothing.
+
+        Raises:
+            AttachError: the kernel refused.
+
+        """
+        with self._refused(link, "replacing was refused"):
+            there = self._find(link.index)
+            if there and there.program in self._ours and there.program != self.program.id:
+                self._replace(link.index, there, self.program.fd)
 
     def detach(self, link: Link, *, wait: bool = True) -> bool:
         """Detach our program from ``link``, wherever that is by now; return False if it was not there.
@@ -101,13 +120,14 @@ class TcAttacher:
 
         """
         with self._refused(link, "detaching was refused"):
-            if self._links.program(link.index) == self.program_id:
+            if self._links.program(link.index) in self._ours:
                 return self._links.detach(link.index, wait=wait)
-            if self._find(link.index) != _Found("clsact", self.program_id):
+            there = self._find(link.index)
+            if there is None or there.hook != "clsact" or there.program not in self._ours:
                 return False
             self._filters.remove(link.index)
         if self.standing(link) is not None:
-            raise AttachError(f"{self._where(link)}: program {self.program_id} is still there after detaching it")
+            raise AttachError(f"{self._where(link)}: program {there.program} is still there after detaching it")
         return True
 
     def put_back(self, link: Link) -> bool:
@@ -120,7 +140,7 @@ class TcAttacher:
         before = self._left_behind.get(self._replaced.pop(link.index, 0))
         with self._refused(link, "putting back was refused"):
             there = self._find(link.index)
-            if before is None or there is None or there.program != self.program_id:
+            if before is None or there is None or there.program not in self._ours:
                 return False
             self._replace(link.index, there, before)
         return True
@@ -163,14 +183,15 @@ class TcAttacher:
         direction = self._hook.direction
         with self._refused(link, "asking for its programs failed"):
             chain = tcx.chain(link.index, direction)
-            if self.program_id in chain:
-                before = [foreign.named(each) for each in chain[: chain.index(self.program_id)]]
-                return Standing("tc", "tcx", (*self._at_xdp(link), *before))
+            for place, program in enumerate(chain):
+                if program in self._ours:
+                    before = [foreign.named(each) for each in chain[:place]]
+                    return Standing("tc", "tcx", (*self._at_xdp(link), *before), program)
             filters = clsact.filters(link.index, direction)
         before = [foreign.named(each) for each in chain]
         for each in filters:
-            if each.is_ours and each.program == self.program_id:
-                return Standing("tc", "clsact", (*self._at_xdp(link), *before))
+            if each.is_ours and each.program in self._ours:
+                return Standing("tc", "clsact", (*self._at_xdp(link), *before), each.program)
             before.append(foreign.named(each.program) if each.program else f"a filter {each.kind}")
         return None
 
@@ -191,7 +212,7 @@ class TcAttacher:
     def _replace(self, ifindex: int, there: _Found, program: int) -> None:
         """Put a program in the place of the one that is ``there``."""
         if there.hook == "tcx":
-            expected = self._fd if there.program == self.program_id else self._left_behind[there.program]
+            expected = {**self._left_behind, **self._ours}[there.program]
             self._links.replace(ifindex, program, expected)
         else:
             self._filters.replace(ifindex, program, self._hook.entry)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from pyroute2 import NetlinkError
 
 from cnf.errors import AttachError
 from cnf.kernel import foreign, rtnetlink
-from cnf.kernel.attacher import Standing
+from cnf.kernel.attacher import Ours, Standing
 from cnf.kernel.changing import Changer, words_of
+from cnf.kernel.hooks import XDP
 from cnf.kernel.links import Mode, Program, program_of
 from cnf.kernel.refusal import reported
 
@@ -39,15 +40,17 @@ class AboveError(AttachError):
 
 
 class XdpAttacher:
-    """Attach one program to any number of interfaces, and detach it; never touch another program."""
+    """Attach our program to any number of interfaces, and detach it; never touch another's program."""
 
-    def __init__(self, program_fd: int, program_id: int, left_behind: Mapping[int, int]) -> None:
-        """Open a netlink socket for the program behind ``program_fd``.
+    entry = XDP.entry
+
+    def __init__(self, program: Ours, left_behind: Mapping[int, int], others: Iterable[Ours] = ()) -> None:
+        """Open a netlink socket for ``program``; ``others`` may take its place.
 
         ``left_behind`` are descriptors, by id, of the programs that a previous daemon has left: they are ours as well.
         """
-        self.program_id = program_id
-        self._fd = program_fd
+        self.program = program
+        self._ours = {each.id: each.fd for each in (program, *others)}
         self._left_behind = left_behind
         self._replaced: dict[int, int] = {}
         """Ids of programs that ours has replaced, by ifindex."""
@@ -73,17 +76,33 @@ class XdpAttacher:
 
         """
         try:
-            self._set(link.index, self._fd, MODE_FLAGS[mode] | XDP_FLAGS_UPDATE_IF_NOEXIST)
+            self._set(link.index, self.program.fd, MODE_FLAGS[mode] | XDP_FLAGS_UPDATE_IF_NOEXIST)
         except NetlinkError as error:
             if error.code in OCCUPIED:
                 return self._take_over(link, error)
             refusal = words_of(error)
         else:
-            if self.ours(link.index) == mode:
-                return Standing(mode, "xdp", ())
+            if self.ours(link.index) == Program(mode, self.program.id):
+                return Standing(mode, "xdp", (), self.program.id)
             refusal = "accepted, but it is not there when read back"
         remedy = "mode auto or generic works on any interface" if mode == "native" else "does its driver take XDP?"
         raise AttachError(f"interface {link.shown}: the kernel refused the program: {mode}: {refusal}", remedy=remedy)
+
+    def swap(self, link: Link) -> None:
+        """Put ``program`` in the place of another one of ours on ``link``, in one step; where none is, do nothing.
+
+        Raises:
+            AttachError: the kernel refused.
+
+        """
+        there = self.ours(link.index)
+        if there is None or there.id == self.program.id:
+            return
+        try:
+            self._replace(link.index, there, self.program.fd)
+        except NetlinkError as error:
+            if error.code != errno.ENODEV:
+                raise AttachError(f"interface {link.shown}: replacing was refused: {words_of(error)}") from error
 
     def detach(self, link: Link, *, wait: bool = True) -> bool:  # noqa: ARG002 - it takes no time
         """Detach our program from ``link``; return False if it was not there.
@@ -92,17 +111,17 @@ class XdpAttacher:
             AttachError: the kernel refused, or reading back shows that it is still there.
 
         """
-        mode = self.ours(link.index)
-        if mode is None:
+        there = self.ours(link.index)
+        if there is None:
             return False
         try:
-            self._set(link.index, -1, MODE_FLAGS[mode] | XDP_FLAGS_REPLACE, expected=self._fd)
+            self._replace(link.index, there, -1)
         except NetlinkError as error:
             if error.code == errno.ENODEV:
                 return False
             raise AttachError(f"interface {link.shown}: detaching was refused: {words_of(error)}") from error
         if self.ours(link.index) is not None:
-            raise AttachError(f"interface {link.shown}: program {self.program_id} is still there after detaching it")
+            raise AttachError(f"interface {link.shown}: program {there.id} is still there after detaching it")
         return True
 
     def put_back(self, link: Link) -> bool:
@@ -112,11 +131,11 @@ class XdpAttacher:
             AttachError: the kernel refused.
 
         """
-        before, mode = self._left_behind.get(self._replaced.pop(link.index, 0)), self.ours(link.index)
-        if before is None or mode is None:
+        before, there = self._left_behind.get(self._replaced.pop(link.index, 0)), self.ours(link.index)
+        if before is None or there is None:
             return False
         try:
-            self._set(link.index, before, MODE_FLAGS[mode] | XDP_FLAGS_REPLACE, expected=self._fd)
+            self._replace(link.index, there, before)
         except NetlinkError as error:
             raise AttachError(f"interface {link.shown}: putting back was refused: {words_of(error)}") from error
         return True
@@ -126,9 +145,8 @@ class XdpAttacher:
         there = self.query(link.index)
         if there is None or there.id not in self._left_behind:
             return False
-        expected = self._left_behind[there.id]
         try:
-            self._set(link.index, -1, MODE_FLAGS[there.mode] | XDP_FLAGS_REPLACE, expected=expected)
+            self._replace(link.index, there, -1)
         except NetlinkError as error:
             raise AttachError(f"interface {link.shown}: detaching was refused: {words_of(error)}") from error
         return True
@@ -142,12 +160,13 @@ class XdpAttacher:
 
     def standing(self, link: Link) -> Standing | None:
         """Return how our program stands on ``link``, as of when that was read; None if it is not there."""
-        return Standing(link.program.mode, "xdp", ()) if link.program and link.program.id == self.program_id else None
+        there = link.program
+        return Standing(there.mode, "xdp", (), there.id) if there and there.id in self._ours else None
 
-    def ours(self, ifindex: int) -> Mode | None:
-        """Return the mode in which our program is on the interface; None if it is not."""
+    def ours(self, ifindex: int) -> Program | None:
+        """Return our program as it is on the interface; None if it is not."""
         attached = self.query(ifindex)
-        return attached.mode if attached is not None and attached.id == self.program_id else None
+        return attached if attached is not None and attached.id in self._ours else None
 
     def query(self, ifindex: int) -> Program | None:
         """Return the program on the interface; None if there is no program, or no interface.
@@ -172,22 +191,22 @@ class XdpAttacher:
         with reported(f"ifindex {ifindex}: changing its program", AttachError):
             self._changer.change(lambda netlink: netlink.link("set", index=ifindex, xdp={"attrs": attributes}))
 
+    def _replace(self, ifindex: int, there: Program, fd: int) -> None:
+        """Put the program behind ``fd``, or with -1 none, in the place of one of ours, in the mode that it is in."""
+        expected = {**self._left_behind, **self._ours}[there.id]
+        self._set(ifindex, fd, MODE_FLAGS[there.mode] | XDP_FLAGS_REPLACE, expected=expected)
+
     def _take_over(self, link: Link, error: NetlinkError) -> Standing:
         """Replace a previous daemon's program in one step, in the mode that it is in; refuse to replace any other."""
         there = self.query(link.index)
         if there is None or there.id not in self._left_behind:
             raise _occupied(link, there, error) from error
         try:
-            self._set(
-                link.index,
-                self._fd,
-                MODE_FLAGS[there.mode] | XDP_FLAGS_REPLACE,
-                expected=self._left_behind[there.id],
-            )
+            self._replace(link.index, there, self.program.fd)
         except NetlinkError as refusal:
             raise _occupied(link, there, refusal) from refusal
         self._replaced[link.index] = there.id
-        return Standing(there.mode, "xdp", ())
+        return Standing(there.mode, "xdp", (), self.program.id)
 
 
 def _occupied(link: Link, there: Program | None, error: NetlinkError) -> AttachError:

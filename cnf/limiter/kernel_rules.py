@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from cnf.abi import VERDICTS
 from cnf.arrays import Records
@@ -29,6 +30,13 @@ from cnf.limits.set_numbers import SetKey, SetsInKernel, set_place
 from cnf.limits.table import Limits, Network, Room
 
 
+class Swap(Protocol):
+    """Has the program with limits on all interfaces, or the one without."""
+
+    def __call__(self, *, limiting: bool) -> None:
+        """Swap, in one step on each interface. Raises AttachError where the kernel refuses the one with limits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interfaces:
     """The interfaces that rules can be about."""
@@ -40,8 +48,13 @@ class Interfaces:
 class KernelRules:
     """Switch the kernel from rule set to rule set; one thread at a time."""
 
-    def __init__(self, datapath: Datapath, room: Room, handover: HandoverMap, seats: Mapping[int, str]) -> None:
-        """Take a datapath with ``room`` in its maps; ``seats`` are names by counter slot."""
+    def __init__(
+        self, datapath: Datapath, room: Room, handover: HandoverMap, seats: Mapping[int, str], swap: Swap
+    ) -> None:
+        """Take a datapath with ``room`` in its maps; ``seats`` are names by counter slot.
+
+        ``swap`` is called before a rule set that limits anything is in force, and after one that does not.
+        """
         self.interfaces = Interfaces(frozenset(seats.values()))
         self.tick_ns = tick_ns()
         self._room = room
@@ -50,6 +63,7 @@ class KernelRules:
         self._handover = handover
         self._slots = dict(seats)
         self._datapath_maps = datapath.maps
+        self._swap = swap
         self.sets = SetsInKernel()
         self.prefixes: Mapping[SetKey, Prefixes] = {}
         """Those of ``sets``."""
@@ -94,6 +108,7 @@ class KernelRules:
             ConfigError: they do not fit the tables.
             FullError: what the next daemon has to know does not fit its map.
             MapError: the kernel refused.
+            AttachError: it refused the program that limits.
 
         """
         limits = run_time.effective.limits
@@ -106,7 +121,14 @@ class KernelRules:
         names |= {rule.name for rule in run_time.base.limits.rules}
         known = before.followed_by(bank.numbering, ruleset.groups, past, names, self.sets.numbers)
         self._handover.put(limiter=to_json(self._maps.generation + 1, before, known))
-        self._maps.install(bank, self._slots, self.sets.settings(limits))
+        sets = self.sets.settings(limits)
+        if not bank.passes_all or sets["sets"]:
+            self._swap(limiting=True)
+        try:
+            self._maps.install(bank, self._slots, sets)
+        finally:
+            if not self._maps.is_limiting:
+                self._swap(limiting=False)
         buckets = {number: bucket for bucket, number in bank.numbering.rules.numbers.items()}
         modes = {rule.name: limits.mode_of(rule) for rule in limits.rules}
         return InForce(file, run_time, ruleset, known, buckets, modes, self._maps.generation, self._in_order(limits))

@@ -21,7 +21,7 @@ from cnf.datapath.build import Datapath
 from cnf.datapath.handover_map import Document, HandoverMap
 from cnf.errors import CnfError
 from cnf.limiter.in_force import Denied, InForce, Look, SetCounts, SetInForce, waiting
-from cnf.limiter.kernel_rules import Interfaces, KernelRules
+from cnf.limiter.kernel_rules import Interfaces, KernelRules, Swap
 from cnf.limiter.rates import Rate
 from cnf.limiter.sets import Sets
 from cnf.limiter.source_expiry import BucketRule
@@ -46,22 +46,24 @@ class Limiter:
     All but ``drain()`` may be called from any thread.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it stands between: the file, the kernel and who is there
         self,
         datapath: Datapath,
         file: Limits,
         clients: Iterable[Network],
         handover: HandoverMap,
         seats: Mapping[int, str],
+        swap: Swap,
     ) -> None:
         """Put the limits of ``file``, with what was changed at run time, in force; protect ``clients``.
 
         They follow the rule set that the previous daemon has left in the kernel: what stays the same keeps its buckets
-        and counts. ``seats`` are the interfaces that it has left, by counter slot: their rules hold at once.
+        and counts. ``seats`` are the interfaces that it has left, by counter slot: their rules hold at once. ``swap``
+        is as of KernelRules.
 
         Raises:
             ConfigError: they do not fit the tables, or what is kept cannot be read.
-            MapError: the kernel refused.
+            MapError, AttachError: the kernel refused.
             UnreadableError: what the previous daemon knew of the rule set cannot be understood, or leaves no room for
                 another one beside it.
 
@@ -75,7 +77,7 @@ class Limiter:
         self._timer: threading.Timer | None = None
         self._end_timer: threading.Timer | None = None
         self._reader = SourceReader(datapath.maps, datapath.blueprint.table, file.max_sources)
-        self._rules = KernelRules(datapath, room(file), handover, seats)
+        self._rules = KernelRules(datapath, room(file), handover, seats, swap)
         effective = apply(file, load(self._path)).ended(time.time(), file)
         run_time = _protecting(unchanged(effective), clients)
         self.in_force = self._rules.begin(file, run_time)

@@ -53,6 +53,11 @@ _GENERATION: Final = np.dtype("<u8")
 _GROUP: Final = np.dtype("<u8")
 
 
+def is_limiting(maps: Mapping[str, int]) -> bool:
+    """Tell whether the rule set in force, in a datapath's maps, limits or counts anything."""
+    return bool(DirectArray("limit_generation", maps["limit_generation"], _GENERATION).read(0) != NO_RULE_SET)
+
+
 class LimiterMaps:
     """Install rule sets in a datapath that has a limiter; at first there is none, and every packet passes."""
 
@@ -63,6 +68,7 @@ class LimiterMaps:
             for family in FAMILIES
             for name in (f"limit_prefixes{family[-1]}",)
         }
+        self._maps = maps
         self._policy_room = rules * LIMIT_GROUPS
         self._generation = DirectArray("limit_generation", maps["limit_generation"], _GENERATION)
         self.generation = int(self._generation.read(0) or self._generation.read(1))
@@ -78,6 +84,11 @@ class LimiterMaps:
         self._first_set = len(self._denied) - 2 * MAX_SETS
         self._switched = time.monotonic() - GRACE
         self._group_of: Mapping[str, Records] = {OVERFLOW: np.zeros(len(TRAFFIC), _GROUP)}
+
+    @property
+    def is_limiting(self) -> bool:
+        """Whether the rule set in force limits or counts anything."""
+        return is_limiting(self._maps)
 
     @property
     def sets_bank(self) -> int:

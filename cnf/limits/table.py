@@ -182,7 +182,14 @@ class Limits:
         """Return the mode that a rule, or a set, is in."""
         return rule.mode or self.mode
 
+    @property
+    def say_anything(self) -> bool:
+        """Return whether they have an entry, a rule or a set, or drop what is unreadable."""
+        return bool(self.deny or self.rules or self.sets or self.drop_unreadable)
 
+
+NO_TABLE: Final = Limits(mode="enforce", max_sources=16_384)
+"""The meaning of a configuration without the table: what is denied or set at run time holds, for fewer sources."""
 LIMITS: Final[Reader] = table(Limits)
 
 

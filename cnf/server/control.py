@@ -10,11 +10,12 @@ from typing import Any, ClassVar, Final
 
 from structlog.typing import FilteringBoundLogger
 
-from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UsageError
+from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UnavailableError, UsageError
 from cnf.export.lines import Lines
 from cnf.flows.groups import Dimension, Groups, group
 from cnf.flows.query import Selection, select
 from cnf.history.past_groups import Wanted, group_past
+from cnf.kernel import capabilities
 from cnf.kernel.cgroups import Cgroups
 from cnf.limiter.by_rule import by_rule
 from cnf.server import owners, streams
@@ -154,8 +155,7 @@ class Control:
     def _events(self, request: Request) -> Answer:
         asked, reader = parameters(request, "after", "top", "follow"), self._live.events
         if reader is None:
-            problem = "no events (add a table [limits], or flows.evicted_records = true, and restart)"
-            raise ConfigError(self._state.config_source, [Problem("limits", problem)])
+            raise _no_limits()
         top, after, last = count(asked), number(asked, "after"), reader.log.last
         most = MOST_EVENTS if top is None else min(top, MOST_EVENTS)
         if after is None:
@@ -206,8 +206,13 @@ class Control:
         return LimitControl(self._state, self._live, self._live.limiter).handlers
 
     def _no_limits(self, request: Request) -> Answer:  # noqa: ARG002 - a handler as the others are
-        problem = Problem("limits", "no table [limits]: the limiter is not compiled in (add one and restart)")
-        raise ConfigError(self._state.config_source, [problem])
+        raise _no_limits()
+
+
+def _no_limits() -> UnavailableError:
+    return UnavailableError(
+        f"no limits, and none of their events: {capabilities.NO_LIMITS}", remedy=capabilities.refused()
+    )
 
 
 def _follows(request: Request) -> bool:

@@ -26,7 +26,7 @@ class Live:
     totals: Callable[[], Mapping[str, Records]]
     """Read the counters: INTERFACE_COUNTERS, shape (), by interface name."""
     limiter: Limiter | None = None
-    """None if the configuration had no limits at the start."""
+    """None if the kernel takes no program with limits."""
     events: EventReader | None = None
     """None if there is nothing to tell."""
     record_log: RecordLog | None = None

@@ -52,9 +52,13 @@ def limits_of(folder: Path) -> Limits:
     return read({"rules": rules, "state_file": str(folder / "limits.json")})
 
 
+def no_swap(*, limiting: bool) -> None:
+    """Have no interface with a program."""
+
+
 def begin(loaded: build.Datapath, limits: Limits) -> Limiter:
     """Have another daemon put its limits in force."""
-    return Limiter(loaded, limits, (), HandoverMap(loaded.maps["handover"]), {})
+    return Limiter(loaded, limits, (), HandoverMap(loaded.maps["handover"]), {}, no_swap)
 
 
 def fill(handover_map: HandoverMap) -> None:
@@ -103,6 +107,7 @@ def test_rules_that_would_fit_nowhere_are_refused(loaded: build.Datapath, tmp_pa
             (),
             HandoverMap(loaded.maps["handover"]),
             dict(enumerate(MANY)),
+            no_swap,
         )
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from cnf.errors import AttachError
 from cnf.kernel import libbpf
-from cnf.kernel.links import Link, Links, Mode, Program
+from cnf.kernel.attacher import Ours
+from cnf.kernel.links import Link, Links, Program
 from cnf.kernel.xdp import XdpAttacher
 from tests.net.conftest import Node
 from tests.net.foreign import Foreign, foreign_program
@@ -26,7 +27,7 @@ LEAST: Final = 36
 
 def test_questions_leave_nothing_behind(node: Node) -> None:
     """However often it is asked for, of an interface that is there or not, no answer's rest is kept."""
-    with node.inside.entered(), XdpAttacher(-1, 0, {}) as attacher:
+    with node.inside.entered(), XdpAttacher(Ours(-1, 0), {}) as attacher:
         assert [attacher.query(index) for index in (LOOPBACK, ABSENT)] == [None, None]
         tracemalloc.start()
         try:
@@ -45,11 +46,9 @@ def test_questions_leave_nothing_behind(node: Node) -> None:
 class Raced(XdpAttacher):
     """One between whose look at an interface and whose change of it somebody else is quicker."""
 
-    def __init__(
-        self, own: int, program_id: int, left_behind: dict[int, int], other: Foreign, where: Namespace
-    ) -> None:
+    def __init__(self, own: Ours, left_behind: dict[int, int], other: Foreign, where: Namespace) -> None:
         """Have ``other`` put on n0 of ``where`` after each look."""
-        super().__init__(own, program_id, left_behind)
+        super().__init__(own, left_behind)
         self._other, self._where = other, where
 
     def query(self, ifindex: int) -> Program | None:
@@ -67,7 +66,7 @@ def test_another_program_stays_also_in_a_race(node: Node, what: str) -> None:
         own, left = libbpf.open_program(ours.id), libbpf.open_program(before.id)
         try:
             (ours if what == "detach" else before).attach(node.inside, "n0")
-            with node.inside.entered(), Raced(own, ours.id, {before.id: left}, other, node.inside) as attacher:
+            with node.inside.entered(), Raced(Ours(own, ours.id), {before.id: left}, other, node.inside) as attacher:
                 link = _link("n0")
                 with pytest.raises(AttachError):
                     attacher.attach(link, "native") if what == "attach" else getattr(attacher, what)(link)
@@ -80,7 +79,7 @@ def test_another_program_stays_also_in_a_race(node: Node, what: str) -> None:
 class Deaf(XdpAttacher):
     """One whose changes the kernel takes, and does not make."""
 
-    def ours(self, _ifindex: int) -> Mode | None:
+    def ours(self, _ifindex: int) -> Program | None:
         """Find nothing of ours there."""
         return None
 
@@ -92,7 +91,7 @@ def test_what_is_not_as_asked_is_refused(node: Node) -> None:
     with foreign_program("ours") as ours, node.inside.entered():
         own = libbpf.open_program(ours.id)
         try:
-            with Deaf(own, ours.id, {}) as attacher, pytest.raises(AttachError, match=words):
+            with Deaf(Ours(own, ours.id), {}) as attacher, pytest.raises(AttachError, match=words):
                 attacher.attach(_link("n0"), "native")
         finally:
             os.close(own)

@@ -197,17 +197,6 @@ def test_following_ends_with_its_reader(node: Node) -> None:
         assert process.stderr.read() == b""
 
 
-def test_without_anything_to_tell_it_says_so(node: Node) -> None:
-    """A daemon without limits and evicted records has no events, and says what would have some."""
-    node.wire("n0")
-    daemon = node.daemon("n0", flows=QUICK).start()
-
-    done = daemon.ctl("events")
-
-    assert done.returncode == 78
-    assert "add a table [limits]" in done.stderr
-
-
 def test_a_question_that_cannot_be_understood_is_refused(node: Node) -> None:
     """A number that is none is a usage error, with what was expected."""
     node.wire("n0")

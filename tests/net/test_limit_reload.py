@@ -14,20 +14,6 @@ from tests.net.rations import EVERYBODY, QUICK, SIZE, enforce, packet, ration, v
 
 N0: Final = ({"name": "n0"},)
 RELOADS: Final = 20
-ACTIONS: Final = (
-    ("list",),
-    ("set", "default", "--packets-per-second", "100"),
-    ("remove", "default"),
-    ("allow", "add", "192.0.2.1"),
-    ("allow", "remove", "192.0.2.1"),
-    ("deny", "add", "192.0.2.1"),
-    ("deny", "remove", "192.0.2.1"),
-    ("mode", "off"),
-    ("confirm",),
-    ("reset",),
-    ("sources",),
-    ("explain", "192.0.2.1"),
-)
 
 
 def test_a_reload_puts_the_files_limits_in_force(node: Node) -> None:
@@ -51,7 +37,7 @@ def test_a_reload_puts_the_files_limits_in_force(node: Node) -> None:
     daemon.reload(N0, flows=QUICK)
     wire.send([packet(source) for source in sources] * 15)
     assert daemon.settle(135)["ledger"]["packets"]["dropped"] == 30
-    assert (daemon.limits()["mode"], daemon.limits()["rules"]) == ("off", [])
+    assert (daemon.limits()["mode"], daemon.limits()["rules"]) == ("enforce", [])
 
 
 def test_a_reload_keeps_what_was_changed_at_run_time(node: Node) -> None:
@@ -119,20 +105,3 @@ def test_no_packet_falls_between_two_rule_sets(node: Node) -> None:
     assert status["ledger"]["packets"]["difference"] == 0
     (flow,) = daemon.flows()
     assert (flow["packets"], flow["dropped_packets"]) == (admitted.packets, 0)
-
-
-def test_without_limits_every_command_says_what_to_do(node: Node) -> None:
-    """A daemon whose file has no ``[limits]`` answers each ``cnfctl limits`` command with status 78 and the remedy."""
-    node.wire("n0")
-    daemon = node.daemon("n0", flows=QUICK).start()
-
-    with ThreadPoolExecutor(2) as pool:
-        for refused in pool.map(lambda action: daemon.ctl("limits", *action), ACTIONS):
-            assert (refused.returncode, refused.stdout) == (78, "")
-            assert "add one and restart" in refused.stderr
-            assert refused.stderr.count("\n") == 1
-
-    daemon.reload(N0, limits=enforce(ration("default", 10)), flows=QUICK)
-    assert [event["key"] for event in daemon.events("changes at a restart only")] == ["limits"]
-    assert daemon.ctl("limits").returncode == 78
-    assert daemon.status()["limiter"] is None

@@ -16,6 +16,7 @@ import pytest
 
 from cnf.errors import AttachError
 from cnf.kernel import libbpf, pins
+from cnf.kernel.attacher import Ours
 from cnf.kernel.hooks import TC_EGRESS
 from cnf.kernel.links import ARPHRD_ETHER, Link
 from cnf.kernel.tc import TcAttacher
@@ -468,7 +469,7 @@ def test_an_interface_that_goes_as_it_is_attached(node: Node, hook: str, monkeyp
     gone = Link(4711, "n9", ARPHRD_ETHER, 1500)
     with node.inside.entered(), foreign_tc() as ours:
         fd = libbpf.open_program(ours.id)
-        with TcAttacher(TC_EGRESS, fd, ours.id, {}, None) as attacher:
+        with TcAttacher(TC_EGRESS, Ours(fd, ours.id), {}, None) as attacher:
             with pytest.raises(AttachError, match=r"interface n9: egress by TC: the kernel refused .*\(ENODEV\)"):
                 attacher.attach(gone)
             assert attacher.detach(gone) is False

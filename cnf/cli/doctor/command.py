@@ -25,7 +25,7 @@ from cnf.cli.api.replies import Status
 from cnf.cli.doctor.report import Finding, exit_status_of, page
 from cnf.cli.show.table import print_lines, style_for
 from cnf.datapath import installed_bcc
-from cnf.errors import SHOWN_PROBLEMS, CnfError, ConfigError, UnavailableError
+from cnf.errors import SHOWN_PROBLEMS, CnfError, ConfigError, UnavailableError, VerifierError
 
 try:
     import attrs
@@ -120,7 +120,7 @@ def _examine_for(
     programs = None if refused else _programs(daemon)
     return [
         *_checked("memory", lambda: [judge_memory(settings, _room(ours))]),
-        *(_checked("limits.state_file", partial(_state_file, limits)) if limits else ()),
+        *_checked("limits.state_file", partial(_state_file, limits)),
         *_checked("daemon", lambda: _daemon(daemon, holder, refused=bool(refused))),
         *(refused or _checked("control.socket", control, os.EX_CONFIG)),
         *_checked("metrics.listen", metrics, os.EX_UNAVAILABLE),
@@ -246,11 +246,18 @@ def _bcc(program: Path | None) -> Iterator[Finding]:
         yield Finding("bcc", "warning", seen, error.remedy)
 
 
-def _program(settings: config.Settings | None) -> str:
-    blueprint = plan(settings or config.for_interfaces(["any-name"]))
-    limiter = LimiterSize(TRIAL_ENTRIES, TRIAL_ENTRIES, TRIAL_ENTRIES) if blueprint.limiter else None
-    build.load(replace(blueprint, max_entries=TRIAL_ENTRIES, limiter=limiter)).close()
-    return "compiles, and the verifier takes it"
+def _program(settings: config.Settings | None) -> Iterator[Finding]:
+    settings = settings or config.for_interfaces(["any-name"])
+    limiter = LimiterSize(TRIAL_ENTRIES, TRIAL_ENTRIES, TRIAL_ENTRIES)
+    blueprint = replace(plan(settings), max_entries=TRIAL_ENTRIES, limiter=limiter)
+    try:
+        build.load(blueprint).close()
+    except VerifierError:
+        if settings.limits.say_anything:
+            raise
+        build.load(replace(blueprint, limiter=None)).close()
+        yield Finding("limits", "warning", capabilities.NO_LIMITS, capabilities.refused())
+    yield Finding("program", "ok", "compiles, and the verifier takes it")
 
 
 def _source(file: Path | None, names: Sequence[str]) -> str:

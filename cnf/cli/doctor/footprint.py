@@ -12,7 +12,7 @@ from cnf.cli.doctor.report import Finding
 from cnf.datapath import sizes
 from cnf.datapath.blueprint import plan
 from cnf.limits.prefix_file import RefusedLinesError, read
-from cnf.limits.table import Limits
+from cnf.limits.table import NO_TABLE, Limits
 from cnf.units import size
 
 START_BYTES: Final = 120_000_000
@@ -39,26 +39,26 @@ class Room(NamedTuple):
 
 def table_bytes(settings: config.Settings) -> int:
     """Return what the tables take, all of it from the start."""
-    blueprint, limits = plan(settings), settings.limits
-    always = sizes.flow_bytes(blueprint) + sizes.interface_bytes(blueprint)
-    return always + (sizes.source_bytes(blueprint, limits.max_sources) if limits else 0)
+    blueprint = plan(settings)
+    sources = sizes.source_bytes(blueprint, settings.limits.max_sources)
+    return sizes.flow_bytes(blueprint) + sizes.interface_bytes(blueprint) + sources
 
 
-def daemon_bytes(flows: config.Flows, limits: Limits | None, prefixes: int = 0) -> tuple[int, int]:
+def daemon_bytes(flows: config.Flows, limits: Limits, prefixes: int = 0) -> tuple[int, int]:
     """Return what the daemon takes at most with all tables full, and while all of them is listed besides.
 
     ``prefixes`` are those in all sets.
     """
     families = 1 + flows.ipv6
-    many_flows, many_sources = flows.max_entries * families, limits.max_sources * 2 if limits else 0
+    many_flows, many_sources = flows.max_entries * families, limits.max_sources * 2
     daemon = DAEMON_BYTES + FLOW_BYTES * many_flows + SOURCE_BYTES * many_sources + PREFIX_BYTES * prefixes
     return daemon, daemon + LISTINGS * max(LISTED_FLOW_BYTES * many_flows, LISTED_SOURCE_BYTES * many_sources)
 
 
-def set_prefixes(limits: Limits | None) -> int:
+def set_prefixes(limits: Limits) -> int:
     """Return how many prefixes are in the files of the sets that can be read."""
     count = 0
-    for path in (Path(each.file) for each in limits.sets) if limits else ():
+    for path in (Path(each.file) for each in limits.sets):
         with suppress(OSError, RefusedLinesError):
             if path.is_file():
                 with path.open("rb") as file:
@@ -70,12 +70,12 @@ def judge_memory(settings: config.Settings, room: Room) -> Finding:
     """Compare the start, and a daemon with all tables full, with the memory that there is."""
     limits, tables = settings.limits, table_bytes(settings)
     daemon, listing = daemon_bytes(settings.flows, limits, set_prefixes(limits))
-    what, remedy = "flows and interfaces", f"lower flows.max_entries, it is {settings.flows.max_entries}"
-    if limits:
-        what, remedy = "flows, interfaces and sources", f"{remedy}, or limits.max_sources, it is {limits.max_sources}"
+    remedy = f"lower flows.max_entries, it is {settings.flows.max_entries}"
+    if limits != NO_TABLE:
+        remedy += f", or limits.max_sources, it is {limits.max_sources}"
     seen = (
-        f"tables of {what} {size(tables)}, cnfd {size(START_BYTES)} at its start, up to {size(daemon)},"
-        f" {size(listing)} while all is listed; {room.name} {size(room.bytes)}"
+        f"tables of flows, interfaces and sources {size(tables)}, cnfd {size(START_BYTES)} at its start,"
+        f" up to {size(daemon)}, {size(listing)} while all is listed; {room.name} {size(room.bytes)}"
     )
     if room.remedy:
         remedy = f"{room.remedy}; or {remedy}"

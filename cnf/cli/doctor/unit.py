@@ -185,7 +185,7 @@ def _files(unit: Answer, account: Account, settings: config.Settings, file: Path
     elif unit.get("PrivateTmp", "no") != "no" and _below(path, TEMPORARY):
         seen = f"control.socket {path}: the service has a {path.parts[1]} of its own, in which nobody finds the socket"
         yield Finding("service", "warning", seen, "keep it in /run/cnf")
-    if settings.limits and (why := _unwritable(unit, account, state := Path(settings.limits.state_file))):
+    if why := _unwritable(unit, account, state := Path(settings.limits.state_file)):
         seen = f"limits.state_file {state}: {why[0]}; what is changed at run time would not outlive a restart"
         yield Finding("service", "warning", seen, why[1])
     folder = Path(settings.history.folder)

@@ -113,7 +113,7 @@ class Page:
     def _held_back(self) -> Element:
         title, limiter = "Held back", self._live.limiter
         if limiter is None:
-            return section(title, element("p", "There are no limits: add a table [limits], and restart."))
+            return section(title, element("p", "There are no limits: the kernel takes the program without them only."))
         rows, sizes = limits_json.sources(limiter, "over", ROWS, everyone=False)
         heads = ("source", "rule", "verdict", "packets/s", "bit/s", "dropped", "would drop")
         shown = table(title, heads, map(_source, rows), 4)

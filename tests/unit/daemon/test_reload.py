@@ -9,7 +9,7 @@ from structlog.testing import CapturingLogger
 from cnf import config
 from cnf.config import Settings
 from cnf.daemon.reload import keep_fixed
-from cnf.limits.table import Limits
+from cnf.limits.table import NO_TABLE, Limits
 from cnf.recording import Export, History, Ipfix
 
 CURRENT = Settings((config.Interface("eth0"),), limits=Limits(max_sources=1000))
@@ -49,10 +49,15 @@ def test_what_is_made_once_stays(wanted: Settings, key: str) -> None:
 
 
 def test_limits_without_a_limiter() -> None:
-    """A program without the limiter cannot limit: the whole table waits for a restart."""
-    without = attrs.evolve(CURRENT, limits=None)
-    assert kept(CURRENT, without, limiter=False) == (without, ("limits",))
-    assert kept(without) == (without, ())
+    """A program without the limiter cannot limit: the table waits for a restart. With it, only its sizes do."""
+    without = attrs.evolve(CURRENT, limits=NO_TABLE)
+    wanted = attrs.evolve(CURRENT, limits=Limits(mode="enforce", unreadable="drop"))
+    assert kept(wanted, without, limiter=False) == (without, ("limits",))
+    assert kept(CURRENT, without, limiter=False) == (CURRENT, ())
+    assert kept(without) == (
+        attrs.evolve(CURRENT, limits=Limits(mode="enforce", max_sources=1000)),
+        ("limits.max_sources",),
+    )
 
 
 def test_records_without_what_they_take() -> None:

@@ -23,7 +23,7 @@ from cnf.datapath.blueprint import (
     Blueprint,
     LimiterSize,
 )
-from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP
+from cnf.kernel.hooks import HOOKS, TC_EGRESS, TC_INGRESS, XDP
 
 
 def test_a_blueprint_names_only_what_is_compiled_in() -> None:
@@ -48,6 +48,7 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_FLOW_RECORDS": 0,
         "CNF_FINISHED_EVENTS": 0,
         "CNF_RING_BYTES": 0,
+        "CNF_FLOW_DROPS": 0,
         "CNF_LIMITER": 0,
     }
     assert Blueprint(10, "cache").maps == (
@@ -84,6 +85,7 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_FLOW_RECORDS": 0,
         "CNF_FINISHED_EVENTS": 0,
         "CNF_RING_BYTES": 0,
+        "CNF_FLOW_DROPS": 0,
         "CNF_LIMITER": 0,
     }
 
@@ -110,12 +112,22 @@ def test_only_the_entry_points_of_the_hooks_are_built() -> None:
 
     assert received.programs == {"cnf_skb_ingress": 3, CLOCK: 6}
     assert sent.programs == {"cnf_ingress": 6, "cnf_skb_egress": 3, CLOCK: 6}
-    assert (received.entry_points, sent.entry_points) == (
-        {"CNF_XDP": 0, "CNF_SKB_INGRESS": 1},
-        {"CNF_XDP": 1, "CNF_SKB_INGRESS": 0},
-    )
+    assert [variant.defines for each in (received, sent) for variant in each.variants] == [
+        {"CNF_LIMITER": 0, "CNF_XDP": 0, "CNF_SKB_INGRESS": 1, "CNF_SKB_EGRESS": 0},
+        {"CNF_LIMITER": 0, "CNF_XDP": 1, "CNF_SKB_INGRESS": 0, "CNF_SKB_EGRESS": 1},
+    ]
     assert (received.defines["CNF_EGRESS"], sent.defines["CNF_EGRESS"]) == (0, 1)
     assert {*sent.maps} - {*received.maps} == {"interface_sent"}
+
+
+def test_what_receives_is_there_with_limits_and_without() -> None:
+    """One program has all entry points, and no limits; the other has limits, where they hold."""
+    both = Blueprint(10, limiter=LimiterSize(100, 32, 50), plain=True, hooks=HOOKS)
+    one = replace(both, plain=False)
+
+    assert [variant.limiter for variant in both.variants] == [0, 1]
+    assert [{*variant.functions} for variant in both.variants] == [{*one.programs}, {"cnf_ingress", "cnf_skb_ingress"}]
+    assert (both.maps, both.layout) == (one.maps, one.layout)
 
 
 def test_the_maps_are_the_same_for_either_hook_of_what_is_received() -> None:

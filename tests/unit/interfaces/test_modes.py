@@ -12,7 +12,7 @@ from cnf import config
 from cnf.direction import Direction
 from cnf.errors import AttachError
 from cnf.interfaces.modes import Modes, choose
-from cnf.kernel.attacher import Attacher, Standing
+from cnf.kernel.attacher import Attacher, Ours, Standing
 from cnf.kernel.links import ARPHRD_ETHER, Link, Mode, Program
 from cnf.kernel.xdp import AboveError
 
@@ -24,7 +24,8 @@ WIREGUARD = Link(4, "wg0", 65534, 1420, "wireguard")
 class Kernel:
     """A kernel that refuses modes."""
 
-    program_id = 7
+    entry = "cnf_ingress"
+    program = Ours(3, 7)
 
     def __init__(self, *refuses: str, left: Mode | None = None) -> None:
         """Refuse these; ``left`` is the mode of a previous daemon's program."""
@@ -38,7 +39,7 @@ class Kernel:
         self.asked.append(mode)
         if mode in self.refuses:
             raise self.refusal(f"interface {link.name}: no {mode}")
-        return Standing(mode, "tcx" if mode == "tc" else "xdp", ())
+        return Standing(mode, "tcx" if mode == "tc" else "xdp", (), self.program.id)
 
     def detach(self, _link: Link, *, wait: bool = True) -> bool:
         """Detach."""
@@ -51,7 +52,7 @@ class Kernel:
 
     def standing(self, link: Link) -> Standing | None:
         """Return what the interface carries."""
-        return Standing(link.program.mode, "xdp", ()) if link.program else None
+        return Standing(link.program.mode, "xdp", (), link.program.id) if link.program else None
 
 
 def modes(kernel: Kernel, direction: Direction = "ingress") -> Modes:

@@ -17,7 +17,7 @@ from cnf.datapath.counters import InterfaceCounters
 from cnf.errors import AttachError
 from cnf.interfaces.reconcile import Interfaces
 from cnf.interfaces.totals import REMEMBERED_COUNTERS, REMEMBERED_NAMES, SHOWN, Tallies
-from cnf.kernel.attacher import Attacher, Standing
+from cnf.kernel.attacher import Attacher, Ours, Standing
 from cnf.kernel.links import ARPHRD_ETHER, Link, Links, Mode, Program
 
 BOND = Link(9, "bond0", ARPHRD_ETHER, 1500, "bond")
@@ -46,7 +46,8 @@ class Present:
 class Willing:
     """A kernel that takes the program on every interface, but those that a test names."""
 
-    program_id = 7
+    entry = "cnf_ingress"
+    program = Ours(3, 7)
     refuses: tuple[str, ...] = ()
     """Interfaces, or modes."""
 
@@ -54,7 +55,7 @@ class Willing:
         """Attach, unless it is to refuse."""
         if link.name in self.refuses or mode in self.refuses:
             raise AttachError(f"interface {link.name}: not now")
-        return Standing(mode, "tcx" if mode == "tc" else "xdp", ())
+        return Standing(mode, "tcx" if mode == "tc" else "xdp", (), self.program.id)
 
     def detach(self, _link: Link, *, wait: bool = True) -> bool:  # noqa: ARG002 - as Attacher has it
         """Detach."""
@@ -66,7 +67,7 @@ class Willing:
 
     def standing(self, link: Link) -> Standing | None:
         """Return what the interface carries."""
-        return Standing(link.program.mode, "xdp", ()) if link.program else None
+        return Standing(link.program.mode, "xdp", (), link.program.id) if link.program else None
 
 
 class Counters:

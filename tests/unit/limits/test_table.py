@@ -36,9 +36,24 @@ def problems(text: str) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_without_the_table_there_is_no_limiter() -> None:
-    """Nothing is compiled in that nobody asks for."""
-    assert config.for_interfaces(["eth0"]).limits is None
+def test_without_the_table_what_is_set_at_run_time_holds() -> None:
+    """Then there are no rules, and room for few sources."""
+    assert config.for_interfaces(["eth0"]).limits == Limits(mode="enforce", max_sources=16_384)
+    assert not config.for_interfaces(["eth0"]).limits.say_anything
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'deny = ["192.0.2.1"]',
+        'unreadable = "drop"',
+        '[[limits.rules]]\nname = "r"\nprefixes = ["192.0.2.1"]\npackets_per_second = 1',
+        '[[limits.sets]]\nname = "s"\nfile = "/s"\naction = "allow"',
+    ],
+)
+def test_limits_that_say_anything(text: str) -> None:
+    """They are lost where the kernel takes no program with limits."""
+    assert limits(f"[limits]\n{text}").say_anything
 
 
 def test_empty_table_limits_nothing_and_cannot_drop() -> None:

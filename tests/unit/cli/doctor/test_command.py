@@ -25,7 +25,7 @@ from cnf.kernel import pins, probe
 from cnf.kernel.links import Link, Program
 from cnf.kernel.nics import Nic
 from cnf.kernel.probe import Answer
-from cnf.limits.table import Limits, PrefixSet
+from cnf.limits.table import NO_TABLE, Limits, PrefixSet
 from tests.unit.cli.terminal import on_terminal
 
 ETHERNET, LOOPBACK, NONE = 1, 772, 65534  # ARPHRD_ of linux/if_arp.h
@@ -116,7 +116,8 @@ def test_memory() -> None:
     """A start that does not fit is a problem, a daemon that would not fit once its tables are full is a warning."""
     settings = attrs.evolve(SETTINGS, flows=config.Flows(max_entries=1_000_000))
     tables = sizes.flow_bytes(plan(settings)) + sizes.interface_bytes(plan(settings))
-    start, full = tables + 120_000_000, tables + 92_000_000 + 2_000_000 * (300 + 2 * 110)
+    tables += sizes.source_bytes(plan(settings), 16_384)
+    start, full = tables + 120_000_000, tables + 92_000_000 + 2_000_000 * (300 + 2 * 110) + 2 * 16_384 * 320
     for there, state, status in (
         (start - 1, "problem", 71),
         (start, "warning", 0),
@@ -260,9 +261,9 @@ def test_age_of_the_kernel(
 def test_one_family_has_half_the_flows() -> None:
     """Without IPv6 cnfd takes less for flows, and as much for sources, of which IPv6 has its own either way."""
     both, one = config.Flows(max_entries=1000), config.Flows(max_entries=1000, ipv6=False)
-    limits = Limits(max_sources=1000)
-    assert daemon_bytes(both, None)[0] - daemon_bytes(one, None)[0] == 1000 * 300
-    assert daemon_bytes(one, limits)[0] - daemon_bytes(one, None)[0] == 2 * 1000 * 320
+    few, more = Limits(max_sources=1000), Limits(max_sources=2000)
+    assert daemon_bytes(both, few)[0] - daemon_bytes(one, few)[0] == 1000 * 300
+    assert daemon_bytes(one, more)[0] - daemon_bytes(one, few)[0] == 2 * 1000 * 320
 
 
 def test_prefixes_of_sets_are_counted(tmp_path: Path) -> None:
@@ -273,8 +274,9 @@ def test_prefixes_of_sets_are_counted(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     sets = [PrefixSet(name, str(tmp_path / name), "deny") for name in (*texts, "pipe", "missing")]
     assert set_prefixes(Limits(sets=tuple(sets))) == 4
-    assert set_prefixes(None) == 0
-    assert daemon_bytes(config.Flows(), None, 1000)[0] - daemon_bytes(config.Flows(), None)[0] == 1000 * 160
+    assert set_prefixes(NO_TABLE) == 0
+    with_sets, without = (daemon_bytes(config.Flows(), NO_TABLE, count)[0] for count in (1000, 0))
+    assert with_sets - without == 1000 * 160
 
 
 def test_the_smaller_memory_decides(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
