@@ -231,4 +231,30 @@ EVENT: Final = np.dtype(
     ]
 )
 
+LIMIT_VERDICTS: Final = ("passed", "limited", "denied", "unreadable", "would_drop")
+"""enum cnf_limit: what has become of a frame that is captured."""
+CAPTURE_RESULTS: Final = ("captured", "over_budget", "ring_full")
+"""Label ``result`` of cnf_capture_packets_total."""
+CAPTURE_BYTES: Final = 2048
+"""The most of a frame that is captured."""
+CAPTURE_SETTINGS: Final = np.dtype([(name, "<u8") for name in ("session", "verdicts", "snaplen", "budget")])
+CAPTURE_RECORD: Final = np.dtype(
+    [
+        ("time", "<u8"),
+        ("session", "<u8"),
+        ("generation", "<u8"),
+        ("ifindex", "<u4"),
+        ("length", "<u4"),
+        ("packets", "<u4"),
+        ("tag", "<u4"),
+        ("outcome", "u1"),
+        ("verdict", "u1"),
+        ("hook", "u1"),
+        ("family", "u1"),
+        ("tcp_flags", "u1"),
+        ("zero", "u1", (3,)),
+        ("key", "<u8", (6,)),
+    ]
+)
+
 HANDOVER_PAGE: Final = np.dtype([("bytes", "u1", (4096,))])

@@ -396,6 +396,60 @@ struct event {
 	struct flow_value value; /* of a flow */
 };
 
+/* The verdict on a packet. In the order of abi.LIMIT_VERDICTS. */
+enum cnf_limit {
+	CNF_LIMIT_PASS,
+	CNF_LIMIT_DROP,
+	CNF_LIMIT_DENY,
+	CNF_LIMIT_UNREADABLE,
+	CNF_LIMIT_WOULD, /* it passes, since what would drop it only counts; of what is captured only */
+};
+
+/*
+ * Capturing. While there is a client, the daemon moves capture_until on, in jiffies, so that a capture ends without the
+ * daemon, too; 0 = nobody captures.
+ */
+#define CNF_CAPTURE_BYTES 2048 /* of a frame, at most */
+#define CNF_CAPTURE_RING_BYTES 0x100000
+
+/* Where a program hangs. */
+enum cnf_hook { CNF_HOOK_XDP, CNF_HOOK_INGRESS, CNF_HOOK_EGRESS };
+
+struct capture_settings {
+	__u64 session; /* which capture this is: the ring may still have records of another one */
+	__u64 verdicts; /* those whose frames are captured: the bits 1 << enum cnf_limit */
+	__u64 snaplen; /* bytes of a frame that are copied */
+	__u64 budget; /* frames that are copied in a second */
+};
+
+/* What becomes of a frame that is asked for, in the order of abi.CAPTURE_RESULTS. */
+enum cnf_capture { CNF_CAPTURED, CNF_CAPTURE_OVER_BUDGET, CNF_CAPTURE_RING_FULL, CNF_CAPTURE_RESULTS };
+
+/* In the ring, the bytes of the frame follow. */
+struct capture_record {
+	__u64 time; /* CLOCK_MONOTONIC, in ns */
+	__u64 session;
+	__u64 generation; /* of the rule set in force; 0 = none */
+	__u32 ifindex; /* that its flow has */
+	__u32 length; /* of the frame */
+	__u32 packets; /* on the wire: a frame of TC may be many */
+	__u32 tag; /* a VLAN tag that stands beside the frame: its type, and its control << 16; 0 = none */
+	__u8 outcome; /* enum cnf_outcome */
+	__u8 verdict; /* enum cnf_limit */
+	__u8 hook; /* enum cnf_hook */
+	__u8 family; /* 0: no IP packet, or its addresses cannot be read; else 1 + CNF_TABLE_IPV4 or CNF_TABLE_IPV6 */
+	__u8 tcp_flags;
+	__u8 zero[3];
+	__u64 key[6]; /* flow4_key or flow6_key; of what is in no flow, too, as far as it can be read */
+};
+
+struct capture_draft {
+	struct capture_record record;
+	__u8 bytes[CNF_CAPTURE_BYTES];
+	__u64 size; /* of the record and the bytes behind it; 0 = there is no budget for it */
+	__u64 would; /* jiffies; of a packet of CNF_LIMIT_WOULD */
+};
+
 /* handover: page 0 says where the document is, see cnf/datapath/handover_map.py; two banks share the other
  * pages. With a limiter there are more. */
 #define CNF_HANDOVER_PAGES 513
@@ -422,5 +476,7 @@ _Static_assert(sizeof(struct limit_source) == 104, "limit_source");
 _Static_assert(sizeof(struct limit4_slot) == 64, "limit4_slot");
 _Static_assert(sizeof(struct limit6_slot) == 80, "limit6_slot");
 _Static_assert(sizeof(struct event) == 120, "event");
+_Static_assert(sizeof(struct capture_settings) == 32, "capture_settings");
+_Static_assert(sizeof(struct capture_record) == 96, "capture_record");
 
 #endif

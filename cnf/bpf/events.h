@@ -9,9 +9,10 @@
 #include "abi.h"
 #include "counters.h"
 
+#define PAGE_SIZE 4096 /* what rings are counted in; the machine's does not matter */
+
 #if CNF_RING_BYTES
 
-#define PAGE_SIZE 4096 /* what the next line counts in; the machine's does not matter */
 BPF_RINGBUF_OUTPUT(events, CNF_RING_BYTES / PAGE_SIZE);
 BPF_PERCPU_ARRAY(events_lost, struct counter, CNF_EVENT_KINDS);
 

@@ -16,11 +16,14 @@
  *   CNF_MAX_DENIED   entries of limits.deny, of two rule sets
  *   CNF_XDP, CNF_SKB_INGRESS, CNF_SKB_EGRESS 1: with this entry point
  *   CNF_EGRESS       1: with counters of what is sent
+ *   CNF_CAPTURES     1: with the programs that copy frames for who captures
  *   CNF_COUNT_*, CNF_DIRECT_*, CNF_MAP_* elements of an array, whether they are addressed, its number: see direct.h
  *   CNF_RING_BYTES   size of the ring that carries events; 0: no events
  *   CNF_FINISHED_EVENTS 1: of flows that make room, too
  *   CNF_FLOW_RECORDS 1: with a map for what of each flow is recorded, which user space writes
  */
+#include "capture.h"
+#include "capture_copy.h"
 #include "counters.h"
 #include "established.h"
 #include "flow_table.h"
@@ -40,6 +43,9 @@ static __always_inline enum cnf_drop drop_reason(enum cnf_limit verdict)
 	}
 }
 
+/* Beside an outcome: of a kind that counts as non-IP, and is in no flow. */
+#define UNTRACKED (CNF_VLAN && CNF_IPV6 ? 0 : 0x100)
+
 /* Count a frame, and pass it unless a limit says otherwise. */
 static __always_inline int general(const struct frame *frame)
 {
@@ -49,7 +55,7 @@ static __always_inline int general(const struct frame *frame)
 	__u16 type = 0, vlan = 0;
 	struct interface interface;
 	struct wire wire;
-	int outcome, tracked;
+	__u32 outcome, untracked;
 	enum cnf_limit verdict = CNF_LIMIT_PASS;
 
 	/* First: a call costs the more, the more values live across it. */
@@ -57,7 +63,7 @@ static __always_inline int general(const struct frame *frame)
 	interface.slot += zero;
 	interface.counted_as += zero;
 	outcome = parse_link(&cursor, interface.no_ethernet, &type, &vlan);
-	tracked = CNF_VLAN || !vlan;
+	untracked = CNF_VLAN || !vlan ? 0 : UNTRACKED;
 	vlan += zero;
 	if (CNF_FLOW_RECORDS)
 		transport.link_bytes = cursor.offset + frame_tag_bytes(frame) +
@@ -66,54 +72,59 @@ static __always_inline int general(const struct frame *frame)
 		wire = frame_wire(frame, length, cursor.offset);
 		if (frame_is_limited(frame) && outcome == CNF_VLAN_DEPTH)
 			verdict = limit_unreadable();
+		outcome |= untracked;
 	} else if (type == be16(ETH_P_IP)) {
 		struct flow4_key key ALIGNED_FOR_WORDS = {};
 		struct flow_place place = {};
 
-		outcome = parse_ipv4(&cursor, &key, &transport) + zero;
+		outcome = (parse_ipv4(&cursor, &key, &transport) | untracked) + zero;
 		transport_add(&transport, zero);
 		wire = frame_wire(frame, length, cursor.offset + transport.header_length);
-		if (tracked && outcome < CNF_NON_IP) {
+		if (outcome < CNF_NON_IP) {
 			complete_key(&key.src_port, interface.counted_as, vlan, &transport);
 			flow_find(CNF_TABLE_IPV4, &key, &place);
 		}
 		/* Also what cannot be parsed to its end: the stack may take it, and it would pass every limit. */
 		if (frame_is_limited(frame) && transport.addressed)
-			verdict = limit4(&key, interface.slot, interface.counted_as, outcome, &transport, wire) + zero;
-		if (tracked && outcome < CNF_NON_IP)
+			verdict = limit4(&key, interface.slot, interface.counted_as, outcome & ~UNTRACKED, &transport,
+					 wire) +
+				  zero;
+		if (outcome < CNF_NON_IP)
 			account(CNF_TABLE_IPV4, &key, &place, wire, &transport, verdict != CNF_LIMIT_PASS);
 #if CNF_PARSE_IPV6
 	} else if (type == be16(ETH_P_IPV6)) {
 		struct flow6_key key ALIGNED_FOR_WORDS = {};
 		struct flow_place place = {};
 
-		tracked = tracked && CNF_IPV6;
-		outcome = parse_ipv6(&cursor, &key, &transport) + zero;
+		outcome = (parse_ipv6(&cursor, &key, &transport) | (CNF_IPV6 ? untracked : UNTRACKED)) + zero;
 		transport_add(&transport, zero);
 		wire = frame_wire(frame, length, cursor.offset + transport.header_length);
-		if (tracked && outcome < CNF_NON_IP) {
+		if (CNF_IPV6 && outcome < CNF_NON_IP) {
 			complete_key(&key.src_port, interface.counted_as, vlan, &transport);
 			flow_find(CNF_TABLE_IPV6, &key, &place);
 		}
 		/* Also what cannot be parsed to its end: the stack may take it, and it would pass every limit. */
 		if (frame_is_limited(frame) && transport.addressed)
-			verdict = limit6(&key, interface.slot, interface.counted_as, outcome, &transport, wire) + zero;
-		if (tracked && outcome < CNF_NON_IP)
+			verdict = limit6(&key, interface.slot, interface.counted_as, outcome & ~UNTRACKED, &transport,
+					 wire) +
+				  zero;
+		if (CNF_IPV6 && outcome < CNF_NON_IP)
 			account(CNF_TABLE_IPV6, &key, &place, wire, &transport, verdict != CNF_LIMIT_PASS);
 #endif
 	} else {
 		outcome = CNF_NON_IP;
 		wire = frame_wire(frame, length, cursor.offset);
 	}
-	if (!tracked)
+	if (outcome & UNTRACKED)
 		outcome = CNF_NON_IP;
 	if (verdict != CNF_LIMIT_PASS && outcome >= CNF_NON_IP)
 		outcome = CNF_OTHER; /* the ledger has it as dropped, and must not have it as unparsed, too */
 	count_frame(frame, interface.slot, outcome, wire);
-	if (verdict == CNF_LIMIT_PASS)
-		return frame_pass(frame);
-	count_received(interface.slot, CNF_OUTCOMES + drop_reason(verdict), wire);
-	return frame_drop(frame);
+	if (verdict != CNF_LIMIT_PASS)
+		count_received(interface.slot, CNF_OUTCOMES + drop_reason(verdict), wire);
+	if (capture_is_on())
+		capture_frame(frame, verdict);
+	return verdict == CNF_LIMIT_PASS ? frame_pass(frame) : frame_drop(frame);
 }
 
 /* Deal with a frame: in the short way, if that takes it. */
@@ -152,6 +163,30 @@ int cnf_skb_egress(struct __sk_buff *skb)
 {
 	return deal_with(skb, CNF_HOOK_EGRESS);
 }
+#endif
+
+#if CNF_CAPTURES
+/* What the others end in while somebody captures. */
+#if CNF_XDP
+int cnf_capture_xdp(struct xdp_md *ctx)
+{
+	return capture(ctx, CNF_HOOK_XDP);
+}
+#endif
+
+#if CNF_SKB_INGRESS
+int cnf_capture_in(struct __sk_buff *skb)
+{
+	return capture(skb, CNF_HOOK_INGRESS);
+}
+#endif
+
+#if CNF_EGRESS
+int cnf_capture_out(struct __sk_buff *skb)
+{
+	return capture(skb, CNF_HOOK_EGRESS);
+}
+#endif
 #endif
 
 /* Write jiffies into the frame: user space runs this by BPF_PROG_TEST_RUN to learn what time the flows' ticks are. */

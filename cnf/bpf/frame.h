@@ -16,8 +16,6 @@
 #define TC_ACT_UNSPEC -1 /* the next program decides; TCX_NEXT is the same */
 #define TC_ACT_SHOT 2
 
-enum cnf_hook { CNF_HOOK_XDP, CNF_HOOK_INGRESS, CNF_HOOK_EGRESS };
-
 struct frame {
 	void *ctx; /* struct xdp_md, or struct __sk_buff */
 	enum cnf_hook hook; /* a constant in each program, so that one branch remains of each */

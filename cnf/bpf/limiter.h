@@ -7,11 +7,10 @@
 #define CNF_LIMITER_H
 
 #include "abi.h"
+#include "capture.h"
 #include "counters.h"
 #include "events.h"
 #include "parse.h"
-
-enum cnf_limit { CNF_LIMIT_PASS, CNF_LIMIT_DROP, CNF_LIMIT_DENY, CNF_LIMIT_UNREADABLE };
 
 #if CNF_LIMITER
 #include "source_table.h"
@@ -116,7 +115,7 @@ static __always_inline void limit_count_denied(__u32 place, struct wire wire)
 
 /* Find out what the sets say of an address: those that allow go before those that deny. */
 static __always_inline void limit_choose_set(enum cnf_table table, union prefix_key *key,
-					     struct limit_settings *settings, struct wire wire,
+					     struct limit_settings *settings, __u64 jiffies, struct wire wire,
 					     struct limit_choice *choice)
 {
 	__u64 found = sets_lookup(table, key, settings->sets - 1), sets = found & settings->sets_allow;
@@ -135,6 +134,7 @@ static __always_inline void limit_choose_set(enum cnf_table table, union prefix_
 	if (!sets)
 		return;
 	choice->passing = 1;
+	capture_would(jiffies);
 	limit_count_denied(CNF_MAX_DENIED + CNF_MAX_SETS + SET_PLACE(sets & -sets), wire);
 }
 
@@ -177,7 +177,7 @@ static __always_inline void limit_choose(enum cnf_table table, void *addr, __u32
 		}
 	}
 	if (!MISSING(limit_settings, settings) && settings->sets) {
-		limit_choose_set(table, prefix, settings, wire, choice);
+		limit_choose_set(table, prefix, settings, jiffies, wire, choice);
 		if (choice->deny || choice->allow)
 			return;
 	}
@@ -217,8 +217,10 @@ static __always_inline int source_count(enum cnf_table table, struct source_plac
 		return 0; /* never */
 	__sync_fetch_and_add(&over->bytes, wire.bytes);
 	over->last = jiffies;
-	if (!enforce)
+	if (!enforce) {
+		capture_would(jiffies);
 		return 0;
+	}
 	over->last_drop = jiffies;
 	__sync_fetch_and_add(&over->dropped_bytes, wire.bytes);
 	return !__sync_fetch_and_add(&over->dropped_packets, wire.packets);

@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 
 from cnf import VERSION
 from cnf.cli.arguments import SORT_FIELDS, interval, positive, sort_field, whole
+from cnf.cli.capture.arguments import add_capture
 from cnf.cli.limits.arguments import add_limits
 from cnf.cli.times import add_times
 from cnf.errors import CnfError, UsageError
@@ -31,6 +32,7 @@ examples:
   cnfctl flows -o csv > flows.csv                     every flow, for a script
   cnfctl flows --at 03:12                             what there was at that time
   cnfctl events                                       first drops and other events, as they happen
+  cnfctl capture --dropped -c 3                       three packets that were dropped, and why
   cnfctl export --follow --filter 'port 53'           flow records as they are made, a JSON object a line
   cnfctl limits                                       the rules, and what each has dropped
   cnfctl limits explain 192.0.2.66                    what happens to its packets, and why
@@ -147,6 +149,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--output", choices=("jsonl",), default="jsonl")
     export.set_defaults(run=lambda arguments: import_module("cnf.cli.export.command").run(arguments))
 
+    add_capture(commands.add_parser)
     add_limits(commands.add_parser)
 
     reload = commands.add_parser(

@@ -68,7 +68,7 @@ class Follower(ABC, Generic[AboutT, Item]):
         try:
             while not _reader_has_gone(RETRY if self._about else 0.0):
                 try:
-                    self.read(_wait)
+                    self.read(wait_for_more)
                     failing = False
                 except CnfError as error:
                     if self._about is None:
@@ -133,7 +133,7 @@ def _reader_has_gone(seconds: float) -> bool:
     return bool(output.poll(seconds * 1000))
 
 
-def _wait(connection: socket.socket) -> None:
+def wait_for_more(connection: socket.socket) -> None:
     """Wait until there is something to read. Raises ReaderHasGoneError."""
     both = select.poll()
     both.register(sys.stdout, 0)

@@ -17,6 +17,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from cnf import __version__
+from cnf.capture.capture import Capture
 from cnf.config import Configuration, Settings
 from cnf.daemon.drains import Drains
 from cnf.daemon.gaps import gaps, warn
@@ -107,6 +108,7 @@ class Daemon:
         self._pins = ProgramPins(datapath, map_pins, self._log)
         links = stack.enter_context(Links())
         counters = InterfaceCounters(datapath.maps)
+        self._counters = counters
         self._interfaces = Interfaces(settings.interfaces, attachers, links, counters, self._log)
         self._events = EventReader(datapath, records=settings.records) if "events" in datapath.maps else None
         if self._events:
@@ -148,6 +150,7 @@ class Daemon:
             access=self._access,
             egress="interface_sent" in self._datapath.maps,
             exports=lambda: [each for counters in self._exports for each in counters()],
+            capture=self._open_capture(limiter),
         )
         registry = CollectorRegistry()
         registry.register(Guard(self._state, live, self._log))
@@ -287,6 +290,12 @@ class Daemon:
                 raise
             effect = "nothing is limited; packets take a little longer"
             self._log.error("program without limits not put back", error=str(error), effect=effect)
+
+    def _open_capture(self, limiter: Limiter | None) -> Capture:
+        """Be ready to capture for clients of the control socket."""
+        capture = Capture(self._datapath, self._counters, self._interfaces.tallies.all_names, limiter)
+        self._stack.callback(capture.close)
+        return capture
 
     def _drop_capabilities(self) -> None:
         """Drop what only loading takes; no reload loads anything."""

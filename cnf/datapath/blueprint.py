@@ -38,6 +38,30 @@ LIMITER_MAPS: Final = (
     "limit_denied",
     "limit_denied_counters",
 )
+CAPTURE_MAPS: Final = (
+    "capture_until",
+    "capture_settings",
+    "capture_spent",
+    "capture_counters",
+    "capture_draft",
+    "capture_ring",
+)
+
+
+class Copier(NamedTuple):
+    """A program that copies frames for who captures, and where a hook's program finds it."""
+
+    entry: str
+    array: str
+    place: int
+
+
+CAPTURES: Final = {
+    XDP: Copier("cnf_capture_xdp", "capture_xdp", 0),
+    TC_INGRESS: Copier("cnf_capture_in", "capture_skb", 0),
+    TC_EGRESS: Copier("cnf_capture_out", "capture_skb", 1),
+}
+"""By hook."""
 LAYOUT_SOURCES: Final = ("abi.h", "cache.h", "cache_find.h", "cache_tables.h", "counters.h", "direct.h")
 """Headers that say how the maps' structs are laid out, and where in a map a key or an interface is found."""
 RING_BYTES: Final = 256 << 10
@@ -88,13 +112,15 @@ class Variant(NamedTuple):
     """CNF_LIMITER of bpf/flow.c."""
     functions: Mapping[str, int]
     """Its entry points, with their types, enum bpf_prog_type of linux/bpf.h."""
+    captures: int = 1
+    """CNF_CAPTURES."""
 
     @property
     def defines(self) -> dict[str, int]:
         """Return the preprocessor's definitions that tell it from other variants."""
         entry_points = {"CNF_XDP": XDP, "CNF_SKB_INGRESS": TC_INGRESS, "CNF_SKB_EGRESS": TC_EGRESS}
         there = {name: int(hook.entry in self.functions) for name, hook in entry_points.items()}
-        return {"CNF_LIMITER": self.limiter} | there
+        return {"CNF_LIMITER": self.limiter, "CNF_CAPTURES": self.captures} | there
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +148,20 @@ class Blueprint:
     @property
     def programs(self) -> dict[str, int]:
         """Return the names of the programs that are loaded, with their types, enum bpf_prog_type of linux/bpf.h."""
-        return {hook.entry: hook.program_type for hook in self.hooks} | dict(self.others)
+        return {hook.entry: hook.program_type for hook in self.hooks} | self._captures | dict(self.others)
 
     @property
     def variants(self) -> list[Variant]:
-        """Return what to compile: one program, or the plain one and the limiting one."""
+        """Return what to compile: one program, or the plain one and the limiting one, which has all maps."""
         if not (self.plain and self.limiter):
             return [Variant(int(self.limiter is not None), self.programs)]
-        return [Variant(0, self.programs), Variant(1, {hook.entry: hook.program_type for hook in RECEIVING})]
+        limiting = {hook.entry: hook.program_type for hook in RECEIVING}
+        plain = {name: kind for name, kind in self.programs.items() if name not in self._captures}
+        return [Variant(0, plain, captures=0), Variant(1, limiting | self._captures)]
+
+    @property
+    def _captures(self) -> dict[str, int]:
+        return {CAPTURES[hook].entry: hook.program_type for hook in self.hooks}
 
     @property
     def maps(self) -> tuple[str, ...]:
@@ -147,6 +179,7 @@ class Blueprint:
         if self.ring_bytes:
             names += ["events", "events_lost", "event_draft"]
         names += ["interface_sent"] * self._egress
+        names += [*CAPTURE_MAPS, *dict.fromkeys(CAPTURES[hook].array for hook in self.hooks)]
         return (*names, "table_counters", "interfaces", "interfaces_direct", "interface_counters", "handover")
 
     @property
@@ -206,7 +239,7 @@ class Blueprint:
         set.
         """
         rules = self.limiter.rules if self.limiter else 0
-        counts = {"cache_secrets": 1, "cache_crowded": 4, "flow_settings": 1}
+        counts = {"cache_secrets": 1, "cache_crowded": 4, "flow_settings": 1, "capture_until": 1}
         if self.table == "cache":
             flow_sets, source_sets = _sets(self.max_entries), _sets(self.limiter.sources if self.limiter else 0)
             for family in ("4", "6"):

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from cnf.datapath import bcc_files, program_file
-from cnf.datapath.blueprint import CLOCK, SECRETS, Blueprint
+from cnf.datapath.blueprint import CAPTURES, CLOCK, SECRETS, Blueprint
 from cnf.datapath.compiler import FLAGS, Compiler
+from cnf.datapath.load import Loaded
 from cnf.datapath.load import load as load_program
 from cnf.datapath.program import Program
 from cnf.datapath.program_file import UnusableError
@@ -159,6 +160,10 @@ class Build:
             with reported("looking at the program that was loaded"):
                 if SECRETS in loaded.maps:
                     _draw_secrets(loaded.maps[SECRETS])
+                programs, limiting = _sorted(loaded)
+                for hook in self._blueprint.hooks:
+                    entry, array, place = CAPTURES[hook]
+                    libbpf.put_program(loaded.maps[array], place, programs[entry])
         except BaseException:
             loaded.close()
             raise
@@ -169,8 +174,8 @@ class Build:
             kept=loaded.kept,
             discarded=loaded.discarded,
             maps=loaded.maps,
-            programs=loaded.functions,
-            limiting=loaded.limiting,
+            programs=programs,
+            limiting=limiting,
         )
 
 
@@ -200,6 +205,12 @@ def _kept(path: Path, user: int) -> Program | None:
     except ValueError as error:
         raise UnusableError(str(error)) from error
     return None if program is None or bcc_files.have_changed(program.built_by) else program
+
+
+def _sorted(loaded: Loaded) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the programs, and those with limits of which there is one without, too."""
+    limiting = {name: fd for name, fd in loaded.limiting.items() if name in loaded.functions}
+    return loaded.limiting | loaded.functions, limiting
 
 
 def _request(blueprint: Blueprint) -> dict[str, Any]:

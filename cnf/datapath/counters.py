@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -66,6 +67,24 @@ class InterfaceCounters:
                 else:
                     self.members[ifindex] = counted_as
         self._free: list[int] = sorted({*range(self.room)} - {*self._slots.values()})
+        self._lock = threading.Lock()
+        """Held to write the array: who captures does so from another thread."""
+        self._hidden = False
+        self.hide(hidden=False)  # a daemon that was killed while somebody captured has left them so
+
+    def hide(self, *, hidden: bool) -> None:
+        """Have no interface found in the array, so that the short way takes no packet; or have them found again.
+
+        Raises:
+            MapError: the kernel refused.
+
+        """
+        with self._lock:
+            self._hidden = hidden
+            for place, (first, *_others) in self._at.items():
+                is_there = bool(self._direct.read(place)["ifindex"])
+                if is_there == hidden and (value := self._interfaces.get(np.array(first, _IFINDEX))) is not None:
+                    self._write(place, value)
 
     def assign(self, ifindex: int, *, ethernet: bool = True) -> int:
         """Give ``ifindex`` a zeroed slot, unless it has one, and return it; must come before the program is attached.
@@ -106,6 +125,11 @@ class InterfaceCounters:
         """Return the interfaces that have a slot of their own, each with its slot."""
         return dict(self._slots)
 
+    def has_ethernet(self, ifindex: int) -> bool:
+        """Return whether the interface's frames have an Ethernet header. Raises MapError."""
+        value = self._interfaces.get(np.array(ifindex, _IFINDEX))
+        return value is None or not value["no_ethernet"]
+
     def release(self, ifindex: int) -> Records:
         """Free the slot, once the program is off the interface and its members; return its final sums."""
         for member in [member for member, counted_as in self.members.items() if counted_as == ifindex]:
@@ -140,24 +164,33 @@ class InterfaceCounters:
     def _put(self, ifindex: int, slot: int, counted_as: int, *, ethernet: bool = True) -> None:
         value = np.array((ifindex, slot, counted_as, not ethernet), INTERFACE)
         self._interfaces.put(np.array(ifindex, _IFINDEX), value)
-        same = self._at.setdefault(ifindex % self._places, [])
-        if not same:
-            self._direct.write(ifindex % self._places, value)
-        same.append(ifindex)
+        with self._lock:
+            same = self._at.setdefault(ifindex % self._places, [])
+            if not same:
+                self._write(ifindex % self._places, value)
+            same.append(ifindex)
 
     def _remove(self, ifindex: int) -> None:
         """Remove the interface, so that the array finds the next one with the same lowest bits."""
         place = ifindex % self._places
-        others = [each for each in self._at[place] if each != ifindex]
-        value = self._interfaces.get(np.array(others[0], _IFINDEX)) if others else None
-        self._direct.write(place, np.zeros((), INTERFACE) if value is None else value)
-        error = self._interfaces.take(np.array([ifindex], _IFINDEX)).error
-        if error is not None:
-            raise error
-        if others:
-            self._at[place] = others
-        else:
-            del self._at[place]
+        with self._lock:
+            others = [each for each in self._at[place] if each != ifindex]
+            value = self._interfaces.get(np.array(others[0], _IFINDEX)) if others else None
+            self._write(place, np.zeros((), INTERFACE) if value is None else value)
+            error = self._interfaces.take(np.array([ifindex], _IFINDEX)).error
+            if error is not None:
+                raise error
+            if others:
+                self._at[place] = others
+            else:
+                del self._at[place]
+
+    def _write(self, place: int, value: Records) -> None:
+        """Set an element of the array; of one that is hidden all but the word by which it is found."""
+        value = value.copy()
+        if self._hidden:
+            value["ifindex"] = value["slot"] = 0
+        self._direct.write(place, value)
 
     def _sums(self, first: int, count: int) -> Records:
         """Return the sums of ``count`` slots from ``first`` on: INTERFACE_COUNTERS, shape (count,)."""

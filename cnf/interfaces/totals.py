@@ -29,7 +29,8 @@ more have departed since than there can be interfaces."""
 class Tallies:
     """Keep what interfaces have counted under their names, as they come, are renamed, and go.
 
-    ``totals()`` and ``all_totals()`` may be called from any thread; all else belongs to the main thread.
+    ``totals()``, ``all_totals()`` and ``all_names()`` may be called from any thread; all else belongs to the main
+    thread.
     """
 
     def __init__(self, counters: InterfaceCounters, now: Callable[[], float] = time.monotonic) -> None:
@@ -82,6 +83,14 @@ class Tallies:
     def seats(self) -> dict[int, str]:
         """Return the interfaces that have a counter slot, by slot."""
         return {slot: self.names[index] for index, slot in self._counters.assigned().items()}
+
+    def all_names(self) -> dict[int, tuple[str, ...]]:
+        """Return the name and then the altnames of each interface that has a slot, by ifindex."""
+        names, altnames = self.names, self.altnames
+        return {
+            index: (names.get(index, UNASSIGNED_INTERFACE), *altnames.get(index, ()))
+            for index in self._counters.assigned()
+        }
 
     def by_index(self) -> dict[int, Counters]:
         """Return the counters of the interfaces that have a slot, by ifindex, since they have it."""

@@ -300,6 +300,12 @@ def load_program(name: str, program_type: int, code: bytes) -> int:
     return status
 
 
+def put_program(array: int, place: int, program: int) -> None:
+    """Put a program into an array of such, for tail calls."""
+    key, value = ctypes.c_uint32(place), ctypes.c_uint32(program)
+    check(library().bpf_map_update_elem(array, ctypes.byref(key), ctypes.byref(value), 0))
+
+
 def link_info(fd: int) -> LinkInfo:
     """Return what the link behind ``fd`` is. Raises OSError."""
     return _info(fd, LinkInfo())

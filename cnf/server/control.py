@@ -10,6 +10,9 @@ from typing import Any, ClassVar, Final
 
 from structlog.typing import FilteringBoundLogger
 
+from cnf.capture.asked import Asked
+from cnf.capture.capture import Capture
+from cnf.capture.session import Peer
 from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, UnavailableError, UsageError
 from cnf.export.lines import Lines
 from cnf.flows.groups import Dimension, Groups, group
@@ -23,7 +26,19 @@ from cnf.server.history_json import past_flows
 from cnf.server.http import Bounds
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply
-from cnf.server.params import KINDS, LISTINGS, Listing, asks_for_many, count, flag, number, output, parameters, times
+from cnf.server.params import (
+    KINDS,
+    LISTINGS,
+    PCAPNG,
+    Listing,
+    asks_for_many,
+    count,
+    flag,
+    number,
+    output,
+    parameters,
+    times,
+)
 from cnf.server.reloads import Reloaded
 from cnf.server.state import State
 from cnf.server.status import started, status
@@ -37,6 +52,7 @@ STATUSES: Final = {
 MOST_EVENTS: Final = 1000
 """Events in one answer; a client that wants more asks again."""
 EXPORT_PARAMETERS: Final = ("since", "filter", "follow")
+CAPTURE_PARAMETERS: Final = ("which", "filter", "count", "snaplen", "budget", "format")
 EXIT_STATUSES: Final = {HTTPStatus.SERVICE_UNAVAILABLE: 69, HTTPStatus.INTERNAL_SERVER_ERROR: 70}
 LIMIT_PATHS: Final = ("/v1/limits", "/v1/limits/sources", "/v1/limits/explain", "/v1/limits/sets")
 
@@ -71,6 +87,8 @@ class Control:
             "/v1/events": {"GET": self._events},
             "/v1/export": {"GET": self._export},
             "/v1/reload": {"POST": self._reloaded},
+            "/v1/capture": {"POST": self._capture},
+            "/v1/capture/end": {"POST": self._end_capture},
             **self._limit_paths(),
         }
 
@@ -183,6 +201,27 @@ class Control:
         lines = Lines(asked.get("filter", ""))
         blocks = streams.records(log, lines, after, started(self._state), follow=follow)
         return Answer(HTTPStatus.OK, blocks, KINDS["jsonl"], bell=log.bell if follow else None)
+
+    def _capture(self, request: Request) -> Answer:
+        asked, peer = parameters(request, *CAPTURE_PARAMETERS), request.peer
+        assert peer is not None  # noqa: S101 - it is a Unix socket
+        numbers = {name: value for name in ("count", "snaplen", "budget") if (value := number(asked, name)) is not None}
+        wanted = Asked(
+            which=asked.get("which", "all"),
+            expression=asked.get("filter", ""),
+            form=asked.get("format", "pcapng"),
+            **numbers,
+        )
+        session = self._capturing().begin(wanted, Peer(peer.uid, peer.pid))
+        return Answer(HTTPStatus.OK, session, KINDS.get(wanted.form, PCAPNG), bell=session.bell)
+
+    def _end_capture(self, request: Request) -> Answer:
+        parameters(request)
+        return reply({"ended": self._capturing().end()})
+
+    def _capturing(self) -> Capture:
+        assert self._live.capture is not None  # noqa: S101 - tests alone do without
+        return self._live.capture
 
     def _reloaded(self, request: Request) -> Answer:
         parameters(request)

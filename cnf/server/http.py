@@ -244,6 +244,7 @@ class Web:
     async def _follow(self, connection: Connection, answer: Answer, bell: Bell) -> None:
         """Send an answer that goes on, until the client leaves or the server ends."""
         if len(self._followers) >= self._bounds.followers:
+            _close(answer)
             message = f"{self._bounds.followers} clients follow already (end one of them, and try again)"
             busy = RequestError(HTTPStatus.SERVICE_UNAVAILABLE, message, {"Retry-After": "5"})
             await self._send(connection, self._application.refuse(busy))
@@ -273,6 +274,7 @@ class Web:
         finally:
             gone.cancel()
             self._followers.discard(more)
+            _close(answer)
 
     async def _end_followers(self) -> None:
         self._ending = True
@@ -311,3 +313,10 @@ class Web:
 
     def _disconnected(self) -> None:
         self._log.info("slow client disconnected, another one wants its place", server=self._name)
+
+
+def _close(answer: Answer) -> None:
+    """Tell the body of an answer that goes on, if it wants to know, that nobody reads it any more."""
+    if close := getattr(answer.body, "close", None):
+        with suppress(ValueError):  # a generator that is at work
+            close()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cnf.arrays import Records
+from cnf.capture.capture import Capture
 from cnf.events.reader import EventReader
 from cnf.export.counters import ExportCounters
 from cnf.export.record_log import RecordLog
@@ -37,6 +38,8 @@ class Live:
     """None if no records were made at the start."""
     access: Access | None = None
     """None without a web configuration."""
+    capture: Capture | None = None
+    """None where no frames can be captured."""
     egress: bool = False
     """Whether the program counts what is sent."""
     exports: Callable[[], Iterable[ExportCounters]] = tuple

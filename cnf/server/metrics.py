@@ -252,6 +252,18 @@ def events(_state: State, live: Live) -> Iterator[Metric]:
     yield lost
 
 
+def capture(_state: State, live: Live) -> Iterator[Metric]:
+    """Yield what has become of the frames that clients wanted to capture, live."""
+    if live.capture is None:
+        return
+    packets = CounterMetricFamily(
+        "cnf_capture_packets", "Packets that were to be captured, by what became of them.", labels=("result",)
+    )
+    for result, number in live.capture.counts().items():
+        packets.add_metric((result,), number)
+    yield packets
+
+
 def export(_state: State, live: Live) -> Iterator[Metric]:
     """Yield what the exporters have sent, live."""
     records = CounterMetricFamily("cnf_export_records", "Flow records sent or written.", labels=("exporter",))
@@ -346,6 +358,7 @@ COLLECTORS: Final = (
     received,
     limiter,
     events,
+    capture,
     records,
     export,
     history,

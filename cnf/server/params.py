@@ -16,6 +16,7 @@ from cnf.server.formats import to_csv, to_json, to_jsonl
 from cnf.server.messages import JSON, Answer, Request, encode
 
 KINDS: Final = {"json": JSON, "jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+PCAPNG: Final = "application/x-pcapng"
 LISTINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "/v1/flows": ("top", "sort", "filter", "format", "pairs", "by", "owner", "from", "to"),
     "/v1/limits/sources": ("top", "sort", "all", "format", "from", "to"),

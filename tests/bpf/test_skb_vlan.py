@@ -44,8 +44,8 @@ class Tagging(Blueprint):
 
     @property
     def programs(self) -> dict[str, int]:
-        """Return the names of the programs."""
-        return {hook.entry: hook.program_type for hook in HOOKS}
+        """Return the names of the programs, with those that tag frames."""
+        return super().programs | {hook.entry: hook.program_type for hook in HOOKS}
 
 
 @pytest.fixture(scope="module", params=HOOKS, ids=[hook.entry for hook in HOOKS])

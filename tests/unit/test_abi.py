@@ -123,6 +123,16 @@ DTYPES: Final = {
     "limit6_slot": abi.LIMIT6_SLOT,
     "limit_over": abi.LIMIT_OVER,
     "event": abi.EVENT,
+    "capture_settings": abi.CAPTURE_SETTINGS,
+    "capture_record": abi.CAPTURE_RECORD,
+    "capture_draft": np.dtype(
+        [
+            ("record", abi.CAPTURE_RECORD),
+            ("bytes", "u1", (abi.CAPTURE_BYTES,)),
+            ("size", "<u8"),
+            ("would", "<u8"),
+        ]
+    ),
     "handover_page": abi.HANDOVER_PAGE,
 }
 

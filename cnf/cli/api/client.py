@@ -19,8 +19,8 @@ from urllib.parse import urlencode
 from cnf.cli.api.check import check
 from cnf.cli.api.event_replies import KINDS, Event
 from cnf.cli.api.limit_replies import Change, Explanation, Limits, PrefixSets, Source, Sources
-from cnf.cli.api.replies import Flow, Flows, Groups, Pairs, Refusal, Reloaded, Status
-from cnf.cli.api.stream_replies import About, AboutEvents, AboutRecords
+from cnf.cli.api.replies import Ended, Flow, Flows, Groups, Pairs, Refusal, Reloaded, Status
+from cnf.cli.api.stream_replies import About, AboutCapture, AboutEvents, AboutRecords, CapturedFrame
 from cnf.errors import CnfError, ConfigError, KernelError, PrivilegeError, UnavailableError, UsageError
 
 TIMEOUT: Final = 10.0
@@ -46,7 +46,7 @@ Query = Mapping[str, str | int]
 Request = Mapping[str, object]
 """A request for a change, sent as JSON."""
 Reply = TypeVar("Reply")
-AboutT = TypeVar("AboutT", bound=About)
+AboutT = TypeVar("AboutT", bound=About | AboutCapture)
 Item = TypeVar("Item")
 Wait = Callable[[socket.socket], None]
 """Returns when there is something to read."""
@@ -130,6 +130,20 @@ class Client:
         query = {**query, "follow": 1} if wait else query
         return self._stream("/v1/export", query, AboutRecords, bytes, wait)
 
+    def capture(self, query: Query, wait: Wait) -> Iterator[bytes]:
+        """Yield a capture in pcapng as it comes; ``query`` is which, filter, count, snaplen, budget and format."""
+        with self._answer("/v1/capture", query, {}, wait) as response:
+            while block := _some(response, ends_well=True):
+                yield block
+
+    def captured(self, query: Query, wait: Wait) -> Iterator[AboutCapture | list[CapturedFrame]]:
+        """Yield the packets of a capture, each time those that are there, and in the end what is missing."""
+        return self._stream("/v1/capture", query, AboutCapture, _captured, wait, {})
+
+    def end_capture(self) -> bool:
+        """End the capture that there is; return whether there was one."""
+        return self._document("/v1/capture/end", {}, Ended, {})["ended"]
+
     def reload(self) -> Reloaded:
         """Let the daemon read its configuration again; return the outcome once it is in force."""
         return self._document("/v1/reload", {}, Reloaded, {})
@@ -155,11 +169,17 @@ class Client:
                 check(document, dict)
                 yield document
 
-    def _stream(
-        self, path: str, query: Query, kind: type[AboutT], read: Callable[[bytes], Item], wait: Wait | None
+    def _stream(  # noqa: PLR0913, PLR0917 - the last one is for what is POSTed
+        self,
+        path: str,
+        query: Query,
+        kind: type[AboutT],
+        read: Callable[[bytes], Item],
+        wait: Wait | None,
+        request: Request | None = None,
     ) -> Generator[AboutT | list[Item], None, None]:
         """Yield what a stream's lines say of it, ``kind``, and each run of lines between, as ``read`` returns them."""
-        with self._answer(path, query, wait=wait) as response:
+        with self._answer(path, query, request, wait) as response:
             rest = b""
             while block := _some(response, ends_well=wait is not None):
                 *lines, rest = (rest + block).split(b"\n")
@@ -275,6 +295,12 @@ def _event(line: bytes) -> Event:
     check(event, Event)
     check(event, KINDS.get(event["event"], Event))
     return event
+
+
+def _captured(line: bytes) -> CapturedFrame:
+    frame: CapturedFrame = json.loads(line)
+    check(frame, CapturedFrame)
+    return frame
 
 
 class _Socket(socket.socket):

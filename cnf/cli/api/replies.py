@@ -60,6 +60,12 @@ class Amount(TypedDict):
     bytes: int
 
 
+class Ended(TypedDict):
+    """Whether there was a capture to end."""
+
+    ended: bool
+
+
 class Reloaded(TypedDict):
     """The reply of /v1/reload: the source of the settings, and the keys whose new values need a restart."""
 

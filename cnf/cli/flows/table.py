@@ -227,7 +227,7 @@ def _asked_for(flows: Sequence[Row]) -> Iterator[tuple[str, Callable[[Row], str]
     yield from ((title, of(field)) for field, title in titles.items() if flows and field in flows[0])
 
 
-def endpoint(flow: Flow, address: str, port: int | None) -> str:
+def endpoint(flow: Mapping[str, object], address: str, port: int | None) -> str:
     """Return one end of a flow, as in 192.0.2.1:443 or [2001:db8::1]:443."""
     if port is None or flow["fragment"]:  # the ports of later fragments are unknown
         return address

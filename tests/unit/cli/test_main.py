@@ -17,6 +17,7 @@ from tests.unit.cli.terminal import PATIENCE
 
 ARGUMENTS: Final = ("cnf.cli.api", "cnf.cli.api.replies", "cnf.cli.arguments")
 """A flow's fields are those that flows can be sorted by."""
+CAPTURE: Final = ("cnf.cli.capture", "cnf.cli.capture.arguments")
 LIMITS: Final = ("cnf.cli.limits", "cnf.cli.limits.arguments")
 """Its arguments are many, and so have a module."""
 TIMES: Final = ("cnf.cli.times",)
@@ -94,14 +95,14 @@ def test_help_loads_little(command: list[str]) -> None:
     assert found.stdout.startswith("usage: ")
     loaded = set(found.stderr.split())
     assert not loaded & SLOW
-    assert {name for name in loaded if name.startswith("cnf.cli.")} == {*ARGUMENTS, *LIMITS, *TIMES}
+    assert {name for name in loaded if name.startswith("cnf.cli.")} == {*ARGUMENTS, *CAPTURE, *LIMITS, *TIMES}
 
 
 def test_only_arguments_at_first() -> None:
     """Importing the command line imports no command, nor anything that is slow to import."""
     code = f"import sys, cnf.cli; print(*sorted(m for m in sys.modules if m.startswith('cnf') or m in {SLOW}))"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert found.stdout.split() == ["cnf", "cnf.cli", *ARGUMENTS, *LIMITS, *TIMES, "cnf.errors"]
+    assert found.stdout.split() == ["cnf", "cnf.cli", *ARGUMENTS, *CAPTURE, *LIMITS, *TIMES, "cnf.errors"]
 
 
 def ending(daemon: StandIn, shell: str) -> subprocess.CompletedProcess[str]:

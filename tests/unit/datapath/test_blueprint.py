@@ -11,6 +11,7 @@ import pytest
 from cnf import abi
 from cnf.datapath import blueprint
 from cnf.datapath.blueprint import (
+    CAPTURE_MAPS,
     CLOCK,
     DIRECT_ENTRIES,
     EVICTED_RING_BYTES,
@@ -30,6 +31,8 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
     """Without IPv6 there is no table for it, and the source is told so."""
     assert Blueprint(10, "lru_hash", ipv6=False, vlan=False).maps == (
         "flows4",
+        *CAPTURE_MAPS,
+        "capture_xdp",
         "table_counters",
         "interfaces",
         "interfaces_direct",
@@ -40,6 +43,8 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_CACHE": 0,
         "CNF_MAX_ENTRIES": 10,
         "CNF_MAX_INTERFACES": 1024,
+        "CNF_COUNT_capture_until": 1,
+        "CNF_DIRECT_capture_until": 0,
         "CNF_COUNT_interfaces_direct": 16384,
         "CNF_DIRECT_interfaces_direct": 0,
         "CNF_IPV6": 0,
@@ -57,6 +62,8 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "cache_secrets",
         "cache_crowded",
         "flow_settings",
+        *CAPTURE_MAPS,
+        "capture_xdp",
         "table_counters",
         "interfaces",
         "interfaces_direct",
@@ -72,6 +79,8 @@ def test_a_blueprint_names_only_what_is_compiled_in() -> None:
         "CNF_COUNT_cache_secrets": 1,
         "CNF_COUNT_cache_crowded": 4,
         "CNF_COUNT_flow_settings": 1,
+        "CNF_COUNT_capture_until": 1,
+        "CNF_DIRECT_capture_until": 1,
         "CNF_COUNT_interfaces_direct": 16384,
         "CNF_DIRECT_flows4": 1,
         "CNF_DIRECT_flows6": 1,
@@ -110,23 +119,33 @@ def test_only_the_entry_points_of_the_hooks_are_built() -> None:
     """Each direction has its own; what is sent has counters only where it is counted, and the clock is always there."""
     received, sent = Blueprint(10, hooks=(TC_INGRESS,)), Blueprint(10, hooks=(XDP, TC_EGRESS))
 
-    assert received.programs == {"cnf_skb_ingress": 3, CLOCK: 6}
-    assert sent.programs == {"cnf_ingress": 6, "cnf_skb_egress": 3, CLOCK: 6}
+    assert received.programs == {"cnf_skb_ingress": 3, "cnf_capture_in": 3, CLOCK: 6}
+    assert sent.programs == {
+        "cnf_ingress": 6,
+        "cnf_skb_egress": 3,
+        "cnf_capture_xdp": 6,
+        "cnf_capture_out": 3,
+        CLOCK: 6,
+    }
     assert [variant.defines for each in (received, sent) for variant in each.variants] == [
-        {"CNF_LIMITER": 0, "CNF_XDP": 0, "CNF_SKB_INGRESS": 1, "CNF_SKB_EGRESS": 0},
-        {"CNF_LIMITER": 0, "CNF_XDP": 1, "CNF_SKB_INGRESS": 0, "CNF_SKB_EGRESS": 1},
+        {"CNF_LIMITER": 0, "CNF_CAPTURES": 1, "CNF_XDP": 0, "CNF_SKB_INGRESS": 1, "CNF_SKB_EGRESS": 0},
+        {"CNF_LIMITER": 0, "CNF_CAPTURES": 1, "CNF_XDP": 1, "CNF_SKB_INGRESS": 0, "CNF_SKB_EGRESS": 1},
     ]
     assert (received.defines["CNF_EGRESS"], sent.defines["CNF_EGRESS"]) == (0, 1)
-    assert {*sent.maps} - {*received.maps} == {"interface_sent"}
+    assert {*sent.maps} - {*received.maps} == {"interface_sent", "capture_xdp"}
 
 
 def test_what_receives_is_there_with_limits_and_without() -> None:
-    """One program has all entry points, and no limits; the other has limits, where they hold."""
+    """One program has all entry points, and no limits; the other has limits, where they hold, and what captures."""
     both = Blueprint(10, limiter=LimiterSize(100, 32, 50), plain=True, hooks=HOOKS)
     one = replace(both, plain=False)
 
     assert [variant.limiter for variant in both.variants] == [0, 1]
-    assert [{*variant.functions} for variant in both.variants] == [{*one.programs}, {"cnf_ingress", "cnf_skb_ingress"}]
+    captures = {"cnf_capture_xdp", "cnf_capture_in", "cnf_capture_out"}
+    assert [{*variant.functions} for variant in both.variants] == [
+        {*one.programs} - captures,
+        {"cnf_ingress", "cnf_skb_ingress"} | captures,
+    ]
     assert (both.maps, both.layout) == (one.maps, one.layout)
 
 

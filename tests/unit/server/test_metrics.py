@@ -81,6 +81,7 @@ def sending() -> ExportCounters:
 
 
 ACCESS = SimpleNamespace(refused={"handshake": 2, "plain": 0, "password": 5, "busy": 0}, errors=1)
+CAPTURE = SimpleNamespace(counts=lambda: {"captured": 3, "over_budget": 2, "ring_full": 0})
 HISTORY = SimpleNamespace(bytes=13_000_000, oldest=1_700_000_000.5, write_errors=3)
 Shown = tuple[State, Live]
 INGRESS = Attachment("ingress", "generic", "xdp", 9, "as configured", coverage=0.75)
@@ -91,7 +92,7 @@ def daemon(counters: Mapping[str, Records] | None = None, **attributes: object) 
     """Return what a daemon shows that has counted ``counters`` and drained once; or with other ``attributes``."""
     counted = {"eth0": PLENTY} if counters is None else counters
     live: dict[str, Any] = {"totals": lambda: counted, "limiter": Limits(), "events": Events(), "egress": True}
-    live["stream"] = Stream()
+    live["stream"], live["capture"] = Stream(), CAPTURE
     live["exports"] = lambda: (sending(),)
     live["history"] = HISTORY
     live["access"] = ACCESS
@@ -166,6 +167,7 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_limit_set_failing": {"set"},
         "cnf_limiter_protected": set(),
         "cnf_limiter_denied_prefixes": set(),
+        "cnf_capture_packets_total": {"result"},
         "cnf_events_lost_total": {"kind"},
         "cnf_web_refused_total": {"reason"},
         "cnf_web_config_errors_total": set(),

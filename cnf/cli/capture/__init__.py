@@ -1,0 +1,1 @@
+"""``cnfctl capture``."""

@@ -1,0 +1,104 @@
+"""``cnfctl capture``: packets with their verdicts, as lines, JSON or pcapng, until it has as many as were asked for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from types import FrameType
+from typing import BinaryIO
+
+from cnf.cli.api.client import Client, Query
+from cnf.cli.api.stream_replies import AboutCapture
+from cnf.cli.capture.blocks import Summary
+from cnf.cli.capture.lines import frame_line
+from cnf.cli.follow import ReaderHasGoneError, say, wait_for_more
+from cnf.cli.show.table import print_lines, style_for
+from cnf.errors import CnfError, UsageError
+from cnf.units import number_of
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Capture as the command line that ``cnf.cli`` parsed asks, and return the exit status."""
+    client = Client(arguments.socket)
+    if arguments.end:
+        say("ended" if client.end_capture() else "nobody captures")
+        return 0
+    query: dict[str, str | int] = {"which": arguments.which, "snaplen": arguments.snaplen, "budget": arguments.budget}
+    if arguments.expression:
+        query["filter"] = arguments.expression
+    if arguments.count:
+        query["count"] = arguments.count
+    with suppress(ReaderHasGoneError), _ending_well(client):
+        if arguments.write:
+            _write(client, query, arguments.write)
+        else:
+            _show(client, query, arguments.output)
+    return 0
+
+
+@contextmanager
+def _ending_well(client: Client) -> Iterator[None]:
+    """At Ctrl-C, have the daemon end the capture, so that what there is comes to its end; at another one, stop."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.default_int_handler)
+        with suppress(CnfError):
+            client.end_capture()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write(client: Client, query: Query, path: str) -> None:
+    if path == "-" and sys.stdout.isatty():
+        raise UsageError("pcapng is not for a terminal: pipe it to tshark -r -, or leave out -w for lines")
+    summary = Summary()
+    with ExitStack() as stack:
+        file: BinaryIO | None = sys.stdout.buffer if path == "-" else None
+        for block in client.capture({**query, "format": "pcapng"}, wait_for_more):
+            if file is None:  # a capture that is refused leaves no file
+                file = stack.enter_context(_created(path))
+            file.write(block)
+            file.flush()
+            summary.add(block)
+    _say_summary(summary.packets, summary.lost)
+
+
+def _created(path: str) -> BinaryIO:
+    """Open a file that is for this user alone: it has what others have sent."""
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")
+    except OSError as error:
+        message = f"{path} cannot be written: {error.strerror}"
+        raise UsageError(message) from error
+
+
+def _show(client: Client, query: Query, output: str) -> None:
+    style = style_for(sys.stdout)
+    for part in client.captured({**query, "format": "jsonl"}, wait_for_more):
+        if not isinstance(part, list):
+            _say_summary(part["frames"], _lost(part))
+        elif output == "jsonl":
+            print_lines(json.dumps(frame) for frame in part)
+        else:
+            print_lines(frame_line(frame, style) for frame in part)
+        sys.stdout.flush()
+
+
+def _lost(about: AboutCapture) -> str:
+    lost = about["lost"]
+    return f"{lost['over_budget']} over the budget, {lost['ring_full']} found the ring full"
+
+
+def _say_summary(packets: int, lost: str) -> None:
+    missing = f"; of what was asked for, but for EXPR, {lost}" if lost else "; it broke off"
+    say(f"{number_of(packets, 'packet')} captured{missing}")
