@@ -150,6 +150,8 @@ def test_a_disk_that_hangs_holds_the_end_up_for_a_bounded_time(tmp_path: Path, m
         history._log = structlog.get_logger()  # noqa: SLF001 - one that is captured
         history.close()
     hangs.set()
+    monkeypatch.setattr(module, "PATIENCE", 20.0)
+    history.close()  # the thread ends, so that it meets no other test
     (line,) = lines
     assert (line["event"], line["error"]) == ("history not written", f"{tmp_path}: not done within 0 s")
 
