@@ -274,6 +274,9 @@ show "$cnfctl limits deny add 198.51.100.0/24 --until 12:00 --reason flood"
 sleep 2
 show_table "$cnfctl limits deny"
 
+heading "Three of the packets that are dropped"
+show "$cnfctl capture --dropped -c 3"
+
 heading "Why does 198.51.100.77 get no answer?"
 show_table "$cnfctl limits explain 198.51.100.77"
 kill "$flood"
