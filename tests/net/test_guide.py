@@ -16,6 +16,11 @@ from tests.net.wait import PATIENCE, SLOWNESS
 GUIDE: Final = Path(__file__).parents[2] / "docs" / "guide.md"
 BLOCK: Final = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TIME: Final = re.compile(r"(?<=sleep )\d+|(?<=--confirm )\d+")
+DROPPED: Final = re.compile(
+    r" lab0 in  udp 198\.51\.100\.\d+:\d+ > 192\.0\.2\.1:70\d\d, 142 B  dropped, denied: limits\.deny 198\.51\.100\.0/24$",
+    re.MULTILINE,
+)
+CAPTURED: Final = 3
 
 PRELUDE: Final = """\
 command -v curl >/dev/null ||
@@ -64,6 +69,8 @@ def test_every_command_of_the_guide_works(node: Node) -> None:
     assert re.match(r"198\.51\.100\.0/24 +runtime +\S+ +10\.2k ", denied.splitlines()[1])
     (explained,) = outputs(shown, "cnfctl limits explain 198.51.100.77")
     assert "198.51.100.0/24 is denied (at run time, for another " in " ".join(explained.split())
+    assert len(DROPPED.findall(shown)) == CAPTURED
+    assert "\ncnfctl: 5 packets captured; " in shown
     in_shadow, enforced = outputs(shown, "cnfctl limits sources --top 3")
     assert " DROPPED" not in in_shadow
     assert re.search(r"^192\.0\.2\.66 +noisy +\S+ .* 19\.[0-9]k ", enforced, re.MULTILINE)
