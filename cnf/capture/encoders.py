@@ -89,7 +89,7 @@ class PcapngEncoder:
     def end(self, lost: Mapping[str, int]) -> bytes:
         """Return the statistics of each interface; what was lost is known of all together, and stands at the first."""
         now = int(datetime.now(UTC).timestamp() * 1e9)
-        comment = f"of all interfaces: {lost['over_budget']} over the budget, {lost['ring_full']} found the ring full"
+        comment = f"{lost['over_budget']} over the budget (--budget), {lost['ring_full']} with the ring full"
         return b"".join(
             pcapng.statistics(
                 number, now, self._written.get(number, 0), None if number else sum(lost.values()), comment

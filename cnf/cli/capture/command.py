@@ -96,9 +96,9 @@ def _show(client: Client, query: Query, output: str) -> None:
 
 def _lost(about: AboutCapture) -> str:
     lost = about["lost"]
-    return f"{lost['over_budget']} over the budget, {lost['ring_full']} found the ring full"
+    return f"{lost['over_budget']} over the budget (--budget), {lost['ring_full']} with the ring full"
 
 
 def _say_summary(packets: int, lost: str) -> None:
-    missing = f"; of what was asked for, but for EXPR, {lost}" if lost else "; it broke off"
-    say(f"{number_of(packets, 'packet')} captured{missing}")
+    """Say how much was captured; what is ``lost`` was so before anybody looked whether it matches the filter."""
+    say(f"{number_of(packets, 'packet')} captured; {f'lost: {lost}' if lost else 'it broke off'}")
