@@ -117,7 +117,7 @@ def test_memory() -> None:
     settings = attrs.evolve(SETTINGS, flows=config.Flows(max_entries=1_000_000))
     tables = sizes.flow_bytes(plan(settings)) + sizes.interface_bytes(plan(settings))
     tables += sizes.source_bytes(plan(settings), 16_384)
-    start, full = tables + 120_000_000, tables + 92_000_000 + 2_000_000 * (300 + 2 * 110) + 2 * 16_384 * 320
+    start, full = tables + 120_000_000, tables + 95_000_000 + 2_000_000 * (300 + 2 * 110) + 2 * 16_384 * 320
     for there, state, status in (
         (start - 1, "problem", 71),
         (start, "warning", 0),
