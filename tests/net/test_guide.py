@@ -17,8 +17,8 @@ GUIDE: Final = Path(__file__).parents[2] / "docs" / "guide.md"
 BLOCK: Final = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TIME: Final = re.compile(r"(?<=sleep )\d+|(?<=--confirm )\d+")
 DROPPED: Final = re.compile(
-    r" lab0 in  udp 198\.51\.100\.\d+:\d+ > 192\.0\.2\.1:70\d\d, 142 B  "
-    r"dropped, denied: limits\.deny 198\.51\.100\.0/24$",
+    r" lab0 in  udp 198\.51\.100\.\d+:\d+ > 192\.0\.2\.1:70\d\d, 142 B"
+    r"  dropped, denied: limits\.deny 198\.51\.100\.0/24$",
     re.MULTILINE,
 )
 CAPTURED: Final = 3
