@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import closing
 from typing import Any, Final
 
 import pytest
@@ -13,8 +14,9 @@ from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.datapath.installed_bcc import bcc_version
 from cnf.kernel import libbpf
+from cnf.kernel.hooks import HOOKS
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath, only
-from tests.bpf.limited import Limited
+from tests.bpf.limited import SIZE, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 
 Figures = dict[str, dict[str, int]]
@@ -80,6 +82,19 @@ def limits(rate: int) -> dict[str, Any]:
 def test_flows_only(datapath: Datapath) -> None:
     """Without limits."""
     hold(executed(datapath), "flows")
+
+
+def test_limits_that_are_not_asked_for(table: Table) -> None:
+    """A packet of a known flow takes the program that is there while nothing is limited as if limits were not."""
+    plain, without = (
+        _executed_by(Blueprint(SMALL_TABLE, table, limiter=limiter, plain=True, hooks=HOOKS)) for limiter in (SIZE, None)
+    )
+    assert [plain[family] for family in LAYERS] == [without[family] for family in LAYERS]
+
+
+def _executed_by(blueprint: Blueprint) -> dict[str, int]:
+    with closing(build.load(blueprint)) as loaded:
+        return executed(Datapath(loaded))
 
 
 def test_flows_with_records(table: Table) -> None:

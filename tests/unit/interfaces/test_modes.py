@@ -41,6 +41,12 @@ class Kernel:
             raise self.refusal(f"interface {link.name}: no {mode}")
         return Standing(mode, "tcx" if mode == "tc" else "xdp", (), self.program.id)
 
+    def swap(self, link: Link) -> None:
+        """Have the program in the place of the one before, unless ``link`` is one that refuses."""
+        self.asked.append(f"{link.name} {self.program.id}")
+        if link.name in self.refuses:
+            raise self.refusal(f"interface {link.name}: no {self.program.id}")
+
     def detach(self, _link: Link, *, wait: bool = True) -> bool:
         """Detach."""
         self.asked.append("off" if wait else "off later")
@@ -152,3 +158,21 @@ def test_a_previous_daemons_program_is_replaced_where_it_is() -> None:
     kernel = Kernel(left="tc")
     assert modes(kernel).keep(ETH0, "native").mode == "tc"
     assert kernel.asked == ["tc"]
+
+
+def test_a_swap_that_one_interface_refuses_is_undone_on_all() -> None:
+    """Those that came before it get their program back, and what is attached later has that one, too."""
+    kernel = Kernel("veth0")
+    kept = modes(kernel)
+    for link in (ETH0, VETH, WIREGUARD):
+        kept.keep(link, "tc")
+    kernel.asked.clear()
+    with pytest.raises(AttachError, match="interface veth0: no 8"):
+        kept.swap({kernel.entry: Ours(4, 8)})
+    assert kernel.asked == ["eth0 8", "veth0 8", "eth0 7"]
+    assert kernel.program.id == 7
+
+    kernel.asked.clear()
+    kernel.refuses = ()
+    kept.swap({kernel.entry: Ours(4, 8)})
+    assert kernel.asked == ["eth0 8", "veth0 8", "wg0 8"]
