@@ -87,7 +87,8 @@ def test_flows_only(datapath: Datapath) -> None:
 def test_limits_that_are_not_asked_for(table: Table) -> None:
     """A packet of a known flow takes the program that is there while nothing is limited as if limits were not."""
     plain, without = (
-        _executed_by(Blueprint(SMALL_TABLE, table, limiter=limiter, plain=True, hooks=HOOKS)) for limiter in (SIZE, None)
+        _executed_by(Blueprint(SMALL_TABLE, table, limiter=limiter, plain=True, hooks=HOOKS))
+        for limiter in (SIZE, None)
     )
     assert [plain[family] for family in LAYERS] == [without[family] for family in LAYERS]
 
