@@ -23,7 +23,7 @@ from cnf.limiter.sources import Held, Sources, describe, merge_largest, of_denie
 from cnf.limits.entries import ListName, of_list
 from cnf.limits.groups import OVERFLOW, Cell
 from cnf.limits.ruleset import Address, Explanation
-from cnf.limits.table import Limits, Network, Rule, Traffic
+from cnf.limits.table import NO_TABLE, Limits, Network, Rule, Traffic
 from cnf.readers import shown
 
 EXPLAINED_FLOWS: Final = 10
@@ -44,10 +44,13 @@ def rules(limiter: Limiter) -> dict[str, Any]:
     look = limiter.look()
     in_force = look.in_force
     file, limits = in_force.file, in_force.effective.limits
+    mode_origin = _origin(limits.mode, (file.mode,))
+    if mode_origin == "file" and file == NO_TABLE:
+        mode_origin = "no table [limits]"
     of_file, names = frozenset(file.rules), {rule.name for rule in limits.rules}
     return {
         "mode": limits.mode,
-        "mode_origin": _origin(limits.mode, (file.mode,)),
+        "mode_origin": mode_origin,
         "unreadable": limits.unreadable,
         "generation": in_force.generation,
         "allow": _listed(in_force, "allow", limits.allow),

@@ -240,3 +240,12 @@ def test_a_kernel_that_takes_no_limits(node: Node) -> None:
     status, line = ruled.refused()
     assert status == 71
     assert "the kernel rejected the program" in line
+
+
+def test_the_heading_says_that_there_is_no_table(node: Node) -> None:
+    """The mode is not from the file then, until it is changed at run time."""
+    node.wire("n0")
+    daemon = node.daemon("n0", flows=QUICK).start()
+    assert daemon.ctl("limits").stdout.startswith("mode enforce (no table [limits]), ")
+    daemon.limits("mode", "shadow")
+    assert daemon.ctl("limits").stdout.startswith("mode shadow (runtime), ")

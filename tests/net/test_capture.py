@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import subprocess
+from collections.abc import Iterator
 from signal import SIGKILL
+
+import pytest
 
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
-from tests.net.daemon import CNFCTL, Daemon
+from tests.net.daemon import CNFCTL, CNFD, Daemon
 from tests.net.rations import QUICK, enforce, packet, ration
+from tests.net.users import NOBODY, Stage, as_user, stage, without
 from tests.net.wait import wait_for
 
 DENIED = enforce(ration("default", 1000), deny=["198.51.100.0/24"])
 FLOOD = 5000
+
+
+@pytest.fixture
+def everyones() -> Iterator[Stage]:
+    """Have the project where other users may read it."""
+    with stage() as found:
+        yield found
 
 
 def begin(daemon: Daemon, *arguments: str) -> subprocess.Popen[bytes]:
@@ -93,3 +105,60 @@ def test_a_daemon_that_is_killed_leaves_nothing_captured(node: Node) -> None:
     wire.send([frame(IPv4(), UDP())] * 2)
     output, _said = client.communicate()
     assert len(output.splitlines()) == 2
+
+
+def test_it_goes_on_when_the_program_is_swapped(node: Node) -> None:
+    """Begun while nothing is limited, it has what is denied from then on, and goes on without the rule, too."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n0", flows=QUICK).start()
+    client = begin(daemon, "--dropped", "-o", "jsonl")
+    wire.send([packet("198.51.100.1")] * 2)
+    daemon.limits("deny", "add", "198.51.100.0/24")
+    wire.send([packet("198.51.100.1")] * 3)
+    daemon.limits("deny", "remove", "198.51.100.0/24")
+    wire.send([packet("198.51.100.1")] * 4)
+    daemon.limits("deny", "add", "198.51.100.1")
+    wire.send([packet("198.51.100.1")] * 5)
+    assert daemon.ctl("capture", "--end").returncode == 0
+    output, said = client.communicate()
+
+    frames = [json.loads(line) for line in output.splitlines()]
+    assert client.returncode == 0, said
+    assert [each["verdict"] for each in frames] == ["denied"] * 8
+
+
+def test_an_expression_with_an_error_is_refused(node: Node) -> None:
+    """It says where, and nothing is captured or written."""
+    node.wire("n0")
+    daemon = node.daemon("n0", flows=QUICK).start()
+    refused = daemon.ctl("capture", "udp and and")
+    assert refused.returncode == 64, refused
+    assert "and" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not daemon.events("capture began")
+
+
+def test_readers_capture_nothing(node: Node, everyones: Stage) -> None:
+    """Members of ``control.read_group`` do not see what others have sent."""
+    node.wire("n0")
+    daemon = node.daemon()
+    group = grp.getgrgid(NOBODY)
+    daemon.configure([{"name": "n0"}], flows=QUICK, control={"read_group": group.gr_name})
+    daemon.start()
+    refused = daemon.ctl("capture", command=everyones.command("cnf.cli", *as_user(groups=(group.gr_gid,))))
+    assert refused.returncode == 77, refused
+    assert "may only look" in refused.stderr
+    assert not daemon.events("capture began")
+
+
+def test_without_cap_perfmon(node: Node) -> None:
+    """Frames are captured from the other kind of table, too."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n0", flows=QUICK)
+    daemon.command = ("setpriv", *without("perfmon", "sys_admin"), *CNFD)
+    daemon.start()
+    daemon.attached("n0")
+    client = begin(daemon, "-c", "2")
+    wire.send([packet("198.51.100.1")] * 2)
+    output, said = client.communicate(timeout=60)
+    assert len(output.splitlines()) == 2, said
