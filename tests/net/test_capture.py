@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import grp
 import json
+import os
 import subprocess
 from collections.abc import Iterator
-from signal import SIGKILL
+from signal import SIGINT, SIGKILL
 
 import pytest
 
@@ -125,6 +126,25 @@ def test_it_goes_on_when_the_program_is_swapped(node: Node) -> None:
     frames = [json.loads(line) for line in output.splitlines()]
     assert client.returncode == 0, said
     assert [each["verdict"] for each in frames] == ["denied"] * 8
+
+
+def test_a_pipe_has_each_packet_at_once(node: Node) -> None:
+    """As pcapng: a reader of the pipe sees a packet while the capture goes on."""
+    wire = node.wire("n0")
+    client = begin(node.daemon("n0", flows=QUICK).start(), "-w", "-", "--snaplen", "2048")
+    assert client.stdout
+    sent = packet("198.51.100.1")
+    wire.send([sent])
+    read = b""
+    while sent not in read:
+        more = os.read(client.stdout.fileno(), 1 << 16)
+        assert more, read
+        read += more
+    assert read.startswith(b"\x0a\x0d\x0d\x0a")
+    assert client.poll() is None
+    client.send_signal(SIGINT)
+    client.communicate()
+    assert client.returncode == 0
 
 
 def test_an_expression_with_an_error_is_refused(node: Node) -> None:
