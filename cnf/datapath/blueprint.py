@@ -155,7 +155,7 @@ class Blueprint:
         """Return what to compile: one program, or the plain one and the limiting one, which has all maps."""
         if not (self.plain and self.limiter):
             return [Variant(int(self.limiter is not None), self.programs)]
-        limiting = {hook.entry: hook.program_type for hook in RECEIVING}
+        limiting = {hook.entry: hook.program_type for hook in RECEIVING if hook in self.hooks}
         plain = {name: kind for name, kind in self.programs.items() if name not in self._captures}
         return [Variant(0, plain, captures=0), Variant(1, limiting | self._captures)]
 
