@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import seclusion
 from tests.net.daemon import Daemon
 from tests.net.namespaces import Namespace, Wire
 
@@ -39,6 +40,7 @@ class Node:
 
 @pytest.fixture
 def node() -> Iterator[Node]:
-    """Give each test a node of its own."""
+    """Give each test a node of its own, on which no limits have been changed."""
+    (seclusion.STATE / "limits.json").unlink(missing_ok=True)
     with ExitStack() as stack:
         yield Node(stack)
