@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
@@ -18,7 +19,7 @@ from cnf.cli.doctor import command, unit
 from cnf.cli.doctor.footprint import Room, daemon_bytes, judge_memory, set_prefixes
 from cnf.cli.doctor.report import Finding, exit_status_of, page
 from cnf.cli.show.table import Style
-from cnf.datapath import installed_bcc, sizes
+from cnf.datapath import build, installed_bcc, sizes
 from cnf.datapath.blueprint import Blueprint, plan
 from cnf.errors import PrivilegeError
 from cnf.kernel import pins, probe
@@ -38,6 +39,12 @@ OK = Finding("kernel", "ok", "Linux 6.18.0")
 REMARK = Finding("jit", "warning", "off", "sysctl -w net.core.bpf_jit_enable=1")
 OPEN = Finding("lockdown", "unknown", "not shown here")
 PROBLEM = Finding("bcc", "problem", "BCC is missing", "install python3-bpfcc", os.EX_UNAVAILABLE)
+
+
+@pytest.fixture(autouse=True)
+def _compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the program compile and load at once: tests/net has it done."""
+    monkeypatch.setattr(build, "load", lambda _: ExitStack())
 
 
 def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, dict[str, str]]]:
