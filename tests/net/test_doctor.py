@@ -141,7 +141,7 @@ def test_a_missing_capability(wired: Node, dropped: tuple[str, ...], missing: st
 
 def test_limits_without_cap_perfmon(wired: Node) -> None:
     """A kernel that takes limits with CAP_PERFMON only has both say so; a newer one takes them, only slower."""
-    daemon = wired.daemon("n0", limits={"mode": "shadow"})
+    daemon = wired.daemon("n0", limits={"mode": "shadow", "deny": ["198.51.100.1"]})
     daemon.command, ctl = (("setpriv", *without("perfmon", "sys_admin"), *command) for command in (CNFD, CNFCTL))
     if abilities.lacking("limits without CAP_PERFMON"):
         name, finding = same_cause(daemon, ctl)
