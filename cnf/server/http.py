@@ -88,6 +88,9 @@ class Web:
         self._main: asyncio.Task[None] | None = None
         self._followers: set[asyncio.Event] = set()
         """What wakes each answer that goes on."""
+        self._owed: set[socket.socket] = set()
+        """Clients that have connected, or asked, and have no answer yet."""
+        self._accepting: list[asyncio.Task[None]] = []
         self._ending = False
 
     def __enter__(self) -> Self:
@@ -99,10 +102,10 @@ class Web:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the answers that go on, close all connections, and stop."""
+        """Accept no more, answer who has asked, end the answers that go on, close all connections, and stop."""
         if self._main is not None:
             with suppress(RuntimeError, TimeoutError, CancelledError):
-                asyncio.run_coroutine_threadsafe(self._end_followers(), self._loop).result(self._bounds.farewell)
+                asyncio.run_coroutine_threadsafe(self._say_farewell(), self._loop).result(self._bounds.farewell)
             with suppress(RuntimeError):  # it has ended by itself
                 self._loop.call_soon_threadsafe(self._main.cancel)
         self._thread.join()
@@ -126,7 +129,7 @@ class Web:
         async with asyncio.TaskGroup() as tasks:
             for listener in self._listeners:
                 listener.settimeout(0)
-                tasks.create_task(self._accept(listener, tasks))
+                self._accepting.append(tasks.create_task(self._accept(listener, tasks)))
             self._started.set()
 
     async def _accept(self, listener: socket.socket, tasks: asyncio.TaskGroup) -> None:
@@ -144,6 +147,7 @@ class Web:
                 stack.enter_context(client)
                 await self._places.wait()
                 stack.pop_all()
+            self._owed.add(client)
             tasks.create_task(self._serve(client))
 
     async def _serve(self, client: socket.socket) -> None:
@@ -158,6 +162,7 @@ class Web:
         except Exception as error:  # noqa: BLE001 - a defect must not harm other clients
             self._log.error("connection failed", server=self._name, error=repr(error))
         finally:
+            self._owed.discard(client)
             self._places.give_back()
 
     async def _talk(self, client: socket.socket) -> None:
@@ -170,7 +175,7 @@ class Web:
         with self._places.held(connection):
             try:
                 if await self._greet(connection):
-                    await self._converse(connection)
+                    await self._converse(connection, client)
                     connection.finish()
             finally:
                 connection.abort()
@@ -201,7 +206,7 @@ class Web:
             return None
         return replace(request, user=user)
 
-    async def _converse(self, connection: Connection) -> None:
+    async def _converse(self, connection: Connection, client: socket.socket) -> None:
         going_on = True
         while going_on:
             try:
@@ -212,6 +217,7 @@ class Web:
                 return
             if request is None:
                 return
+            self._owed.add(client)
             request = await self._admit(connection, request)
             if request is None:
                 pass
@@ -223,7 +229,8 @@ class Web:
                     await self._follow(connection, answer, answer.bell)
                 else:
                     await self._send(connection, answer)
-            going_on = connection.go_on()
+            self._owed.discard(client)
+            going_on = connection.go_on() and not self._ending
 
     async def _answer_large(self, connection: Connection, request: Request) -> None:
         """Answer once there is a place for one more large answer."""
@@ -276,9 +283,12 @@ class Web:
             self._followers.discard(more)
             _close(answer)
 
-    async def _end_followers(self) -> None:
+    async def _say_farewell(self) -> None:
+        """Accept no more: who waits in the kernel is the next daemon's, if the socket stays. Answer who is here."""
         self._ending = True
-        while self._followers:
+        for task in self._accepting:
+            task.cancel()
+        while self._followers or self._owed:
             for more in self._followers:
                 more.set()
             await asyncio.sleep(0.01)

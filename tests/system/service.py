@@ -24,16 +24,6 @@ INSTALLED: Final = {
 DROP_IN: Final = "/run/systemd/system/cnfd.service.d/test.conf"
 CONFIG: Final = "/etc/cnf/cnf.toml"
 NODE, FAR = "192.0.2.1", "192.0.2.2"
-SCRAPE: Final = """
-from http.client import RemoteDisconnected
-from urllib.request import urlopen
-for _ in range(10):
-    try:
-        print(urlopen("http://127.0.0.1:9995/metrics").read().decode())
-        break
-    except RemoteDisconnected:  # by a daemon that ends and had accepted the connection already
-        continue
-"""
 
 
 class Service:
@@ -132,4 +122,5 @@ class Service:
 
     def metrics(self) -> str:
         """Return a scrape."""
-        return self.machine.run("python3", "-c", SCRAPE)
+        script = "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:9995/metrics').read().decode())"
+        return self.machine.run("python3", "-c", script)
