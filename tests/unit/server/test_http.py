@@ -107,6 +107,17 @@ def test_a_connection_is_kept() -> None:
         assert everything(client).endswith(b"small\n")
 
 
+def test_who_was_accepted_is_answered_at_the_end() -> None:
+    """A server that ends still answers a client that it has accepted, whose request is not complete yet."""
+    with ExitStack() as stack:
+        with serving() as server:
+            client = stack.enter_context(server.connect())
+            client.sendall(b"GET / HTTP/1.1\r\n")
+            server.ask(get("/"))  # so that the first one has been accepted, too
+            threading.Timer(0.2, client.sendall, (b"Host: x\r\n\r\n",)).start()
+        assert everything(client).endswith(b"small\n")
+
+
 def test_pipelined_requests_are_answered_in_order() -> None:
     """Requests sent at once get their answers one after the other."""
     with serving() as server:
