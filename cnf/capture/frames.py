@@ -20,11 +20,10 @@ from cnf.abi import (
 )
 from cnf.arrays import Mask, Records, Rows
 from cnf.filter.predicates import Filter, Names
-from cnf.flows.fields import FIELDS, Shown, tcp_flags
+from cnf.flows.fields import FIELDS, FIELDS_OF_KEY, RecordPart, Shown, tcp_flags
 from cnf.flows.records import RecordColumns
 
 KEYS: Final[Mapping[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
-KEY_FIELDS: Final = tuple(FIELDS)[: list(FIELDS).index("packets")]
 _OUTCOMES: Final = (*PROTOCOL_LABELS[:-1], *UNPARSED_REASONS)
 _XDP, _EGRESS = 0, 2
 _TYPE_AT: Final = 12
@@ -87,7 +86,7 @@ class Frames:
     def fields(self, names: Mapping[int, str]) -> list[dict[str, Any]]:
         """Return what each frame's key has, as a flow of /v1/flows; what it has not is None."""
         found = [
-            dict.fromkeys(KEY_FIELDS) | {"interface": names.get(index), "direction": self.direction(row)}
+            dict.fromkeys(FIELDS_OF_KEY) | {"interface": names.get(index), "direction": self.direction(row)}
             for row, index in enumerate(self.heads["ifindex"].tolist())
         ]
         for family in FAMILIES:
@@ -99,21 +98,7 @@ class Frames:
         return found
 
 
-class _Part:
-    """Keys of one family, as the fields take them."""
-
-    finish = None
-
-    def __init__(self, family: Family, keys: Records) -> None:
-        self.family: Family = family
-        self.size = len(keys)
-        self._keys = keys
-
-    def column(self, name: str, rows: Rows | slice) -> Any:  # noqa: ANN401 - an array of the dtype that the column has
-        return self._keys[name][rows]
-
-
 def _described(family: Family, keys: Records, names: Mapping[int, str]) -> Iterator[dict[str, Any]]:
-    shown = Shown(_Part(family, keys), np.arange(len(keys)), None, names)  # type: ignore[arg-type] # a key has no times
-    for values in zip(*(FIELDS[name].values(shown) for name in KEY_FIELDS), strict=True):
-        yield dict(zip(KEY_FIELDS, values, strict=True))
+    shown = Shown(RecordPart(family, keys), np.arange(len(keys)), None, names)  # type: ignore[arg-type] # a key has no times
+    for values in zip(*(FIELDS[name].values(shown) for name in FIELDS_OF_KEY), strict=True):
+        yield dict(zip(FIELDS_OF_KEY, values, strict=True))

@@ -12,38 +12,30 @@ from cnf.abi import Family
 from cnf.arrays import Records, Rows
 from cnf.filter.grammar import compile_filter
 from cnf.filter.predicates import Names
-from cnf.flows.fields import FIELDS, Field, Shown
+from cnf.flows.fields import FIELDS, FIELDS_OF_KEY, Field, RecordPart, Shown
 from cnf.flows.records import REASONS, RecordColumns
 from cnf.flows.stream import RecordBatch
 
 CHUNK: Final = 250
 """Records made into lines at a time: less than 128 kB."""
 _COUNTED: Final = ("packets", "bytes", "ip_bytes", "dropped_packets", "dropped_bytes", "tcp_flags")
-_KEY: Final = tuple(FIELDS)[: list(FIELDS).index("packets")]
 
 
-class _Part:
-    """Records of one family, as the fields take them."""
-
-    finish = None
-
-    def __init__(self, family: Family, records: Records) -> None:
-        self.family: Family = family
-        self.size = len(records)
-        self._records = records
+class _Part(RecordPart):
+    """Flow records of one family; their IP bytes are worked out."""
 
     def column(self, name: str, rows: Rows | slice) -> Any:  # noqa: ANN401 - an array of the dtype that the column has
         if name == "ip_bytes":
             octets, packets, link_bytes = (self.column(each, rows) for each in ("bytes", "packets", "link_bytes"))
             return octets - packets * link_bytes
-        return self._records[name][rows]
+        return super().column(name, rows)
 
 
 RECORD_FIELDS: Final[Mapping[str, Field]] = {
     "start": Field(lambda records: records.times("start")),
     "end": Field(lambda records: records.times("end")),
     "reason": Field(lambda records: [REASONS[number] for number in records.numbers("reason")]),
-    **{name: FIELDS[name] for name in _KEY},
+    **{name: FIELDS[name] for name in FIELDS_OF_KEY},
     **{name: FIELDS.get(name, Field(lambda records: records.numbers("ip_bytes"))) for name in _COUNTED},
 }
 """The fields of a record but for its number, in their order."""

@@ -21,7 +21,7 @@ from cnf.abi import (
     WITH_PORTS,
     Family,
 )
-from cnf.arrays import Mask, Rows
+from cnf.arrays import Mask, Records, Rows
 from cnf.clock import WallClock
 from cnf.flows.snapshot import Finish
 
@@ -63,6 +63,22 @@ class Columns(Protocol):
 
     def column(self, name: str, rows: Rows | slice) -> Any:  # noqa: ANN401 - an array of the dtype that the column has
         """Return the values of some rows."""
+
+
+class RecordPart:
+    """Records of one family that have columns of these names, as the fields take them."""
+
+    finish = None
+
+    def __init__(self, family: Family, records: Records) -> None:
+        """Have ``records``, shape (N,)."""
+        self.family: Family = family
+        self.size = len(records)
+        self._records = records
+
+    def column(self, name: str, rows: Rows | slice) -> Any:  # noqa: ANN401 - an array of the dtype that the column has
+        """Return the values of some rows."""
+        return self._records[name][rows]
 
 
 class Shown(NamedTuple):
@@ -149,6 +165,8 @@ FIELDS: Final[Mapping[str, Field]] = {
     "ended": Field(lambda flows: [flows.part.finish] * len(flows.rows)),
 }
 """The fields of a flow of /v1/flows, in their order."""
+FIELDS_OF_KEY: Final = tuple(FIELDS)[: list(FIELDS).index("packets")]
+"""Those that a flow's key tells."""
 
 
 def _one_way(way: str) -> dict[str, Field]:

@@ -1,14 +1,7 @@
-"""The ring of events: a BPF ring buffer read through mmap(2) as a matrix, whole stretches at a time.
-
-Its form is that of kernel/bpf/ringbuf.c: a page with the consumer's position, a page with the producers', and the data,
-which are mapped twice in a row, so that no stretch of them ever wraps. Positions only grow; a record is at its position
-modulo the size of the data. Each has a header of 8 bytes, whose first word is its length and two bits (linux/bpf.h).
-"""
+"""The ring of events: a BPF ring buffer read as a matrix, whole stretches at a time."""
 
 from __future__ import annotations
 
-import mmap
-import os
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -16,18 +9,9 @@ import numpy.typing as npt
 
 from cnf.abi import EVENT
 from cnf.arrays import Records
-from cnf.errors import MapError
-from cnf.kernel import libbpf
-from cnf.kernel.refusal import reported
+from cnf.kernel.ring_pages import BUSY, DISCARD, HEADER, RingPages
 
-BUSY: Final = 1 << 31
-"""Reserved, and not yet written."""
-DISCARD: Final = 1 << 30
-"""Discarded by the program that had reserved it."""
-HEADER: Final = 8
 STRIDE: Final = HEADER + EVENT.itemsize
-
-_POSITION: Final = np.dtype("<u8")
 
 
 class Stretch(NamedTuple):
@@ -49,26 +33,20 @@ class Ring:
             MapError: the kernel refused.
 
         """
-        with reported("asking about map events"):
-            info = libbpf.map_info(fd)
-        self.id = int(info.id)
-        """The kernel's id of the map: another ring has another one."""
         self._fd = fd
-        self._slots = info.max_entries // STRIDE
-        try:
-            self._consumer_page = mmap.mmap(fd, mmap.PAGESIZE)
-            self._pages = mmap.mmap(fd, mmap.PAGESIZE + 2 * info.max_entries, prot=mmap.PROT_READ, offset=mmap.PAGESIZE)
-        except OSError as error:
-            raise MapError(f"mapping map events: {os.strerror(error.errno or 0)}", errno=error.errno or 0) from error
-        self._consumer = np.frombuffer(self._consumer_page, _POSITION, 1)
-        self._producer = np.frombuffer(self._pages, _POSITION, 1)
-        data = np.frombuffer(self._pages, np.uint8, 2 * info.max_entries, mmap.PAGESIZE)
-        self._records: npt.NDArray[np.uint8] = data.reshape(2 * self._slots, STRIDE)
+        self._pages = RingPages("events", fd)
+        self._slots = self._pages.size // STRIDE
+        self._records: npt.NDArray[np.uint8] = self._pages.data.reshape(2 * self._slots, STRIDE)
+
+    @property
+    def id(self) -> int:
+        """The kernel's id of the map: another ring has another one."""
+        return self._pages.id
 
     @property
     def given_back(self) -> int:
         """The number of records that have been read since the ring was made."""
-        return int(self._consumer[0]) // STRIDE
+        return int(self._pages.consumer[0]) // STRIDE
 
     def fileno(self) -> int:
         """Return the descriptor to wait on."""
@@ -79,8 +57,8 @@ class Ring:
 
         A record that is still being written ends the stretch, though later ones may be complete.
         """
-        start = int(self._consumer[0])
-        count = (int(self._producer[0]) - start) // STRIDE
+        start = int(self._pages.consumer[0])
+        count = (int(self._pages.producer[0]) - start) // STRIDE
         first = start // STRIDE
         records = self._records[first % self._slots :][:count]
         # A header before its record, and the position last: x86-64 keeps loads, and stores after loads, in their
@@ -91,12 +69,11 @@ class Ring:
             count = int(busy[0])
             records, lengths = records[:count], lengths[:count]
         events: Any = records[:, HEADER:].copy().view(EVENT)[:, 0]
-        self._consumer[0] = start + count * STRIDE
+        self._pages.consumer[0] = start + count * STRIDE
         discarded = (lengths & DISCARD) != 0
         return Stretch(first, events[~discarded] if discarded.any() else events)
 
     def close(self) -> None:
         """Unmap the ring; what is unread stays in it."""
-        del self._consumer, self._producer, self._records
-        self._consumer_page.close()
+        del self._records
         self._pages.close()
