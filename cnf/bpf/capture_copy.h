@@ -142,6 +142,7 @@ static __always_inline void capture_copy(const struct frame *frame, struct captu
 	draft->size = 0;
 	if (capture_spend(record->time, settings->budget))
 		draft->size = sizeof(*record) + capture_bytes(frame, length, settings->snaplen, draft);
+	FORGET(length, unknown_zero(length)); /* how much of it was copied */
 	wire = capture_describe(frame, length, record);
 	record->packets = wire.packets;
 	size = READ_ONCE(draft->size);

@@ -55,7 +55,7 @@ static __always_inline int general(const struct frame *frame)
 	__u16 type = 0, vlan = 0;
 	struct interface interface;
 	struct wire wire;
-	__u32 outcome, untracked;
+	int outcome, untracked;
 	enum cnf_limit verdict = CNF_LIMIT_PASS;
 
 	/* First: a call costs the more, the more values live across it. */

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from cnf.datapath import build
-from cnf.datapath.blueprint import Blueprint, Table
+from cnf.datapath.blueprint import CAPTURES, Blueprint, Table
 from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP
 from tests.bpf.limited import SIZE
 
@@ -25,8 +25,9 @@ def test_verifier_is_far_from_giving_up(table: Table, whole: bool) -> None:  # n
         told = whole and table == "cache"
         blueprint = Blueprint(1024, table, whole, whole, limiter, told, told, hooks=HOOKS)
         loaded = build.load(blueprint)
-        for hook in HOOKS:
-            fdinfo = Path(f"/proc/self/fdinfo/{loaded.programs[hook.entry]}").read_text(encoding="ascii")
+        assert {each.entry for each in (*HOOKS, *CAPTURES.values())} <= loaded.programs.keys()
+        for entry, program in loaded.programs.items():
+            fdinfo = Path(f"/proc/self/fdinfo/{program}").read_text(encoding="ascii")
             (followed,) = re.findall(r"^verified_insns:\t(\d+)$", fdinfo, re.MULTILINE)
-            assert 0 < int(followed) < MOST, hook.entry
+            assert 0 < int(followed) < MOST, entry
         loaded.close()
