@@ -25,7 +25,7 @@ def test_verifier_is_far_from_giving_up(table: Table, whole: bool) -> None:  # n
         told = whole and table == "cache"
         blueprint = Blueprint(1024, table, whole, whole, limiter, told, told, hooks=HOOKS)
         loaded = build.load(blueprint)
-        assert {each.entry for each in (*HOOKS, *CAPTURES.values())} <= loaded.programs.keys()
+        assert {*(hook.entry for hook in HOOKS), *(each.entry for each in CAPTURES.values())} <= loaded.programs.keys()
         for entry, program in loaded.programs.items():
             fdinfo = Path(f"/proc/self/fdinfo/{program}").read_text(encoding="ascii")
             (followed,) = re.findall(r"^verified_insns:\t(\d+)$", fdinfo, re.MULTILINE)
