@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from cnf.abi import ENFORCE
 from cnf.counts import Count
@@ -152,17 +151,3 @@ class Look(NamedTuple):
     in_force: InForce
     counts: Mapping[str, Sequence[Count]]
     """As ``Limiter.counts()`` has them."""
-
-
-def waiting(run_time: RunTime) -> list[dict[str, Any]]:
-    """Return the changes that wait for a confirmation, as JSON objects."""
-    now = time.monotonic()
-    return [
-        {
-            "number": each.number,
-            "seconds_left": round(each.seconds_left(now), 3),
-            "who": each.who,
-            "change": each.words,
-        }
-        for each in run_time.pending
-    ]

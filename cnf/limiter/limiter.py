@@ -20,7 +20,7 @@ from cnf.counts import Count
 from cnf.datapath.build import Datapath
 from cnf.datapath.handover_map import Document, HandoverMap
 from cnf.errors import CnfError
-from cnf.limiter.in_force import Denied, InForce, Look, SetCounts, SetInForce, waiting
+from cnf.limiter.in_force import Denied, InForce, Look, SetCounts, SetInForce
 from cnf.limiter.kernel_rules import Interfaces, KernelRules, Swap
 from cnf.limiter.rates import Rate
 from cnf.limiter.sets import Sets
@@ -33,6 +33,7 @@ from cnf.limits.ruleset import Address
 from cnf.limits.state_file import load, save
 from cnf.limits.table import Limits, Network, room
 from cnf.limits.token_bucket import words
+from cnf.process.alarm import Alarm
 
 LOOK: Final = 60.0
 """Seconds after which ended entries are looked for at the latest."""
@@ -74,12 +75,12 @@ class Limiter:
         self._path = Path(file.state_file)
         self._log: FilteringBoundLogger = structlog.get_logger()
         self._lock = threading.RLock()
-        self._timer: threading.Timer | None = None
-        self._end_timer: threading.Timer | None = None
+        self._confirmation_due = Alarm(self._roll_back)
+        self._end_due = Alarm(self._end)
         self._reader = SourceReader(datapath.maps, datapath.blueprint.table, file.max_sources)
         self._rules = KernelRules(datapath, room(file), handover, seats, swap)
         effective = apply(file, load(self._path)).ended(time.time(), file)
-        run_time = _protecting(unchanged(effective), clients)
+        run_time = unchanged(effective).protecting(clients)
         self.in_force = self._rules.begin(file, run_time)
         self._await_ends()
         self.sets = Sets(self._rules, self._lock, lambda: self._switch(self.in_force.run_time))
@@ -92,9 +93,8 @@ class Limiter:
     def close(self) -> None:
         """Stop the timers, and look at no files; an unconfirmed change ends with the daemon."""
         self.sets.close()
-        for timer in (self._timer, self._end_timer):
-            if timer:
-                timer.cancel()
+        self._confirmation_due.cancel()
+        self._end_due.cancel()
 
     # What the interfaces say.
 
@@ -137,7 +137,7 @@ class Limiter:
             if file == before:
                 return
             run_time = self.in_force.run_time.each(lambda effective: apply(file, difference(before, effective)))
-            self._switch(_protecting(run_time, clients), file)
+            self._switch(run_time.protecting(clients), file)
             self.sets.apply(file.sets)
             self._keep_or_say()
             protected = [str(client) for client in self.in_force.protected]
@@ -187,7 +187,7 @@ class Limiter:
             self._switch(run_time)
             if self._lasting(run_time) != self._lasting(before):
                 self._keep(before)
-            self._arm()
+            self._await_confirmation()
             self._await_ends()
             self._log.info(
                 "limits changed",
@@ -210,7 +210,7 @@ class Limiter:
                 self._switch(after)
             except CnfError as error:
                 self._log.error("limits not rolled back, trying again", error=str(error))
-                self._arm(RETRY)
+                self._await_confirmation(RETRY)
                 return
             self._log.warning(
                 "limits rolled back, nobody confirmed in time",
@@ -218,20 +218,16 @@ class Limiter:
                 built_on_them=after.lost,
                 generation=self.in_force.generation,
             )
-            self._arm()
+            self._await_confirmation()
 
     def _await_ends(self) -> None:
         """Look for ended entries when the next one ends, and once a minute, since the wall clock may be set."""
-        with self._lock:
-            if self._end_timer:
-                self._end_timer.cancel()
-            run_time = self.in_force.run_time
-            end = min(run_time.effective.next_end, run_time.base.next_end)
-            if end < math.inf:
-                wait = min(max(end - time.time(), RETRY), LOOK)
-                self._end_timer = threading.Timer(wait, self._end)
-                self._end_timer.daemon = True
-                self._end_timer.start()
+        run_time = self.in_force.run_time
+        end = min(run_time.effective.next_end, run_time.base.next_end)
+        if end < math.inf:
+            self._end_due.set(min(max(end - time.time(), RETRY), LOOK))
+        else:
+            self._end_due.cancel()
 
     def _end(self) -> None:
         """Remove the entries and rules that have ended: the kernel looks at them no more."""
@@ -253,15 +249,13 @@ class Limiter:
                         self._log.info("rule ended, as before again", rule=rule_end.name, who=rule_end.who)
             self._await_ends()
 
-    def _arm(self, least: float = 0.0) -> None:
-        if self._timer:
-            self._timer.cancel()
+    def _await_confirmation(self, least: float = 0.0) -> None:
+        """Look for what nobody has confirmed when the next deadline has passed, in ``least`` seconds at the soonest."""
         if pending := self.in_force.run_time.pending:
             now = time.monotonic()
-            wait = min(each.seconds_left(now) for each in pending)
-            self._timer = threading.Timer(max(wait, least), self._roll_back)
-            self._timer.daemon = True
-            self._timer.start()
+            self._confirmation_due.set(max(min(each.seconds_left(now) for each in pending), least))
+        else:
+            self._confirmation_due.cancel()
 
     def _keep(self, before: RunTime) -> None:
         """Save what was changed at run time; if that fails, undo the change and raise."""
@@ -321,19 +315,6 @@ class Limiter:
             return None
         mode = in_force.modes[bucket.name]
         return BucketRule(bucket.name, words(bucket.packets, bucket.octets, self._rules.tick_ns), mode)
-
-    def summary(self) -> dict[str, Any]:
-        """Return what ``cnfctl status`` says of the limits, as a JSON object."""
-        in_force = self.in_force
-        return {
-            "mode": in_force.effective.limits.mode,
-            "rules": len(in_force.effective.limits.rules),
-            "generation": in_force.generation,
-            "protected": [str(prefix) for prefix in in_force.protected],
-            "pending": waiting(in_force.run_time),
-            "set_errors": self.sets.errors(),
-            "sources": self.tables(),
-        }
 
     def tables(self) -> dict[str, Any]:
         """Return the fill of the tables of sources, as of the latest drain."""
@@ -404,13 +385,3 @@ class Limiter:
 
     def _rate(self, *name: Hashable) -> Rate:
         return self.sources.rates.other(name) if self.sources else Rate()
-
-
-def _protecting(run_time: RunTime, clients: Iterable[Network]) -> RunTime:
-    """Protect ``clients`` until a confirmation, also if what waits is undone, where limits drop anything."""
-    limits, known = run_time.effective.limits, tuple(clients)
-    modes = {limits.mode_of(rule) for rule in limits.rules}
-    modes |= {limits.mode_of(each) for each in limits.sets if each.action == "deny"}
-    if not limits.deny and "enforce" not in modes:
-        return run_time
-    return run_time.each(lambda effective: effective.protecting(known))

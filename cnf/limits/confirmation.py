@@ -10,7 +10,7 @@ from cnf.errors import UsageError
 from cnf.limits.changes import Change, Confirm
 from cnf.limits.entries import Author
 from cnf.limits.overrides import Effective
-from cnf.limits.table import Limits
+from cnf.limits.table import Limits, Network
 
 
 @frozen
@@ -53,6 +53,18 @@ class RunTime:
     def each(self, change: Callable[[Effective], Effective]) -> RunTime:
         """Return the same after ``change`` to what is in effect, and to what is without all that was made since."""
         return evolve(self, effective=change(self.effective), base=change(self.base))
+
+    def protecting(self, clients: Iterable[Network]) -> RunTime:
+        """Return the same with ``clients`` protected, whether what waits is undone or not, where limits drop anything.
+
+        They are until a confirmation.
+        """
+        limits, known = self.effective.limits, tuple(clients)
+        modes = {limits.mode_of(rule) for rule in limits.rules}
+        modes |= {limits.mode_of(each) for each in limits.sets if each.action == "deny"}
+        if not limits.deny and "enforce" not in modes:
+            return self
+        return self.each(lambda effective: effective.protecting(known))
 
     def at(self, now: float, file: Limits) -> RunTime:
         """Return what is left ``now``: without the changes that nobody has confirmed in time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from itertools import islice
@@ -16,10 +17,11 @@ from cnf.counts import Count
 from cnf.errors import UsageError
 from cnf.flows.query import select
 from cnf.flows.snapshot import Snapshot
-from cnf.limiter.in_force import NOTHING_DENIED, InForce, InSet, Look, SetCounts, waiting
+from cnf.limiter.in_force import NOTHING_DENIED, InForce, InSet, Look, SetCounts
 from cnf.limiter.limiter import Limiter
 from cnf.limiter.sets import set_moment
 from cnf.limiter.sources import Held, Sources, describe, merge_largest, of_denied, of_set, sort_column
+from cnf.limits.confirmation import RunTime
 from cnf.limits.entries import ListName, of_list
 from cnf.limits.groups import OVERFLOW, Cell
 from cnf.limits.ruleset import Address, Explanation
@@ -97,6 +99,20 @@ def change(limiter: Limiter, body: object, uid: int, pid: int) -> dict[str, Any]
         "protected": [str(prefix) for prefix in in_force.protected],
         "generation": in_force.generation,
     }
+
+
+def waiting(run_time: RunTime) -> list[dict[str, Any]]:
+    """Return the changes that wait for a confirmation, as JSON objects."""
+    now = time.monotonic()
+    return [
+        {
+            "number": each.number,
+            "seconds_left": round(each.seconds_left(now), 3),
+            "who": each.who,
+            "change": each.words,
+        }
+        for each in run_time.pending
+    ]
 
 
 def sources(

@@ -13,6 +13,8 @@ from cnf.counts import total
 from cnf.export.counters import ExportCounters
 from cnf.flows.ledger import Ledger
 from cnf.history.history import History
+from cnf.limiter.limiter import Limiter
+from cnf.server.limits_json import waiting
 from cnf.server.live import Live
 from cnf.server.state import State
 
@@ -50,7 +52,7 @@ def status(state: State, live: Live) -> dict[str, Any]:
             "last_error": state.last_error,
         },
         "records": _records(live),
-        "limiter": live.limiter.summary() if live.limiter else None,
+        "limiter": _limits(live.limiter) if live.limiter else None,
         "rates": _rates(state.rates["ingress"]) | {"drops_per_second": round(state.drops, 3)},
         "sent_rates": _rates(state.rates["egress"]),
     }
@@ -99,6 +101,19 @@ def _history(history: History) -> dict[str, Any]:
         "oldest": None if history.oldest is None else _moment(history.oldest),
         "bytes": history.bytes,
         "errors": history.write_errors,
+    }
+
+
+def _limits(limiter: Limiter) -> dict[str, Any]:
+    in_force = limiter.in_force
+    return {
+        "mode": in_force.effective.limits.mode,
+        "rules": len(in_force.effective.limits.rules),
+        "generation": in_force.generation,
+        "protected": [str(prefix) for prefix in in_force.protected],
+        "pending": waiting(in_force.run_time),
+        "set_errors": limiter.sets.errors(),
+        "sources": limiter.tables(),
     }
 
 

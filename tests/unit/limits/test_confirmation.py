@@ -13,8 +13,8 @@ from cnf.errors import UsageError
 from cnf.limits.changes import read_change
 from cnf.limits.confirmation import RunTime, unchanged
 from cnf.limits.overrides import Effective
-from cnf.limits.table import Limits, Network
-from tests.unit.rule_sets import networks
+from cnf.limits.table import Limits, Network, PrefixSet
+from tests.unit.rule_sets import networks, rule
 
 FILE = Limits()
 BEFORE = Effective(Limits(deny=networks("192.0.2.0/24")))
@@ -212,3 +212,20 @@ def test_protection_that_was_confirmed_away_stays_so() -> None:
     confirmed = after(state, 1, "confirm")
     assert (confirmed.effective.protected, confirmed.effective.sessions) == ((), ())
     assert logged_in(confirmed, networks("198.51.100.7")) == confirmed
+
+
+@pytest.mark.parametrize(
+    ("limits", "protected"),
+    [
+        (Limits(), ()),
+        (Limits(deny=networks("192.0.2.0/24")), networks("198.51.100.7")),
+        (Limits(mode="enforce", rules=(rule("r", "::/0"),)), networks("198.51.100.7")),
+        (Limits(mode="enforce", sets=(PrefixSet("s", "/s", "allow"),)), ()),
+        (Limits(mode="enforce", sets=(PrefixSet("s", "/s", "deny"),)), networks("198.51.100.7")),
+        (Limits(mode="shadow", rules=(rule("r", "::/0"),), sets=(PrefixSet("s", "/s", "deny"),)), ()),
+    ],
+)
+def test_clients_are_protected_where_limits_drop_anything(limits: Limits, protected: tuple[Network, ...]) -> None:
+    """They are from a list, a rule or a set that can drop their packets, before and after a roll-back."""
+    state = unchanged(Effective(limits)).protecting(networks("198.51.100.7"))
+    assert (state.effective.protected, state.base.protected) == (protected, protected)
