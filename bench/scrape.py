@@ -14,8 +14,9 @@ from bench.table import FLOWS, Filled
 from cnf.flows.query import select
 from cnf.flows.snapshot import Snapshot
 from cnf.flows.top import PROVEN, FlowSeries
+from cnf.server.guard import Guard
+from cnf.server.instruments import Instruments
 from cnf.server.live import Live
-from cnf.server.metrics import Guard, Instruments
 from cnf.server.state import State
 
 FILTER: Final = "src net 10.0.0.0/9 and dst port 443 and not udp"

@@ -50,9 +50,10 @@ from cnf.process import ssh_clients, systemd
 from cnf.process.gc_tuning import collect_early, return_large_blocks
 from cnf.process.signals import LEAVE, Signals
 from cnf.server.control import Control
+from cnf.server.guard import Guard
 from cnf.server.http import Web
+from cnf.server.instruments import Instruments
 from cnf.server.live import Live
-from cnf.server.metrics import Guard, Instruments
 from cnf.server.metrics_app import Exposition
 from cnf.server.reloads import Reloads
 from cnf.server.sockets import listen_tcp, listen_unix, sort_inherited

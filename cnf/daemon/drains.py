@@ -13,8 +13,8 @@ from cnf.flows.drain import Tracker
 from cnf.flows.snapshot import Snapshot
 from cnf.flows.stream import Stream, Whole
 from cnf.flows.top import FlowSeries
+from cnf.server.instruments import Instruments
 from cnf.server.live import Live
-from cnf.server.metrics import Instruments
 from cnf.server.state import State
 
 

@@ -19,8 +19,8 @@ from cnf.flows.stream import Stream
 from cnf.interfaces.reconcile import Interfaces
 from cnf.process import log as process_log
 from cnf.process import ssh_clients, systemd
+from cnf.server.instruments import Instruments
 from cnf.server.live import Live
-from cnf.server.metrics import Instruments
 from cnf.server.reloads import Reloaded
 from cnf.server.state import State
 

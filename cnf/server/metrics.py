@@ -1,28 +1,20 @@
-"""Prometheus metrics: collectors that read the latest snapshot and the live per-CPU counters."""
+"""Prometheus metrics: collectors that read the latest snapshot and the live counters."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
-from structlog.typing import FilteringBoundLogger
 
 from cnf.abi import DROP_REASONS, INSERT_ERRORS, PROTOCOL_LABELS, UNPARSED_REASONS, VERDICTS
 from cnf.arrays import Records
 from cnf.flows.top import FlowLabels
+from cnf.limiter.limiter import Limiter
 from cnf.process.log import lost_lines, suppressed_lines
 from cnf.process.usage import usage
 from cnf.server.live import Live
 from cnf.server.state import State
-
-if TYPE_CHECKING:
-    from cnf.limiter.limiter import Limiter
-
-DRAIN_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 def received(_state: State, live: Live) -> Iterator[Metric]:
@@ -366,67 +358,3 @@ COLLECTORS: Final = (
     top_flows,
 )
 """In order of importance: ``max_series`` leaves out series from the end."""
-
-
-class Guard(Collector):
-    """Run the collectors. One that fails is a metric and a log line, and the others run all the same."""
-
-    def __init__(self, state: State, live: Live, log: FilteringBoundLogger) -> None:
-        """Bound a scrape to as many samples as the settings in ``state`` say."""
-        self._state = state
-        self._live = live
-        self._log = log
-        self._lock = threading.Lock()
-        self._suppressed = {collector.__name__: 0 for collector in COLLECTORS}
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield every family of every collector, then which collectors failed."""
-        success = GaugeMetricFamily("cnf_collector_success", "1 if the collector did not fail.", labels=("collector",))
-        left = self._state.settings.metrics.max_series
-        for collector in COLLECTORS:
-            name = collector.__name__
-            try:
-                families = list(collector(self._state, self._live))
-            except Exception as error:  # noqa: BLE001 - the other families must reach Prometheus
-                self._log.error("collector failed", collector=name, error=repr(error))
-                success.add_metric((name,), 0)
-                continue
-            for family in families:
-                cut = len(family.samples) - max(left, 0)
-                if cut > 0:
-                    del family.samples[max(left, 0) :]
-                    with self._lock:
-                        self._suppressed[name] += cut
-                left -= len(family.samples)
-                yield family
-            success.add_metric((name,), 1)
-        yield success
-        suppressed = CounterMetricFamily(
-            "cnf_series_suppressed", "Series left out of scrapes for max_series.", labels=("collector",)
-        )
-        for name, count in self._suppressed.items():
-            suppressed.add_metric((name,), count)
-        yield suppressed
-
-
-class Instruments:
-    """Metrics that the main thread counts as things happen."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        """Register the instruments."""
-        self.drain_duration = Histogram(
-            "cnf_drain_duration_seconds", "Duration of drains, in seconds.", buckets=DRAIN_BUCKETS, registry=registry
-        )
-        self.drain_errors = Counter("cnf_drain_errors", "Drains that failed.", registry=registry)
-        self.reload_successful = Gauge(
-            "cnf_config_last_reload_successful",
-            "1 if the latest reading of the configuration succeeded.",
-            registry=registry,
-        )
-        self.reload_time = Gauge(
-            "cnf_config_last_reload_success_timestamp_seconds",
-            "Time of the latest reading of the configuration that succeeded.",
-            registry=registry,
-        )
-        self.reload_successful.set(1)
-        self.reload_time.set_to_current_time()

@@ -13,8 +13,9 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cnf.server.metrics import Guard, Instruments
-from tests.unit.server.test_metrics import daemon
+from cnf.server.guard import Guard
+from cnf.server.instruments import Instruments
+from tests.unit.scraped import daemon
 
 ROOT: Final = Path(__file__).parents[2]
 KIT: Final = ROOT / "deploy" / "prometheus"

@@ -28,8 +28,9 @@ from cnf.limiter import sources
 from cnf.limits.table import Limits, PrefixSet, Rule
 from cnf.recording import Export, History, Ipfix, JsonLines
 from cnf.server.access import REASONS
-from cnf.server.metrics import Guard, Instruments
-from tests.unit.server.test_metrics import daemon
+from cnf.server.guard import Guard
+from cnf.server.instruments import Instruments
+from tests.unit.scraped import daemon
 
 ROOT: Final = Path(__file__).parents[2]
 REFERENCE: Final = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")

@@ -1,147 +1,22 @@
-"""A scrape is whole and valid whatever one part of it does, and never larger than it may be."""
+"""A metric has the name, the labels and the value that it promises, whatever it is about."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
 
-import attrs
 import pytest
-import structlog
-from hypothesis import given
-from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import Metric
-from prometheus_client.parser import text_string_to_metric_families
-from structlog.testing import capture_logs
 
-from cnf import config
-from cnf.arrays import Records
 from cnf.counts import Count
-from cnf.export.counters import ExportCounters
 from cnf.flows.snapshot import TableState
-from cnf.flows.stream import Stream
 from cnf.flows.top import FlowLabels
-from cnf.interfaces.modes import Attachment
 from cnf.interfaces.reconcile import InterfaceState
-from cnf.limiter.in_force import SetCounts
-from cnf.limiter.source_expiry import SourceTable
 from cnf.server import metrics
-from cnf.server.live import Live
-from cnf.server.metrics import COLLECTORS, Guard, Instruments
-from cnf.server.state import State
 from tests.unit.samples import Flow, interface_counters, snapshot
+from tests.unit.scraped import INGRESS, NO_EGRESS, PLENTY, daemon, scraped, values
 
-Collect = Callable[[State, Live], Iterator[Metric]]
-
-UNLIMITED = 1_000_000
 AWKWARD = ['q"x\\y', "back\\slash", "new\nline", "é\u2192\U0001f980", "", " ", "{}=,#", "\\n"]
-PLENTY = interface_counters({"tcp": 7, "udp": 2, "malformed": 3}, {"tcp": 700, "udp": 200, "malformed": 90})
-PLENTY["unparsed"] = (2, 1, 0, 0)
-
-
-class Limits:
-    """What the collector asks of a limiter."""
-
-    in_force = SimpleNamespace(
-        generation=4,
-        protected=("192.0.2.7/32",),
-        effective=SimpleNamespace(limits=SimpleNamespace(deny=("10.0.0.0/8", "192.0.2.0/24", "::1/128"))),
-    )
-    sources = SimpleNamespace(tables={"ipv4": SourceTable(5, 100, 50, 2, 1), "ipv6": SourceTable(7, 100, 50, 1, 0)})
-
-    sets = SimpleNamespace(
-        counts=lambda: {("drop", "deny"): SetCounts(Count(4, 400), Count(6, 600))},
-        files=[SimpleNamespace(set=SimpleNamespace(name="drop"), prefixes="four", loaded=17e8, errors=2, error="x")],
-    )
-
-    def counts(self) -> dict[str, list[Count]]:
-        """Return what two rules have counted."""
-        return {"default": [Count(3, 300), Count(2, 200), Count()], "dns": [Count(), Count(), Count(9, 90)]}
-
-
-class Events:
-    """What the collector asks of a reader of events."""
-
-    def lost(self) -> dict[str, int]:
-        """Return what found the ring full."""
-        return {"first_drop": 5, "rule_generation": 0, "flow_evicted": 123}
-
-
-def sending() -> ExportCounters:
-    """Return the counters of an exporter that has sent three records of five, and failed once."""
-    counters = ExportCounters("192.0.2.9:4739", ("refused", "name"))
-    counters.sent(3, 400)
-    counters.lose(2)
-    counters.fail("refused", "Connection refused")
-    return counters
-
-
-ACCESS = SimpleNamespace(refused={"handshake": 2, "plain": 0, "password": 5, "busy": 0}, errors=1)
-CAPTURE = SimpleNamespace(counts=lambda: {"captured": 3, "over_budget": 2, "ring_full": 0})
-HISTORY = SimpleNamespace(bytes=13_000_000, oldest=1_700_000_000.5, write_errors=3)
-Shown = tuple[State, Live]
-INGRESS = Attachment("ingress", "generic", "xdp", 9, "as configured", coverage=0.75)
-NO_EGRESS = Attachment("egress", None, None, None, "the kernel refused")
-
-
-def daemon(counters: Mapping[str, Records] | None = None, **attributes: object) -> Shown:
-    """Return what a daemon shows that has counted ``counters`` and drained once; or with other ``attributes``."""
-    counted = {"eth0": PLENTY} if counters is None else counters
-    live: dict[str, Any] = {"totals": lambda: counted, "limiter": Limits(), "events": Events(), "egress": True}
-    live["stream"], live["capture"] = Stream(), CAPTURE
-    live["exports"] = lambda: (sending(),)
-    live["history"] = HISTORY
-    live["access"] = ACCESS
-    live |= {name: attributes.pop(name) for name in (*live,) if name in attributes}
-    state = State(
-        settings=config.for_interfaces(["eth0"]),
-        config_source="command line",
-        build_info={"version": "1.2.3", "kernel": "6.1.0"},
-        interfaces=(InterfaceState("eth0", "auto", "attached", 1, "generic", 9, directions=(INGRESS, NO_EGRESS)),),
-        snapshot=snapshot(Flow(packets=7, bytes=700), Flow(src="2001:db8::1", dst="2001:db8::2"), received=counted),
-        series={FlowLabels("eth0", "tcp", "192.0.2.1", "198.51.100.2", "40000", "443", "ingress"): Count(7, 700)},
-    )
-    for name, value in attributes.items():
-        setattr(state, name, value)
-    return state, Live(**live)
-
-
-def bounded(shown: Shown, max_series: int) -> Guard:
-    """Return what bounds a scrape to so many series."""
-    state, live = shown
-    state.settings = attrs.evolve(state.settings, metrics=config.Metrics(max_series=max_series))
-    return Guard(state, live, structlog.get_logger())
-
-
-Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
-
-
-def scrape(guard: Guard) -> Samples:
-    """Return the samples that a Prometheus server would read, by name and labels."""
-    registry = CollectorRegistry()
-    registry.register(guard)
-    samples: Samples = {}
-    for family in text_string_to_metric_families(generate_latest(registry).decode()):
-        for sample in family.samples:
-            found = samples.setdefault(sample.name, {})
-            labels = tuple(sample.labels.items())
-            assert labels not in found, f"{sample.name}{labels} stands twice"
-            found[labels] = sample.value
-    return samples
-
-
-def scraped(shown: Shown, max_series: int = UNLIMITED) -> Samples:
-    """Scrape once."""
-    return scrape(bounded(shown, max_series))
-
-
-def values(samples: Samples, name: str) -> dict[tuple[str, ...], float]:
-    """Return the samples of a metric by the values of its labels, in the order of the labels' names."""
-    return {tuple(value for _, value in sorted(labels)): number for labels, number in samples.get(name, {}).items()}
 
 
 def test_every_metric_of_the_contract_is_there() -> None:
@@ -430,72 +305,6 @@ def test_a_scrape_before_the_first_drain_is_valid() -> None:
     assert values(samples, "cnf_flow_table_entries") == {}
 
 
-@pytest.mark.parametrize("broken", COLLECTORS, ids=lambda collector: collector.__name__)
-def test_a_collector_that_fails_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch, broken: Collect) -> None:
-    """The others' families are all there; the failure is a metric and a log line."""
-
-    def failing(state: State, live: Live) -> Iterator[Metric]:
-        yield next(iter(broken(state, live)))
-        message = "no such luck"
-        raise RuntimeError(message)
-
-    failing.__name__ = broken.__name__
-    whole = scraped(daemon())
-    monkeypatch.setattr(metrics, "COLLECTORS", tuple(failing if each is broken else each for each in COLLECTORS))
-    with capture_logs() as logs:
-        samples = scraped(daemon())
-
-    families = {f"{family.name}{'_total' * (family.type == 'counter')}" for family in broken(*daemon())}
-    assert samples.keys() == whole.keys() - families
-    assert values(samples, "cnf_collector_success") == {
-        (collector.__name__,): float(collector is not broken) for collector in COLLECTORS
-    }
-    assert [(line["event"], line["collector"]) for line in logs] == [("collector failed", broken.__name__)]
-    assert "no such luck" in logs[0]["error"]
-
-
-def test_counters_that_cannot_be_read_fail_alone() -> None:
-    """When the kernel refuses the live counters, all that comes from the snapshot is still served."""
-
-    def refused() -> Mapping[str, Records]:
-        message = "map interface_counters"
-        raise PermissionError(message)
-
-    samples = scraped(daemon(totals=refused))
-
-    assert values(samples, "cnf_collector_success")[("received",)] == 0
-    assert values(samples, "cnf_ledger_packets")["ingress", "live"] == 8
-
-
-@given(left=st.integers(1, 160))
-def test_a_scrape_has_no_more_series_than_it_may(left: int) -> None:
-    """What is left out is the end of the list, and is counted under its collector."""
-    whole, cut = scraped(daemon()), scraped(daemon(), left)
-    guards_own = {"cnf_collector_success", "cnf_series_suppressed_total"}
-    suppressed = values(cut, "cnf_series_suppressed_total")
-    kept = sum(len(found) for name, found in cut.items() if name not in guards_own)
-    total = sum(len(found) for name, found in whole.items() if name not in guards_own)
-
-    assert kept == min(left, total)
-    assert sum(suppressed.values()) == total - kept
-    assert all(found.keys() <= whole[name].keys() for name, found in cut.items())
-    assert suppressed.keys() == {(collector.__name__,) for collector in COLLECTORS}
-    assert values(cut, "cnf_build_info") or left < 2
-
-
-def test_suppressed_series_are_a_counter() -> None:
-    """Each scrape adds what it left out; a limit that is raised takes effect at the next."""
-    shown = daemon()
-    guard = bounded(shown, 10)
-    once = sum(values(scrape(guard), "cnf_series_suppressed_total").values())
-    twice = sum(values(scrape(guard), "cnf_series_suppressed_total").values())
-    shown[0].settings = attrs.evolve(shown[0].settings, metrics=config.Metrics(max_series=UNLIMITED))
-    thrice = sum(values(scrape(guard), "cnf_series_suppressed_total").values())
-
-    assert once > 0
-    assert (twice, thrice) == (2 * once, 2 * once)
-
-
 @pytest.mark.parametrize("name", AWKWARD)
 def test_a_label_may_hold_any_character(name: str) -> None:
     """Quotes, backslashes, line breaks and what is not ASCII come out of Prometheus's parser as they went in."""
@@ -514,16 +323,3 @@ def test_the_largest_counts_are_shown_as_near_as_prometheus_can() -> None:
     counters = interface_counters({"tcp": 2**63}, {"tcp": 2**64 - 1})
 
     assert values(scraped(daemon({"eth0": counters})), "cnf_received_packets_total")["eth0", "tcp"] == 2**63
-
-
-def test_drains_are_counted_and_timed_as_they_happen() -> None:
-    """The instruments stand beside the collectors in one registry."""
-    registry = CollectorRegistry()
-    instruments = Instruments(registry)
-    instruments.drain_duration.observe(0.02)
-    instruments.drain_errors.inc()
-
-    assert registry.get_sample_value("cnf_drain_duration_seconds_count") == 1
-    assert registry.get_sample_value("cnf_drain_duration_seconds_bucket", {"le": "0.025"}) == 1
-    assert registry.get_sample_value("cnf_drain_duration_seconds_bucket", {"le": "0.01"}) == 0
-    assert registry.get_sample_value("cnf_drain_errors_total") == 1
