@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
 import platform
 import signal
-import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -20,16 +16,17 @@ from cnf import __version__
 from cnf.capture.capture import Capture
 from cnf.config import Configuration, Settings
 from cnf.daemon.drains import Drains
-from cnf.daemon.gaps import gaps, warn
+from cnf.daemon.gaps import gaps, warn_of
 from cnf.daemon.handover import Handover
 from cnf.daemon.loop import Loop
 from cnf.daemon.program_pins import ProgramPins
 from cnf.daemon.reload import Reload
+from cnf.daemon.servers import Servers
 from cnf.daemon.watch import Watch
 from cnf.datapath.build import Datapath
 from cnf.datapath.counters import InterfaceCounters
 from cnf.datapath.handover_map import HandoverMap
-from cnf.errors import AttachError, UnavailableError
+from cnf.errors import AttachError
 from cnf.events.log import Context
 from cnf.events.reader import EventReader
 from cnf.export.counters import ExportCounters
@@ -49,18 +46,11 @@ from cnf.limiter.maps import is_limiting
 from cnf.process import ssh_clients, systemd
 from cnf.process.gc_tuning import collect_early, return_large_blocks
 from cnf.process.signals import LEAVE, Signals
-from cnf.server.control import Control
 from cnf.server.guard import Guard
-from cnf.server.http import Web
 from cnf.server.instruments import Instruments
 from cnf.server.live import Live
-from cnf.server.metrics_app import Exposition
 from cnf.server.reloads import Reloads
-from cnf.server.sockets import listen_tcp, listen_unix, sort_inherited
 from cnf.server.state import State
-
-if TYPE_CHECKING:
-    from cnf.server.access import Access
 
 
 def run(configuration: Configuration, datapath: Datapath, map_pins: pins.MapPins, signals: Signals) -> None:
@@ -98,11 +88,8 @@ class Daemon:
         self._stack = stack
         self._log = structlog.get_logger()
         _warn(settings, datapath, self._log)
-        warn(gaps(settings, datapath.blueprint), self._log)
-        self._group = _group("group", settings.control.group)
-        self._read_group = _group("read_group", settings.control.read_group)
-        self._metrics_sockets, self._control_socket = self._listen(settings)
-        self._access = self._open_access(settings.metrics.web_config)
+        warn_of(gaps(settings, datapath.blueprint), self._log)
+        self._servers = Servers(settings, self._log, stack)
         self._left_behind = stack.enter_context(contextlib.ExitStack())
         left_behind = self._left_behind.enter_context(pins.left_behind(map_pins.folder))
         attachers = attachers_for(datapath, left_behind, map_pins.folder, stack)
@@ -148,7 +135,7 @@ class Daemon:
             self._record_log,
             self._history if self._configuration.settings.records else None,
             stream=self._stream if self._stream.sinks else None,
-            access=self._access,
+            access=self._servers.access,
             egress="interface_sent" in self._datapath.maps,
             exports=lambda: [each for counters in self._exports for each in counters()],
             capture=self._open_capture(limiter),
@@ -172,7 +159,7 @@ class Daemon:
         drains.drain()
         if self._events:
             self._events.start(partial(_context, self._state, limiter))
-        self._serve(live, registry, reloads)
+        self._servers.start(self._state, live, registry, reloads)
         collect_early()
         settings = self._configuration.settings
         self._log.info("ready", metrics=settings.metrics.listen, socket=settings.control.socket)
@@ -180,34 +167,6 @@ class Daemon:
         Loop(self._state, live, self._signals, self._watch, drains, reload, reloads).run()
         systemd.notify(STOPPING=1, STATUS="detaching the program")
         self._record_the_rest(drains)
-
-    def _listen(self, settings: Settings) -> tuple[Sequence[socket.socket], socket.socket]:
-        """Return the listening sockets of the metrics, and that of control: systemd's, or else the settings'."""
-        inherited = systemd.inherited_sockets()
-        for each in inherited:
-            self._stack.enter_context(each)
-        metrics, control = sort_inherited(inherited)
-        if control is None:
-            path = Path(settings.control.socket)
-            control = self._stack.enter_context(listen_unix(path, self._group, self._read_group))
-            self._stack.callback(_unlink, path)
-        if not metrics:
-            listeners = listen_tcp(settings.metrics.host, settings.metrics.port, self._log)
-            metrics = list(self._stack.enter_context(listeners))
-        if inherited:
-            addresses = [str(each.getsockname()) for each in inherited]
-            self._log.info("listening on sockets of systemd", addresses=addresses)
-        return metrics, control
-
-    def _open_access(self, web_config: str) -> Access | None:
-        """Read the web configuration, if there is one. Raises CnfError if it is refused."""
-        if not web_config:
-            return None
-        from cnf.server.access import Access  # noqa: PLC0415 - OpenSSL, YAML and bcrypt, that others need not have
-
-        access = Access(Path(web_config), self._log)
-        self._stack.callback(access.close)
-        return access
 
     def _take_over(self) -> None:
         """Go on from where the previous daemon has left the maps, if it has."""
@@ -321,14 +280,6 @@ class Daemon:
             whole = self._datapath.blueprint.table == "lru_hash" or self._state.settings.history.keep
             drains.drain(whole="active" if whole else None)
 
-    def _serve(self, live: Live, registry: CollectorRegistry, reloads: Reloads) -> None:
-        scrapes = Exposition(self._state, live, registry)
-        web = Web("metrics", self._metrics_sockets, scrapes, Exposition.BOUNDS, self._log, access=self._access)
-        self._stack.enter_context(web)
-        calls = Control(self._state, live, (self._group, self._read_group), reloads.ask, self._log)
-        self._stack.enter_context(Web("control", [self._control_socket], calls, Control.BOUNDS, self._log))
-        self._stack.callback(reloads.close)  # first, so that nobody waits when the servers end
-
     def _leave(self, limiter: Limiter | None) -> None:
         """Take everything back; or leave all as it is, for a restart, or because the configuration has it so."""
         if self._stays():
@@ -373,20 +324,3 @@ def _build_info(datapath: Datapath) -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
-
-
-def _unlink(path: Path) -> None:
-    """Remove the socket; where its folder has become another's, it stays."""
-    with contextlib.suppress(OSError):
-        path.unlink()
-
-
-def _group(option: str, name: str) -> int | None:
-    """Return the gid of ``name``; None for no name. Raises UnavailableError, since it may come yet."""
-    if not name:
-        return None
-    try:
-        return grp.getgrnam(name).gr_gid
-    except KeyError:
-        remedy = f"groupadd {name}, or leave it empty"
-        raise UnavailableError(f"control.{option}: there is no group {name!r} here", remedy=remedy) from None

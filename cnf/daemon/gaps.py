@@ -28,7 +28,7 @@ def gaps(settings: Settings, blueprint: Blueprint) -> Mapping[str, str]:
     return found
 
 
-def warn(found: Mapping[str, str], log: FilteringBoundLogger) -> None:
+def warn_of(found: Mapping[str, str], log: FilteringBoundLogger) -> None:
     """Log what can be in no record."""
     for event, remedy in found.items():
         log.warning(event, remedy=remedy)

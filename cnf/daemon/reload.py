@@ -10,7 +10,7 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from cnf.config import Configuration, Settings
-from cnf.daemon.gaps import gaps, warn
+from cnf.daemon.gaps import gaps, warn_of
 from cnf.daemon.watch import Watch
 from cnf.datapath.blueprint import Blueprint
 from cnf.errors import CnfError
@@ -87,7 +87,7 @@ class Reload:
         known, found = gaps(self.state.settings, self.blueprint), gaps(settings, self.blueprint)
         self.state.settings = settings
         process_log.set_level(settings.log.level)
-        warn({event: remedy for event, remedy in found.items() if event not in known}, self._log)
+        warn_of({event: remedy for event, remedy in found.items() if event not in known}, self._log)
         self.tracker.apply(settings.flows)
         self.stream.apply(settings)
         self.interfaces.wanted = settings.interfaces
