@@ -66,7 +66,7 @@ class Report:
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="bench/run.sh", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds and sections: 45 seconds")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds and sections: less than a minute")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON, too")
     arguments = parser.parse_args()
     log.configure("error", "console", sys.stderr)

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Measure the datapath, the drain, the scrape and the daemon, and print the figures beside what they must reach.
 #
-#   sudo sh bench/run.sh                  two and a half minutes, on a machine with nothing else to do, and 4 GB for tables
-#   sudo sh bench/run.sh --quick          fewer rounds, without what is said of rules, sources and scrapes: 45 seconds
+#   sudo sh bench/run.sh                  four minutes, on a machine with nothing else to do, and 4 GB for tables
+#   sudo sh bench/run.sh --quick          fewer rounds and sections: less than a minute
 #   sudo sh bench/run.sh --json FILE      the figures as JSON as well
 set -eu
 

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 import pytest
 
-from bench.instructions import count
 from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.datapath.installed_bcc import bcc_version
 from cnf.kernel import libbpf
 from cnf.kernel.hooks import HOOKS
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath, only
+from tests.bpf.instructions import count
 from tests.bpf.limited import SIZE, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 
