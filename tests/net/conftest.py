@@ -12,6 +12,7 @@ import pytest
 from tests import seclusion
 from tests.net.daemon import Daemon
 from tests.net.namespaces import Namespace, Wire
+from tests.net.users import Stage
 
 
 class Node:
@@ -44,3 +45,18 @@ def node() -> Iterator[Node]:
     (seclusion.STATE / "limits.json").unlink(missing_ok=True)
     with ExitStack() as stack:
         yield Node(stack)
+
+
+@pytest.fixture
+def wired(node: Node) -> Node:
+    """Give the node the interface n0."""
+    node.wire("n0")
+    return node
+
+
+@pytest.fixture(scope="session")
+def stage() -> Iterator[Stage]:
+    """Have the project where other users may read it."""
+    with tempfile.TemporaryDirectory(prefix="cnf-t-") as folder:
+        Path(folder).chmod(0o755)
+        yield Stage(Path(folder))

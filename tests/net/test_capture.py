@@ -6,27 +6,17 @@ import grp
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from signal import SIGINT, SIGKILL
-
-import pytest
 
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, CNFD, Daemon
 from tests.net.rations import QUICK, enforce, packet, ration
-from tests.net.users import NOBODY, Stage, as_user, stage, without
+from tests.net.users import NOBODY, Stage, as_user, without
 from tests.net.wait import wait_for
 
 DENIED = enforce(ration("default", 1000), deny=["198.51.100.0/24"])
 FLOOD = 5000
-
-
-@pytest.fixture
-def everyones() -> Iterator[Stage]:
-    """Have the project where other users may read it."""
-    with stage() as found:
-        yield found
 
 
 def begin(daemon: Daemon, *arguments: str) -> subprocess.Popen[bytes]:
@@ -158,14 +148,14 @@ def test_an_expression_with_an_error_is_refused(node: Node) -> None:
     assert not daemon.events("capture began")
 
 
-def test_readers_capture_nothing(node: Node, everyones: Stage) -> None:
+def test_readers_capture_nothing(node: Node, stage: Stage) -> None:
     """Members of ``control.read_group`` do not see what others have sent."""
     node.wire("n0")
     daemon = node.daemon()
     group = grp.getgrgid(NOBODY)
     daemon.configure([{"name": "n0"}], flows=QUICK, control={"read_group": group.gr_name})
     daemon.start()
-    refused = daemon.ctl("capture", command=everyones.command("cnf.cli", *as_user(groups=(group.gr_gid,))))
+    refused = daemon.ctl("capture", command=stage.command("cnf.cli", *as_user(groups=(group.gr_gid,))))
     assert refused.returncode == 77, refused
     assert "may only look" in refused.stderr
     assert not daemon.events("capture began")

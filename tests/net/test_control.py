@@ -18,7 +18,7 @@ import pytest
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, Answer, Daemon
-from tests.net.users import Stage, as_user, stage
+from tests.net.users import Stage, as_user
 
 BIG = 10 << 20
 
@@ -45,13 +45,6 @@ def daemon(served: Daemon) -> Iterator[Daemon]:
 
 
 @pytest.fixture(scope="module")
-def everyones() -> Iterator[Stage]:
-    """Have cnfctl where other users may read it."""
-    with stage() as place:
-        yield place
-
-
-@pytest.fixture(scope="module")
 def group() -> grp.struct_group:
     """Choose a group of this machine that is neither root's nor nobody's."""
     return next(group for group in grp.getgrall() if 0 < group.gr_gid < 1000)
@@ -65,20 +58,20 @@ def test_root_is_served(daemon: Daemon) -> None:
     assert len(daemon.ctl("flows", "-o", "csv").stdout.splitlines()) == 2
 
 
-def test_another_user_is_kept_out_by_the_files_mode(daemon: Daemon, everyones: Stage) -> None:
+def test_another_user_is_kept_out_by_the_files_mode(daemon: Daemon, stage: Stage) -> None:
     """``cnfctl`` of a user who is not root ends with status 77 and one line that says so."""
-    refused = daemon.ctl("status", command=everyones.command("cnf.cli", *as_user()))
+    refused = daemon.ctl("status", command=stage.command("cnf.cli", *as_user()))
 
     assert (refused.returncode, refused.stdout) == (77, "")
     assert refused.stderr.startswith(f"cnfctl: {daemon.socket}: Permission denied")
     assert refused.stderr.count("\n") == 1
 
 
-def test_another_user_is_kept_out_by_credentials(daemon: Daemon, everyones: Stage) -> None:
+def test_another_user_is_kept_out_by_credentials(daemon: Daemon, stage: Stage) -> None:
     """Where the file's mode lets everybody in, the daemon still answers 403, and logs who asked."""
     daemon.socket.chmod(0o666)
     try:
-        refused = daemon.ctl("status", command=everyones.command("cnf.cli", *as_user()))
+        refused = daemon.ctl("status", command=stage.command("cnf.cli", *as_user()))
     finally:
         daemon.socket.chmod(0o600)
 
@@ -87,30 +80,30 @@ def test_another_user_is_kept_out_by_credentials(daemon: Daemon, everyones: Stag
     assert daemon.events("control request refused")[-1]["uid"] == 65534
 
 
-def test_the_group_is_served(node: Node, everyones: Stage, group: grp.struct_group) -> None:
+def test_the_group_is_served(node: Node, stage: Stage, group: grp.struct_group) -> None:
     """With ``control.group``, its members are served, also by a supplementary group, and nobody else is."""
     node.wire("n0")
     daemon = node.daemon("n0", control={"group": group.gr_name}).start()
-    member = daemon.ctl("status", command=everyones.command("cnf.cli", *as_user(groups=[group.gr_gid])))
+    member = daemon.ctl("status", command=stage.command("cnf.cli", *as_user(groups=[group.gr_gid])))
     assert member.returncode == 0, member.stderr
 
-    outsider = daemon.ctl("status", command=everyones.command("cnf.cli", *as_user()))
+    outsider = daemon.ctl("status", command=stage.command("cnf.cli", *as_user()))
     assert outsider.returncode == 77
     assert group.gr_name in outsider.stderr
 
     daemon.socket.chmod(0o666)
-    outsider = daemon.ctl("status", command=everyones.command("cnf.cli", *as_user(groups=[group.gr_gid + 1])))
+    outsider = daemon.ctl("status", command=stage.command("cnf.cli", *as_user(groups=[group.gr_gid + 1])))
     assert outsider.returncode == 77
     assert f"may not use this socket (run as root or as a member of group {group.gr_name})" in outsider.stderr
 
 
-def test_who_may_only_look(node: Node, everyones: Stage, group: grp.struct_group) -> None:
+def test_who_may_only_look(node: Node, stage: Stage, group: grp.struct_group) -> None:
     """Members of ``control.read_group`` are shown all, and change nothing; each refusal says who may."""
     node.wire("n0")
     writers = next(other.gr_name for other in grp.getgrall() if 0 < other.gr_gid < 1000 and other != group)
     control = {"group": writers, "read_group": group.gr_name}
     daemon = node.daemon("n0", control=control, limits={"mode": "shadow"}).start()
-    reader = everyones.command("cnf.cli", *as_user(groups=[group.gr_gid]))
+    reader = stage.command("cnf.cli", *as_user(groups=[group.gr_gid]))
     for command in ("status", "flows", "limits", "limits sources"):
         looked = daemon.ctl(*command.split(), command=reader)
         assert looked.returncode == 0, looked.stderr
@@ -119,9 +112,9 @@ def test_who_may_only_look(node: Node, everyones: Stage, group: grp.struct_group
         assert refused.returncode == 77
         assert f"user 65534 may only look (run as root or as a member of group {writers})" in refused.stderr
     assert daemon.limits()["deny"] == []
-    writer = everyones.command("cnf.cli", *as_user(groups=[grp.getgrnam(writers).gr_gid]))
+    writer = stage.command("cnf.cli", *as_user(groups=[grp.getgrnam(writers).gr_gid]))
     assert daemon.ctl("limits", "deny", "add", "192.0.2.7", command=writer).returncode == 0
-    outsider = daemon.ctl("status", command=everyones.command("cnf.cli", *as_user()))
+    outsider = daemon.ctl("status", command=stage.command("cnf.cli", *as_user()))
     assert outsider.returncode == 77
     assert "Permission denied" in outsider.stderr
 

@@ -16,7 +16,7 @@ from tests.net.daemon import CNFCTL, CNFD
 from tests.net.foreign import foreign_program
 from tests.net.leavings import clear
 from tests.net.namespaces import Namespace
-from tests.net.users import as_user, stage
+from tests.net.users import Stage, as_user
 from tests.net.wait import PATIENCE
 
 PACKET = frame(IPv4(), UDP())
@@ -134,14 +134,15 @@ def test_a_running_daemon_is_left_alone(node: Node) -> None:
     ("capabilities", "words"),
     [pytest.param((), "CAP_BPF", id="no capabilities"), pytest.param(("bpf", "net_admin"), "netns-", id="no access")],
 )
-def test_it_takes_privilege(node: Node, folders: list[Path], capabilities: Sequence[str], words: str) -> None:
+def test_it_takes_privilege(
+    node: Node, stage: Stage, folders: list[Path], capabilities: Sequence[str], words: str
+) -> None:
     """Without the capabilities, or access to the pins of another user, it says so with status 77, and all stays."""
     node.wire("n0")
     daemon = node.daemon("n0").start()
     daemon.signal(SIGKILL)
     daemon.ended()
-    with stage() as place:
-        refused = _detach(node.inside, place.command("cnf.cli", *as_user(capabilities=capabilities)))
+    refused = _detach(node.inside, stage.command("cnf.cli", *as_user(capabilities=capabilities)))
 
     assert (refused.returncode, refused.stdout) == (77, "")
     assert words in refused.stderr

@@ -8,7 +8,7 @@ import platform
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL
@@ -26,7 +26,7 @@ from tests.net import cgroups
 from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, CNFD, Daemon
 from tests.net.foreign import foreign_program
-from tests.net.users import NOBODY, Stage, as_user, stage, without
+from tests.net.users import NOBODY, Stage, as_user, without
 from tests.net.wait import PATIENCE
 
 PACKAGE = Path(cnf.__file__).parent
@@ -46,20 +46,6 @@ class Report:
     def problems(self) -> dict[str, dict[str, str]]:
         """What would stop cnfd."""
         return {name: finding for name, finding in self.found.items() if finding["state"] == "problem"}
-
-
-@pytest.fixture
-def wired(node: Node) -> Node:
-    """Give the node the interface n0."""
-    node.wire("n0")
-    return node
-
-
-@pytest.fixture
-def everyones() -> Iterator[Stage]:
-    """Have the project where other users may read it."""
-    with stage() as place:
-        yield place
 
 
 def examined(daemon: Daemon, command: Sequence[str] = CNFCTL) -> Report:
@@ -153,12 +139,12 @@ def test_limits_without_cap_perfmon(wired: Node) -> None:
         daemon.attached("n0")
 
 
-def test_a_plain_user(wired: Node, everyones: Stage) -> None:
+def test_a_plain_user(wired: Node, stage: Stage) -> None:
     """A user without privileges learns of all that he may not do, first of the capabilities, and of nothing else."""
     daemon = wired.daemon("n0")
-    daemon.command = everyones.command("cnf.cnfd", *as_user())
+    daemon.command = stage.command("cnf.cnfd", *as_user())
     status, line = daemon.refused()
-    report = examined(daemon, everyones.command("cnf.cli", *as_user()))
+    report = examined(daemon, stage.command("cnf.cli", *as_user()))
     assert report.status == status == 77
     assert report.problems.keys() == {"capabilities", "control.socket"}
     assert report.problems["capabilities"]["seen"] in line
@@ -166,13 +152,13 @@ def test_a_plain_user(wired: Node, everyones: Stage) -> None:
     assert report.found["bcc"]["state"] == "ok"
 
 
-def test_a_configuration_that_cannot_be_read(wired: Node, everyones: Stage) -> None:
+def test_a_configuration_that_cannot_be_read(wired: Node, stage: Stage) -> None:
     """A file that this user may not read is a matter of privilege to both."""
     daemon = wired.daemon("n0")
     daemon.config.chmod(0o600)
     os.chown(daemon.socket.parent, NOBODY, NOBODY)
-    daemon.command = everyones.command("cnf.cnfd", *CAPABLE)
-    name, finding = same_cause(daemon, everyones.command("cnf.cli", *CAPABLE))
+    daemon.command = stage.command("cnf.cnfd", *CAPABLE)
+    name, finding = same_cause(daemon, stage.command("cnf.cli", *CAPABLE))
     assert name == "configuration"
     assert finding["remedy"].startswith("run as root")
 
@@ -260,11 +246,11 @@ def test_a_cgroup_with_too_little_memory(wired: Node) -> None:
     assert "container" in report.problems["memory"]["remedy"]
 
 
-def test_what_a_plain_user_is_told(wired: Node, everyones: Stage) -> None:
+def test_what_a_plain_user_is_told(wired: Node, stage: Stage) -> None:
     """A user who may not ask the daemon is told what takes root, and never to stop it or to take its program off."""
     daemon = wired.daemon("n0").start()
     number = daemon.interfaces()["n0"]["program_id"]
-    report = examined(daemon, everyones.command("cnf.cli", *as_user()))
+    report = examined(daemon, stage.command("cnf.cli", *as_user()))
     assert report.status == 77
     assert report.problems.keys() == {"capabilities", "control.socket"}
     assert f"program {number} (native) is on it" in report.found["interface n0"]["seen"]
@@ -305,11 +291,11 @@ def test_a_file_in_place_of_the_socket(wired: Node) -> None:
     assert daemon.socket.read_text(encoding="utf-8") == "precious"
 
 
-def test_a_folder_for_the_socket_that_cannot_be_written(wired: Node, everyones: Stage) -> None:
+def test_a_folder_for_the_socket_that_cannot_be_written(wired: Node, stage: Stage) -> None:
     """Without the right to make the socket's file both end with the matter of privilege that it is."""
     daemon = wired.daemon("n0")
-    daemon.command = everyones.command("cnf.cnfd", *CAPABLE)
-    name, finding = same_cause(daemon, everyones.command("cnf.cli", *CAPABLE))
+    daemon.command = stage.command("cnf.cnfd", *CAPABLE)
+    name, finding = same_cause(daemon, stage.command("cnf.cli", *CAPABLE))
     assert name == "control.socket"
     assert "Permission denied" in finding["seen"]
 

@@ -16,7 +16,7 @@ import pytest
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon
 from tests.net.rations import QUICK, SIZE, enforce, packet, ration
-from tests.net.users import Stage, as_user, stage
+from tests.net.users import Stage, as_user
 
 LIMITS: Final = enforce(
     ration("default", 10),
@@ -314,14 +314,13 @@ def test_a_wrong_change_is_refused(daemon: Daemon, body: bytes) -> None:
     _refused(daemon, "/v1/limits", "POST", body)
 
 
-def test_another_user_may_not_change_the_limits(daemon: Daemon) -> None:
+def test_another_user_may_not_change_the_limits(daemon: Daemon, stage: Stage) -> None:
     """Even where the socket's mode lets everybody in, a user who is not root gets status 77 and changes nothing."""
-    with stage() as everyones:
-        daemon.socket.chmod(0o666)
-        try:
-            refused = daemon.ctl("limits", "mode", "off", command=_as_nobody(everyones))
-        finally:
-            daemon.socket.chmod(0o600)
+    daemon.socket.chmod(0o666)
+    try:
+        refused = daemon.ctl("limits", "mode", "off", command=stage.command("cnf.cli", *as_user()))
+    finally:
+        daemon.socket.chmod(0o600)
 
     assert (refused.returncode, refused.stdout) == (77, "")
     assert "user 65534 may not use this socket" in refused.stderr
@@ -332,10 +331,6 @@ def _standing(daemon: Daemon) -> dict[str, Any]:
     """Return the limits without rates."""
     limits = daemon.limits()
     return limits | {"deny": [{name: entry[name] for name in STAY} for entry in limits["deny"]]}
-
-
-def _as_nobody(everyones: Stage) -> tuple[str, ...]:
-    return tuple(everyones.command("cnf.cli", *as_user()))
 
 
 def _refused(daemon: Daemon, path: str, method: str, body: bytes | None) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
 from tests.net.foreign import foreign_program
-from tests.net.users import as_user, stage
+from tests.net.users import Stage, as_user
 from tests.net.wait import wait_for
 
 PACKET = frame(IPv4(), UDP(), bytes(100))
@@ -90,14 +90,14 @@ def test_the_dispatcher_of_libxdp_is_recognised(node: Node) -> None:
 
 
 @pytest.mark.parametrize(("mode", "words"), [("755", "native, libxdp's"), ("700", "native, perhaps libxdp's")])
-def test_the_dispatcher_is_recognised_without_privilege(node: Node, mode: str, words: str) -> None:
+def test_the_dispatcher_is_recognised_without_privilege(node: Node, stage: Stage, mode: str, words: str) -> None:
     """A user who may not read a program's name looks for libxdp's pin, and says so if that is not to be seen either."""
     node.wire("n0")
     daemon = node.daemon("n0")
-    with stage() as place, foreign_program("xdp_dispatcher") as dispatcher:
+    with foreign_program("xdp_dispatcher") as dispatcher:
         dispatcher.attach(node.inside, "n0")
         pin = f"dispatch-{node.inside.links()['n0']['ifindex']}-{dispatcher.id}"
-        user = place.command("cnf.cnfd", *as_user(capabilities=CAPABILITIES))
+        user = stage.command("cnf.cnfd", *as_user(capabilities=CAPABILITIES))
         daemon.command = ("unshare", "--mount", "sh", "-c", LIBXDP, "sh", mode, pin, *user)
         daemon.config.parent.chmod(0o777)
         _status, line = daemon.refused()

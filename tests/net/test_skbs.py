@@ -102,7 +102,7 @@ def _read_all(listener: socket.socket) -> None:
 
 
 @pytest.fixture
-def wired(node: Node) -> Iterator[Callable[..., Wired]]:
+def wiring(node: Node) -> Iterator[Callable[..., Wired]]:
     """Return what makes a wire whose ends count."""
     with ExitStack() as stack:
         yield lambda *receivers, mtu=1500: Wired(node, stack, *receivers, mtu=mtu)
@@ -114,18 +114,18 @@ FAMILIES: Final = pytest.mark.parametrize(
 
 
 @FAMILIES
-def test_tcp_with_segmentation(wired: Callable[..., Wired], family: int, address: str) -> None:
+def test_tcp_with_segmentation(wiring: Callable[..., Wired], family: int, address: str) -> None:
     """What TC counts at the sender, before the cut, XDP counts at the receiver, and TC behind it, after GRO."""
-    ends = wired(XDP, TC_INGRESS)
+    ends = wiring(XDP, TC_INGRESS)
     with ends.listening(family, address), ends.far.socket(family, socket.SOCK_STREAM) as stream:
         stream.connect((address, PORT))
         stream.sendall(BULK)
     assert ends.agree("tcp").bytes > len(BULK)
 
 
-def test_a_whole_frame_counts_alike_at_both_ends(wired: Callable[..., Wired]) -> None:
+def test_a_whole_frame_counts_alike_at_both_ends(wiring: Callable[..., Wired]) -> None:
     """Without XDP the receiver gets it uncut: its segments are counted all the same."""
-    ends = wired(TC_INGRESS)
+    ends = wiring(TC_INGRESS)
     with ends.listening(socket.AF_INET, RECEIVER4), ends.far.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
         stream.connect((RECEIVER4, PORT))
         stream.sendall(BULK)
@@ -134,9 +134,9 @@ def test_a_whole_frame_counts_alike_at_both_ends(wired: Callable[..., Wired]) ->
 
 
 @FAMILIES
-def test_udp_with_segmentation(wired: Callable[..., Wired], family: int, address: str) -> None:
+def test_udp_with_segmentation(wiring: Callable[..., Wired], family: int, address: str) -> None:
     """A send of many datagrams counts as these, the last of which is shorter; so does an empty one."""
-    ends = wired(XDP, TC_INGRESS)
+    ends = wiring(XDP, TC_INGRESS)
     with ends.far.socket(family, socket.SOCK_DGRAM) as sender:
         sender.bind(("", PORT))
         sender.sendto(b"", (address, PORT))
@@ -147,9 +147,9 @@ def test_udp_with_segmentation(wired: Callable[..., Wired], family: int, address
 
 
 @FAMILIES
-def test_fragments(wired: Callable[..., Wired], family: int, address: str) -> None:
+def test_fragments(wiring: Callable[..., Wired], family: int, address: str) -> None:
     """Each fragment is a frame of its own."""
-    ends = wired(XDP, TC_INGRESS)
+    ends = wiring(XDP, TC_INGRESS)
     with ends.far.socket(family, socket.SOCK_DGRAM) as sender:
         sender.sendto(bytes(5000), (address, PORT))
     assert ends.agree("udp").packets == 4
@@ -169,9 +169,9 @@ LAYERS: Final[dict[str, tuple[Layer, ...]]] = {
 }
 
 
-def test_headers_that_are_not_in_one_piece(wired: Callable[..., Wired]) -> None:
+def test_headers_that_are_not_in_one_piece(wiring: Callable[..., Wired]) -> None:
     """What lies behind the Ethernet header in pages is found, at both ends."""
-    ends = wired(TC_INGRESS, mtu=9000)
+    ends = wiring(TC_INGRESS, mtu=9000)
     frames = [frame(*layers, bytes(JUMBO)) for layers in LAYERS.values()] * 2
     ends.wire.send(frames)
 

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGTERM
 from typing import Final
@@ -20,27 +19,13 @@ from cnf.errors import VerifierError
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
 from tests.net.daemon import CNFD, Daemon
-from tests.net.users import NOBODY, Stage, as_user, stage, without
+from tests.net.users import NOBODY, Stage, as_user, without
 
 PACKAGE: Final = Path(cnf.__file__).parent
 NEEDED: Final = ("CAP_NET_ADMIN", "CAP_BPF")
 SETS: Final = ("CapInh", "CapPrm", "CapEff", "CapAmb")
 NET_ADMIN: Final = f"{1 << 12:016x}"
 """What /proc shows of a thread that has CAP_NET_ADMIN and no other."""
-
-
-@pytest.fixture
-def wired(node: Node) -> Node:
-    """Give the node the interface n0."""
-    node.wire("n0")
-    return node
-
-
-@pytest.fixture
-def everyones() -> Iterator[Stage]:
-    """Have the project where other users may read it."""
-    with stage() as place:
-        yield place
 
 
 @pytest.mark.parametrize(
@@ -138,10 +123,10 @@ def test_sys_admin_stands_in(wired: Node) -> None:
     daemon.attached("n0")
 
 
-def test_a_plain_user_is_told_what_is_missing(wired: Node, everyones: Stage) -> None:
+def test_a_plain_user_is_told_what_is_missing(wired: Node, stage: Stage) -> None:
     """A user without privileges ends with status 77 and the names of both capabilities."""
     daemon = wired.daemon("n0")
-    daemon.command = everyones.command("cnf.cnfd", *as_user())
+    daemon.command = stage.command("cnf.cnfd", *as_user())
 
     status, line = daemon.refused()
 
@@ -151,13 +136,13 @@ def test_a_plain_user_is_told_what_is_missing(wired: Node, everyones: Stage) -> 
 
 
 @pytest.mark.needs("limits without CAP_PERFMON")
-def test_the_needed_capabilities_are_enough(wired: Node, everyones: Stage) -> None:
+def test_the_needed_capabilities_are_enough(wired: Node, stage: Stage) -> None:
     """The user nobody with just these two compiles, attaches, counts, limits, and takes everything back."""
     wire = wired.wire("n1")
     rule = {"name": "all", "prefixes": ["0.0.0.0/0", "::/0"], "packets_per_second": 1, "burst_packets": 3}
     daemon = wired.daemon("n1", limits={"mode": "enforce", "rules": [rule]})
     os.chown(daemon.socket.parent, NOBODY, NOBODY)
-    daemon.command = everyones.command("cnf.cnfd", *as_user(capabilities=[_setprivs(name) for name in NEEDED]))
+    daemon.command = stage.command("cnf.cnfd", *as_user(capabilities=[_setprivs(name) for name in NEEDED]))
     daemon.start()
     assert f"Uid:\t{NOBODY}\t" in Path(f"/proc/{daemon.pid}/status").read_text(encoding="utf-8")
 
@@ -171,12 +156,12 @@ def test_the_needed_capabilities_are_enough(wired: Node, everyones: Stage) -> No
     _check_untouched(wired, daemon)
 
 
-def test_what_only_loading_takes_is_dropped(wired: Node, everyones: Stage) -> None:
+def test_what_only_loading_takes_is_dropped(wired: Node, stage: Stage) -> None:
     """With CAP_NET_ADMIN alone, a running daemon counts, limits, changes limits, reloads, attaches, and detaches."""
     rule = {"name": "all", "prefixes": ["0.0.0.0/0", "::/0"], "packets_per_second": 1, "burst_packets": 3}
     daemon = wired.daemon("n0", limits={"mode": "enforce", "rules": [rule]})
     os.chown(daemon.socket.parent, NOBODY, NOBODY)
-    daemon.command = everyones.command("cnf.cnfd", *as_user(capabilities=("bpf", "net_admin", "perfmon")))
+    daemon.command = stage.command("cnf.cnfd", *as_user(capabilities=("bpf", "net_admin", "perfmon")))
     daemon.start()
 
     (dropped,) = daemon.events("capabilities dropped")
@@ -197,11 +182,11 @@ def test_what_only_loading_takes_is_dropped(wired: Node, everyones: Stage) -> No
     _check_untouched(wired, daemon)
 
 
-def test_a_configuration_that_cannot_be_read(wired: Node, everyones: Stage) -> None:
+def test_a_configuration_that_cannot_be_read(wired: Node, stage: Stage) -> None:
     """A file that this user may not read is a matter of privilege, not of configuration."""
     daemon = wired.daemon("n0")
     daemon.config.chmod(0o600)
-    daemon.command = everyones.command("cnf.cnfd", *as_user())
+    daemon.command = stage.command("cnf.cnfd", *as_user())
 
     status, line = daemon.refused()
 

@@ -30,7 +30,7 @@ from tests.net.foreign import foreign_program
 from tests.net.leavings import clear
 from tests.net.namespaces import Namespace
 from tests.net.rations import QUICK, enforce, packet, ration, verdicts
-from tests.net.users import as_user, stage
+from tests.net.users import Stage, as_user
 from tests.net.wait import PATIENCE, wait_for
 
 IN: Final = frame(IPv4(src="192.0.2.1", dst="198.51.100.1"), UDP(), bytes(100))
@@ -445,19 +445,18 @@ def test_without_pins(node: Node, hook: str, which: str) -> None:
 
 
 @needs_tcx
-def test_as_a_user_with_capabilities_only(node: Node) -> None:
+def test_as_a_user_with_capabilities_only(node: Node, stage: Stage) -> None:
     """An interface that comes after the capabilities for loading were dropped is attached, too."""
     node.wire("n0")
-    with stage() as place:
-        daemon = daemon_at(node, "tcx", "n*")
-        daemon.command = place.command("cnf.cnfd", *as_user(capabilities=("bpf", "net_admin", "perfmon")))
-        daemon.config.parent.chmod(0o777)
-        daemon.start()
-        wire = node.wire("n1")
-        daemon.attached("n0", "n1")
-        wire.send([IN] * 2)
-        counts(daemon, 2, 0)
-        daemon.stop()
+    daemon = daemon_at(node, "tcx", "n*")
+    daemon.command = stage.command("cnf.cnfd", *as_user(capabilities=("bpf", "net_admin", "perfmon")))
+    daemon.config.parent.chmod(0o777)
+    daemon.start()
+    wire = node.wire("n1")
+    daemon.attached("n0", "n1")
+    wire.send([IN] * 2)
+    counts(daemon, 2, 0)
+    daemon.stop()
     assert [all_programs(node.inside, name) for name in ("n0", "n1")] == [{}, {}]
 
 

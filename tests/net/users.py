@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 import cnf
@@ -32,14 +30,6 @@ class Stage:
         mount = ("unshare", "--mount", "sh", "-c", MOUNT, "sh", sys.prefix, self._python, project, self._project)
         python = ("env", f"PYTHONPATH={self._project}", self._python / "bin" / "python", "-P", "-m", module)
         return tuple(map(str, (*mount, "setpriv", *setpriv, *python)))
-
-
-@contextmanager
-def stage() -> Iterator[Stage]:
-    """Make the stage for the length of the block."""
-    with TemporaryDirectory(prefix="cnf-t-") as folder:
-        Path(folder).chmod(0o755)
-        yield Stage(Path(folder))
 
 
 def as_user(user: int = NOBODY, *, groups: Sequence[int] = (), capabilities: Sequence[str] = ()) -> tuple[str, ...]:
