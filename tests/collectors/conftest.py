@@ -15,6 +15,7 @@ from tests.collectors.programs import PORT
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon
 from tests.net.leavings import clear
+from tests.net.wait import wait_for
 
 NODE: Final = "192.0.2.1"
 COLLECTOR: Final = "192.0.2.9"
@@ -44,6 +45,15 @@ class Exporting:
         history = {"folder": str(self.daemon.config.parent / "history")}
         self.daemon.configure(interfaces, flows={"table": "cache", **flows}, export={"ipfix": wanted}, history=history)
         return self.daemon
+
+    def sent(self, records: int) -> None:
+        """Wait until the first collector has been sent so many flow records."""
+
+        def are_sent() -> bool:
+            exporter = self.daemon.status()["records"]["exporters"][0]
+            return bool(exporter["records"] >= records)
+
+        wait_for(are_sent, f"{records} records to be sent")
 
 
 @pytest.fixture

@@ -105,6 +105,18 @@ class Nfcapd(Collector):
         super().__init__(namespace, folder, *command)
         self.wait_for("Startup nfcapd")
 
+    def stop(self) -> None:
+        """End it, once it has read what has come."""
+        if self._process.poll() is None:
+            wait_for(lambda: self._unread() == 0, "nfcapd to have read all")
+        super().stop()
+
+    def _unread(self) -> int:
+        """Return the bytes that its socket holds, as proc(5) has them."""
+        sockets = Path(f"/proc/{self._process.pid}/net/udp").read_text(encoding="ascii").splitlines()[1:]
+        (queues,) = (line.split()[4] for line in sockets if line.split()[1].endswith(f":{PORT:04X}"))
+        return int(queues.partition(":")[2], 16)
+
     def totals(self) -> Totals:
         """Return the sums of all that it has written down, at its end."""
         shown = output("nfdump", "-R", str(self.folder), "-I")

@@ -20,6 +20,7 @@ from cnf.recording import Ipfix
 from tests.collectors.conftest import COLLECTOR, Exporting, layer3, traffic
 from tests.collectors.programs import PORT, RECEIVE_BUFFER, Nfcapd
 from tests.net.namespaces import Namespace
+from tests.net.wait import wait_for
 
 FLOWS: Final = 120
 MILLION: Final = 1_000_000
@@ -37,11 +38,10 @@ def test_records_of_parts_and_of_the_stop_add_up(exporting: Exporting, tmp_path:
     with Nfcapd(exporting.node.outside, tmp_path / "flows", COLLECTOR) as nfcapd:
         exporting.configure()
         exporting.daemon.start()
-        for part in range(1, 4):
+        for part in range(3):
+            exporting.sent(part * FLOWS)
             exporting.wire.send(frames)
-            exporting.daemon.settle(part * len(frames))
-            time.sleep(0.6)  # active_timeout
-        exporting.daemon.drain()
+            exporting.daemon.settle((part + 1) * len(frames))
         exporting.daemon.stop()
     totals = nfcapd.totals()
     records = nfcapd.records()
@@ -61,7 +61,7 @@ def test_a_restart_is_no_gap(exporting: Exporting, tmp_path: Path, number: Any) 
         exporting.daemon.start()
         exporting.wire.send(frames)
         exporting.daemon.settle(len(frames))
-        time.sleep(1.5)
+        exporting.sent(FLOWS)
         exporting.daemon.signal(number)
         exporting.daemon.ended()
         exporting.wire.send(frames)
@@ -117,10 +117,9 @@ def test_a_million_flows_a_drain_arrive_in_a_default_buffer(tmp_path: Path) -> N
         for drain in range(2):
             batch = drained(1 + drain * MILLION, MILLION)
             exporter.put(batch)
-            time.sleep(5)
-        exporter.end(5)
+            wait_for(lambda: not exporter.counters.waiting, "all records to be sent")
+        exporter.end(0)
         exporter.join()
-        time.sleep(0.5)
     packets, octets = 2 * int(batch.records["ipv4"]["packets"].sum()), 2 * int(batch.records["ipv4"]["bytes"].sum())
 
     assert exporter.counters.records == 2 * MILLION
