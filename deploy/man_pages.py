@@ -34,6 +34,18 @@ cnfd --check-config names every problem in a file. systemctl reload cnfd puts a 
 What changes at a restart only is marked so.
 """
 EXIT_STATUS: Final = "0, or one of sysexits(3) with a line on standard error: what failed, why, and the remedy."
+SIGNALS: Final = {
+    "SIGTERM, SIGINT": "end, and do as on_exit says",
+    "SIGHUP": "read the configuration again",
+    "SIGUSR2": "end, and leave the program at work for the next daemon",
+}
+FILES: Final = {
+    "/etc/cnf/cnf.toml": "the configuration",
+    "/run/cnf/cnf.sock": "the control socket",
+    "/var/lib/cnf": "limits that were changed at run time, and the history",
+    "/var/cache/cnf": "the program, compiled",
+    "/opt/cnf/current/docs": "the documents",
+}
 EXAMPLE: Final = """\
 [[interfaces]]
 name = "eth0"
@@ -52,7 +64,7 @@ def main(folder: Path) -> None:
     """Write the pages."""
     pages = (
         ("cnfctl", 1, command(cli.parser(), ASK)),
-        ("cnfd", 8, command(cnfd.parser(), RUN)),
+        ("cnfd", 8, [*command(cnfd.parser(), RUN), ".SH SIGNALS", *explained(SIGNALS)]),
         ("cnf.toml", 5, configuration()),
     )
     for name, section, lines in pages:
@@ -80,6 +92,7 @@ def command(parser: argparse.ArgumentParser, does: str) -> Iterator[str]:
     if parser.epilog:
         yield from (".SH EXAMPLES", *literal(parser.epilog.removeprefix("examples:\n")))
     yield from (".SH EXIT STATUS", *paragraphs(EXIT_STATUS))
+    yield from (".SH FILES", *explained(FILES))
 
 
 def commands(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.ArgumentParser, str]]:
@@ -148,8 +161,19 @@ def default(setting: object) -> str:
         return " (required)"
     if setting is None:
         return ""
-    written = f'"{setting:g}s"' if isinstance(setting, float) else json.dumps(setting)
+    written = json.dumps(span(setting) if isinstance(setting, float) else setting)
     return escaped(f" = {written}")
+
+
+def span(seconds: float) -> str:
+    """Return a duration as the configuration has it, in hours if it is whole ones: 24h, 60s."""
+    return f"{seconds / 3600:g}h" if seconds % 3600 == 0 else f"{seconds:g}s"
+
+
+def explained(words: dict[str, str]) -> Iterator[str]:
+    """Yield words, each with what it means."""
+    for word, meaning in words.items():
+        yield from (".TP", rf"\fB{escaped(word)}\fR", escaped(meaning))
 
 
 def paragraphs(text: str) -> list[str]:

@@ -24,18 +24,18 @@ DEFAULT_SOCKET: Final = "/run/cnf/cnf.sock"
 
 _EXAMPLES: Final = """\
 examples:
-  cnfctl flows                                        the 20 largest flows
-  cnfctl flows --watch                                who is talking now, like top
-  cnfctl flows --by src --sort flows                  who has most flows; also by dst, port, src-net/24, ...
-  cnfctl flows --filter 'src net 10.0.0.0/8 and tcp'  filters are tcpdump's
-  cnfctl flows --pairs --sort reverse_bytes           both directions in one row, the largest answers first
-  cnfctl flows -o csv > flows.csv                     every flow, for a script
-  cnfctl flows --at 03:12                             what there was at that time
-  cnfctl events                                       first drops and other events, as they happen
-  cnfctl capture --dropped -c 3                       three packets that were dropped, and why
-  cnfctl export --follow --filter 'port 53'           flow records as they are made, a JSON object a line
-  cnfctl limits                                       the rules, and what each has dropped
-  cnfctl limits explain 192.0.2.66                    what happens to its packets, and why
+  cnfctl flows                               the 20 largest flows
+  cnfctl flows --watch                       who is talking now, like top
+  cnfctl flows --by src --sort flows         who has most flows
+  cnfctl flows --filter 'tcp and port 443'   filters are tcpdump's
+  cnfctl flows --pairs --sort reverse_bytes  the largest answers first
+  cnfctl flows -o csv > flows.csv            every flow, for a script
+  cnfctl flows --at 03:12                    what there was at that time
+  cnfctl events                              first drops, as they happen
+  cnfctl capture --dropped -c 3              three drops, and why
+  cnfctl export --follow --filter 'port 53'  flow records, as JSON lines
+  cnfctl limits                              what each rule has dropped
+  cnfctl limits explain 192.0.2.66           what happens to its packets
 """
 
 
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
     parser = _Parser(
         prog="cnfctl",
-        description="Ask cnfd who is talking, who is limited and why, and whether it is well; change its limits.",
+        description="Ask cnfd who is talking, who is limited and why, and whether it is well;\nchange its limits.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,9 @@ from cnf.config import Settings
 from tests.unit.test_docs_reference import commands, options
 
 ROOT: Final = Path(__file__).parents[2]
+WIDTH: Final = 80
+INDENT: Final = 7
+"""Of text on a page."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,19 @@ def test_every_command(pages: Path) -> None:
     assert sorted({*titles} - {*alone}) == sorted(f"cnfctl {name}" for name in commands(cli.parser()))
 
 
+def test_terminal_of_80_columns(pages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line of help is longer, and none of a page that man does not fill."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.syspath_prepend(ROOT / "deploy")
+    parsers = [cli.parser(), cnfd.parser()]
+    parsers += [below for below, _ in import_module("man_pages").commands(parsers[0])]
+    helped = [line for parser in parsers for line in parser.format_help().splitlines()]
+    assert [line for line in helped if len(line) > WIDTH] == []
+    unfilled = "".join(re.findall(r"^\.nf\n(.*?)^\.fi", shown(pages / "man1/cnfctl.1"), re.MULTILINE | re.DOTALL))
+    assert "cnfctl flows" in unfilled
+    assert [line for line in unfilled.splitlines() if len(line) > WIDTH - INDENT] == []
+
+
 @pytest.mark.parametrize("words", [["flows"], ["limits", "set"], ["limits", "allow", "add"]])
 def test_every_option_of_a_command(pages: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A command's part has each option that its help has."""
@@ -60,6 +77,7 @@ def test_every_option_of_the_daemon(pages: Path) -> None:
 def test_every_option_of_the_configuration(pages: Path) -> None:
     """The page cnf.toml(5) has each option below its table, and says which ones change at a restart only."""
     part, found = "", {}
+    assert 'keep = "24h"' in shown(pages / "man5/cnf.toml.5")
     lines = shown(pages / "man5/cnf.toml.5").splitlines()
     for tag, line, meaning in zip(lines, lines[1:], lines[2:], strict=False):
         if tag == ".TP":

@@ -14,10 +14,10 @@ BUDGET: Final = 1000
 
 _EXAMPLES: Final = """\
 examples:
-  cnfctl capture                                      a line a packet, until Ctrl-C
-  cnfctl capture --dropped -c 3                       three packets that were dropped, and why
-  cnfctl capture 'port 53' -s 512 -w dns.pcapng       a file for Wireshark
-  cnfctl capture --dropped -w - | tshark -r -         live
+  cnfctl capture                               all packets, until Ctrl-C
+  cnfctl capture --dropped -c 3                three drops, and why
+  cnfctl capture 'port 53' -s 512 -w a.pcapng  a file for Wireshark
+  cnfctl capture --dropped -w - | tshark -r -  live
 """
 
 

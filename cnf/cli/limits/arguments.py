@@ -17,26 +17,30 @@ NONE: Final = "none"
 
 _EXAMPLES: Final = """\
 examples:
-  cnfctl limits                                       the rules, and what each held back
-  cnfctl limits sources                               who is held back most
-  cnfctl limits sources --at 03:12                    who was held back at that time
-  cnfctl limits deny                                  who is denied, and what that has dropped
-  cnfctl limits explain 192.0.2.66                    what happens to its packets, and why
-  cnfctl limits set dns --prefix 0.0.0.0/0 --protocol udp --packets-per-second 1000
-  cnfctl limits mode enforce --confirm 60s            as before again in 60 s, unless confirmed
+  cnfctl limits                             what each rule has held back
+  cnfctl limits sources                     who is held back most
+  cnfctl limits sources --at 03:12          who was, at that time
+  cnfctl limits explain 192.0.2.66          what happens to its packets
+  cnfctl limits deny add 192.0.2.66 --for 1h
+  cnfctl limits deny                        who is denied, and its drops
+  cnfctl limits set dns --prefix 0.0.0.0/0 --protocol udp \\
+      --packets-per-second 1000
+  cnfctl limits mode enforce --confirm 60s  undone in 60 s, unless:
   cnfctl limits confirm
 
-Changes outlive a restart; "cnfctl limits reset" returns to the configuration file.
+Changes outlive a restart; "cnfctl limits reset" takes them all back.
 """
 _SET_EXAMPLES: Final = """\
-What is not given stays as it is; "none" takes a rate, burst, protocol, interface or mode back.
-With --for or --until the rule is as before again then; the kernel itself sees to that.
+What is not given stays as it is; "none" takes a rate, burst, protocol,
+interface or mode back. With --for or --until the rule is as before again
+then; the kernel itself sees to that.
 
 examples:
   cnfctl limits set default --packets-per-second 20000 --confirm 60s
-  cnfctl limits set lab --prefix 192.0.2.0/24 --prefix 2001:db8::/32 --bits-per-second 500M --mode shadow
+  cnfctl limits set lab --prefix 192.0.2.0/24 --prefix 2001:db8::/32 \\
+      --bits-per-second 500M --mode shadow
   cnfctl limits set lab --mode none
-  cnfctl limits set dns --packets-per-second 200 --for 1h --reason "reflection"
+  cnfctl limits set dns --packets-per-second 200 --for 1h --reason flood
 """
 
 AddParser = Callable[..., argparse.ArgumentParser]
