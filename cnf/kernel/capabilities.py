@@ -44,7 +44,7 @@ def missing(wanted: Mapping[str, int] = NEEDED) -> tuple[str, ...]:
 
 def lacking(names: Collection[str]) -> PrivilegeError:
     """Return the error that says which capabilities are missing, and how to get them."""
-    message = f"{' and '.join(names)} missing: without it no program can be loaded and attached"
+    message = f"{' and '.join(names)} missing: no program can be loaded and attached"
     return PrivilegeError(message, remedy=remedy(names))
 
 

@@ -47,5 +47,5 @@ def test_the_sentence_names_all_that_is_missing(monkeypatch: pytest.MonkeyPatch)
     """Each missing capability is named, with the remedy at the end."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert str(capabilities.lacking(NAMES)) == (
-        "CAP_NET_ADMIN and CAP_BPF missing: without it no program can be loaded and attached (run as root)"
+        "CAP_NET_ADMIN and CAP_BPF missing: no program can be loaded and attached (run as root)"
     )
