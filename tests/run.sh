@@ -6,7 +6,7 @@
 #   sudo sh tests/run.sh tests/bpf             only these paths
 #
 # A tier is a folder: unit needs nothing, bpf the kernel's BPF, net also network namespaces and veth pairs, collectors
-# also those of flow records, kernels a virtual machine for other kernels, and system a new Debian machine to start. With
+# also those of flow records, system a new Debian machine to start, and kernels a virtual machine for other kernels. With
 # CI=true, a test that skips what this machine could have run fails: CNF_STRICT=1.
 set -eu
 
@@ -47,7 +47,7 @@ for argument in "$@"; do
 	if [ -e "${argument%%::*}" ]; then paths=given; fi
 done
 if [ -z "$paths" ]; then
-	for tier in unit bpf net collectors kernels system; do
+	for tier in unit bpf net collectors system kernels; do
 		lacking=$(lack $tier)
 		if [ -n "$lacking" ]; then
 			say "tier $tier is not run:" "$lacking"

@@ -1,0 +1,72 @@
+"""The kernels run beside all other tests, on what these leave of the processors: most of the time, they wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Final
+
+import pytest
+
+from tests.kernels import chosen, virtual
+from tests.kernels.debian import SUITES
+
+SPARE_TIME: Final = ("chrt", "--idle", "0")
+"""Runs a command when no other wants to."""
+MINUTES: Final = "60"
+"""A machine that hangs is ended; a busy one is waited for."""
+
+
+class Run:
+    """What was chosen, on the kernel of this name, from its start to its end."""
+
+    def __init__(self, kernel: str) -> None:
+        """Start it, in a session of its own: what emulates the machine ends with it."""
+        self._printed: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - close() has it
+        self._process = subprocess.Popen(
+            (*SPARE_TIME, sys.executable, "-m", "tests.kernels", "--minutes", MINUTES, kernel, *chosen.COMMAND),
+            cwd=virtual.CHECKOUT, stdin=subprocess.DEVNULL, stdout=self._printed, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def ended(self) -> virtual.Ended:
+        """Wait for its end; return its exit status and what it printed."""
+        status = self._process.wait()
+        self._printed.seek(0)
+        return virtual.Ended(status, self._printed.read().decode(errors="replace"))
+
+    def close(self) -> None:
+        """End it, where it has not ended."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._printed.close()
+
+
+RUNS: Final = pytest.StashKey[Mapping[str, Run]]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Start all kernels at once, before the first test, if any of their tests is to be run."""
+    here = Path(__file__).parent
+    wanted = any(item.path.parent == here for item in session.items) and not session.config.option.collectonly
+    session.stash[RUNS] = {name: Run(name) for name in SUITES} if wanted and not virtual.lacking() else {}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End what was not waited for."""
+    for run in session.stash.get(RUNS, {}).values():
+        run.close()
+
+
+@pytest.fixture
+def runs(request: pytest.FixtureRequest) -> Mapping[str, Run]:
+    """Return the run of each kernel."""
+    if reason := virtual.lacking():
+        pytest.skip(reason)
+    return request.session.stash[RUNS]
