@@ -85,14 +85,18 @@ def test_a_web_configuration(wired: Node, tmp_path: Path) -> None:
     assert checked.returncode == 78
 
 
-def test_a_machine_that_lacks_nothing(wired: Node) -> None:
-    """Where cnfd starts the doctor says so, and attaches nothing; so it does while cnfd runs, which is left alone."""
-    daemon = wired.daemon("n0")
+def test_a_machine_that_lacks_nothing(wired: Node, tmp_path: Path) -> None:
+    """Where cnfd starts the doctor says so, and attaches nothing; so it does while cnfd runs, which is left alone.
+
+    What cnfd keeps of its program is not compiled again.
+    """
+    daemon = wired.daemon("n0").keep_programs_in(tmp_path / "programs")
     report = examined(daemon)
     assert report.status == 0
     assert wired.inside.programs() == {}
     for name in (*FEATURES, "jit", "capabilities", "libbpf", "bcc", "program", "configuration", "memory"):
         assert report.found[name]["state"] == "ok", name
+    assert report.found["program"]["seen"] == "compiles, and the verifier takes it"
     assert report.found["interface n0"]["seen"] == "veth, MTU 1500: native XDP"
     assert report.found["control.socket"]["seen"] == f"{daemon.socket} is free"
     assert report.found["metrics.listen"]["seen"].endswith(" is free")
@@ -101,6 +105,8 @@ def test_a_machine_that_lacks_nothing(wired: Node) -> None:
     number = daemon.interfaces()["n0"]["program_id"]
     report = examined(daemon)
     assert report.status == 0
+    (file,) = (tmp_path / "programs").iterdir()
+    assert report.found["program"]["seen"] == f"{file}: compiled before, and this kernel took it"
     assert report.found["interface n0"]["seen"] == f"veth, MTU 1500: cnfd's program {number} (native) is on it"
     assert f"pid {daemon.pid}" in report.found["daemon"]["seen"]
     assert report.found["control.socket"]["seen"].endswith("held by the cnfd that runs")
