@@ -545,7 +545,7 @@ def test_killed_with_no_room_for_the_rules_names(node: Node) -> None:
             daemon.configure([{"name": "n0"}], limits=_many(str(times), names=_dense), flows=QUICK)
             daemon.launch()
             # which may begin twice, and then compile twice
-            wait_for(lambda: daemon.events("ready"), "the daemon to be ready", 3 * PATIENCE)
+            wait_for(lambda: daemon.events("ready"), "the daemon to be ready", 2 * PATIENCE)
             wire.send([packet(source)] * 12)
             assert through.by_source(10 * times) == {source: 10 * times}
 

@@ -13,8 +13,8 @@ Result = TypeVar("Result")
 
 SLOWNESS: Final = float(os.environ.get("CNF_SLOWNESS", "1"))
 """How many times as long as on a real machine all takes: tests/kernels/inside.sh says so of an emulated one."""
-PATIENCE: Final = 20.0 * SLOWNESS
-"""Seconds for what takes one at most: a busy machine must not fail a test."""
+PATIENCE: Final = 60.0 * SLOWNESS
+"""Seconds for what takes ten at most, a program that is compiled and refused: a busy machine must not fail a test."""
 
 
 def wait_for(condition: Callable[[], Result], what: str, seconds: float = PATIENCE) -> Result:
