@@ -22,7 +22,7 @@ from cnf.config import Settings
 from cnf.daemon.reload import FIXED_AT_START
 
 ASK: Final = "ask a running cnfd who is talking, and change its limits"
-RUN: Final = "track the flows of a node, and limit its packets, with XDP"
+RUN: Final = "track a node's flows, and limit its packets, with XDP"
 CONFIGURE: Final = "configuration of cnfd"
 AT_A_RESTART: Final = {f"{table}.{option}" for table, names in FIXED_AT_START for option in names} | {"max_interfaces"}
 CONVENTIONS: Final = """\

@@ -54,7 +54,7 @@ make_venv() {
 # Put a file in place, with what the package has elsewhere than deploy/install.sh.
 place() {
 	mkdir -p "$root/${2%/*}"
-	sed 's,/opt/cnf/current/.venv/bin/,/usr/lib/cnf/bin/,; s,/opt/cnf/current/docs/,/usr/share/doc/cnf/,' "$1" >"$root/$2"
+	sed 's,/opt/cnf/current/.venv/bin/,/usr/lib/cnf/bin/,; s,/opt/cnf/current/docs,/usr/share/doc/cnf/docs,' "$1" >"$root/$2"
 }
 
 place_files() {
@@ -67,13 +67,18 @@ place_files() {
 	mkdir -p "$root/usr/bin" "$root/usr/sbin" "$doc"
 	ln -s ../lib/cnf/bin/cnfctl "$root/usr/bin/cnfctl"
 	ln -s ../lib/cnf/bin/cnfd "$root/usr/sbin/cnfd"
-	for document in docs/*.md README.md CHANGELOG.md; do place "$document" "usr/share/doc/cnf/${document##*/}"; done
+	# In folders as here, so that links between them lead where they should.
+	cp -R docs README.md CHANGELOG.md "$doc"
+	for file in deploy/cnf.toml deploy/prometheus/*.yml deploy/prometheus/tests/*.yml deploy/grafana/*.json; do
+		place "$file" "usr/share/doc/cnf/$file"
+	done
 	place deploy/debian/copyright usr/share/doc/cnf/copyright
 	place deploy/debian/lintian-overrides usr/share/lintian/overrides/cnf
 
 	.venv/bin/python deploy/completions.py "$root/usr/share"
 	mv "$root/usr/share/zsh/site-functions" "$root/usr/share/zsh/vendor-completions"
-	.venv/bin/python deploy/man_pages.py "$root/usr/share/man"
+	.venv/bin/python deploy/man_pages.py "$work/man"
+	for page in "$work"/man/*/*; do place "$page" "usr/share${page#"$work"}"; done
 	{
 		printf 'cnf (%s) unstable; urgency=medium\n\n  * %s\n\n' "$version" "What is new stands in CHANGELOG.md."
 		printf ' -- %s  %s\n' "$maintainer" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")"

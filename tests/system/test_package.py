@@ -19,6 +19,7 @@ NEXT: Final = "9.9"
 BUILD: Final = "/opt/build"
 """Where the packages are built: the checkout's own .venv is that of other tests, and cannot move."""
 FAST: Final = ("DPKG_DEB_COMPRESSOR_TYPE=gzip", "DPKG_DEB_COMPRESSOR_LEVEL=1")
+DOCUMENTS: Final = "/usr/share/doc/cnf"
 PLACES: Final = ("/etc", "/usr", "/var/lib/cnf", "/var/lib/systemd/deb-systemd-helper-enabled", "/var/lib/dpkg/info")
 PLACES_AT_RUN_TIME: Final = ("/run/cnf", "/sys/fs/bpf", "/var/cache/cnf")
 
@@ -81,12 +82,17 @@ def test_nothing_is_left(packages: Packages) -> None:
     before = packages.files()
     packages.install(__version__)
     assert packages.service.show("ActiveState") == "inactive"
+    assert packages.service.show("UnitFileState") == "disabled"
     packages.service.configure(packages.service.example("nic0"))
     packages.machine.run("cnfctl", "doctor")
     packages.machine.run("systemctl", "enable", "--now", "cnfd")
     assert packages.running() == __version__
     assert packages.machine.run("cnfd", "--version") == f"cnfd {__version__}\n"
     assert packages.machine.run("zcat", "/usr/share/man/man1/cnfctl.1.gz").startswith(".TH CNFCTL 1")
+    alerts = f"{DOCUMENTS}/deploy/prometheus/alerts.yml"
+    linked = packages.machine.run("sed", "-n", r"s|.*runbook_url: file://\(.*\)#cnfdown$|\1|p", alerts).strip()
+    assert "### CnfDown\n" in packages.machine.run("cat", linked)
+    assert f"{DOCUMENTS}/docs" in packages.machine.run("zcat", "/usr/share/man/man8/cnfd.8.gz")
     packages.machine.run("dpkg", "--remove", "cnf")
     assert packages.service.program("nic0") is None
     assert packages.machine.run("grep", "-c", "nic0", CONFIG) == "1\n"
