@@ -168,8 +168,9 @@ uninstall() {
 	rm -rf "$unit" "$units/cnfd-detach.service" "$units/cnfd.socket" "$user" "$home" /run/cnf "$cache" "$actions/cnf.conf"
 	find /usr/local/bin /usr/local/share -lname "$home/*" -delete
 	(cd /usr/local/share/man && rmdir man1 man5 man8 2>/dev/null) || true # not empty: others' pages
-	for folder in bash-completion/completions zsh/site-functions fish/vendor_completions.d; do
-		(cd /usr/local/share && rmdir -p $folder 2>/dev/null) || true
+	for folder in share/bash-completion/completions share/zsh/site-functions share/fish/vendor_completions.d \
+		lib/systemd/system lib/sysusers.d; do
+		(cd "/usr/local/${folder%%/*}" && rmdir -p "${folder#*/}" 2>/dev/null) || true
 	done
 	if systemd_runs; then systemctl daemon-reload; fi
 	if [ -n "$purge" ]; then

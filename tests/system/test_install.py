@@ -10,7 +10,7 @@ import pytest
 from tests.net.wait import wait_for
 from tests.system.machine import CHECKOUT, HOME
 from tests.system.moved import MOVED, WHEELS, Moved
-from tests.system.service import CONFIG, DROP_IN, Service
+from tests.system.service import CONFIG, DROP_IN, UNITS, Service
 from tests.system.traffic import LIMITS, nothing_lost
 
 SCRIPT: Final = "deploy/install.sh"
@@ -224,6 +224,7 @@ def test_uninstall(installer: Installer) -> None:
     """Of a running service stay configuration and state alone, the history in it; with --purge nothing."""
     installer.purge()
     before = installer.files()
+    assert not {UNITS, "/usr/local/lib/sysusers.d"} & before
     installer.start()
     assert installer.service.program("nic0") is not None
     installer.succeed("--uninstall", script=f"{CURRENT}/{SCRIPT}")
