@@ -244,7 +244,9 @@ class Daemon:
     def _swap(self, *, limiting: bool) -> None:
         """Have the program with limits on all interfaces, or the one without. Raises AttachError."""
         try:
-            self._interfaces.swap(programs_of(self._datapath.limiting if limiting else self._datapath.programs))
+            if self._interfaces.swap(programs_of(self._datapath.limiting if limiting else self._datapath.programs)):
+                self._watch.ask()
+                self._signals.wake()
         except AttachError as error:
             if limiting:
                 raise

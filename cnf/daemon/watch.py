@@ -21,13 +21,19 @@ class Watch:
         self._log = log
         self.listening = True
         """Whether ``fileno()`` tells of changes; while it fails, the loop looks by time alone."""
+        self._asked = False
 
     def fileno(self) -> int:
         """Return the descriptor that is readable after a change."""
         return self._links.fileno()
 
+    def ask(self) -> None:
+        """Have ``changed()`` tell so the next time; any thread may call it."""
+        self._asked = True
+
     def changed(self) -> bool:
         """Tell whether the interfaces may have changed."""
+        asked, self._asked = self._asked, False
         try:
             changed = self._links.changed()
         except KernelError as error:
@@ -35,7 +41,7 @@ class Watch:
             self._log.error("notifications about interfaces not read", error=str(error))
             return True
         self.listening = True
-        return changed
+        return changed or asked
 
     def look(self) -> None:
         """Attach and detach as the configuration wants it, and publish how the interfaces stand."""

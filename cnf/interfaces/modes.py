@@ -83,15 +83,17 @@ class Modes:
         self._lock = threading.Lock()
         """Held where the program is put on, taken off or swapped: a change of limits swaps it, in another thread."""
 
-    def swap(self, programs: Programs) -> None:
+    def swap(self, programs: Programs) -> bool:
         """Have these programs in the place of those that are ours, in one step on each interface.
+
+        Return whether one of them had another one.
 
         Raises:
             AttachError: the kernel refused; all interfaces have the program before.
 
         """
         with self._lock:
-            before = {attacher: attacher.program for attacher in self._each()}
+            before, known = {attacher: attacher.program for attacher in self._each()}, dict(self._known)
             for attacher in before:
                 attacher.program = programs[attacher.entry]
             try:
@@ -104,6 +106,7 @@ class Modes:
                     with suppress(AttachError):
                         self._swap_known(index)
                 raise
+            return self._known != known
 
     def keep(self, link: Link, wanted: config.Mode) -> Attachment:
         """Have the program on ``link`` in the mode ``wanted``, or in the previous one if that was refused.

@@ -134,14 +134,16 @@ class Interfaces:
                 else:
                     self._coverages.forget(index, direction)
 
-    def swap(self, programs: Programs) -> None:
+    def swap(self, programs: Programs) -> bool:
         """Have these programs in the place of others of ours that receive; any thread may call it.
+
+        Return whether an interface had another one: ``states`` know of it after the next look.
 
         Raises:
             AttachError: the kernel refused; all interfaces have the programs before.
 
         """
-        self._modes["ingress"].swap(programs)
+        return self._modes["ingress"].swap(programs)
 
     def clean_up(self) -> None:
         """Take what the previous daemon has left off the interfaces that are not ours now, and free their counters."""

@@ -108,7 +108,11 @@ class TcAttacher:
         with self._refused(link, "replacing was refused"):
             there = self._find(link.index)
             if there and there.program in self._ours and there.program != self.program.id:
-                self._replace(link.index, there, self.program.fd)
+                try:
+                    self._replace(link.index, there, self.program.fd)
+                except (OSError, NetlinkError):
+                    if self._find(link.index):  # else it has gone in between, or the interface has
+                        raise
 
     def detach(self, link: Link, *, wait: bool = True) -> bool:
         """Detach our program from ``link``, wherever that is by now; return False if it was not there.

@@ -101,7 +101,7 @@ class XdpAttacher:
         try:
             self._replace(link.index, there, self.program.fd)
         except NetlinkError as error:
-            if error.code != errno.ENODEV:
+            if self.ours(link.index):  # else it has gone in between, or the interface has
                 raise AttachError(f"interface {link.shown}: replacing was refused: {words_of(error)}") from error
 
     def detach(self, link: Link, *, wait: bool = True) -> bool:  # noqa: ARG002 - it takes no time

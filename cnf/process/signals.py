@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import signal
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ class Signals:
                 pass
         except OSError:  # none is left; or none can be read, which the next call tries again
             return
+
+    def wake(self) -> None:
+        """Have ``wait()`` return, as after a signal; any thread may call it."""
+        with suppress(BlockingIOError):  # it is full, so that the wait ends all the same
+            self._raised.send(b"\0")
 
     def take_reload(self) -> bool:
         """Tell whether SIGHUP has come since the last call."""

@@ -45,6 +45,16 @@ sys.exit(main())
 WITHOUT_LIMITS: Final[Sequence[str]] = (sys.executable, "-P", "-c", _WITHOUT_LIMITS.format(module="cnfd"))
 """A cnfd whose kernel takes no program with limits, as Linux 6.12 does without CAP_PERFMON."""
 
+_SELDOM_LOOKING: Final = """
+import sys
+from cnf.daemon import loop
+loop.RECONCILE_INTERVAL = 3600.0
+from cnf.cnfd import main
+sys.exit(main())
+"""
+SELDOM_LOOKING: Final[Sequence[str]] = (sys.executable, "-P", "-c", _SELDOM_LOOKING)
+"""A cnfd that looks at its interfaces when something has happened."""
+
 
 @pytest.fixture(autouse=True)
 def _no_state() -> Iterator[None]:
@@ -249,3 +259,20 @@ def test_the_heading_says_that_there_is_no_table(node: Node) -> None:
     assert daemon.ctl("limits").stdout.startswith("mode enforce (no table [limits]), ")
     daemon.limits("mode", "shadow")
     assert daemon.ctl("limits").stdout.startswith("mode shadow (runtime), ")
+
+
+def test_the_status_knows_of_a_swap(node: Node) -> None:
+    """By TC, where the kernel tells nobody, it has the program that is there, and not at the next look by time."""
+    node.wire("n0")
+    daemon = node.daemon()
+    daemon.configure([{"name": "n0", "mode": "tc"}], flows=QUICK)
+    daemon.command = SELDOM_LOOKING
+    daemon.start()
+    for change in ("add", "remove"):
+        daemon.limits("deny", change, DENIED)
+        wait_for(partial(_shows, daemon, attached(node, "tc")), "the program in the status")
+
+
+def _shows(daemon: Daemon, program: int) -> bool:
+    (interface,) = daemon.status()["interfaces"]
+    return bool(interface["program_id"] == program)

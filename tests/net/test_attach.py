@@ -16,7 +16,7 @@ from cnf.kernel.links import Link, Links, Program
 from cnf.kernel.xdp import XdpAttacher
 from tests.net.conftest import Node
 from tests.net.foreign import Foreign, foreign_program
-from tests.net.namespaces import Namespace
+from tests.net.namespaces import Namespace, Wire
 
 LOOPBACK: Final = 1
 ABSENT: Final = 4711
@@ -101,3 +101,32 @@ def _link(name: str) -> Link:
     with Links() as links:
         (link,) = (link for link in links.read() if link.name == name)
     return link
+
+
+class Gone(XdpAttacher):
+    """One between whose look at an interface and whose change of it that goes."""
+
+    wire: Wire | None = None
+
+    def query(self, ifindex: int) -> Program | None:
+        """Look, and be too late."""
+        seen = super().query(ifindex)
+        if self.wire:
+            self.wire.delete()
+            self.wire = None
+        return seen
+
+
+def test_an_interface_that_goes_during_a_swap(node: Node) -> None:
+    """It holds up no change of limits on the others."""
+    wire = node.wire("n0")
+    with foreign_program("ours") as ours, foreign_program("other") as other:
+        own, another = (Ours(libbpf.open_program(each.id), each.id) for each in (ours, other))
+        with node.inside.entered(), Gone(own, {}, [another]) as attacher:
+            link = _link("n0")
+            attacher.attach(link, "native")
+            attacher.program, attacher.wire = another, wire
+            attacher.swap(link)
+            assert attacher.query(link.index) is None
+        os.close(own.fd)
+        os.close(another.fd)

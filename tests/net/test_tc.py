@@ -17,7 +17,7 @@ import pytest
 from cnf.errors import AttachError
 from cnf.kernel import libbpf, pins
 from cnf.kernel.attacher import Ours
-from cnf.kernel.hooks import TC_EGRESS
+from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS
 from cnf.kernel.links import ARPHRD_ETHER, Link
 from cnf.kernel.tc import TcAttacher
 from tests.bpf.packets import UDP, IPv4, frame
@@ -28,7 +28,7 @@ from tests.net.daemon import CNFCTL, CNFD, Daemon
 from tests.net.flood import Sender, flood
 from tests.net.foreign import foreign_program
 from tests.net.leavings import clear
-from tests.net.namespaces import Namespace
+from tests.net.namespaces import Namespace, Wire
 from tests.net.rations import QUICK, enforce, packet, ration, verdicts
 from tests.net.users import Stage, as_user
 from tests.net.wait import PATIENCE, wait_for
@@ -486,3 +486,34 @@ def test_many_links_are_let_go_of_in_time(node: Node) -> None:
     assert daemon.ended() == 0
     for number in range(20):
         wait_for(lambda number=number: not all_programs(node.inside, f"n{number}"), f"n{number} to be free")  # type: ignore[misc]
+
+
+class Gone(TcAttacher):
+    """One between whose look at an interface and whose change of it that goes."""
+
+    wire: Wire | None = None
+
+    def _find(self, ifindex: int) -> Any:  # noqa: ANN401 - what only the attacher knows
+        found = super()._find(ifindex)
+        if self.wire:
+            self.wire.delete()
+            self.wire = None
+        return found
+
+
+@each_hook
+def test_an_interface_that_goes_during_a_swap(node: Node, hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds up no change of limits on the others."""
+    if hook == "clsact":
+        monkeypatch.setattr("cnf.kernel.tcx.is_there", lambda: False)
+    wire = node.wire("n0")
+    with node.inside.entered(), foreign_tc() as ours, foreign_tc() as other:
+        own, another = (Ours(libbpf.open_program(each.id), each.id) for each in (ours, other))
+        link = Link(socket.if_nametoindex("n0"), "n0", ARPHRD_ETHER, 1500)
+        with Gone(TC_INGRESS, own, {}, None, [another]) as attacher:
+            attacher.attach(link)
+            attacher.program, attacher.wire = another, wire
+            attacher.swap(link)
+            assert attacher.standing(link) is None
+        os.close(own.fd)
+        os.close(another.fd)

@@ -68,3 +68,14 @@ def test_a_look_that_fails() -> None:
         watching.look()
     assert [line["event"] for line in logs] == ["looking at the interfaces failed"]
     assert (state.interfaces, state.lost_notifications) == (seen.states, 3)
+
+
+def test_a_look_that_is_asked_for() -> None:
+    """It is a change, once, whether notifications can be read or not."""
+    changes = Changes()
+    watching, _state = watch(changes, Seen())
+    for changes.refuses in (False, True):
+        watching.ask()
+        assert watching.changed()
+    changes.refuses = False
+    assert not watching.changed()

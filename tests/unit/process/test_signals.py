@@ -115,3 +115,14 @@ def test_handlers_are_given_back() -> None:
 
     assert [signal.getsignal(number) for number in caught] == before
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_any_thread_ends_the_wait(signals: Signals) -> None:
+    """Nothing is noted, and rings that nobody has waited for yet end one wait."""
+    for _ in range(1 << 16):  # more than the socket holds
+        signals.wake()
+    threading.Timer(0.05, signals.wake).start()
+    signals.wait(None)
+    signals.wait(None)
+
+    assert (signals.stop, signals.take_reload()) == (None, False)
