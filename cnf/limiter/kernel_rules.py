@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from cnf.abi import VERDICTS
 from cnf.arrays import Records
@@ -28,6 +28,9 @@ from cnf.limits.prefixes import Prefixes, separated
 from cnf.limits.ruleset import RuleSet, work_out
 from cnf.limits.set_numbers import SetKey, SetsInKernel, set_place
 from cnf.limits.table import Limits, Network, Room
+
+CLOCK_SET: Final = 1.0
+"""Seconds by which clocks go apart if one was set: more than between two reads of them."""
 
 
 class Swap(Protocol):
@@ -64,9 +67,16 @@ class KernelRules:
         self._slots = dict(seats)
         self._datapath_maps = datapath.maps
         self._swap = swap
+        self._tick0 = 0.0
+        """By which the ends in the kernel were worked out."""
         self.sets = SetsInKernel()
         self.prefixes: Mapping[SetKey, Prefixes] = {}
         """Those of ``sets``."""
+
+    @property
+    def is_clock_set(self) -> bool:
+        """Whether the wall clock was set, or jiffies stood still in suspend, since ends were worked out."""
+        return abs(self._tick0_now() - self._tick0) > CLOCK_SET
 
     def seat(self, name: str, slot: int) -> None:
         """Have the counter slot ``slot`` for the interface ``name``. Raises MapError if the kernel refused."""
@@ -94,7 +104,7 @@ class KernelRules:
             if not before.numbering.rules.numbers:
                 raise
             nothing = Known(no_rules(self._room.rules))
-            ruleset, bank = self._work_out(file, run_time, nothing)
+            ruleset, bank = self._work_out(file, run_time, nothing, self._tick0_now())
             alone = nothing.followed_by(bank.numbering, ruleset.groups, {}, ())
             if not self._handover.has_room(limiter=to_json(1, nothing, alone)):
                 raise
@@ -112,7 +122,8 @@ class KernelRules:
 
         """
         limits = run_time.effective.limits
-        ruleset, bank = self._work_out(file, run_time, before)
+        tick0 = self._tick0_now()
+        ruleset, bank = self._work_out(file, run_time, before, tick0)
         self._maps.wait()
         past = dict(before.past)
         for bucket, number in before.fading.items():
@@ -129,6 +140,7 @@ class KernelRules:
         finally:
             if not self._maps.is_limiting:
                 self._swap(limiting=False)
+        self._tick0 = tick0
         buckets = {number: bucket for bucket, number in bank.numbering.rules.numbers.items()}
         modes = {rule.name: limits.mode_of(rule) for rule in limits.rules}
         return InForce(file, run_time, ruleset, known, buckets, modes, self._maps.generation, self._in_order(limits))
@@ -181,7 +193,7 @@ class KernelRules:
                 found.append((order, SetInForce(each, mode, self.prefixes.get(key, Prefixes()))))
         return tuple(each for _, each in sorted(found, key=lambda item: item[0]))
 
-    def _work_out(self, file: Limits, run_time: RunTime, before: Known) -> tuple[RuleSet, Bank]:
+    def _work_out(self, file: Limits, run_time: RunTime, before: Known, tick0: float) -> tuple[RuleSet, Bank]:
         effective, names = run_time.effective, (OVERFLOW, *sorted(self.interfaces.names))
         ruleset = work_out(
             effective.limits,
@@ -192,12 +204,15 @@ class KernelRules:
             ends=effective.ends,
             later=effective.later(file),
         )
-        jiffies, now = self._read_clock()[0], time.time()
 
         def jiffy(moment: float) -> int:
-            return max(1, jiffies + math.ceil((moment - now) * 1e9 / self.tick_ns))  # 0 is not at all
+            return max(1, math.ceil((moment - tick0) * 1e9 / self.tick_ns))  # 0 is not at all
 
         return ruleset, lay_out(ruleset, before.numbering, self._room.prefixes, self.tick_ns, jiffy)
+
+    def _tick0_now(self) -> float:
+        """Return when jiffies would have been 0, in seconds since the epoch, as the wall clock goes now."""
+        return time.time() - self._read_clock()[0] * self.tick_ns / 1e9
 
     def _taken_over(self) -> Known:
         """Return what the previous daemon knew."""

@@ -222,32 +222,35 @@ class Limiter:
 
     def _await_ends(self) -> None:
         """Look for ended entries when the next one ends, and once a minute, since the wall clock may be set."""
-        run_time = self.in_force.run_time
-        end = min(run_time.effective.next_end, run_time.base.next_end)
+        end = self._next_end
         if end < math.inf:
             self._end_due.set(min(max(end - time.time(), RETRY), LOOK))
         else:
             self._end_due.cancel()
 
     def _end(self) -> None:
-        """Remove the entries and rules that have ended: the kernel looks at them no more."""
+        """Remove the entries and rules that have ended: the kernel looks at them no more.
+
+        Where the wall clock was set, the kernel gets to know anew when the others end.
+        """
         with self._lock:
-            before, now, file = self.in_force.run_time, time.time(), self.in_force.file
-            run_time = before.each(lambda effective: effective.ended(now, file))
-            over = [each for each in before.effective.entries if each not in run_time.effective.entries]
-            rules = [each for each in before.effective.rule_ends if each not in run_time.effective.rule_ends]
-            if run_time != before:
+            clock_set = self._rules.is_clock_set
+            if clock_set or self._next_end <= time.time():
                 try:
-                    self._switch(run_time)
+                    self._switch(self.in_force.run_time)
                 except CnfError as error:
                     self._log.error("what has ended is not removed, trying again", error=str(error))
                 else:
                     self._keep_or_say()
-                    for each in over:
-                        self._log.info("entry of a list ended", list=each.list, prefix=str(each.prefix), who=each.who)
-                    for rule_end in rules:
-                        self._log.info("rule ended, as before again", rule=rule_end.name, who=rule_end.who)
+                    if clock_set:
+                        self._log.info("clock was set, ends worked out anew", generation=self.in_force.generation)
             self._await_ends()
+
+    @property
+    def _next_end(self) -> float:
+        """When the next entry or rule ends, in seconds since the epoch."""
+        run_time = self.in_force.run_time
+        return min(run_time.effective.next_end, run_time.base.next_end)
 
     def _await_confirmation(self, least: float = 0.0) -> None:
         """Look for what nobody has confirmed when the next deadline has passed, in ``least`` seconds at the soonest."""
@@ -277,10 +280,20 @@ class Limiter:
 
     def _lasting(self, run_time: RunTime) -> Effective:
         """Return what is in effect without the changes that wait: these end with the daemon."""
-        return run_time.at(math.inf, self.in_force.file).effective
+        file = self.in_force.file
+        return run_time.at(math.inf, file).effective.ended(time.time(), file)
 
     def _switch(self, run_time: RunTime, file: Limits | None = None) -> None:
-        self.in_force = self._rules.install(file or self.in_force.file, run_time, self.in_force.known)
+        """Put the limits in force without what has ended: a change that is made again would bring it back."""
+        file, before, now = file or self.in_force.file, self.in_force.effective, time.time()
+        left = run_time.each(lambda effective: effective.ended(now, file))
+        self.in_force = self._rules.install(file, left, self.in_force.known)
+        for each in before.entries:
+            if each.end <= now:
+                self._log.info("entry of a list ended", list=each.list, prefix=str(each.prefix), who=each.who)
+        for rule_end in before.rule_ends:
+            if rule_end.end <= now:
+                self._log.info("rule ended, as before again", rule=rule_end.name, who=rule_end.who)
 
     # What the packets say.
 

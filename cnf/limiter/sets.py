@@ -14,7 +14,7 @@ from cnf.limiter.kernel_rules import KernelRules
 from cnf.limiter.maps import GRACE
 from cnf.limiter.set_files import SetFile, SetFiles
 from cnf.limits.prefixes import Prefixes, merged
-from cnf.limits.set_numbers import SetKey
+from cnf.limits.set_numbers import SetKey, SetsInKernel
 from cnf.limits.table import PrefixSet
 
 
@@ -68,23 +68,31 @@ class Sets:
 
     def _put(self, prefixes: Mapping[SetKey, Prefixes]) -> None:
         """Have these sets in force, and no others."""
-        before, before_it = self._rules.sets, self._rules.prefixes
+        before = self._rules.sets
         sets = before.followed_by([*prefixes])
         try:
             if sets.bank:
                 self._rules.set_maps.write(
                     sets.bank, merged({sets.numbers[key]: each for key, each in prefixes.items()})
                 )
-            with self._lock:
-                self._rules.take_sets(sets, prefixes)
-                self._switch()
+            self._switch_to(sets, prefixes)
         except CnfError:
-            self._rules.sets, self._rules.prefixes = before, before_it
             self._free(sets.bank)
             raise
         if before.bank:
             time.sleep(GRACE)  # packets under way may still look there
             self._free(before.bank)
+
+    def _switch_to(self, sets: SetsInKernel, prefixes: Mapping[SetKey, Prefixes]) -> None:
+        """Have the rules go with these sets, or with those before if that is refused; no change falls in between."""
+        with self._lock:
+            before = self._rules.sets, self._rules.prefixes
+            try:
+                self._rules.take_sets(sets, prefixes)
+                self._switch()
+            except CnfError:
+                self._rules.sets, self._rules.prefixes = before
+                raise
 
     def _free(self, bank: int) -> None:
         """Have the kernel let go of what a bank holds; if it does not, the bank is emptied before it is filled."""

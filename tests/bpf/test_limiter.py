@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import random
 import string
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final, get_args
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
-from cnf.abi import COUNTER, VERDICTS
+from cnf.abi import COUNTER, LIMIT4_PREFIX, LIMIT_MATCH, VERDICTS
+from cnf.clock import tick_ns
 from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
 from cnf.datapath.handover_map import PAGE, FullError, HandoverMap
 from cnf.errors import ConfigError
+from cnf.kernel import libbpf
 from cnf.kernel.libbpf import possible_cpus
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.pins import UnreadableError
 from cnf.limiter.limiter import Limiter
 from cnf.limiter.maps import LimiterMaps
 from cnf.limits import layout
+from cnf.limits.entries import moment
 from cnf.limits.table import Limits, Traffic, room
 from tests.bpf.conftest import only
 from tests.bpf.limited import FLOWS, read
+from tests.net.wait import wait_for
 
 RULES: Final = 200
 RULE: Final = {"name": "r", "prefixes": ["0.0.0.0/0"], "packets_per_second": 10}
@@ -167,3 +174,64 @@ def test_a_refused_file_leaves_no_trace_in_the_next_change(loaded: build.Datapat
     assert limiter.in_force.effective.limits == read({"rules": [RULE], "state_file": state})
     limiter.reload(read({"rules": [RULE], "state_file": state}), ())
     assert limiter.in_force.effective.limits.deny == ()
+
+
+def alone(tmp_path: Path) -> Limits:
+    """Return limits with one rule."""
+    return read({"mode": "enforce", "rules": [RULE], "state_file": str(tmp_path / "limits.json")})
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Have the wall clock set, by so many seconds."""
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + seconds)
+
+
+def seconds_left(loaded: build.Datapath, generation: int, address: IPv4Address) -> float:
+    """Return how long the program still denies an address by an entry of its own."""
+    key, match = np.zeros((), LIMIT4_PREFIX), np.zeros((), LIMIT_MATCH)
+    key["length"], key["bank"], key["addr"] = 64, generation & 1, int.from_bytes(address.packed, "little")
+    fd = loaded.maps["limit_prefixes4"]
+    libbpf.check(libbpf.library().bpf_map_lookup_elem(fd, key.tobytes(), match.ctypes.data))
+    return (int(match["deny_until"]) - loaded.read_clock()[0]) * tick_ns() / 1e9
+
+
+@only("cache")
+@pytest.mark.parametrize("step", [-1800, 1800])
+def test_ends_follow_a_clock_that_is_set(
+    loaded: build.Datapath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """The kernel, which looks at another clock, gets to know anew when to end a block; once."""
+    monkeypatch.setattr("cnf.limiter.limiter.LOOK", 0.05)
+    limiter = begin(loaded, alone(tmp_path))
+    limiter.change({"op": "deny_add", "prefix": "192.0.2.1", "until": moment(time.time() + 3600)}, 0, 0)
+    generation = limiter.in_force.generation
+    assert seconds_left(loaded, generation, IPv4Address("192.0.2.1")) == pytest.approx(3600, abs=3)
+
+    with capture_logs() as logs:
+        set_clock(monkeypatch, step)
+        wait_for(lambda: bool(logs), "the end to be worked out anew")
+    limiter.close()
+
+    assert [line["event"] for line in logs] == ["clock was set, ends worked out anew"]
+    assert limiter.in_force.generation == generation + 1
+    assert seconds_left(loaded, generation + 1, IPv4Address("192.0.2.1")) == pytest.approx(3600 - step, abs=3)
+
+
+@only("cache")
+def test_what_has_ended_does_not_come_back(
+    loaded: build.Datapath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change without ``--confirm`` that is made again, since one before it is undone, may have ended meanwhile."""
+    limiter = begin(loaded, alone(tmp_path))
+    limiter.change({"op": "deny_add", "prefix": "192.0.2.1", "confirm": 3600}, 0, 0)
+    limiter.change({"op": "deny_add", "prefix": "192.0.2.2", "until": moment(time.time() + 100)}, 0, 0)
+    set_clock(monkeypatch, 200)
+    limiter.change({"op": "mode", "mode": "shadow"}, 0, 0)
+    assert list(map(str, limiter.in_force.effective.limits.deny)) == ["192.0.2.1/32"]
+    assert "192.0.2.2" not in (tmp_path / "limits.json").read_text(encoding="ascii")
+
+    limiter.leave()
+
+    effective = limiter.in_force.effective
+    assert (effective.limits.deny, effective.entries, effective.limits.mode) == ((), (), "shadow")
+    limiter.close()

@@ -103,7 +103,7 @@ def test_a_block_ends_on_time_whoever_lives(node: Node, end: Signals) -> None:
     daemon.start()
 
     assert set(entries(daemon)) == {"10.0.0.1/32", "10.0.0.2/32"}
-    daemon.limits("deny", "add", "10.0.0.1", "--for", "1s")
+    daemon.limits("deny", "add", "10.0.0.1", "--for", "3s")
     daemon.wait_for_event("entry of a list ended")
     assert set(entries(daemon)) == {"10.0.0.2/32"}
     assert "10.0.0.1" not in daemon.state_file.read_text(encoding="utf-8")

@@ -39,7 +39,7 @@ def test_a_rule_ends_on_time_whoever_lives(node: Node) -> None:
     daemon.drain()
     counted = limits_of(daemon.limits(), "default")
     assert (counted["passed"]["packets"], counted["limited"]["packets"]) == (40, 50)
-    daemon.limits("set", "lab", "--burst-bytes", str(15 * SIZE), "--for", "1s")
+    daemon.limits("set", "lab", "--burst-bytes", str(15 * SIZE), "--for", "3s")
     daemon.wait_for_event("rule ended, as before again")
     assert limits_of(daemon.limits(), "lab")["burst_bytes"] == 9 * SIZE
     assert "scans" not in daemon.state_file.read_text(encoding="utf-8")
