@@ -95,6 +95,7 @@ def change(limiter: Limiter, body: object, uid: int, pid: int) -> dict[str, Any]
     changes, in_force = limiter.change(body, uid, pid)
     return {
         "changes": list(changes),
+        "mode": in_force.effective.limits.mode,
         "pending": waiting(in_force.run_time),
         "protected": [str(prefix) for prefix in in_force.protected],
         "generation": in_force.generation,
@@ -216,6 +217,9 @@ def _case(
         "entry": next(iter(_denied_rows(limiter, look.in_force, [explained.prefix])), None)
         if explained.verdict == "denied" and explained.prefix
         else None,
+        "allow_entry": _listed(look.in_force, "allow", [explained.prefix])[0]
+        if explained.verdict == "allowed" and explained.prefix
+        else None,
     }
 
 
@@ -233,6 +237,7 @@ def _case_of_set(found: InSet, source: Address, cells: Sequence[Cell]) -> dict[s
         "reason": f"{found.prefix} is in the set {found.set.name} ({found.set.file}); sets go before every rule",
         "bucket": None,
         "entry": None,
+        "allow_entry": None,
     }
 
 

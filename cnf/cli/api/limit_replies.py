@@ -94,9 +94,10 @@ class Limits(TypedDict):
 
 
 class Change(TypedDict):
-    """The reply to POST /v1/limits: what it changed, and what now waits to be confirmed."""
+    """The reply to POST /v1/limits: what it changed, the mode by now, and what waits to be confirmed."""
 
     changes: list[str]
+    mode: str
     pending: list[Pending]
     protected: list[str]
     generation: int
@@ -168,8 +169,9 @@ class PrefixSets(TypedDict):
 
 
 class Case(TypedDict):
-    """The verdict on some of an address's traffic, and why; no bucket is a full one. ``entry`` is that of ``deny``.
+    """The verdict on some of an address's traffic, and why; no bucket is a full one.
 
+    ``entry`` is the one of ``deny`` that decides, ``allow_entry`` that of ``allow``.
     ``set`` is the set of prefixes that decides; ``in_shadow`` says what sets would do that only count.
     """
 
@@ -184,6 +186,7 @@ class Case(TypedDict):
     reason: str
     bucket: Source | None
     entry: DeniedPrefix | None
+    allow_entry: Listed | None
 
 
 class Explanation(TypedDict):

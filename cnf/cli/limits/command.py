@@ -15,7 +15,7 @@ from cnf.cli.api.limit_replies import Change
 from cnf.cli.api.stream import print_array, print_raw
 from cnf.cli.limits import explanation, lists, tables
 from cnf.cli.limits.arguments import NONE
-from cnf.cli.limits.glance import pending_words, protection
+from cnf.cli.limits.glance import OFF, pending_words, protection
 from cnf.cli.limits.ssh_connection import ssh_connection
 from cnf.cli.show.past import in_local_time
 from cnf.cli.show.table import print_lines, style_for
@@ -49,7 +49,10 @@ def listed(arguments: argparse.Namespace) -> int:
     limits, now, style = Client(arguments.socket).limits(), datetime.now(UTC), style_for(sys.stdout)
     if arguments.list == "allow":
         return _print(arguments, limits["allow"], lambda width: lists.allowed_lines(limits["allow"], width, style, now))
-    return _print(arguments, limits["deny"], lambda width: lists.denied_lines(limits["deny"], width, style, now))
+    off = [OFF] if limits["mode"] == "off" and limits["deny"] else []
+    return _print(
+        arguments, limits["deny"], lambda width: [*lists.denied_lines(limits["deny"], width, style, now), *off]
+    )
 
 
 def sets(arguments: argparse.Namespace) -> int:
@@ -139,6 +142,8 @@ def _setting(value: object) -> object:
 def _changed(reply: Change) -> Iterator[str]:
     changes = "; ".join(reply["changes"]) or "nothing changed"
     yield printable(f"{changes} (generation {reply['generation']})")
+    if reply["mode"] == "off":
+        yield OFF
     for each in reply["pending"]:
         yield printable(pending_words(each))
     if reply["protected"]:

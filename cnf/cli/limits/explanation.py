@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-from cnf.cli.api.limit_replies import Case, DeniedPrefix, Explanation, Rule, Source
+from cnf.cli.api.limit_replies import Case, DeniedPrefix, Explanation, Listed, Rule, Source
 from cnf.cli.api.replies import Amount, Timestamp
 from cnf.cli.flows.table import View, flow_table
 from cnf.cli.limits.glance import CONFIRM
@@ -70,15 +70,15 @@ def _verdict(case: Case, now: datetime) -> str:
     sentences = {
         "protected": f"passes, whatever the rules say, as it is protected until {CONFIRM}, or its session ends.",
         "denied": f"its packets are dropped, as {case['prefix']} is denied ({origin}{_ends(case['entry'], now)}).",
-        "allowed": f"passes without limit, as {case['prefix']} is allowed ({origin}).",
+        "allowed": f"passes without limit, as {case['prefix']} is allowed ({origin}{_ends(case['allow_entry'], now)}).",
         "unlimited": "passes, as no rule limits it.",
         "off": f"passes, as {_name(rule) if rule else 'the limiter'} is off.",
     }
     return sentences.get(verdict, f"{verdict}.")
 
 
-def _ends(entry: DeniedPrefix | None, now: datetime) -> str:
-    """Return how long an entry of ``deny`` is still there, and what for."""
+def _ends(entry: Listed | None, now: datetime) -> str:
+    """Return how long an entry of a list is still there, and what for."""
     if entry is None:
         return ""
     left = entry["until"] and duration((datetime.fromisoformat(entry["until"]) - now).total_seconds())

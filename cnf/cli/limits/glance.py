@@ -13,6 +13,10 @@ from cnf.cli.show.warnings import fill_bar, troubles, warning
 from cnf.units import count, number_of, printable
 
 CONFIRM: Final = "cnfctl limits confirm"
+OFF: Final = (
+    "the limiter is off: only rules with a mode of their own are applied, and nothing is denied"
+    " (cnfctl limits mode shadow)"
+)
 
 
 def glance(limiter: Limiter, width: int | None, style: Style) -> Iterator[str]:
@@ -26,8 +30,7 @@ def glance(limiter: Limiter, width: int | None, style: Style) -> Iterator[str]:
 def state_warnings(limiter: Limiter | Limits, width: int | None, style: Style) -> Iterator[str]:
     """Yield that the limiter is off, what waits to be confirmed, and who is protected until then."""
     if limiter["mode"] == "off":
-        left = "only rules with a mode of their own are applied, and nothing is denied"
-        yield from warning(f"the limiter is off: {left} (cnfctl limits mode shadow)", width, style)
+        yield from warning(OFF, width, style)
     for change in limiter["pending"]:
         yield from warning(pending_words(change), width, style)
     for each in limiter["set_errors"]:

@@ -85,6 +85,7 @@ PENDING: Final[Pending] = {
 }
 CHANGE: Final[Change] = {
     "changes": ["set default packets_per_second=100"],
+    "mode": "shadow",
     "pending": [],
     "protected": [],
     "generation": 8,
@@ -213,6 +214,7 @@ CASE: Final[Case] = {
     "reason": "of the prefixes that hold it, 0.0.0.0/0 is the longest with a rule for this traffic",
     "bucket": SOURCE,
     "entry": None,
+    "allow_entry": None,
 }
 UNLIMITED: Final[Case] = {
     **CASE,

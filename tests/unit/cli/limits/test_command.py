@@ -178,6 +178,14 @@ def test_ssh_connection(daemon: StandIn, monkeypatch: pytest.MonkeyPatch) -> Non
                 " 192.0.2.7/32, ::1/128 (cnfctl limits confirm)\n"
             ),
         ),
+        (
+            ["deny", "add", "::1"],
+            {**CHANGE, "mode": "off"},
+            (
+                "\nthe limiter is off: only rules with a mode of their own are applied, and nothing is denied"
+                " (cnfctl limits mode shadow)\n"
+            ),
+        ),
         (["mode", "off"], {**CHANGE, "changes": ["allow \x1b[2J"]}, r"allow \x1b[2J (generation 8)"),
     ],
 )
@@ -189,7 +197,15 @@ def test_what_changed(
     run(daemon, *arguments)
     output = capsys.readouterr().out
     assert text in output
-    assert output.count("\n") == 1 + bool(reply["pending"]) + bool(reply["protected"])
+    assert output.count("\n") == 1 + bool(reply["pending"]) + bool(reply["protected"]) + (reply["mode"] == "off")
+
+
+def test_who_is_denied_in_mode_off(daemon: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """The list says that nobody is, where it has any."""
+    for mode, deny, said in (("off", CHANGED["deny"], True), ("enforce", CHANGED["deny"], False), ("off", [], False)):
+        daemon.say("/v1/limits", {**CHANGED, "mode": mode, "deny": deny})
+        run(daemon, "deny")
+        assert ("nothing is denied" in capsys.readouterr().out) is said
 
 
 def test_what_changed_json(daemon: StandIn, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 import pytest
 
-from cnf.cli.api.limit_replies import Case, DeniedPrefix, Explanation, Rates, Rule
+from cnf.cli.api.limit_replies import Case, DeniedPrefix, Explanation, Listed, Rates, Rule
 from cnf.cli.api.replies import Timestamp
 from cnf.cli.limits.explanation import page
 from cnf.cli.show.table import Style
@@ -23,6 +24,14 @@ from tests.unit.cli.limit_samples import (
 )
 from tests.unit.cli.samples import NOTHING, NOW
 
+LAB: Final[Listed] = {
+    "prefix": "192.0.2.0/24",
+    "origin": "runtime",
+    "who": "uid 0, pid 7",
+    "since": Timestamp("2026-03-01T11:00:00Z"),
+    "until": Timestamp((NOW + timedelta(minutes=10)).isoformat()),
+    "reason": "lab",
+}
 AT_80 = """\
 192.0.2.66 (tcp, udp): rule default (file) limits it to 10 k packets/s, 1 Gbit/s
   with bursts of 20 k packets, 4 MB, each source for itself. Why: of the
@@ -82,6 +91,10 @@ def test_wider_and_coloured() -> None:
         (
             {**UNLIMITED, "verdict": "allowed", "prefix": "192.0.2.0/24", "origin": "runtime"},
             "passes without limit, as 192.0.2.0/24 is allowed (at run time). Why: ",
+        ),
+        (
+            {**UNLIMITED, "verdict": "allowed", "prefix": "192.0.2.0/24", "origin": "runtime", "allow_entry": LAB},
+            "passes without limit, as 192.0.2.0/24 is allowed (at run time, for another 10m00s: lab). Why: ",
         ),
         ({**CASE, "verdict": "off", "rule": LOUD}, "passes, as rule loud (runtime) is off. Why: "),
         ({**UNLIMITED, "verdict": "off"}, "passes, as the limiter is off. Why: "),
