@@ -35,6 +35,18 @@ def bounded(size: int) -> Iterator[tuple[str, ...]]:
         group.rmdir()
 
 
+def kernel_memory() -> int:
+    """Return how much of the kernel's memory the cgroup of this process takes, in bytes."""
+    own = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
+    for controllers, path in (line.split(":", 2)[1:] for line in own):
+        if "memory" in controllers.split(","):
+            group = Path(f"/sys/fs/cgroup/memory{path}")
+            return int((group / "memory.kmem.usage_in_bytes").read_text(encoding="ascii"))
+    (path,) = (line.removeprefix("0::") for line in own)
+    statistics = Path(f"/sys/fs/cgroup{path}/memory.stat").read_text(encoding="ascii").split()
+    return int(statistics[statistics.index("kernel") + 1])
+
+
 def _place() -> tuple[Path, str] | None:
     for top, file in PLACES:
         control = top / "cgroup.subtree_control"
