@@ -103,4 +103,4 @@ class Sets:
 
 def set_moment(seconds: float) -> str:
     """Return when something happened to a set, as JSON has it."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

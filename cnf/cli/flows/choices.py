@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 HELP: Final = (
     ("< >", "sort by another column"),
-    ("g G", "group by another thing: source, destination, port, ...; or connections"),
+    ("g G", "group by source, destination, port, ..., or by connection"),
     ("/", "type a filter, as in tcpdump; Enter takes it, Escape does not"),
     ("i I", "show another interface only, or all"),
     ("u", "rates in bytes or bits"),

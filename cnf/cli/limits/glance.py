@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Final
 
 from cnf.cli.api.limit_replies import Limits
@@ -10,7 +11,7 @@ from cnf.cli.api.replies import Limiter, Pending, SourceTable
 from cnf.cli.limits.units import countdown
 from cnf.cli.show.table import Column, Style, render
 from cnf.cli.show.warnings import fill_bar, troubles, warning
-from cnf.units import count, number_of, printable
+from cnf.units import count, moment, number_of, printable
 
 CONFIRM: Final = "cnfctl limits confirm"
 OFF: Final = (
@@ -34,7 +35,7 @@ def state_warnings(limiter: Limiter | Limits, width: int | None, style: Style) -
     for change in limiter["pending"]:
         yield from warning(pending_words(change), width, style)
     for each in limiter["set_errors"]:
-        was = f"what was read before stays, since {each['since']}"
+        was = f"what was read before stays, since {moment(datetime.fromisoformat(each['since']))}"
         yield from warning(f"set {each['name']}: {each['file']}: {each['error']} ({was})", width, style)
     if limiter["protected"]:
         yield from warning(protection(limiter["protected"]), width, style)

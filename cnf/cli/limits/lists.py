@@ -10,7 +10,7 @@ from cnf.cli.api.limit_replies import DeniedPrefix, Listed, PrefixSet
 from cnf.cli.api.replies import Timestamp
 from cnf.cli.limits.units import NONE, pair, time_left
 from cnf.cli.show.table import SPARE, Column, Style, render
-from cnf.units import bit_rate, count, duration, printable
+from cnf.units import bit_rate, count, duration, moment, printable
 
 
 def allowed_lines(entries: Sequence[Listed], width: int | None, style: Style, now: datetime) -> list[str]:
@@ -48,9 +48,9 @@ def set_lines(sets: Sequence[PrefixSet], width: int | None, style: Style, now: d
     ]
     shown = [column for column in columns if in_shadow or column.title != "IN SHADOW"]
     errors = [
-        printable(f"{each['name']}: {each['file']}: {each['error']} (since {each['error_since']})")
+        printable(f"{each['name']}: {each['file']}: {each['error']} (since {moment(datetime.fromisoformat(since))})")
         for each in sets
-        if each["error"]
+        if each["error"] and (since := each["error_since"])
     ]
     return [*render(shown, sets, width, style), *errors]
 
@@ -78,8 +78,8 @@ def _columns(entries: Sequence[Listed], now: datetime, *counts: Column[Any]) -> 
 
 
 def _denied_columns(now: datetime) -> list[Column[Any]]:
-    def ago(moment: Timestamp | None) -> str:
-        return NONE if moment is None else f"{duration((now - datetime.fromisoformat(moment)).total_seconds())} ago"
+    def ago(seen: Timestamp | None) -> str:
+        return NONE if seen is None else f"{duration((now - datetime.fromisoformat(seen)).total_seconds())} ago"
 
     return [
         Column("DROPPED", lambda entry: pair(entry["packets"], entry["bytes"]), right=True, priority=1),

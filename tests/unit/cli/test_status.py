@@ -121,7 +121,7 @@ def test_failed_inserts() -> None:
     assert "! ipv4: 7 inserts failed\n" in text
 
 
-SINCE = Timestamp("2026-03-01T12:00:00+00:00")
+SINCE = Timestamp("2026-03-01T12:00:00Z")
 LIMITED = """
 limiter in mode off, 1 rule, generation 7
 ! the limiter is off: only rules with a mode of their own are applied, and
@@ -129,7 +129,7 @@ limiter in mode off, 1 rule, generation 7
 ! undone in 41 s unless confirmed: set default packets_per_second=100, by uid 0,
   pid 4711 (cnfctl limits confirm 3)
 ! set feed: /feed: line 2: no prefix: "x" (what was read before stays, since
-  2026-03-01T12:00:00+00:00)
+  2026-03-01 12:00:00 UTC)
 ! protected, whatever the rules say, until confirmed or logged out: 192.0.2.7/32
   (cnfctl limits confirm)
 SOURCES  ENTRIES  CAPACITY  FILL                  EVICTED  ERRORS

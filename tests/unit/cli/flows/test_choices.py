@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cnf.cli.flows.choices import PAIRS, Choices, pressed
+from cnf.cli.flows.choices import HELP, PAIRS, Choices, pressed
 
 START = Choices("rate")
 INTERFACES = ("eth0", "eth1")
@@ -49,6 +49,11 @@ def after(keys: str, choices: Choices = START) -> Choices:
 def test_keys(keys: str, changes: dict[str, object]) -> None:
     """A key changes what it is for, and nothing else; arrows and unknown keys change nothing."""
     assert after(keys) == replace(START, **changes)  # type: ignore[arg-type] # the names are those of fields
+
+
+def test_the_help_of_the_keys_is_not_cut() -> None:
+    """In a terminal of 80 columns, beside the keys."""
+    assert [meaning for _, meaning in HELP if len(meaning) > 80 - len("  < >      ")] == []
 
 
 def test_q_quits_unless_a_filter_is_being_typed() -> None:

@@ -9,6 +9,7 @@ from cnf.cli.api.limit_replies import PrefixSet
 from cnf.cli.api.replies import Timestamp
 from cnf.cli.limits.lists import set_lines
 from cnf.cli.show.table import Style
+from cnf.units import moment
 
 NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SINCE: Final = Timestamp((NOW - timedelta(hours=3)).isoformat())
@@ -46,7 +47,7 @@ def test_errors_stand_below() -> None:
     """With the file, and since when; nothing of it reaches a terminal that is not printable."""
     error = 'line 2: no prefix: "x"\033[1m'
     assert lines({**FEED, "error": error, "loaded": None, "error_since": SINCE})[-1] == (
-        f'feed: /var/lib/cnf/feed: line 2: no prefix: "x"\\x1b[1m (since {SINCE})'
+        f'feed: /var/lib/cnf/feed: line 2: no prefix: "x"\\x1b[1m (since {moment(NOW - timedelta(hours=3))})'
     )
 
 
