@@ -20,8 +20,8 @@ from cnf.abi import (
 )
 from cnf.arrays import Mask, Records, Rows
 from cnf.filter.predicates import Filter, Names
+from cnf.flows.columns import KeyColumns
 from cnf.flows.fields import FIELDS, FIELDS_OF_KEY, RecordPart, Shown, tcp_flags
-from cnf.flows.records import RecordColumns
 
 KEYS: Final[Mapping[Family, np.dtype[Any]]] = {"ipv4": FLOW4_KEY, "ipv6": FLOW6_KEY}
 _OUTCOMES: Final = (*PROTOCOL_LABELS[:-1], *UNPARSED_REASONS)
@@ -60,7 +60,7 @@ class Frames:
         for family in FAMILIES:
             rows, keys = self.keys(family)
             if len(rows):
-                mask[rows] = wanted.mask(RecordColumns(family, keys), names)
+                mask[rows] = wanted.mask(KeyColumns(family, keys), names)
         return mask & ours
 
     def direction(self, row: int) -> Direction:

@@ -9,8 +9,8 @@ import numpy as np
 
 from cnf.abi import WITH_PORTS, Family
 from cnf.arrays import Mask, Records
+from cnf.flows.columns import KeyColumns
 from cnf.flows.connections import Connections
-from cnf.flows.records import RecordColumns
 
 
 class Biflows(NamedTuple):
@@ -31,7 +31,7 @@ def join(records: Mapping[Family, Records]) -> tuple[dict[Family, Records], dict
 
 
 def _join(family: Family, records: Records) -> tuple[Records, Biflows]:
-    columns = RecordColumns(family, records)
+    columns = KeyColumns(family, records)
     connections = Connections(columns)
     received, sent = connections.join()
     is_alone = np.ones(len(records), np.bool_)

@@ -12,8 +12,9 @@ from cnf.abi import Family
 from cnf.arrays import Records, Rows
 from cnf.filter.grammar import compile_filter
 from cnf.filter.predicates import Names
+from cnf.flows.columns import KeyColumns
 from cnf.flows.fields import FIELDS, FIELDS_OF_KEY, Field, RecordPart, Shown
-from cnf.flows.records import REASONS, RecordColumns
+from cnf.flows.records import REASONS
 from cnf.flows.stream import RecordBatch
 
 CHUNK: Final = 250
@@ -93,7 +94,7 @@ class Lines:
         if self._names_of is not batch:
             names = {index: (name, *batch.altnames.get(index, ())) for index, name in batch.names.items()}
             self._names_of, self._names = batch, Names(names)
-        return np.flatnonzero(self._filter.mask(RecordColumns(family, records), self._names))
+        return np.flatnonzero(self._filter.mask(KeyColumns(family, records), self._names))
 
 
 def _json(values: Iterable[Any]) -> list[str]:

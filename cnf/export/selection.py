@@ -12,7 +12,7 @@ from cnf.abi import UDP, Family
 from cnf.arrays import Mask, Records
 from cnf.filter.grammar import compile_filter
 from cnf.filter.predicates import Names
-from cnf.flows.records import RecordColumns
+from cnf.flows.columns import KeyColumns
 from cnf.flows.stream import RecordBatch
 from cnf.recording import Ipfix
 
@@ -52,7 +52,7 @@ class Selection:
         return not self._patterns or any(len(named.meant_by(pattern)) for pattern in self._patterns)
 
     def _chosen(self, family: Family, records: Records, names: Names, own: Collection[Path]) -> Records:
-        columns = RecordColumns(family, records)
+        columns = KeyColumns(family, records)
         left_out = is_own(columns, own)
         if self._patterns:
             meant = np.concatenate([names.meant_by(pattern) for pattern in self._patterns])
@@ -62,7 +62,7 @@ class Selection:
         return records[~left_out] if left_out.any() else records
 
 
-def is_own(columns: RecordColumns, own: Collection[Path]) -> Mask:
+def is_own(columns: KeyColumns, own: Collection[Path]) -> Mask:
     """Return which records are of packets on ``own`` paths."""
     mask = np.zeros(len(columns), np.bool_)
     for path in own:

@@ -46,7 +46,7 @@ def _means(pattern: str, name: str, *altnames: str) -> bool:
 
 
 class Keyed(Protocol):
-    """What has the keys of flows of one family, as columns of one length; see ``FlowColumns``."""
+    """What has the keys of flows of one family, as columns of one length; see ``KeyColumns``."""
 
     family: Family
     src_addr: npt.NDArray[np.unsignedinteger]

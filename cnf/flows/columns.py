@@ -48,19 +48,16 @@ RECORDS: Final[dict[Family, np.dtype[Any]]] = {
 """A flow, by family: FLOW4_SLOT or FLOW6_SLOT, and its rates."""
 
 
-class FlowColumns:
-    """The flows of one family: arrays of the same length, not written again once published.
+class KeyColumns:
+    """The keys of flows or of records of one family, as a filter takes them (``cnf.filter.predicates.Keyed``).
 
     ``src_addr`` and ``dst_addr`` hold the address's bytes in network order: shape (N,) u4 for IPv4, (N, 2) u8 for
-    IPv6. Ports hold type and code for ICMP. ``first_seen`` and ``last_seen`` are jiffies. ``packet_rate`` and
-    ``byte_rate`` are per second, over the time since the previous drain.
+    IPv6. Ports hold type and code for ICMP.
     """
 
-    def __init__(self, family: Family, records: Records, dropped: Records) -> None:
-        """Show ``records`` of RECORDS, and of each flow what was ``dropped``: FLOW_DROPS, shape (N,)."""
+    def __init__(self, family: Family, records: Records) -> None:
+        """Show ``records``, with the fields of a key, shape (N,)."""
         self.family: Family = family
-        self.records = records
-        self.dropped = dropped
         self.src_addr: npt.NDArray[np.unsignedinteger] = records["src_addr"]
         self.dst_addr: npt.NDArray[np.unsignedinteger] = records["dst_addr"]
         self.src_port: npt.NDArray[np.uint16] = records["src_port"]
@@ -69,6 +66,24 @@ class FlowColumns:
         self.vlan: npt.NDArray[np.uint16] = records["vlan"]
         self.protocol: npt.NDArray[np.uint8] = records["protocol"]
         self.flags: npt.NDArray[np.uint8] = records["flags"]
+
+    def __len__(self) -> int:
+        """Return the number of keys."""
+        return len(self.flags)
+
+
+class FlowColumns(KeyColumns):
+    """The flows of one family: arrays of the same length, not written again once published.
+
+    ``first_seen`` and ``last_seen`` are jiffies. ``packet_rate`` and ``byte_rate`` are per second, over the time since
+    the previous drain.
+    """
+
+    def __init__(self, family: Family, records: Records, dropped: Records) -> None:
+        """Show ``records`` of RECORDS, and of each flow what was ``dropped``: FLOW_DROPS, shape (N,)."""
+        super().__init__(family, records)
+        self.records = records
+        self.dropped = dropped
         self.packets: npt.NDArray[np.uint64] = records["packets"]
         self.bytes: npt.NDArray[np.uint64] = records["bytes"]
         self.first_seen: npt.NDArray[np.uint64] = records["first_seen"]
@@ -90,10 +105,6 @@ class FlowColumns:
         (records,) = allot(capacity, RECORDS[family], expected=expected)
         (dropped,) = allot(capacity, FLOW_DROPS)
         return cls(family, records, dropped)
-
-    def __len__(self) -> int:
-        """Return the number of flows."""
-        return len(self.records)
 
     def blocks(self) -> Iterator[tuple[int, FlowColumns]]:
         """Yield all rows as views, BLOCK of them at a time, each time with the number of the first."""

@@ -93,23 +93,3 @@ def reasons_of(slots: Records) -> npt.NDArray[np.uint8]:
     """Return why flows that have expired, slots of a flow cache, did: by the flags that they have shown."""
     ended = slots["tcp_flags"] & np.uint64(TCP_FIN | TCP_RST) != 0
     return np.where(ended, REASONS.index("ended"), REASONS.index("idle")).astype(np.uint8)
-
-
-class RecordColumns:
-    """The keys of records of one family, as a filter takes them (``cnf.filter.predicates.Keyed``)."""
-
-    def __init__(self, family: Family, records: Records) -> None:
-        """Show ``records``, FLOW_RECORD of shape (N,)."""
-        self.family: Family = family
-        self.src_addr: npt.NDArray[np.unsignedinteger] = records["src_addr"]
-        self.dst_addr: npt.NDArray[np.unsignedinteger] = records["dst_addr"]
-        self.src_port: npt.NDArray[np.uint16] = records["src_port"]
-        self.dst_port: npt.NDArray[np.uint16] = records["dst_port"]
-        self.ifindex: npt.NDArray[np.uint32] = records["ifindex"]
-        self.vlan: npt.NDArray[np.uint16] = records["vlan"]
-        self.protocol: npt.NDArray[np.uint8] = records["protocol"]
-        self.flags: npt.NDArray[np.uint8] = records["flags"]
-
-    def __len__(self) -> int:
-        """Return the number of records."""
-        return len(self.flags)
