@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 import pytest
@@ -22,7 +24,7 @@ from cnf.counts import Count
 from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.datapath.counters import InterfaceCounters, TableCounters
-from cnf.kernel import libbpf
+from cnf.kernel import libbpf, pins
 from cnf.kernel.hooks import XDP, Hook
 from cnf.kernel.maps import CounterArray
 from tests.bpf.reference import Key, Value
@@ -130,6 +132,15 @@ def _key(family: Family, key: Records) -> Key:
 def only(table: Table) -> pytest.MarkDecorator:
     """Mark a test of what holds for tables of one kind, and not of the other."""
     return pytest.mark.parametrize("table", [table], indirect=True)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a test a folder of bpffs."""
+    path = pins.BPFFS / f"cnf-t-{os.getpid()}"
+    path.mkdir()
+    yield path
+    pins.remove(path)
 
 
 @pytest.fixture(scope="session", params=TABLES)

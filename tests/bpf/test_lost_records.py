@@ -138,6 +138,16 @@ def clocked(request: pytest.FixtureRequest) -> Iterator[Clocked]:
     clocked.loaded.close()
 
 
+def stop_and_count(node: Node, traffic: Traffic) -> None:
+    """Have all flows recorded: each packet is in a record, or is told to be lost."""
+    node.stop()
+    node.close()
+    recorded = recorded_in(node.records)
+    assert recorded <= traffic.sent
+    lost = traffic.sent.total() - recorded.total()
+    assert node.lost == Count(lost, LENGTH * lost)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_records_and_what_is_lost_are_what_was_sent(clocked: Clocked, seed: int) -> None:
     """Flows that idle, end, go on, are evicted, or come and go between two drains; daemons that are killed."""
@@ -154,12 +164,7 @@ def test_records_and_what_is_lost_are_what_was_sent(clocked: Clocked, seed: int)
             (node.kill, node.kill_in_a_drain, partial(node.leave, partial(traffic.send, ports, 10)))[rng.integers(3)]()
     node.drain()
     traffic.send(TABLE, 40)
-    node.stop()
-    node.close()
-    recorded = recorded_in(node.records)
-    assert recorded <= traffic.sent
-    lost = traffic.sent.total() - recorded.total()
-    assert node.lost == Count(lost, LENGTH * lost)
+    stop_and_count(node, traffic)
     told = clocked.loaded.blueprint.finished_events
     reasons = {REASONS[number] for records in node.records for number in records["reason"].tolist()}
     assert reasons == {"idle", "ended", "active", "stopped"} | ({"evicted"} if told else set())
@@ -172,12 +177,7 @@ def test_flows_that_make_room_while_a_daemon_leaves_are_recorded_once(clocked: C
     node.leave()
     node.leave(partial(traffic.send, 40 * TABLE, 400))
     node.drain()
-    node.stop()
-    node.close()
-    recorded = recorded_in(node.records)
-    assert recorded <= traffic.sent
-    lost = traffic.sent.total() - recorded.total()
-    assert node.lost == Count(lost, LENGTH * lost)
+    stop_and_count(node, traffic)
 
 
 def test_a_part_has_its_flags_and_what_stands_before_the_ip_header(clocked: Clocked) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
 from cnf.datapath.build import Build, Datapath
-from cnf.kernel import libbpf, pins
+from cnf.kernel import libbpf
 
 ENTRIES: Final = 64
 # linux/bpf.h
@@ -35,15 +35,6 @@ SHAPES: Final[dict[Table, Shape]] = {
     "lru_hash": Shape(LRU_HASH, 24, 56, ENTRIES, 0),
 }
 """What flows4 is: all sets of a cache, or struct flow4_key and struct flow_value."""
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Give each test a folder of bpffs."""
-    path = pins.BPFFS / f"cnf-t-{os.getpid()}"
-    path.mkdir()
-    yield path
-    pins.remove(path)
 
 
 def test_maps_are_found_again(folder: Path, table: Table) -> None:

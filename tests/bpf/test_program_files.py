@@ -17,7 +17,7 @@ from cnf.datapath.blueprint import SOURCE, Blueprint, LimiterSize
 from cnf.datapath.build import Build, Datapath
 from cnf.datapath.program import Function, Program
 from cnf.errors import UnavailableError, VerifierError
-from cnf.kernel import capabilities, libbpf, pins
+from cnf.kernel import capabilities, libbpf
 
 ENTRIES: Final = 64
 NO_PYTHON: Final = "/bin/false"
@@ -40,15 +40,6 @@ def disk(files: Path) -> Iterator[Path]:
     subprocess.run(("mount", "-t", "tmpfs", "-o", "size=8k", "cnf-tests", files), check=True)
     yield files
     subprocess.run(("umount", files), check=True)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Give a test a folder of bpffs."""
-    path = pins.BPFFS / f"cnf-t-{os.getpid()}"
-    path.mkdir()
-    yield path
-    pins.remove(path)
 
 
 def compiled(files: Path, blueprint: Blueprint = PLAIN, *, not_used: str = "", not_kept: str = "") -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-from cnf.kernel import pins
 from tests.bpf.packets import ICMP, TCP, UDP, VLAN, IPv4, IPv6, frame
 from tests.collectors.programs import PORT
 from tests.net.conftest import Node
@@ -61,7 +59,7 @@ def exporting() -> Iterator[Exporting]:
     """Give each test a node; whatever becomes of it, its pins are gone in the end."""
     with ExitStack() as stack:
         node = Node(stack)
-        folder = Path(pins.BPFFS) / "cnf" / f"netns-{node.inside.path.stat().st_ino}"
+        folder = node.inside.pins
         stack.callback(clear, folder)
         yield Exporting(node)
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests import seclusion
 from tests.net.daemon import Daemon
+from tests.net.leavings import clear
 from tests.net.namespaces import Namespace, Wire
 from tests.net.users import Stage
 
@@ -45,6 +46,14 @@ def node() -> Iterator[Node]:
     (seclusion.STATE / "limits.json").unlink(missing_ok=True)
     with ExitStack() as stack:
         yield Node(stack)
+
+
+@pytest.fixture
+def folder(node: Node) -> Iterator[Path]:
+    """Return the folder of the node's pins; whatever becomes of a test, it is gone in the end."""
+    path = node.inside.pins
+    yield path
+    clear(path)
 
 
 @pytest.fixture

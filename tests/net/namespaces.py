@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TextIO
 
+from cnf.kernel import pins
 from tests.net.wait import wait_for
 
 CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
@@ -44,6 +45,11 @@ class Namespace:
     ) -> None:
         """Take it away, with its interfaces."""
         run("ip", "netns", "del", self.name)
+
+    @property
+    def pins(self) -> Path:
+        """The folder in bpffs where a daemon in here has its pins."""
+        return pins.BPFFS / "cnf" / f"netns-{self.path.stat().st_ino}"
 
     @property
     def enter(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import pytest
 
 from cnf.abi import FAMILIES
 from cnf.flows.recorder import SETS
-from cnf.kernel import libbpf, pins
+from cnf.kernel import libbpf
 from cnf.limiter.source_cache import SETS as SOURCE_SETS
 from tests.net.arrivals import arrivals
 from tests.net.conftest import Node
@@ -42,7 +42,7 @@ def sources(count: int, first: int = 0) -> list[bytes]:
 @contextmanager
 def claimed(node: Node, *names: str) -> Iterator[None]:
     """Have every set of these caches be claimed by a CPU that does not let go of it, for the length of the block."""
-    (folder,) = (pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}").glob("maps-*")
+    (folder,) = node.inside.pins.glob("maps-*")
     sequences = [_sequences(folder / name) for name in names]
     for sequence in sequences:
         np.add(sequence, 1, out=sequence)

@@ -69,7 +69,6 @@ def v6(**options: object) -> IPv6:
 
 UDP_LAYERS: Final = (UDP(1000, PORT), MARK)
 UDP4: Final = frame(v4(), *UDP_LAYERS)[34:]
-UDP6: Final = frame(v6(), *UDP_LAYERS)[54:]
 
 
 def pieces(data: bytes, size: int) -> list[tuple[int, bytes, bool]]:

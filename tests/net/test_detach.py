@@ -25,7 +25,7 @@ PACKET = frame(IPv4(), UDP())
 @pytest.fixture(autouse=True)
 def folders(node: Node) -> Iterator[list[Path]]:
     """Return the folders of pins, inside and outside; whatever becomes of a test, they are gone in the end."""
-    paths = [_folder(namespace) for namespace in (node.inside, node.outside)]
+    paths = [namespace.pins for namespace in (node.inside, node.outside)]
     yield paths
     for path in paths:
         clear(path)
@@ -170,7 +170,3 @@ def test_a_program_in_place_of_ours_stays(node: Node, folders: list[Path]) -> No
 def _detach(namespace: Namespace, command: Sequence[str] = CNFCTL) -> subprocess.CompletedProcess[str]:
     whole = (*namespace.enter, *command, "detach")
     return subprocess.run(whole, capture_output=True, text=True, check=False, timeout=PATIENCE)
-
-
-def _folder(namespace: Namespace) -> Path:
-    return pins.BPFFS / "cnf" / f"netns-{namespace.path.stat().st_ino}"

@@ -9,17 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGKILL
 from typing import Any, Final
 
 import pytest
 
 from cnf.clock import tick_ns
-from cnf.kernel import pins
 from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, Daemon
-from tests.net.leavings import clear
 from tests.net.rations import QUICK, enforce, packet, ration
 from tests.net.wait import wait_for
 
@@ -28,13 +25,7 @@ FEW: Final = enforce(
     ration("few", 10, ["10.0.0.0/8", "2001:db8::/32"]), ration("shared", 10, ["192.0.2.0/24"], bucket="prefix")
 )
 
-
-@pytest.fixture(autouse=True)
-def folder(node: Node) -> Iterator[Path]:
-    """Return the folder of the node's pins; whatever becomes of a test, it is gone in the end."""
-    path = pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}"
-    yield path
-    clear(path)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 class Follower:

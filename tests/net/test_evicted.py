@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from signal import SIGKILL
 from typing import Any, Final
 
 import pytest
 
-from cnf.kernel import pins
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon
-from tests.net.leavings import clear
 from tests.net.wait import wait_for
 
 SIZE: Final = 100
@@ -22,12 +19,7 @@ TINY: Final[dict[str, Any]] = {"max_entries": 32, "evicted_records": True, "tabl
 FLOWS: Final = 80
 """Of each family: more than there are slots, and of those that make room, fewer than are kept."""
 
-
-@pytest.fixture(autouse=True)
-def _folder(node: Node) -> Iterator[None]:
-    """Whatever becomes of a test, its pins are gone in the end."""
-    yield
-    clear(pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}")
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def packets(start: int = 0) -> list[bytes]:

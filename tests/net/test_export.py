@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGKILL, SIGUSR2
@@ -16,23 +15,16 @@ from typing import Any, Final
 
 import pytest
 
-from cnf.kernel import pins
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, Daemon
-from tests.net.leavings import clear
 from tests.net.wait import PATIENCE, wait_for
 
 SIZE: Final = 100
 QUICK: Final[dict[str, Any]] = {"idle_timeout": "300ms", "drain_interval": "100ms", "table": "cache"}
 HTTP: Final = " HTTP/1.1\r\nHost: x\r\n\r\n"
 
-
-@pytest.fixture(autouse=True)
-def _folder(node: Node) -> Iterator[None]:
-    """Whatever becomes of a test, its pins are gone in the end."""
-    yield
-    clear(pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}")
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def packets(first: int, count: int) -> list[bytes]:

@@ -6,7 +6,7 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -19,13 +19,11 @@ from cnf.abi import PROTOCOL_LABELS
 from cnf.history.block import Block, unpack
 from cnf.history.files import content_of, paths, places
 from cnf.history.increase import sum_of
-from cnf.kernel import pins
 from cnf.units import size
 from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon
 from tests.net.exposition import Exposition
-from tests.net.leavings import clear
 from tests.net.wait import wait_for
 
 SECOND: Final = (
@@ -35,12 +33,7 @@ QUICK: Final[Mapping[str, object]] = {"drain_interval": "100ms", "max_entries": 
 SIZE: Final = 100
 ARP: Final = bytes(12) + b"\x08\x06" + bytes(46)
 
-
-@pytest.fixture(autouse=True)
-def _folder(node: Node) -> Iterator[None]:
-    """Whatever becomes of a test, its pins are gone in the end."""
-    yield
-    clear(pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}")
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def daemon_of(node: Node, minute: float = 1.0, **tables: Mapping[str, object]) -> Daemon:

@@ -36,7 +36,7 @@ def test_a_second_daemon_is_told_who_is_there(node: Node) -> None:
 def test_nobody_else_can_take_the_lock(node: Node) -> None:
     """Another user, who may have any abstract socket's name and look at every path, keeps no daemon from starting."""
     node.wire("n0")
-    folder = pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}"
+    folder = node.inside.pins
     folder.mkdir(parents=True)  # as an older version has made it, for others to look into
     with node.inside.socket(socket.AF_UNIX, socket.SOCK_STREAM) as squatter:
         squatter.bind("\0cnfd")
@@ -57,8 +57,7 @@ def test_a_folder_of_another_user_is_not_relied_on(node: Node, whose: str) -> No
     wire = node.wire("n0")
     daemon = node.daemon("n0")
     make = 'mount -t bpf bpf /sys/fs/bpf; mkdir -p $0; chown 65534 $0; exec "$@"'
-    folder = pins.BPFFS / "cnf"
-    theirs = folder if whose == "folder" else folder / f"netns-{node.inside.path.stat().st_ino}"
+    theirs = pins.BPFFS / "cnf" if whose == "folder" else node.inside.pins
     daemon.command = ("unshare", "--mount", "sh", "-c", make, str(theirs), *CNFD)
     daemon.start()
 

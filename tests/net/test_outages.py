@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from cnf.export.templates import FLOWS
-from cnf.kernel import pins
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
 from tests.net.daemon import CNFD, Daemon
@@ -95,7 +94,7 @@ def wire(node: Node) -> Iterator[Wire]:
         for address in (f"192.0.2.{last}/24", f"2001:db8::{last}/64", f"fe80::{last}/64"):
             namespace.ip("address", "add", address, "dev", name, *(["nodad"] if ":" in address else []))
     yield wire
-    clear(pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}")
+    clear(node.inside.pins)
 
 
 def configured(node: Node, collectors: list[dict[str, Any]], **settings: object) -> Daemon:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, SIGUSR2, Signals
 from typing import Any, Final
 
 import pytest
 
-from cnf.kernel import pins
 from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame
 from tests.net.conftest import Node
 from tests.net.daemon import Daemon
-from tests.net.leavings import clear
 from tests.net.wait import wait_for
 
 SIZE: Final = 100
@@ -23,12 +21,7 @@ SMALL: Final[dict[str, Any]] = {"max_entries": 32, "drain_interval": "100ms", "i
 """64 slots a family of a cache, so that of FLOWS flows a family some are evicted."""
 NO_HISTORY: Final = {"keep": "0s"}
 
-
-@pytest.fixture(autouse=True)
-def _folder(node: Node) -> Iterator[None]:
-    """Whatever becomes of a test, its pins are gone in the end."""
-    yield
-    clear(pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}")
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def packets(start: int) -> list[bytes]:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +32,6 @@ from tests.net.daemon import CNFD, Daemon
 from tests.net.exposition import Exposition
 from tests.net.flood import Sender, flood
 from tests.net.foreign import foreign_program
-from tests.net.leavings import clear
 from tests.net.programs import is_loaded
 from tests.net.rations import QUICK, enforce, packet, ration, verdicts
 from tests.net.wait import PATIENCE, wait_for
@@ -54,13 +53,7 @@ GOING_ON: Final = "going on with the flows and counters of the previous daemon"
 DISCARDED: Final = "flows and counters of the previous daemon discarded"
 UNREADABLE: Final = "handover discarded"
 
-
-@pytest.fixture(autouse=True)
-def folder(node: Node) -> Iterator[Path]:
-    """Return the folder of the node's pins; whatever becomes of a test, it is gone in the end."""
-    path = pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}"
-    yield path
-    clear(path)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.mark.parametrize("table", ["cache", "lru_hash"])
@@ -332,7 +325,7 @@ def test_what_a_namespace_that_is_gone_has_left(node: Node, folder: Path) -> Non
     gone.namespace = node.outside
     gone.start()
     _kill(gone)
-    path = pins.BPFFS / "cnf" / f"netns-{node.outside.path.stat().st_ino}"
+    path = node.outside.pins
     left = _pinned(path)["maps"]
     path.rename(folder)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from signal import SIGHUP, SIGKILL, SIGTERM
@@ -15,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from cnf.errors import AttachError
-from cnf.kernel import libbpf, pins
+from cnf.kernel import libbpf
 from cnf.kernel.attacher import Ours
 from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS
 from cnf.kernel.links import ARPHRD_ETHER, Link
@@ -27,7 +26,6 @@ from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, CNFD, Daemon
 from tests.net.flood import Sender, flood
 from tests.net.foreign import foreign_program
-from tests.net.leavings import clear
 from tests.net.namespaces import Namespace, Wire
 from tests.net.rations import QUICK, enforce, packet, ration, verdicts
 from tests.net.users import Stage, as_user
@@ -41,13 +39,7 @@ WITHOUT_BPFFS: Final = 'mount -t tmpfs -o ro tmpfs /sys/fs/bpf; exec "$@"'
 needs_tcx = pytest.mark.skipif(not at_tc.kernel_has_tcx(), reason="no TCX before Linux 6.6")
 each_hook = pytest.mark.parametrize("hook", [pytest.param("tcx", marks=needs_tcx), "clsact"])
 
-
-@pytest.fixture(autouse=True)
-def folder(node: Node) -> Iterator[Path]:
-    """Return the folder of the node's pins; whatever becomes of a test, it is gone in the end."""
-    path = pins.BPFFS / "cnf" / f"netns-{node.inside.path.stat().st_ino}"
-    yield path
-    clear(path)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def daemon_at(node: Node, hook: str, *names: str, **tables: Any) -> Daemon:  # noqa: ANN401 - as Daemon takes them

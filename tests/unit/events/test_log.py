@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from cnf.abi import EVENT, EVENT_KINDS, FAMILIES
+from cnf.abi import EVENT, FAMILIES
 from cnf.clock import WallClock
 from cnf.events.log import Batch, Context, EventLog
 from cnf.flows.fields import FIELDS
@@ -21,7 +21,7 @@ from cnf.limiter.in_force import Dropper
 from cnf.limits.ruleset import Address
 from tests.unit.samples import CLOCK, JIFFIES, NAMES, NOW, TICK_NS, Flow, records
 
-FIRST_DROP, RULE_GENERATION, FLOW_EVICTED, FLOW_EXPIRED = range(len(EVENT_KINDS))
+FIRST_DROP, RULE_GENERATION, FLOW_EVICTED = range(3)
 NOBODY: Final = Context(CLOCK, NAMES, None)
 
 

@@ -25,7 +25,7 @@ from cnf.abi import (
 )
 from cnf.errors import ConfigError
 from cnf.limits.layout import Bank, Numbering, Numbers, lay_out, no_rules, parameters
-from cnf.limits.ruleset import Address, explain, work_out
+from cnf.limits.ruleset import Address, Explanation, explain, work_out
 from cnf.limits.table import Limits, Network, Room, room
 from cnf.limits.token_bucket import words
 from tests.unit.rule_sets import ADDRESSES, INTERFACES, networks, rule, rule_sets, set_aside
@@ -235,6 +235,18 @@ def decode(
     return 0, rule, shared, home, int(value["part"])
 
 
+def explained(written: Bank, found: Explanation) -> tuple[int, int]:
+    """Return the rule that explain() has found as policies have it, and the number of the bucket that it shares."""
+    if not found.rule:
+        return 0, 0
+    number = written.numbering.rules.numbers[parameters(found.rule)]
+    shared = 0
+    if found.rule.bucket == "prefix":
+        assert found.prefix
+        shared = 1 + written.numbering.shared.place((number, found.prefix))
+    return number | (ENFORCE if found.mode == "enforce" else 0), shared
+
+
 @given(rule_sets(), st.lists(ADDRESSES, min_size=1, max_size=4))
 def test_what_is_written_decides_as_explained(
     case: tuple[Limits, tuple[Network, ...]], addresses: list[Address]
@@ -247,23 +259,16 @@ def test_what_is_written_decides_as_explained(
         set_aside(error)
     written = lay_out(ruleset, no_rules(64), 1000, TICK_NS)
     assert written.policies.dtype == LIMIT_POLICY
-    rules, source_bits = written.numbering.rules, limits.ipv6_source_prefix
+    source_bits = limits.ipv6_source_prefix
     for address in addresses:
         for interface, traffic in ruleset.groups:
             found = explain(ruleset, address, interface, traffic)
             match, number, shared, home, part = decode(written, address, interface, traffic)
             listed = {"denied": DENIED, "allowed": ALLOWED, "protected": ALLOWED}
             assert match == listed.get(found.verdict, 0)
-            if not found.rule:
-                assert number == shared == 0
-                continue
-            expected = rules.numbers[parameters(found.rule)]
-            assert number == expected | (ENFORCE if found.mode == "enforce" else 0)
-            if found.rule.bucket == "prefix":
-                assert found.prefix
-                assert shared == 1 + written.numbering.shared.place((expected, found.prefix))
-            else:
-                assert (shared, home) == (0, found.home)
+            assert (number, shared) == explained(written, found)
+            if number and not shared:
+                assert home == found.home
                 bits = 32 if address.version == 4 else 128 if address.is_link_local else part or source_bits
                 assert found.source == ip_network((address, bits), strict=False)
 
@@ -295,22 +300,14 @@ def test_after_an_end_the_rules_of_then_decide(
         set_aside(error)
     written = lay_out(ruleset, no_rules(4096), 1000, TICK_NS)
     assert written.ends == [10, 20, *[NO_END] * (RULE_ENDS - 2)]
-    numbers, shared_numbers = written.numbering.rules, written.numbering.shared
     for passed, then in enumerate(alone):
         for address in addresses:
             for interface, traffic in ruleset.groups:
                 found = explain(then, address, interface, traffic)
                 _, number, shared, home, _ = decode(written, address, interface, traffic, passed)
-                if not found.rule:
-                    assert number == shared == 0
-                    continue
-                expected = numbers.numbers[parameters(found.rule)]
-                assert number == expected | (ENFORCE if found.mode == "enforce" else 0)
-                if found.rule.bucket == "prefix":
-                    assert found.prefix
-                    assert shared == 1 + shared_numbers.place((expected, found.prefix))
-                else:
-                    assert (shared, number) == (0, decode_group(written, address, home, passed))
+                assert (number, shared) == explained(written, found)
+                if number and not shared:
+                    assert number == decode_group(written, address, home, passed)
 
 
 def decode_group(written: Bank, address: Address, group: int, ends_passed: int) -> int:
