@@ -88,7 +88,7 @@ static __always_inline void test_on_word(__u32 step, __u64 *word, __u64 *decisio
 #define cache_matches(tags, tag)                                                                                       \
 	({                                                                                                             \
 		__u64 test_tags = (tags);                                                                              \
-		test_on_set(TEST_LOOKED, place->head, TEST_SIZE);                                                   \
+		test_on_set(TEST_LOOKED, place->head, TEST_SIZE);                                                      \
 		(cache_matches)(test_tags, tag);                                                                       \
 	})
 #define cache_claim(place) (test_on_set(TEST_CLAIM, (place)->head, TEST_SIZE), (cache_claim)(place))
