@@ -11,9 +11,9 @@ from cnf.abi import ENFORCE, FAMILIES, Family
 from cnf.clock import WallClock
 from cnf.flows.largest import largest
 from cnf.flows.matching import identities
+from cnf.limiter.limiter import Limiter
 
 if TYPE_CHECKING:
-    from cnf.limiter.limiter import Limiter
     from cnf.limiter.sources import Held, Sources
 
 MOST: Final = 200

@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 from structlog.typing import FilteringBoundLogger
@@ -22,10 +22,8 @@ from cnf.flows.stream import RecordBatch
 from cnf.history.block import Sums
 from cnf.history.minute import MOST
 from cnf.history.writer import Drained, Writer
+from cnf.limiter.limiter import Limiter
 from cnf.recording import History as HistorySettings
-
-if TYPE_CHECKING:
-    from cnf.limiter.limiter import Limiter
 
 MINUTE: Final = 60.0
 """Seconds of a block, by the wall clock: it ends with the first drain of another minute than it began in."""

@@ -19,10 +19,10 @@ from cnf.history.files import Files, content_of, places
 from cnf.history.held import HeldSources
 from cnf.history.increase import increase, sums_after
 from cnf.history.minute import Minute
+from cnf.limiter.limiter import Limiter
 from cnf.recording import History as Settings
 
 if TYPE_CHECKING:
-    from cnf.limiter.limiter import Limiter
     from cnf.limiter.sources import Sources
 
 STEP: Final = 10**9

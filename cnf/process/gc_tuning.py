@@ -30,7 +30,7 @@ def return_freed() -> None:
 
 
 def collect_early() -> None:
-    """Have the garbage collector leave alone what is there by now, and so look the more often through what comes.
+    """Freeze what start-up has allocated, so that the garbage collector looks more often, and only at newer objects.
 
     It looks for cycles among old objects only when these have become a quarter more. If all that was imported counted
     there, it would be an hour until those of netlink messages and reloads are found, strewn over memory that then can

@@ -24,6 +24,7 @@ from cnf.limiter.by_rule import by_rule
 from cnf.server import owners, streams
 from cnf.server.history_json import past_flows
 from cnf.server.http import Bounds
+from cnf.server.limits_control import LimitControl
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, RequestError, handler, reply
 from cnf.server.params import (
@@ -240,8 +241,6 @@ class Control:
         """Return the handlers of LIMIT_PATHS."""
         if self._live.limiter is None:
             return {path: {"GET": self._no_limits, "POST": self._no_limits} for path in LIMIT_PATHS}
-        from cnf.server.limits_control import LimitControl  # noqa: PLC0415 - with the limiter, that others need not have
-
         return LimitControl(self._state, self._live, self._live.limiter).handlers
 
     def _no_limits(self, request: Request) -> Answer:  # noqa: ARG002 - a handler as the others are

@@ -1,4 +1,4 @@
-"""The control socket's answers about limits; not imported where there are none."""
+"""The control socket's answers about limits."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from cnf.export.counters import ExportCounters
 from cnf.export.record_log import RecordLog
 from cnf.flows.stream import Stream
 from cnf.history.history import History
+from cnf.limiter.limiter import Limiter
 
 if TYPE_CHECKING:
-    from cnf.limiter.limiter import Limiter
     from cnf.server.access import Access
 
 

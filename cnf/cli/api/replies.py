@@ -254,7 +254,7 @@ class Rates(TypedDict):
 
 
 class ReceivedRates(Rates):
-    """Those of what is received, and how much of it limits have dropped."""
+    """Rates of what is received, and of what limits drop of it."""
 
     drops_per_second: float
 
@@ -343,8 +343,7 @@ class Records(TypedDict):
 class Status(TypedDict):
     """The reply of /v1/status; until the first drain there is neither flow table (by family) nor ledgers (by unit).
 
-    Where no flow records are made, ``records`` is null. Without a table ``[limits]`` in the daemon's configuration
-    there is no limiter.
+    Where no flow records are made, ``records`` is null. Where the kernel takes no program with limits, ``limiter`` is.
     """
 
     daemon: Daemon
