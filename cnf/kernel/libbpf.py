@@ -99,7 +99,13 @@ class ProgInfo(ctypes.Structure):
     _fields_ = (
         ("type", ctypes.c_uint32),
         ("id", ctypes.c_uint32),
-        ("code", ctypes.c_uint32 * 11),  # tag, lengths and addresses of the code, when it was loaded, by whom
+        ("tag", ctypes.c_ubyte * 8),
+        ("jited_prog_len", ctypes.c_uint32),
+        ("xlated_prog_len", ctypes.c_uint32),
+        ("jited_prog_insns", ctypes.c_uint64),
+        ("xlated_prog_insns", ctypes.c_uint64),
+        ("load_time", ctypes.c_uint64),
+        ("created_by_uid", ctypes.c_uint32),
         ("nr_map_ids", ctypes.c_uint32),
         ("map_ids", ctypes.c_uint64),
         ("name", ctypes.c_char * 16),
@@ -198,9 +204,16 @@ def possible_cpus() -> int:
     return int(library().libbpf_num_possible_cpus())
 
 
+def info_of(fd: int, info: InfoT) -> InfoT:
+    """Return ``info`` with what the kernel says of the object behind a descriptor. Raises OSError."""
+    size = _U32(ctypes.sizeof(info))
+    check(library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)))
+    return info
+
+
 def program_id(fd: int) -> int:
     """Return the kernel's id of the program behind ``fd``, the number that ``ip link`` and bpftool show."""
-    return int(_info(fd, ProgInfo()).id)
+    return int(info_of(fd, ProgInfo()).id)
 
 
 def program_name(program_id: int) -> str:
@@ -224,7 +237,7 @@ def open_program(program_id: int) -> int:
 
 def name_of(program: int) -> str:
     """Return the name of the program behind a descriptor, cut to 15 bytes by the kernel. Raises OSError."""
-    return _text(_info(program, ProgInfo()).name)
+    return _text(info_of(program, ProgInfo()).name)
 
 
 def map_names(program: int) -> list[str]:
@@ -234,9 +247,9 @@ def map_names(program: int) -> list[str]:
         OSError: CAP_SYS_ADMIN is missing, for instance.
 
     """
-    count = _info(program, ProgInfo()).nr_map_ids
+    count = info_of(program, ProgInfo()).nr_map_ids
     numbers = (ctypes.c_uint32 * count)()
-    _info(program, ProgInfo(nr_map_ids=count, map_ids=ctypes.addressof(numbers)))
+    info_of(program, ProgInfo(nr_map_ids=count, map_ids=ctypes.addressof(numbers)))
     names = []
     for number in numbers:
         fd = check(library().bpf_map_get_fd_by_id(number))
@@ -250,7 +263,7 @@ def map_names(program: int) -> list[str]:
 def map_info(fd: int) -> MapInfo:
     """Return what the map behind ``fd`` is. Raises MapError."""
     try:
-        return _info(fd, MapInfo())
+        return info_of(fd, MapInfo())
     except OSError as error:
         raise MapError(f"asking for what a map is failed: {error.strerror}", errno=error.errno or 0) from error
 
@@ -308,7 +321,7 @@ def put_program(array: int, place: int, program: int) -> None:
 
 def link_info(fd: int) -> LinkInfo:
     """Return what the link behind ``fd`` is. Raises OSError."""
-    return _info(fd, LinkInfo())
+    return info_of(fd, LinkInfo())
 
 
 def pin(fd: int, path: Path) -> None:
@@ -341,12 +354,6 @@ def run(fd: int, frame: bytes, repeat: int) -> tuple[int, bytes, int]:
     )
     check(library().bpf_prog_test_run_opts(fd, ctypes.byref(opts)))
     return int(opts.retval), data_out.raw[: opts.data_size_out], int(opts.duration)
-
-
-def _info(fd: int, info: InfoT) -> InfoT:
-    size = _U32(ctypes.sizeof(info))
-    check(library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)))
-    return info
 
 
 def _text(name: bytes) -> str:

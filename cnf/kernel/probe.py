@@ -128,7 +128,7 @@ def memory_limit() -> int | None:
 @contextmanager
 def _table() -> Iterator[FlowMap]:
     create = libbpf.library().bpf_map_create
-    fd = _descriptor(create(BPF_MAP_TYPE_LRU_HASH, b"cnf_probe", FLOW4_KEY.itemsize, FLOW_VALUE.itemsize, 64, None))
+    fd = libbpf.check(create(BPF_MAP_TYPE_LRU_HASH, b"cnf_probe", FLOW4_KEY.itemsize, FLOW_VALUE.itemsize, 64, None))
     with _closing(fd):
         yield FlowMap("cnf_probe", fd, FLOW4_KEY, FLOW_VALUE)
 
@@ -137,7 +137,7 @@ def _table() -> Iterator[FlowMap]:
 def _program() -> Iterator[int]:
     load = libbpf.library().bpf_prog_load
     count = ctypes.c_size_t(len(RETURN_PASS) // 8)
-    fd = _descriptor(load(BPF_PROG_TYPE_XDP, b"cnf_probe", b"GPL", RETURN_PASS, count, None))
+    fd = libbpf.check(load(BPF_PROG_TYPE_XDP, b"cnf_probe", b"GPL", RETURN_PASS, count, None))
     with _closing(fd):
         yield fd
 
@@ -148,12 +148,6 @@ def _closing(fd: int) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
-
-
-def _descriptor(status: int) -> int:
-    if status < 0:
-        raise OSError(-status, os.strerror(-status))
-    return status
 
 
 def _make_table() -> None:
@@ -178,21 +172,8 @@ def _run_program() -> None:
         libbpf.run(fd, bytes(64), 1)
 
 
-class _ProgramInfo(ctypes.Structure):
-    """The first fields of ``struct bpf_prog_info`` (linux/bpf.h)."""
-
-    _fields_ = (
-        ("type", ctypes.c_uint32),
-        ("id", ctypes.c_uint32),
-        ("tag", ctypes.c_ubyte * 8),
-        ("jited_prog_len", ctypes.c_uint32),
-    )
-
-
 def _translate_program() -> None:
-    info = _ProgramInfo()
-    size = ctypes.c_uint32(ctypes.sizeof(info))
     with _program() as fd:
-        _descriptor(libbpf.library().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)))
+        info = libbpf.info_of(fd, libbpf.ProgInfo())
     if not info.jited_prog_len:
         raise OSError(errno.EOPNOTSUPP, "no machine code")

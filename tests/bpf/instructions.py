@@ -61,20 +61,6 @@ class _Instruction(NamedTuple):
     immediate: int
 
 
-class _ProgramInfo(ctypes.Structure):
-    """The start of ``struct bpf_prog_info`` of linux/bpf.h."""
-
-    _fields_ = (
-        ("type", ctypes.c_uint32),
-        ("id", ctypes.c_uint32),
-        ("tag", ctypes.c_uint8 * 8),
-        ("jited_prog_len", ctypes.c_uint32),
-        ("xlated_prog_len", ctypes.c_uint32),
-        ("jited_prog_insns", ctypes.c_uint64),
-        ("xlated_prog_insns", ctypes.c_uint64),
-    )
-
-
 def count(program: int, frame: bytes, ifindex: int, jiffies: int) -> Counted:
     """Interpret the program behind a descriptor on a frame that comes in on ``ifindex`` at the tick ``jiffies``.
 
@@ -91,14 +77,11 @@ def count(program: int, frame: bytes, ifindex: int, jiffies: int) -> Counted:
 
 def _translated(program: int) -> list[_Instruction]:
     """Read a program as the verifier left it."""
-    library = libbpf.library()
     size = 0
     for _ in range(2):  # first its length
         buffer = ctypes.create_string_buffer(size)
-        info = _ProgramInfo(xlated_prog_len=size, xlated_prog_insns=ctypes.addressof(buffer))
-        length = ctypes.c_uint32(ctypes.sizeof(info))
-        libbpf.check(library.bpf_obj_get_info_by_fd(program, ctypes.byref(info), ctypes.byref(length)))
-        size = info.xlated_prog_len
+        info = libbpf.ProgInfo(xlated_prog_len=size, xlated_prog_insns=ctypes.addressof(buffer))
+        size = libbpf.info_of(program, info).xlated_prog_len
     raw = [buffer.raw[at : at + 8] for at in range(0, size, 8)]
     return [
         _Instruction(
