@@ -9,6 +9,7 @@ from cnf.errors import UsageError
 from cnf.limiter.limiter import Limiter
 from cnf.limiter.sources import FIELDS, sort_column
 from cnf.server import limits_json
+from cnf.server.explanation_json import explanation
 from cnf.server.history_json import past_sources
 from cnf.server.live import Live
 from cnf.server.messages import Answer, Paths, Request, reply
@@ -73,4 +74,4 @@ class LimitControl:
     def _explain(self, request: Request) -> Answer:
         asked = parameters(request, "address", "protocol", "interface")
         words = (asked.get(name, "") for name in ("address", "protocol", "interface"))
-        return reply(limits_json.explanation(self._limiter, self._state.drained(), *words))
+        return reply(explanation(self._limiter, self._state.drained(), *words))
