@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import BinaryIO
 
 import pytest
@@ -126,10 +127,12 @@ def test_a_file_that_is_written_in_place_is_left_alone_until_it_stays_the_same(
     assert kernel.put[-1] == {KEY: 10 + bool(before)}
 
 
-def test_a_file_of_some_age_is_read_at_once(files: Files, kernel: Kernel, path: Path) -> None:
+def test_a_file_of_some_age_is_read_at_once(
+    files: Files, kernel: Kernel, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As at the start of the daemon, where the set is to be in force."""
     path.write_text("10.0.0.0/8\n")
-    time.sleep(set_files.QUIET)
+    monkeypatch.setattr(set_files, "time", SimpleNamespace(time=lambda: time.time() + set_files.QUIET))
     SetFiles.look(files)
     assert kernel.put == [{KEY: 1}]
 
