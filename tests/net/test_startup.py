@@ -68,7 +68,8 @@ def test_source_that_does_not_compile(wired: Node, tmp_path: Path) -> None:
 def test_program_that_the_verifier_rejects(wired: Node, tmp_path: Path) -> None:
     """A rejection is quoted with the verifier's verdict, and the log level debug has its whole log."""
     _read_past_the_end(_copy(tmp_path) / "bpf" / "flow.c")
-    daemon = _with_path(wired.daemon("n0"), tmp_path)
+    denying = {"deny": ["192.0.2.66"]}  # else the program without limits is tried, too
+    daemon = _with_path(wired.daemon("n0", limits=denying), tmp_path)
 
     status, line = daemon.refused()
 
