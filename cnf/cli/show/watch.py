@@ -101,7 +101,10 @@ class _Screen:
 
     def give_back(self) -> None:
         if self._keys is not None:
+            # A background job that is ended would be stopped here, and never end.
+            before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
             termios.tcsetattr(self._keys, termios.TCSADRAIN, self._modes)
+            signal.signal(signal.SIGTTOU, before)
         self._write(_GIVE_BACK)
 
     def draw(self, lines: list[str], size: os.terminal_size) -> None:

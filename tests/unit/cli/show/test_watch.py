@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -181,6 +184,21 @@ def test_signals_give_the_terminal_back(daemon: StandIn, number: signal.Signals,
         terminal.process.send_signal(number)
         assert terminal.end() == status
         assert_given_back(terminal, modes)
+
+
+def test_ended_in_the_background(daemon: StandIn) -> None:
+    """A job that the terminal has stopped, as it does to one of timeout(1), is not stopped again as it ends."""
+    child, terminal = pty.fork()
+    if child == 0:
+        command = ["sh", "-c", 'timeout 1 "$@"; exit $?', "sh", sys.executable, "-m", "cnf.cli", *watch(daemon)]
+        os.execvp("sh", command)  # noqa: S606 - it becomes the leader of the terminal's session
+    ended = os.pidfd_open(child)
+    try:
+        assert select.select([ended], [], [], PATIENCE)[0]
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 124
+    finally:
+        os.close(ended)
+        os.close(terminal)
 
 
 def test_stop_and_continue(daemon: StandIn) -> None:
