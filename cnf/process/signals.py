@@ -67,7 +67,7 @@ class Signals:
 
     def wake(self) -> None:
         """Have ``wait()`` return, as after a signal; any thread may call it."""
-        with suppress(BlockingIOError):  # it is full, so that the wait ends all the same
+        with suppress(OSError):  # it is full, so that the wait ends all the same; or closed, after the last one
             self._raised.send(b"\0")
 
     def take_reload(self) -> bool:

@@ -126,3 +126,10 @@ def test_any_thread_ends_the_wait(signals: Signals) -> None:
     signals.wait(None)
 
     assert (signals.stop, signals.take_reload()) == (None, False)
+
+
+def test_a_thread_that_comes_too_late() -> None:
+    """A timer that is under way at the end fails nobody."""
+    with Signals() as signals:
+        pass
+    signals.wake()
