@@ -144,26 +144,36 @@ class Limiter:
             self._log.info("limits changed by the file", generation=self.in_force.generation, protected=protected)
 
     def look_at(self, sessions: Iterable[Network] | None) -> None:
-        """End the protection of clients whose session has ended; ``sessions`` are the open ones, None if unknown."""
+        """Protect clients that a set denies, and end the protection of those whose session has ended.
+
+        ``sessions`` are the open ones, None if unknown.
+        """
         if sessions is None:
             return
         with self._lock:
             before = self.in_force.run_time
             known = tuple(sessions)
-            run_time = before.each(lambda effective: effective.logged_in(known))
+            by_sets = {("denied", each.set.name) for each in self.in_force.sets}
+            denied = [client for client in known if self.in_force.listed(client) in by_sets]
+            run_time = before.each(lambda effective: effective.protecting(denied).logged_in(known))
             ended = without(before.effective.protected, run_time.effective.protected)
             if run_time == before:
                 return
-            if not ended:
+            if not ended and not denied:
                 self.in_force = replace(self.in_force, run_time=run_time)
             else:
-                addresses = [str(address) for address in ended]
                 try:
                     self._switch(run_time)
                 except CnfError as error:
-                    self._log.error("protection not ended, trying again", addresses=addresses, error=str(error))
+                    addresses = [str(address) for address in (*ended, *denied)]
+                    self._log.error("protection not changed, trying again", addresses=addresses, error=str(error))
                     return
-                self._log.info("protection ended with the session", addresses=addresses)
+                if ended:
+                    self._log.info("protection ended with the session", addresses=[str(each) for each in ended])
+                if denied:
+                    self._log.warning(
+                        "a set denies who is logged in: protected", addresses=[str(each) for each in denied]
+                    )
             self._keep_or_say()
 
     def change(self, body: object, uid: int, pid: int) -> tuple[tuple[str, ...], InForce]:

@@ -104,6 +104,35 @@ def test_who_is_logged_in_at_the_start_is_protected_as_long_as_that(node: Node, 
     assert _pass(node, wire) == set()
 
 
+def test_who_is_logged_in_when_a_feed_goes_bad_is_protected(node: Node, tmp_path: Path) -> None:
+    """A set that denies a session's address does not lock it out as long as the session lasts; the log says so."""
+    wire = node.wire("n0")
+    sessions, feed = tmp_path / "sessions", tmp_path / "feed"
+    sessions.mkdir()
+    feed.write_text("203.0.113.0/24\n")
+    feeds = [{"name": "feed", "file": str(feed), "action": "deny"}]
+    daemon = node.daemon("n0", limits=LIMITS | {"sets": feeds}, flows=QUICK)
+    daemon.command = (*WITH_SESSIONS, str(sessions), *daemon.command)
+    daemon.start()
+    _log_in(sessions, "7", "10.0.0.2")
+    daemon.wait_for_event("set read")
+    assert _protected(daemon) == []
+
+    fresh = tmp_path / "fresh"
+    fresh.write_text("10.0.0.0/24\n")
+    fresh.replace(feed)
+    daemon.wait_for_event("set read", 2)
+    node.wire("n1")  # what comes is looked at at once, and who is logged in with it
+
+    assert daemon.wait_for_event("a set denies who is logged in: protected")["addresses"] == ["10.0.0.2/32"]
+    assert _protected(daemon) == ["10.0.0.2/32"]
+    assert _pass(node, wire) == {"10.0.0.2"}
+    (sessions / "7").unlink()
+    node.wire("n2")
+    daemon.wait_for_event("protection ended with the session")
+    assert _pass(node, wire) == set()
+
+
 def _log_in(sessions: Path, name: str, host: str, state: str = "active") -> None:
     """Have a session as systemd-logind writes it down."""
     (sessions / name).write_text(f"UID=0\nSTATE={state}\nREMOTE=1\nREMOTE_HOST={host}\n", encoding="utf-8")
