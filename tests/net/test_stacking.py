@@ -196,6 +196,23 @@ if kernel_has("bond"):
         daemon.settle(8)
         assert [(flow["interface"], flow["packets"]) for flow in daemon.flows()] == [("bond0", 8)]
 
+    def test_a_block_on_a_bond(node: Node) -> None:
+        """In native mode, where the members' drivers run the program, it is there from the next packet on, and goes."""
+        wires = {name: node.wire(name) for name in ("n0", "n1")}
+        node.inside.ip("link", "add", "bond0", "type", "bond", "mode", "balance-rr", "miimon", "10")
+        for name in wires:
+            join(node, "bond0", name)
+        daemon = node.daemon()
+        daemon.configure([{"name": "bond0", "mode": "native"}], limits={"mode": "enforce"})
+        daemon.start()
+        daemon.wait_for_event("member counts as its bond", 2)
+        for change, dropped in (("add", 8), ("remove", 8)):
+            daemon.limits("deny", change, "192.0.2.1")
+            for wire in wires.values():
+                wire.send([PACKET] * 4)
+            sent = 8 if change == "add" else 16
+            assert daemon.settle(sent)["ledger"]["packets"]["dropped"] == dropped
+
     @pytest.mark.parametrize(
         ("names", "counted"),
         [(("n0", "bond0"), {"n0": 6, "bond0": 6}), (("n0",), {"n0": 6}), (("bond0",), {"bond0": 6})],
