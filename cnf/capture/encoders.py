@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -73,6 +74,7 @@ class PcapngEncoder:
                 blocks.append(self._described(index, names.get(index, f"interface {index}")))
             number = self._numbers[index]
             data, length = frames.bytes(row)
+            data = data[: self._asked.snaplen]  # a tag may have come into it
             dropped = verdict in _DROPPED
             action = (
                 (pcapng.XDP_VERDICT, _XDP_ACTIONS[dropped])
@@ -88,11 +90,10 @@ class PcapngEncoder:
 
     def end(self, lost: Mapping[str, int]) -> bytes:
         """Return the statistics of each interface; what was lost is known of all together, and stands at the first."""
-        now = int(datetime.now(UTC).timestamp() * 1e9)
         comment = f"{lost['over_budget']} over the budget (--budget), {lost['ring_full']} with the ring full"
         return b"".join(
             pcapng.statistics(
-                number, now, self._written.get(number, 0), None if number else sum(lost.values()), comment
+                number, time.time_ns(), self._written.get(number, 0), None if number else sum(lost.values()), comment
             )
             for number in self._numbers.values()
         )

@@ -78,10 +78,10 @@ class Frames:
     def bytes(self, row: int) -> tuple[bytes, int]:
         """Return what was captured of a frame, and its length; a tag that stands beside it is put where it belongs."""
         data, length, tag = self.data[row], int(self.heads["length"][row]), int(self.heads["tag"][row])
-        if not tag or len(data) < _TYPE_AT:
-            return data, length
-        inserted = (tag & 0xFFFF).to_bytes(2, "big") + (tag >> 16).to_bytes(2, "big")
-        return data[:_TYPE_AT] + inserted + data[_TYPE_AT:], length + len(inserted)
+        inserted = (tag & 0xFFFF).to_bytes(2, "big") + (tag >> 16).to_bytes(2, "big") if tag else b""
+        if len(data) >= _TYPE_AT:
+            data = data[:_TYPE_AT] + inserted + data[_TYPE_AT:]
+        return data, length + len(inserted)
 
     def fields(self, names: Mapping[int, str]) -> list[dict[str, Any]]:
         """Return what each frame's key has, as a flow of /v1/flows; what it has not is None."""

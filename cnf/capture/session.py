@@ -73,6 +73,9 @@ class Session:
         self._over = threading.Event()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._stopping = False
+        self._stopping_lock = threading.Lock()
+        """Held to write to ``_wake``: once it is closed, its number may be another file's."""
+        self._failed = False
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         maps.set(self._number, asked.verdicts, asked.snaplen, asked.budget)
         try:
@@ -91,45 +94,50 @@ class Session:
         return self
 
     def __next__(self) -> bytes:
-        """Return the next block."""
+        """Return the next block. Raises ConnectionError where it has failed: no client is to take that for its end."""
         over = self._over.is_set()  # before the blocks: none comes after that
         try:
             return self._blocks.popleft()
         except IndexError:
-            if over:
-                raise StopIteration from None
-            return b""
+            if not over:
+                return b""
+        if self._failed:
+            message = "the capture has failed"
+            raise ConnectionError(message)
+        raise StopIteration
 
     def close(self) -> None:
         """End it; what there is can still be read. Harmless when it has ended."""
-        if not self._stopping:
-            self._stopping = True
-            os.eventfd_write(self._wake, 1)
+        with self._stopping_lock:
+            if not self._stopping:
+                self._stopping = True
+                os.eventfd_write(self._wake, 1)
 
     def join(self) -> None:
         """Wait for its end."""
         self._thread.join()
 
     def _run(self) -> None:
-        lost = dict.fromkeys(CAPTURE_RESULTS[1:], 0)
         try:
-            self._work()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the capture has to end
-            self._log.error("capture failed", error=str(error) if isinstance(error, CnfError) else repr(error))
-        try:
-            self._end_in_kernel()
+            try:
+                self._work()
+            finally:
+                self._end_in_kernel()
             time.sleep(SETTLING)
             while records := self._maps.ring.read(BATCH):
                 self._take(records)
             now = self._maps.counts()
-            lost = {result: now[result] - self._before[result] for result in lost}
-        except Exception as error:  # noqa: BLE001 - as above
+            lost = {result: now[result] - self._before[result] for result in CAPTURE_RESULTS[1:]}
+            self._blocks.append(self._encoder.end(lost))
+            self._log.info("capture ended", uid=self.peer.uid, pid=self.peer.pid, frames=self._encoder.frames, **lost)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next client can capture
+            self._failed = True
             self._log.error("capture failed", error=str(error) if isinstance(error, CnfError) else repr(error))
-        self._blocks.append(self._encoder.end(lost))
-        self._log.info("capture ended", uid=self.peer.uid, pid=self.peer.pid, frames=self._encoder.frames, **lost)
         self._ended()
         self._over.set()
-        os.close(self._wake)
+        with self._stopping_lock:
+            self._stopping = True
+            os.close(self._wake)
         self.bell.ring()
 
     def _work(self) -> None:

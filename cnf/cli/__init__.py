@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:  # a full disk or a lost terminal; errors of the socket are CnfErrors
         _discard_output()
-        return _fail(f"the output cannot be written: {error.strerror}", os.EX_IOERR)
+        return _fail(f"{error.filename or 'the output'} cannot be written: {error.strerror}", os.EX_IOERR)
 
 
 def _fail(message: str, status: int) -> int:

@@ -272,7 +272,7 @@ class Web:
                 if block != b"":
                     return block
                 if self._ending:
-                    return None
+                    _close(answer)  # it may have an end that is still to come
                 await more.wait()
 
         try:

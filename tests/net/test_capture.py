@@ -6,7 +6,7 @@ import grp
 import json
 import os
 import subprocess
-from signal import SIGINT, SIGKILL
+from signal import SIGINT, SIGKILL, SIGTERM
 
 from tests.bpf.packets import UDP, IPv4, frame
 from tests.net.conftest import Node
@@ -86,7 +86,9 @@ def test_a_daemon_that_is_killed_leaves_nothing_captured(node: Node) -> None:
     client = begin(daemon)
     daemon.signal(SIGKILL)
     daemon.ended()
-    client.communicate()
+    _output, said = client.communicate()
+    assert client.returncode == 69
+    assert b"no answer of cnfd" in said
     daemon.start()
     wire.send([frame(IPv4(), UDP())] * 20)
 
@@ -96,6 +98,18 @@ def test_a_daemon_that_is_killed_leaves_nothing_captured(node: Node) -> None:
     wire.send([frame(IPv4(), UDP())] * 2)
     output, _said = client.communicate()
     assert len(output.splitlines()) == 2
+
+
+def test_a_daemon_that_ends_sends_what_there_is(node: Node) -> None:
+    """With what is missing, so that the client knows that it has all of it."""
+    wire = node.wire("n0")
+    daemon = node.daemon("n0", flows=QUICK).start()
+    client = begin(daemon, "-o", "jsonl")
+    wire.send([frame(IPv4(), UDP())] * 20)
+    daemon.signal(SIGTERM)
+    output, said = client.communicate()
+    assert (client.returncode, len(output.splitlines())) == (0, 20), said
+    assert b"20 packets captured; lost: 0 over the budget" in said
 
 
 def test_it_goes_on_when_the_program_is_swapped(node: Node) -> None:

@@ -133,7 +133,7 @@ class Client:
     def capture(self, query: Query, wait: Wait) -> Iterator[bytes]:
         """Yield a capture in pcapng as it comes; ``query`` is which, filter, count, snaplen, budget and format."""
         with self._answer("/v1/capture", query, {}, wait) as response:
-            while block := _some(response, ends_well=True):
+            while block := _some(response, ends_well=False):
                 yield block
 
     def captured(self, query: Query, wait: Wait) -> Iterator[AboutCapture | list[CapturedFrame]]:
@@ -181,7 +181,8 @@ class Client:
         """Yield what a stream's lines say of it, ``kind``, and each run of lines between, as ``read`` returns them."""
         with self._answer(path, query, request, wait) as response:
             rest = b""
-            while block := _some(response, ends_well=wait is not None):
+            goes_on = wait is not None and kind is not AboutCapture  # a capture has an end of its own
+            while block := _some(response, ends_well=goes_on):
                 *lines, rest = (rest + block).split(b"\n")
                 items = []
                 for line in lines:

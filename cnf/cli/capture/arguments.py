@@ -30,7 +30,7 @@ def add_capture(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    capture.add_argument("expression", metavar="EXPR", nargs="?", help="as in flows --filter: 'src net 10.0.0.0/8'")
+    capture.add_argument("expression", metavar="EXPR", nargs="*", help="as in flows --filter: 'src net 10.0.0.0/8'")
     which = capture.add_mutually_exclusive_group()
     for word, text in (
         ("dropped", "what was dropped: over a limit, denied, or unreadable"),
@@ -56,7 +56,8 @@ def add_capture(add_parser: Callable[..., argparse.ArgumentParser]) -> None:
         default=BUDGET,
         help="packets a second that are copied; the others are counted (default: %(default)s)",
     )
-    capture.add_argument("-w", "--write", metavar="FILE", help="write pcapng into a file; - is stdout")
-    capture.add_argument("-o", "--output", choices=("table", "jsonl"), default="table")
+    output = capture.add_mutually_exclusive_group()
+    output.add_argument("-w", "--write", metavar="FILE", help="write pcapng into a file; - is stdout")
+    output.add_argument("-o", "--output", choices=("table", "jsonl"), default="table")
     capture.add_argument("--end", action="store_true", help="end the capture that somebody has begun")
     capture.set_defaults(run=lambda arguments: import_module("cnf.cli.capture.command").run(arguments))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import select
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -30,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     query: dict[str, str | int] = {"which": arguments.which, "snaplen": arguments.snaplen, "budget": arguments.budget}
     if arguments.expression:
-        query["filter"] = arguments.expression
+        query["filter"] = " ".join(arguments.expression)
     if arguments.count:
         query["count"] = arguments.count
     with suppress(ReaderHasGoneError), _ending_well(client):
@@ -61,25 +63,32 @@ def _ending_well(client: Client) -> Iterator[None]:
 def _write(client: Client, query: Query, path: str) -> None:
     if path == "-" and sys.stdout.isatty():
         raise UsageError("pcapng is not for a terminal: pipe it to tshark -r -, or leave out -w for lines")
-    summary = Summary()
+    summary, file = Summary(), None
+    wait = wait_for_more if path == "-" else _wait_for_the_daemon
     with ExitStack() as stack:
-        file: BinaryIO | None = sys.stdout.buffer if path == "-" else None
-        for block in client.capture({**query, "format": "pcapng"}, wait_for_more):
+        for block in client.capture({**query, "format": "pcapng"}, wait):
             if file is None:  # a capture that is refused leaves no file
-                file = stack.enter_context(_created(path))
+                stack.callback(lambda: _say_summary(summary.packets, summary.lost))  # of one that breaks off, too
+                file = sys.stdout.buffer if path == "-" else stack.enter_context(_created(path))
             file.write(block)
             file.flush()
             summary.add(block)
-    _say_summary(summary.packets, summary.lost)
 
 
-def _created(path: str) -> BinaryIO:
-    """Open a file that is for this user alone: it has what others have sent."""
+def _wait_for_the_daemon(connection: socket.socket) -> None:
+    """Wait until there is something to read; what goes into a file needs nobody who reads stdout."""
+    select.select([connection], [], [])
+
+
+@contextmanager
+def _created(path: str) -> Iterator[BinaryIO]:
+    """Open a file that is for this user alone: it has what others have sent. Each OSError tells its name."""
     try:
-        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb")
+        with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            yield file
     except OSError as error:
-        message = f"{path} cannot be written: {error.strerror}"
-        raise UsageError(message) from error
+        error.filename = path
+        raise
 
 
 def _show(client: Client, query: Query, output: str) -> None:
@@ -101,4 +110,4 @@ def _lost(about: AboutCapture) -> str:
 
 def _say_summary(packets: int, lost: str) -> None:
     """Say how much was captured; what is ``lost`` was so before anybody looked whether it matches the filter."""
-    say(f"{number_of(packets, 'packet')} captured; {f'lost: {lost}' if lost else 'it broke off'}")
+    say(f"{number_of(packets, 'packet')} captured" + (f"; lost: {lost}" if lost else ""))
