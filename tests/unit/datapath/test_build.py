@@ -14,5 +14,5 @@ def test_a_missing_capability_is_named_before_anything_is_started(monkeypatch: p
     """Who may not load is told what is missing, and how to get it."""
     monkeypatch.setattr(capabilities, "missing", lambda: ("CAP_BPF",))
 
-    with pytest.raises(PrivilegeError, match=r"CAP_BPF missing: without it .*loaded"):
+    with pytest.raises(PrivilegeError, match=r"CAP_BPF missing: no program can be loaded"):
         Build(Blueprint(1024), python="/nonexistent")
