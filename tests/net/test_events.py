@@ -124,6 +124,7 @@ def test_a_killed_daemon_is_followed_by_one_that_goes_on(node: Node) -> None:
         follower.notes(1)
         daemon.start()
         wire.send([packet("10.0.0.3")] * 12)
+        wait_for(lambda: follower.events(4)[-1].get("source") == "10.0.0.3", "the third source's first drop")
         events = follower.events(4)
         notes = follower.notes(2)
 

@@ -22,6 +22,8 @@ PACKET = frame(IPv4(), UDP(), bytes(100))
 JUMBO = frame(IPv4(), UDP(), bytes(8972))
 ATTACH_LIMIT: Final = 8.0
 """Seconds from an interface's appearance to the program on it, at most: without a notification it takes ten."""
+MOST_THREADS: Final = 16
+"""Of a daemon: those that it starts with, and those that answer requests, which come as they are needed and stay."""
 XDP_EVENTS: Final = ("program attached", "program detached", "interface gone", "interface refused")
 
 
@@ -44,7 +46,7 @@ def holdings(daemon: Daemon) -> dict[str, int | list[str]]:
     return {
         "descriptors": sum(line.startswith("pos:") for line in described),
         "programs and maps": sorted(line for line in described if line.startswith(("prog_id:", "map_id:"))),
-        "threads": len([*(process / "task").iterdir()]),
+        "more threads": len([*(process / "task").iterdir()]) > MOST_THREADS,
         "series": series,
     }
 
