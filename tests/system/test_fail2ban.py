@@ -56,7 +56,8 @@ class Jails:
         self.machine.run("sh", "-c", f": >{LOG}; : >/var/log/fail2ban.log; rm -f /var/lib/fail2ban/fail2ban.sqlite3")
         service.start()
         self.machine.run("systemctl", "restart", "fail2ban")
-        wait_for(lambda: self.machine.try_to("fail2ban-client", "status", "gate").returncode == 0, "fail2ban")
+        # Not asked for it: a question about a jail that is not there yet has it log an ERROR, and no test allows one.
+        wait_for(lambda: self.said("Jail 'gate' started"), "fail2ban")
 
     def close(self) -> None:
         """Stop it, and leave nothing of it."""
@@ -78,9 +79,9 @@ class Jails:
         """Return addresses and jails of the bans in force."""
         return {(address, str(reason)) for address, (reason, _) in self.denied().items()}
 
-    def said(self, words: str) -> bool:
-        """Return whether fail2ban has logged that."""
-        return words in self.machine.run("cat", "/var/log/fail2ban.log")
+    def said(self, words: str) -> list[str]:
+        """Return the lines that fail2ban has logged with that in them."""
+        return [line for line in self.machine.run("cat", "/var/log/fail2ban.log").splitlines() if words in line]
 
     def reach(self) -> set[str]:
         """Return from which addresses the node is reached."""
@@ -138,7 +139,7 @@ def test_twice_is_once(jails: Jails) -> None:
     jails.machine.run("cnfctl", "limits", "deny", "remove", FAR)
     jails.machine.run("fail2ban-client", "set", "gate", "unbanip", FAR)
     wait_for(lambda: jails.said(f"[gate] Unban {FAR}"), "the unban")
-    assert not jails.said("ERROR")
+    assert jails.said("ERROR") == []
 
 
 def test_what_is_denied_for_longer_is_left_alone(jails: Jails) -> None:
@@ -148,7 +149,7 @@ def test_what_is_denied_for_longer_is_left_alone(jails: Jails) -> None:
     jails.machine.run("fail2ban-client", "set", "door", "unbanip", FAR)
     wait_for(lambda: jails.said(f"[door] Unban {FAR}"), "the unban")
     assert jails.denied() == {FAR: (None, None)}
-    assert not jails.said("ERROR")
+    assert jails.said("ERROR") == []
 
 
 def test_restarts(jails: Jails) -> None:
