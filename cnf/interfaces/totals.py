@@ -80,9 +80,10 @@ class Tallies:
         self._renamed, self._retired, self._departed = renamed, retired, departed
         self._retired_at = dict.fromkeys(retired, self._now())
 
-    def seats(self) -> dict[int, str]:
-        """Return the interfaces that have a counter slot, by slot."""
-        return {slot: self.names[index] for index, slot in self._counters.assigned().items()}
+    def seats(self) -> dict[int, tuple[str, ...]]:
+        """Return the name and then the altnames of each interface that has a counter slot, by slot."""
+        names = self.all_names()
+        return {slot: names[index] for index, slot in self._counters.assigned().items()}
 
     def all_names(self) -> dict[int, tuple[str, ...]]:
         """Return the name and then the altnames of each interface that has a slot, by ifindex."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol, Self
 
 from cnf.abi import VERDICTS
 from cnf.arrays import Records
@@ -45,26 +45,32 @@ class Interfaces:
     """The interfaces that rules can be about."""
 
     names: frozenset[str]
-    by_altname: Mapping[str, str] = field(default_factory=dict)
+    by_altname: Mapping[str, str]
+
+    @classmethod
+    def called(cls, interfaces: Collection[Sequence[str]]) -> Self:
+        """Take each interface's name and then its altnames."""
+        by_altname = {altname: name for name, *altnames in interfaces for altname in altnames}
+        return cls(frozenset(name for name, *_ in interfaces), by_altname)
 
 
 class KernelRules:
     """Switch the kernel from rule set to rule set; one thread at a time."""
 
     def __init__(
-        self, datapath: Datapath, room: Room, handover: HandoverMap, seats: Mapping[int, str], swap: Swap
+        self, datapath: Datapath, room: Room, handover: HandoverMap, seats: Mapping[int, Sequence[str]], swap: Swap
     ) -> None:
-        """Take a datapath with ``room`` in its maps; ``seats`` are names by counter slot.
+        """Take a datapath with ``room`` in its maps; ``seats`` are names, each with its altnames, by counter slot.
 
         ``swap`` is called before a rule set that limits anything is in force, and after one that does not.
         """
-        self.interfaces = Interfaces(frozenset(seats.values()))
+        self.interfaces = Interfaces.called(seats.values())
         self.tick_ns = tick_ns()
         self._room = room
         self._maps = LimiterMaps(datapath.maps, room.rules)
         self._read_clock = datapath.read_clock
         self._handover = handover
-        self._slots = dict(seats)
+        self._slots = {slot: name for slot, (name, *_) in seats.items()}
         self._datapath_maps = datapath.maps
         self._swap = swap
         self._tick0 = 0.0

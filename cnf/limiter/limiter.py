@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -53,14 +53,14 @@ class Limiter:
         file: Limits,
         clients: Iterable[Network],
         handover: HandoverMap,
-        seats: Mapping[int, str],
+        seats: Mapping[int, Sequence[str]],
         swap: Swap,
     ) -> None:
         """Put the limits of ``file``, with what was changed at run time, in force; protect ``clients``.
 
         They follow the rule set that the previous daemon has left in the kernel: what stays the same keeps its buckets
-        and counts. ``seats`` are the interfaces that it has left, by counter slot: their rules hold at once. ``swap``
-        is as of KernelRules.
+        and counts. ``seats`` are the interfaces that have a counter slot already: their rules hold at once. They and
+        ``swap`` are as of KernelRules.
 
         Raises:
             ConfigError: they do not fit the tables, or what is kept cannot be read.
@@ -105,9 +105,7 @@ class Limiter:
         """
         with self._lock:
             before = self._rules.interfaces
-            self._rules.interfaces = Interfaces(
-                frozenset(names), {altname: name for name, altnames in names.items() for altname in altnames}
-            )
+            self._rules.interfaces = Interfaces.called([(name, *altnames) for name, altnames in names.items()])
             rules = self.in_force.effective.limits.rules
             if self._rules.interfaces == before or not any(rule.interfaces for rule in rules):
                 return

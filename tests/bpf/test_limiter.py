@@ -113,7 +113,7 @@ def test_rules_that_would_fit_nowhere_are_refused(loaded: build.Datapath, tmp_pa
             read({"rules": apart, "state_file": limits.state_file}),
             (),
             HandoverMap(loaded.maps["handover"]),
-            dict(enumerate(MANY)),
+            {slot: (name,) for slot, name in enumerate(MANY)},
             no_swap,
         )
 

@@ -60,7 +60,9 @@ pytestmark = pytest.mark.usefixtures("folder")
 def test_killed_time_and_again_under_a_flood(node: Node, folder: Path, table: str) -> None:
     """Of five kills in a row nothing is to be seen: every packet counts once, every limit holds, nothing piles up."""
     wire = node.wire("n0")
-    daemon = node.daemon("n0", limits=RATION, flows=QUICK | {"table": table}).start()
+    node.inside.ip("link", "property", "add", "dev", "n0", "altname", "uplink")
+    limits = enforce(ration("few", 10, ["10.0.0.0/8"], interfaces=["uplink"]))
+    daemon = node.daemon("n0", limits=limits, flows=QUICK | {"table": table}).start()
     senders = [Sender([packet(source)], 300) for source in (LIMITED, *OTHERS)]
     stop = Event()
     with arrivals(node.inside, "n0") as through, ThreadPoolExecutor(1) as pool:
