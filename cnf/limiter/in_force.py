@@ -140,6 +140,12 @@ class InForce:
         found = next(self.in_sets(source), None)
         return (found.verdict, found.set.name) if found and found.mode == "enforce" else None
 
+    def is_denied_by_set(self, source: Network) -> bool:
+        """Tell whether a set denies all of ``source``, or would if it were not protected."""
+        lists = [each for each in self.ruleset.lists(source) if each.verdict != "protected"]
+        found = next(self.in_sets(source), None)
+        return not lists and found is not None and (found.mode, found.verdict) == ("enforce", "denied")
+
     def word(self, rule: Rule) -> int:
         """Return the rule as it stands in a source's decision: its number, and whether it drops."""
         return self.number(rule) | (ENFORCE if self.effective.limits.mode_of(rule) == "enforce" else 0)

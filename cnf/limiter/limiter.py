@@ -151,26 +151,26 @@ class Limiter:
         with self._lock:
             before = self.in_force.run_time
             known = tuple(sessions)
-            by_sets = {("denied", each.set.name) for each in self.in_force.sets}
-            denied = [client for client in known if self.in_force.listed(client) in by_sets]
+            denied = tuple(client for client in known if self.in_force.is_denied_by_set(client))
             run_time = before.each(lambda effective: effective.protecting(denied).logged_in(known))
             ended = without(before.effective.protected, run_time.effective.protected)
+            begun = without(run_time.effective.protected, before.effective.protected)
             if run_time == before:
                 return
-            if not ended and not denied:
+            if not ended and not begun:
                 self.in_force = replace(self.in_force, run_time=run_time)
             else:
                 try:
                     self._switch(run_time)
                 except CnfError as error:
-                    addresses = [str(address) for address in (*ended, *denied)]
+                    addresses = [str(address) for address in (*ended, *begun)]
                     self._log.error("protection not changed, trying again", addresses=addresses, error=str(error))
                     return
                 if ended:
                     self._log.info("protection ended with the session", addresses=[str(each) for each in ended])
-                if denied:
+                if begun:
                     self._log.warning(
-                        "a set denies who is logged in: protected", addresses=[str(each) for each in denied]
+                        "a set denies who is logged in: protected", addresses=[str(each) for each in begun]
                     )
             self._keep_or_say()
 
@@ -189,7 +189,8 @@ class Limiter:
             self._roll_back()  # the timer may be late
             before = self.in_force.run_time
             who, now = f"uid {uid}, pid {pid}", time.time()
-            run_time, changes = before.after(change, self.in_force.file, who, time.monotonic(), now)
+            staying = [each for each in before.effective.sessions if self.in_force.is_denied_by_set(each)]
+            run_time, changes = before.after(change, self.in_force.file, who, time.monotonic(), now, staying=staying)
             if run_time == before:
                 return changes, self.in_force
             self._switch(run_time)

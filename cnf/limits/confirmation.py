@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from attrs import evolve, frozen
 
@@ -74,12 +74,20 @@ class RunTime:
         left = [each for each in self.changes if each.deadline is None or now < each.deadline]
         return self if len(left) == len(self.changes) else self._with(left, file)
 
-    def after(
-        self, change: Change, file: Limits, who: str, now: float, moment: float | None = None
+    def after(  # noqa: PLR0913 - what a change depends on
+        self,
+        change: Change,
+        file: Limits,
+        who: str,
+        now: float,
+        moment: float | None = None,
+        *,
+        staying: Collection[Network] = (),
     ) -> tuple[RunTime, tuple[str, ...]]:
         """Return the state after ``change``, made ``now``, and what was changed or confirmed, in words.
 
-        ``moment`` is now, too, in seconds since the epoch, to be noted of what is added to a list.
+        ``moment`` is now, too, in seconds since the epoch, to be noted of what is added to a list. ``staying`` are the
+        sessions that a confirmation leaves protected, since a set denies them.
 
         Raises:
             UsageError: the change cannot be made, or there is nothing to confirm.
@@ -87,7 +95,7 @@ class RunTime:
         """
         current = self.at(now, file)
         if isinstance(change, Confirm):
-            return current.confirm(change.number, file)
+            return current.confirm(change.number, file, staying)
         author = None if moment is None else Author(who, moment)
         effective, words = change.after(current.effective, file, author)
         if not words:
@@ -98,10 +106,13 @@ class RunTime:
         made = Made(current.last + 1, change, author, who, words, deadline)
         return evolve(current, effective=effective, changes=(*current.changes, made), last=made.number), (words,)
 
-    def confirm(self, number: int | None, file: Limits) -> tuple[RunTime, tuple[str, ...]]:
+    def confirm(
+        self, number: int | None, file: Limits, staying: Collection[Network] = ()
+    ) -> tuple[RunTime, tuple[str, ...]]:
         """Return the state with the change of this number kept, or all, and what that confirmed, in words.
 
-        Whoever is protected is so until nothing waits any more. Raises UsageError if there is nothing to confirm.
+        Whoever is protected is so until nothing waits any more, and who is ``staying``, until the session ends. Raises
+        UsageError if there is nothing to confirm.
         """
         confirmed = [each for each in self.pending if number in (None, each.number)]
         if not confirmed and (number is not None or not self.effective.protected):
@@ -110,8 +121,10 @@ class RunTime:
         kept = self._with([evolve(each, deadline=None) if each in confirmed else each for each in self.changes], file)
         words = [f"confirm {each.words}" for each in confirmed]
         if not kept.changes:
-            words += [f"protect {address.network_address} no more" for address in self.effective.protected]
-            kept = kept.each(lambda each: evolve(each, protected=(), sessions=()))
+            for each in self.effective.protected:
+                still = "still, a set denies it" if each in staying else "no more"
+                words.append(f"protect {each.network_address} {still}")
+            kept = kept.each(lambda each: evolve(each, protected=tuple(staying), sessions=tuple(staying)))
         return kept, tuple(words)
 
     def _with(self, changes: Iterable[Made], file: Limits) -> RunTime:

@@ -95,14 +95,18 @@ class RuleSet:
         return None
 
     def listed(self, source: Network) -> Listed | None:
-        """Return the list that all of ``source`` is on."""
+        """Return the list that decides on all of ``source``."""
+        return next(iter(self.lists(source)), None)
+
+    def lists(self, source: Network) -> tuple[Listed, ...]:
+        """Return the lists that all of ``source`` is on, the strongest first."""
         family, address = FAMILIES_BY_VERSION[source.version], int(source.network_address)
         for length in self.lengths[family]:
             if length <= source.prefixlen and (
                 found := self.matches[family].get((address & _MASKS[family][length], length))
             ):
-                return found.listed
-        return None
+                return found.lists
+        return ()
 
     def part(self, address: Address) -> int:
         """Return 0; or the length of an IPv6 source that is not as long as all others.

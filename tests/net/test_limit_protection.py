@@ -105,7 +105,7 @@ def test_who_is_logged_in_at_the_start_is_protected_as_long_as_that(node: Node, 
 
 
 def test_who_is_logged_in_when_a_feed_goes_bad_is_protected(node: Node, tmp_path: Path) -> None:
-    """A set that denies a session's address does not lock it out as long as the session lasts; the log says so."""
+    """A set that denies a session's address does not lock it out as long as the session lasts, confirmed or not."""
     wire = node.wire("n0")
     sessions, feed = tmp_path / "sessions", tmp_path / "feed"
     sessions.mkdir()
@@ -125,6 +125,10 @@ def test_who_is_logged_in_when_a_feed_goes_bad_is_protected(node: Node, tmp_path
     node.wire("n1")  # what comes is looked at at once, and who is logged in with it
 
     assert daemon.wait_for_event("a set denies who is logged in: protected")["addresses"] == ["10.0.0.2/32"]
+    assert _protected(daemon) == ["10.0.0.2/32"]
+    assert _pass(node, wire) == {"10.0.0.2"}
+
+    assert daemon.limits("confirm")["changes"] == ["protect 10.0.0.2 still, a set denies it"]
     assert _protected(daemon) == ["10.0.0.2/32"]
     assert _pass(node, wire) == {"10.0.0.2"}
     (sessions / "7").unlink()

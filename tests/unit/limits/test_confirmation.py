@@ -214,6 +214,20 @@ def test_protection_that_was_confirmed_away_stays_so() -> None:
     assert logged_in(confirmed, networks("198.51.100.7")) == confirmed
 
 
+def test_protection_from_a_set_outlasts_the_confirmation() -> None:
+    """Of those who are logged in, whom a set denies is protected until the session ends; the words say so."""
+    here = networks("198.51.100.7", "203.0.113.1")
+    state = logged_in(unchanged(BEFORE).protecting(here), here)
+    confirm, staying = read_change({"op": "confirm"}), here[:1]
+
+    state, words = state.after(confirm, FILE, "root", 1, staying=staying)
+
+    assert words == ("protect 198.51.100.7 still, a set denies it", "protect 203.0.113.1 no more")
+    assert (state.effective.protected, state.base.protected) == (staying, staying)
+    assert state.after(confirm, FILE, "root", 2, staying=staying) == (state, words[:1])
+    assert logged_in(state, ()).effective.protected == ()
+
+
 @pytest.mark.parametrize(
     ("limits", "protected"),
     [
