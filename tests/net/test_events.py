@@ -132,7 +132,7 @@ def test_a_killed_daemon_is_followed_by_one_that_goes_on(node: Node) -> None:
     assert [event["source"] for event in events if event["event"] == "first_drop"] == [
         f"10.0.0.{number}" for number in (1, 2, 3)
     ]
-    assert notes[0].startswith("cnfctl: cnfd is not running: ")
+    assert notes[0].startswith("cnfctl: cnfd is not running, or still starting: ")
     assert notes[1:] == ["cnfctl: cnfd was restarted, and goes on with the events that came meanwhile"]
     with following(daemon, "--since", "2") as follower:
         assert [event["seq"] for event in follower.events(len(events) - 2)] == [event["seq"] for event in events[2:]]

@@ -255,7 +255,8 @@ class Client:
             case _:
                 return UnavailableError(f"no answer of cnfd on {self._path}: {error.strerror or error}")
         return UnavailableError(
-            f"cnfd is not running: {state}", remedy="start it: systemctl start cnfd, or name its socket with --socket"
+            f"cnfd is not running, or still starting: {state}",
+            remedy="systemctl status cnfd shows which; start it: systemctl start cnfd, or name its socket by --socket",
         )
 
     def _or_group(self) -> str:

@@ -43,12 +43,12 @@ def test_request(daemon: StandIn) -> None:
 
 
 def test_no_daemon(tmp_path: Path) -> None:
-    """Without a socket the error says that cnfd does not run, where it was looked for, and how to start it."""
+    """Without a socket the error says that cnfd does not run, or not yet, where it was looked for, and what to do."""
     with pytest.raises(UnavailableError) as caught:
         Client(f"{tmp_path}/cnf.sock").status()
     assert str(caught.value) == (
-        f"cnfd is not running: {tmp_path}/cnf.sock does not exist "
-        "(start it: systemctl start cnfd, or name its socket with --socket)"
+        f"cnfd is not running, or still starting: {tmp_path}/cnf.sock does not exist "
+        "(systemctl status cnfd shows which; start it: systemctl start cnfd, or name its socket by --socket)"
     )
 
 
@@ -57,7 +57,7 @@ def test_stale_socket(tmp_path: Path) -> None:
     path = tmp_path / "cnf.sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
-    with pytest.raises(UnavailableError, match=f"^cnfd is not running: nobody listens on {path}, it was left behind"):
+    with pytest.raises(UnavailableError, match=f"still starting: nobody listens on {path}, it was left behind"):
         Client(str(path)).status()
 
 
