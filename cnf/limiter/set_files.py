@@ -60,7 +60,7 @@ class SetFile:
     """Since when there is one, in seconds since the epoch."""
     errors: int = 0
     seen: Version | None = None
-    """The file at the latest look, and since when on the clock of looks:"""
+    """The file at the latest look, and since when it is so on the clock of looks:"""
     seen_since: float = 0.0
     tried: Version | None = None
     """The file that was read last, or could not be."""
@@ -201,8 +201,11 @@ class SetFiles:
         """Return whether a file has stayed the same for long enough to be read."""
         now = self._now()
         if version != file.seen:
-            file.seen, file.seen_since = version, now
-        if now - file.seen_since >= QUIET or time.time() - version.changed / 1e9 >= QUIET:
+            # The same inode has changed just now, whatever its time says: ext4 truncates a file, then sets that.
+            changed_here = file.seen is not None and version[:2] == file.seen[:2]
+            age = 0.0 if changed_here else max(time.time() - version.changed / 1e9, 0.0)
+            file.seen, file.seen_since = version, now - age
+        if now - file.seen_since >= QUIET:
             return True
         if file.restless_since is None:
             file.restless_since = now

@@ -137,6 +137,21 @@ def test_a_file_of_some_age_is_read_at_once(
     assert kernel.put == [{KEY: 1}]
 
 
+def test_a_file_that_is_truncated_is_left_alone_though_its_time_is_old(
+    files: Files, kernel: Kernel, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On ext4 it is empty for a moment before it has the time of that."""
+    path.write_text("10.0.0.0/8\n")
+    files.look()
+    before = len(kernel.put)
+    monkeypatch.setattr(set_files, "time", SimpleNamespace(time=lambda: time.time() + set_files.QUIET))
+    path.write_text("")
+    SetFiles.look(files)
+    path.write_text("192.0.2.1\n192.0.2.2\n")
+    files.look()
+    assert kernel.put[before:] == [{KEY: 2}]
+
+
 def test_a_file_that_says_the_same_changes_nothing(files: Files, kernel: Kernel, path: Path) -> None:
     """Touched, written again, or in another order."""
     path.write_text("10.0.0.0/8\n192.0.2.1\n")
