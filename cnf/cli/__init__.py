@@ -102,17 +102,18 @@ def parser() -> argparse.ArgumentParser:
         "--sort", metavar="FIELD", type=sort_field, help=f"bytes (default; rate with --watch), {', '.join(SORT_FIELDS)}"
     )
     flows.add_argument("--filter", metavar="EXPR", help="as in tcpdump: 'src net 10.0.0.0/8 and not port 22'")
-    flows.add_argument(
+    ways = flows.add_mutually_exclusive_group()
+    ways.add_argument(
         "--by",
         metavar="WHAT",
         help="one row for all flows of a src, dst, pair, port, src-port, protocol, interface, direction, vlan, "
         "rule, net/24 (the destination's) or src-net/24; several with commas",
     )
+    ways.add_argument("--pairs", action="store_true", help="both directions of a connection in one row")
     flows.add_argument(
         "--owner", action="store_true", help="the systemd unit, container or pod that has the socket on this node"
     )
     flows.add_argument("--names", action="store_true", help="the names of hosts, as far as they come within a second")
-    flows.add_argument("--pairs", action="store_true", help="both directions of a connection in one row")
     flows.add_argument("-o", "--output", choices=("table", "json", "jsonl", "csv"), default="table")
     flows.add_argument(
         "--watch",

@@ -21,6 +21,7 @@ SORT_FIELDS: Final = (
 """The fields that flows, connections or groups can be sorted by: every number and time, and short names of rates."""
 SHORTEST_WATCH: Final = 0.1
 """Seconds: faster updates show nothing new, and only load the daemon."""
+LONGEST_WATCH: Final = 24 * 3600
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -52,9 +53,9 @@ def interval(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if SHORTEST_WATCH <= seconds < math.inf:
+    if SHORTEST_WATCH <= seconds <= LONGEST_WATCH:
         return seconds
-    message = f"seconds are expected, {SHORTEST_WATCH} or more, not {text!r}"
+    message = f"seconds are expected, {SHORTEST_WATCH} to {LONGEST_WATCH}, not {text!r}"
     raise argparse.ArgumentTypeError(message)
 
 
@@ -69,20 +70,34 @@ def duration(text: str) -> float:
 
 def lasting(text: str) -> str:
     """Read a duration; return the time when it is over, as RFC 3339 has it, in UTC."""
-    return _utc(datetime.now(UTC) + timedelta(seconds=duration(text)))
+    seconds = duration(text)
+    try:
+        return _utc(datetime.now(UTC) + timedelta(seconds=seconds))
+    except (ValueError, OverflowError):
+        message = f"{text} from now is later than a time can be; without an end it stays until it is removed"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def until(text: str) -> str:
     """Read a time of day here, which comes within a day, or a date and time; return it as RFC 3339 has it, in UTC."""
     try:
         if re.fullmatch(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?", text):
-            now = datetime.now().astimezone()
-            at = datetime.combine(now.date(), time.fromisoformat(text if text[2] == ":" else f"0{text}")).astimezone()
-            return _utc(at if at > now else at + timedelta(days=1))
+            return _utc(_next(time.fromisoformat(text if text[2] == ":" else f"0{text}"), datetime.now(UTC)))
         return _utc(datetime.fromisoformat(text).astimezone())
-    except ValueError:
+    except (ValueError, OverflowError):
         message = f"a time such as 12:00 or 2026-03-01T12:00:00Z is expected, not {text!r}"
         raise argparse.ArgumentTypeError(message) from None
+
+
+def _next(clock: time, now: datetime) -> datetime:
+    """Return when clocks here show a time next: also where they are changed before, or show it twice that day."""
+    today = now.astimezone().date()
+    moments = (
+        datetime.combine(today + timedelta(days=days), clock.replace(fold=fold)).astimezone(UTC)
+        for days in (0, 1)
+        for fold in (0, 1)
+    )
+    return next(moment for moment in moments if moment > now)
 
 
 def _utc(moment: datetime) -> str:

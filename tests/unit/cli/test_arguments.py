@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
+from cnf.cli import arguments
 from cnf.cli.arguments import lasting, until
 
 
@@ -31,3 +34,31 @@ def test_a_time_of_day_comes_within_a_day(seconds: int) -> None:
 def test_a_date_and_time_is_taken_as_it_is(text: str) -> None:
     """With its zone."""
     assert until(text) == "2026-03-01T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("now", "clock", "end"),
+    [
+        ("2026-03-28T22:00Z", "12:00", "2026-03-29T10:00:00Z"),  # clocks go forward that night
+        ("2026-10-24T21:00Z", "12:00", "2026-10-25T11:00:00Z"),  # and back
+        ("2026-10-25T00:45Z", "02:30", "2026-10-25T01:30:00Z"),  # they show it once more
+        ("2026-10-25T01:10Z", "02:30", "2026-10-25T01:30:00Z"),
+        ("2026-10-25T01:45Z", "02:30", "2026-10-26T01:30:00Z"),
+        ("2026-03-28T22:30Z", "23:30", "2026-03-29T21:30:00Z"),  # it is that time now
+    ],
+)
+def test_a_time_of_day_is_what_clocks_here_will_show(
+    now: str, clock: str, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a night in which they are changed."""
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    at_that_time = SimpleNamespace(
+        now=datetime.fromisoformat(now).astimezone, combine=datetime.combine, fromtimestamp=datetime.fromtimestamp
+    )
+    monkeypatch.setattr(arguments, "datetime", at_that_time)
+    try:
+        assert until(clock) == end
+    finally:
+        monkeypatch.undo()
+        time.tzset()
