@@ -131,13 +131,20 @@ class Client:
         return self._stream("/v1/export", query, AboutRecords, bytes, wait)
 
     def capture(self, query: Query, wait: Wait) -> Iterator[bytes]:
-        """Yield a capture in pcapng as it comes; ``query`` is which, filter, count, snaplen, budget and format."""
+        """Yield a capture in pcapng as it comes, and first b"", once it has begun.
+
+        ``query`` is which, filter, count, snaplen, budget and format.
+        """
         with self._answer("/v1/capture", query, {}, wait) as response:
+            yield b""
             while block := _some(response, ends_well=False):
                 yield block
 
     def captured(self, query: Query, wait: Wait) -> Iterator[AboutCapture | list[CapturedFrame]]:
-        """Yield the packets of a capture, each time those that are there, and in the end what is missing."""
+        """Yield the packets of a capture, each time those that are there, and in the end what is missing.
+
+        First come none, once it has begun.
+        """
         return self._stream("/v1/capture", query, AboutCapture, _captured, wait, {})
 
     def end_capture(self) -> bool:
@@ -182,6 +189,8 @@ class Client:
         with self._answer(path, query, request, wait) as response:
             rest = b""
             goes_on = wait is not None and kind is not AboutCapture  # a capture has an end of its own
+            if kind is AboutCapture:
+                yield []
             while block := _some(response, ends_well=goes_on):
                 *lines, rest = (rest + block).split(b"\n")
                 items = []

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         query["filter"] = " ".join(arguments.expression)
     if arguments.count:
         query["count"] = arguments.count
-    with suppress(ReaderHasGoneError), _ending_well(client):
+    with suppress(ReaderHasGoneError):
         if arguments.write:
             _write(client, query, arguments.write)
         else:
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _ending_well(client: Client) -> Iterator[None]:
-    """At Ctrl-C, have the daemon end the capture, so that what there is comes to its end; at another one, stop."""
+    """At Ctrl-C, have the daemon end the capture that has begun, so that its rest comes; at another one, stop."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.default_int_handler)
@@ -63,13 +63,14 @@ def _ending_well(client: Client) -> Iterator[None]:
 def _write(client: Client, query: Query, path: str) -> None:
     if path == "-" and sys.stdout.isatty():
         raise UsageError("pcapng is not for a terminal: pipe it to tshark -r -, or leave out -w for lines")
-    summary, file = Summary(), None
-    wait = wait_for_more if path == "-" else _wait_for_the_daemon
+    summary = Summary()
+    blocks = client.capture({**query, "format": "pcapng"}, wait_for_more if path == "-" else _wait_for_the_daemon)
+    next(blocks)  # a capture that is refused leaves no file
     with ExitStack() as stack:
-        for block in client.capture({**query, "format": "pcapng"}, wait):
-            if file is None:  # a capture that is refused leaves no file
-                stack.callback(lambda: _say_summary(summary.packets, summary.lost))  # of one that breaks off, too
-                file = sys.stdout.buffer if path == "-" else stack.enter_context(_created(path))
+        stack.enter_context(_ending_well(client))
+        stack.callback(lambda: _say_summary(summary.packets, summary.lost))  # of one that breaks off, too
+        file = sys.stdout.buffer if path == "-" else stack.enter_context(_created(path))
+        for block in blocks:
             file.write(block)
             file.flush()
             summary.add(block)
@@ -93,14 +94,17 @@ def _created(path: str) -> Iterator[BinaryIO]:
 
 def _show(client: Client, query: Query, output: str) -> None:
     style = style_for(sys.stdout)
-    for part in client.captured({**query, "format": "jsonl"}, wait_for_more):
-        if not isinstance(part, list):
-            _say_summary(part["frames"], _lost(part))
-        elif output == "jsonl":
-            print_lines(json.dumps(frame) for frame in part)
-        else:
-            print_lines(frame_line(frame, style) for frame in part)
-        sys.stdout.flush()
+    parts = client.captured({**query, "format": "jsonl"}, wait_for_more)
+    next(parts)
+    with _ending_well(client):
+        for part in parts:
+            if not isinstance(part, list):
+                _say_summary(part["frames"], _lost(part))
+            elif output == "jsonl":
+                print_lines(json.dumps(frame) for frame in part)
+            else:
+                print_lines(frame_line(frame, style) for frame in part)
+            sys.stdout.flush()
 
 
 def _lost(about: AboutCapture) -> str:

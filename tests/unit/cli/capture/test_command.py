@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from signal import SIGINT, SIGTERM, Signals, default_int_handler, signal
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -150,6 +152,29 @@ def test_a_file_is_pcapng(daemon: StandIn, capfd: pytest.CaptureFixture[str]) ->
     """Who asks for JSON, too, is not left to find out."""
     assert run(daemon, "-w", "a.jsonl", "-o", "jsonl") == 64
     assert "not allowed with argument -w/--write" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("options", [(), ("-w", "/dev/null")])
+@pytest.mark.parametrize(("number", "status"), [(SIGINT, 130), (SIGTERM, -SIGTERM)])
+def test_before_it_has_begun_one_signal_ends_it(
+    tmp_path: Path, options: tuple[str, ...], number: Signals, status: int
+) -> None:
+    """As it does any command that waits for an answer, in silence."""
+    command = [sys.executable, "-m", "cnf.cli", "--socket", str(tmp_path / "cnf.sock"), "capture", *options]
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "cnf.sock"))
+        silent.listen()
+        # Not as these tests may have inherited it: a shell without job control has its background ignore SIGINT.
+        before = signal(SIGINT, default_int_handler)
+        try:
+            client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        finally:
+            signal(SIGINT, before)
+        with client, silent.accept()[0] as connection:
+            assert connection.recv(1 << 16)
+            client.send_signal(number)
+            assert client.communicate()[0] == b""
+    assert client.returncode == status
 
 
 def test_another_ones_capture_is_ended(daemon: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
