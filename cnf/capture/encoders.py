@@ -89,8 +89,13 @@ class PcapngEncoder:
         return b"".join(blocks)
 
     def end(self, lost: Mapping[str, int]) -> bytes:
-        """Return the statistics of each interface; what was lost is known of all together, and stands at the first."""
+        """Return the statistics of each interface; what was lost is known of all together, and stands at the first.
+
+        Without an interface it stands alone.
+        """
         comment = f"{lost['over_budget']} over the budget (--budget), {lost['ring_full']} with the ring full"
+        if not self._numbers:
+            return pcapng.remark(comment)
         return b"".join(
             pcapng.statistics(
                 number, time.time_ns(), self._written.get(number, 0), None if number else sum(lost.values()), comment

@@ -12,7 +12,7 @@ INBOUND, OUTBOUND = 1, 2
 TC_VERDICT, XDP_VERDICT = 1, 2
 """Of epb_verdict: whose verdict it is."""
 
-_SECTION, _INTERFACE, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 5, 6
+_SECTION, _INTERFACE, _NAMES, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 4, 5, 6
 _MAGIC: Final = 0x1A2B3C4D
 _END, _COMMENT = 0, 1
 _NANOSECONDS: Final = 9
@@ -51,6 +51,12 @@ def statistics(number: int, time: int, received: int, dropped: int | None, comme
     if comment:
         options.append((_COMMENT, comment.encode()))
     return _block(_STATISTICS, struct.pack("<III", number, time >> 32, time & 0xFFFFFFFF), *options)
+
+
+def remark(comment: str) -> bytes:
+    """Return a comment on no interface: a block of resolved names that has none."""
+    no_more_names = bytes(4)
+    return _block(_NAMES, no_more_names, (_COMMENT, comment.encode()))
 
 
 def _block(kind: int, body: bytes, *options: tuple[int, bytes]) -> bytes:

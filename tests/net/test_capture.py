@@ -6,6 +6,7 @@ import grp
 import json
 import os
 import subprocess
+from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
 
 from tests.bpf.packets import UDP, IPv4, frame
@@ -13,7 +14,7 @@ from tests.net.conftest import Node
 from tests.net.daemon import CNFCTL, CNFD, Daemon
 from tests.net.rations import QUICK, enforce, packet, ration
 from tests.net.users import NOBODY, Stage, as_user, without
-from tests.net.wait import wait_for
+from tests.net.wait import PATIENCE, wait_for
 
 DENIED = enforce(ration("default", 1000), deny=["198.51.100.0/24"])
 FLOOD = 5000
@@ -149,6 +150,15 @@ def test_a_pipe_has_each_packet_at_once(node: Node) -> None:
     client.send_signal(SIGINT)
     client.communicate()
     assert client.returncode == 0
+
+
+def test_without_an_interface_it_ends_and_says_what_is_missing(node: Node, tmp_path: Path) -> None:
+    """It stands in the file, too, from which cnfctl has it."""
+    daemon = node.daemon("n0", flows=QUICK).start()
+    client = begin(daemon, "-w", str(tmp_path / "nothing.pcapng"))
+    assert daemon.ctl("capture", "--end").returncode == 0
+    _output, said = client.communicate(timeout=PATIENCE)
+    assert said == b"cnfctl: 0 packets captured; lost: 0 over the budget (--budget), 0 with the ring full\n"
 
 
 def test_an_expression_with_an_error_is_refused(node: Node) -> None:

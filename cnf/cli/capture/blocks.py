@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-_STATISTICS, _PACKET = 5, 6
+_NAMES, _STATISTICS, _PACKET = 4, 5, 6
 _HEAD: Final = struct.Struct("<II")
 _OPTION: Final = struct.Struct("<HH")
-_OPTIONS_AT: Final = 20
-"""Of an Interface Statistics Block."""
+_OPTIONS_AT: Final = {_NAMES: 12, _STATISTICS: 20}
+"""Where options begin, in the blocks that say what is lost: that of names does where there is no interface."""
 _COMMENT: Final = 1
 
 
@@ -20,7 +20,7 @@ class Summary:
         """Begin with nothing."""
         self.packets = 0
         self.lost = ""
-        """What the statistics say of packets that are not there, in words; "" before they have come."""
+        """What is said of packets that are not there, in words; "" before that has come."""
         self._rest = b""
 
     def add(self, data: bytes) -> None:
@@ -31,8 +31,8 @@ class Summary:
             if not _HEAD.size < length <= len(rest):
                 break
             self.packets += kind == _PACKET
-            if kind == _STATISTICS:
-                self.lost = _comment(rest[_OPTIONS_AT : length - 4]) or self.lost
+            if kind in _OPTIONS_AT:
+                self.lost = _comment(rest[_OPTIONS_AT[kind] : length - 4]) or self.lost
             rest = rest[length:]
         self._rest = rest
 

@@ -15,6 +15,15 @@ def test_a_packet() -> None:
     assert block == bytes.fromhex(f"{head} 6162636465000000 {options} 4c000000")
 
 
+def test_a_remark() -> None:
+    """It is a block of names whose list ends at once, and a summary has what it says."""
+    block = pcapng.remark("lost")
+    assert block == bytes.fromhex("04000000 1c000000 00000000 01000400 6c6f7374 00000000 1c000000")
+    summary = Summary()
+    summary.add(pcapng.section("a", "b") + block)
+    assert (summary.packets, summary.lost) == (0, "lost")
+
+
 def test_a_summary_counts_what_comes_in_pieces() -> None:
     """Wherever the stream is cut."""
     packet = pcapng.packet(0, 1, b"abc", 3, pcapng.OUTBOUND, (pcapng.TC_VERDICT, -1))
