@@ -2,6 +2,7 @@
 
 import errno
 import ipaddress
+import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -94,10 +95,18 @@ def _unreadable(file: Path, source: str, key: str, error: OSError) -> CnfError:
     words = f"{printable(str(file))}: {error.strerror}" if key else str(error.strerror)
     if error.errno in (errno.EACCES, errno.EPERM):
         remedy = f"let cnfd's user read it: chgrp cnf {file}; chmod 640 {file}"
+        if (closed := _closed_folder(file)) is not None:
+            remedy = f"cnfd's user may not enter {printable(str(closed))}: keep the file in /etc/cnf"
         return PrivilegeError(f"{source}: {key}{': ' if key else ''}{words}", remedy=remedy)
     if error.errno in (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
         return ConfigError(source, [Problem(key, words)])
     return UnavailableError(f"{source}: {key}{': ' if key else ''}{words}")
+
+
+def _closed_folder(file: Path) -> Path | None:
+    """Return the folder that keeps this user from ``file``, links followed; None if none does."""
+    folders = reversed(Path(os.path.realpath(file)).parents)
+    return next((folder for folder in folders if not os.access(folder, os.X_OK, effective_ids=True)), None)
 
 
 def _context(tls: TlsServer, files: Mapping[str, Path], source: str) -> ssl.SSLContext:

@@ -44,9 +44,9 @@ class WebFile:
 
 
 def _stamp(file: Path) -> Stamp:
-    """Return what changes when the file does; None if it is not there."""
+    """Return what changes when the file, its owner or its mode does; None if it cannot be looked at."""
     try:
         status = os.stat(file)  # noqa: PTH116 - at each request
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_ctime_ns, status.st_size, status.st_ino

@@ -4,8 +4,6 @@ import datetime as dt
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import get_args
@@ -19,10 +17,10 @@ from cnf import config
 from cnf.errors import CnfError, ConfigError, PrivilegeError
 from cnf.limits.table import Limits, Rule
 from cnf.readers import is_altname
+from tests.unit.plain_user import plain_user
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "cnf.toml"
 ETH0 = '[[interfaces]]\nname = "eth0"\n'
-NOBODY = 65534
 
 
 def problems(text: str) -> list[str]:
@@ -607,18 +605,6 @@ def test_file_of_four_mebibytes_is_read(tmp_path: Path) -> None:
     path = tmp_path / "cnf.toml"
     path.write_text((ETH0 + "#").ljust(config.MAX_FILE_BYTES, "x"))
     assert config.load(path) == config.for_interfaces(["eth0"])
-
-
-@contextmanager
-def plain_user() -> Iterator[None]:
-    """Be a user without privileges, if root now."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(before)
 
 
 def test_unreadable_file_is_a_matter_of_privilege(tmp_path: Path) -> None:

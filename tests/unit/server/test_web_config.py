@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import ssl
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from typing import Final
 
 import pytest
 
-from cnf.errors import CnfError, ConfigError, UnavailableError
+from cnf.errors import CnfError, ConfigError, PrivilegeError, UnavailableError
 from cnf.server.web_config import files_of, load
 from cnf.server.web_document import SUITES
 from tests.certificates import Authority
+from tests.unit.plain_user import open_folder, plain_user
 
 PROMTOOL: Final = Path(sys.executable).with_name("promtool")
 HASH: Final = "$2y$04$abcdefghijklmnopqrstuuCV5XW3RkVAjkGb6tOYlf4Ztw/Vf0C9y"
@@ -177,6 +179,29 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "self").symlink_to("self")
     with pytest.raises((ConfigError, UnavailableError), match="symbolic links"):
         load(tmp_path / "self")
+
+
+@pytest.mark.parametrize(
+    ("closed", "remedy"),
+    [
+        ("live/server.key", "chgrp cnf .*/server.key; chmod 640 "),
+        ("live", "may not enter .*/live: keep the file in /etc"),
+    ],
+)
+def test_what_another_user_may_not_read(folder: Path, closed: str, remedy: str) -> None:
+    """The remedy is for what is closed: the file, or a folder on the way to it, also behind a link."""
+    with open_folder() as there:
+        (there / "live").mkdir()
+        for file in ("server.crt", "server.key"):
+            shutil.copyfile(folder / file, there / "live" / file)
+            (there / file).symlink_to(f"live/{file}")
+        path = written(there, f"{TLS}}}")
+        (there / closed).chmod(0)
+        try:
+            with plain_user(), pytest.raises(PrivilegeError, match=remedy):
+                load(path)
+        finally:
+            (there / closed).chmod(0o700)
 
 
 @pytest.mark.parametrize("suite", [*SUITES])

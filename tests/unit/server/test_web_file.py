@@ -12,6 +12,7 @@ from structlog.typing import FilteringBoundLogger
 from cnf.errors import ConfigError
 from cnf.server.web_file import WebFile
 from tests.certificates import Authority
+from tests.unit.plain_user import open_folder, plain_user
 from tests.unit.served import Log
 
 HASH = "$2y$04$abcdefghijklmnopqrstuuCV5XW3RkVAjkGb6tOYlf4Ztw/Vf0C9y"
@@ -84,6 +85,21 @@ def test_a_certificate_that_is_renewed(tmp_path: Path) -> None:
     (tmp_path / "server.key").write_bytes(newer[1])
     assert file.current() is not before
     assert file.errors == 1
+
+
+def test_a_file_that_may_be_read_again() -> None:
+    """What was refused for its mode is read once that is mended: the remedy changes nothing of what is in the file."""
+    with open_folder() as folder:
+        path = folder / "web.yml"
+        path.write_text("http_server_config: {headers: {X-Frame-Options: deny}}", encoding="ascii")
+        file, log = opened(path)
+        path.write_text("http_server_config: {headers: {X-Frame-Options: sameorigin}}", encoding="ascii")
+        path.chmod(0)
+        with plain_user():
+            assert file.current().headers == {"X-Frame-Options": "deny"}
+        assert "Permission denied" in str(log.lines.get_nowait()[1]["error"])
+        path.chmod(0o644)
+        assert file.current().headers == {"X-Frame-Options": "sameorigin"}
 
 
 def test_the_start_takes_no_mistake(tmp_path: Path) -> None:
