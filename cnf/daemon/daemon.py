@@ -161,8 +161,7 @@ class Daemon:
             self._events.start(partial(_context, self._state, limiter))
         self._servers.start(self._state, live, registry, reloads)
         collect_early()
-        settings = self._configuration.settings
-        self._log.info("ready", metrics=settings.metrics.listen, socket=settings.control.socket)
+        self._log.info("ready", **self._servers.places)
         systemd.notify(READY=1, STATUS=self._state.summary())
         Loop(self._state, live, self._signals, self._watch, drains, reload, reloads).run()
         systemd.notify(STOPPING=1, STATUS="detaching the program")

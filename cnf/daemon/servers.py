@@ -20,7 +20,7 @@ from cnf.server.http import Web
 from cnf.server.live import Live
 from cnf.server.metrics_app import Exposition
 from cnf.server.reloads import Reloads
-from cnf.server.sockets import listen_tcp, listen_unix, sort_inherited
+from cnf.server.sockets import address_of, listen_tcp, listen_unix, sort_inherited
 from cnf.server.state import State
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class Servers:
         self._metrics_sockets, self._control_socket = self._listen(settings)
         self.access = self._open_access(settings.metrics.web_config)
         """Who may read the metrics; None without a web configuration."""
+        self.places = {
+            "metrics": ", ".join(map(address_of, self._metrics_sockets)),
+            "socket": address_of(self._control_socket),
+        }
+        """Where they listen, for the log."""
 
     def start(self, state: State, live: Live, registry: CollectorRegistry, reloads: Reloads) -> None:
         """Answer from now on."""
@@ -68,8 +73,7 @@ class Servers:
             listeners = listen_tcp(settings.metrics.host, settings.metrics.port, self._log)
             metrics = list(self._stack.enter_context(listeners))
         if inherited:
-            addresses = [str(each.getsockname()) for each in inherited]
-            self._log.info("listening on sockets of systemd", addresses=addresses)
+            self._log.info("listening on sockets of systemd", addresses=[address_of(each) for each in inherited])
         return metrics, control
 
     def _open_access(self, web_config: str) -> Access | None:

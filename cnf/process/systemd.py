@@ -9,6 +9,8 @@ import time
 from contextlib import suppress
 from typing import Final, TextIO
 
+from cnf.errors import UnavailableError
+
 FIRST_PASSED: Final = 3
 """SD_LISTEN_FDS_START."""
 PRIORITIES: Final = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.DEBUG, 7))
@@ -49,12 +51,21 @@ def notify_reloading() -> None:
 
 
 def inherited_sockets() -> list[socket.socket]:
-    """Return the listening sockets that systemd has passed, sd_listen_fds(3). Children get none of them."""
+    """Return the listening sockets that systemd has passed, sd_listen_fds(3). Children get none of them.
+
+    Raises:
+        UnavailableError: one is something else, such as a pipe.
+
+    """
     variables = {name: os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
     count = variables["LISTEN_FDS"]
     if variables["LISTEN_PID"] != str(os.getpid()) or not count.isdecimal():
         return []
-    sockets = [socket.socket(fileno=descriptor) for descriptor in range(FIRST_PASSED, FIRST_PASSED + int(count))]
+    try:
+        sockets = [socket.socket(fileno=descriptor) for descriptor in range(FIRST_PASSED, FIRST_PASSED + int(count))]
+    except OSError as error:
+        message = f"systemd passed what is no socket: {error.strerror}"
+        raise UnavailableError(message, remedy="in cnfd.socket: ListenStream= alone") from error
     for each in sockets:
         each.set_inheritable(False)
     return sockets

@@ -18,6 +18,7 @@ from cnf.errors import CnfError, ConfigError, PrivilegeError, Problem, Unavailab
 
 BACKLOG: Final = 1024
 """Connections that may wait in the kernel to be accepted."""
+FAMILIES: Final = {socket.AF_INET, socket.AF_INET6, socket.AF_UNIX}
 RECEIVE_BUFFER: Final = 16 << 10
 """Bytes that the kernel is asked to keep for a client until they are read; it allows about twice as many."""
 NOT_HERE: Final = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
@@ -63,8 +64,8 @@ def sort_inherited(listeners: Sequence[socket.socket]) -> tuple[list[socket.sock
     metrics = []
     for listener in listeners:
         is_stream = listener.type == socket.SOCK_STREAM and listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        if not is_stream or (listener.family == socket.AF_UNIX and control):
-            message = f"systemd passed a socket that cnfd has no use for: {listener.getsockname()}"
+        if not is_stream or listener.family not in FAMILIES or (listener.family == socket.AF_UNIX and control):
+            message = f"systemd passed a socket that cnfd has no use for: {address_of(listener)}"
             remedy = "in cnfd.socket: ListenStream= for the metrics, and once, if at all, for the control socket"
             raise UnavailableError(message, remedy=remedy)
         if listener.family == socket.AF_UNIX:
@@ -73,6 +74,18 @@ def sort_inherited(listeners: Sequence[socket.socket]) -> tuple[list[socket.sock
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             metrics.append(listener)
     return metrics, control
+
+
+def address_of(listener: socket.socket) -> str:
+    """Return where a socket listens, as systemd writes it: 127.0.0.1:9995, [::1]:9995, or a path."""
+    address = listener.getsockname()
+    match listener.family:
+        case socket.AF_INET:
+            return f"{address[0]}:{address[1]}"
+        case socket.AF_INET6:
+            return f"[{address[0]}]:{address[1]}"
+        case _:
+            return str(address)
 
 
 @contextmanager

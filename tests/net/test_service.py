@@ -133,7 +133,7 @@ def test_sockets_of_systemd(node: Node) -> None:
         daemon.passed = (metrics.fileno(), control.fileno())
         daemon.start()
         (event,) = daemon.events("listening on sockets of systemd")
-        assert event["addresses"] == ["('127.0.0.1', 9995)", str(daemon.socket)]
+        assert event["addresses"] == ["127.0.0.1:9995", str(daemon.socket)]
         assert daemon.http("/healthz").status == 200
         assert daemon.status()["daemon"]["pid"] == daemon.pid
 

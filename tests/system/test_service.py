@@ -112,7 +112,7 @@ def test_a_socket_unit_refuses_no_scrape(service: Service) -> None:
         for _ in range(5):
             assert "cnf_build_info" in service.metrics()
     (event, *_) = service.events("listening on sockets of systemd")
-    assert event["addresses"] == ["('127.0.0.1', 9995)"]
+    assert event["addresses"] == ["127.0.0.1:9995"]
     service.machine.run("systemctl", "stop", "cnfd.socket", "cnfd")
 
 

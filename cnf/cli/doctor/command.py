@@ -31,7 +31,7 @@ try:
     import attrs
 
     from cnf import config
-    from cnf.cli.doctor import unit
+    from cnf.cli.doctor import socket_unit, unit
     from cnf.cli.doctor.addresses import PATIENCE, judge_collectors, judge_control, judge_metrics
     from cnf.cli.doctor.footprint import Room, judge_memory
     from cnf.cli.doctor.interfaces import judge_interfaces
@@ -111,12 +111,21 @@ def _examine_for(
     ``service`` is the unit, if there is one, and so is ``ours``, if it starts cnfd with that file.
     """
     limits = settings.limits
-    answering, failed = _tried("control.socket", Client(settings.control.socket, PATIENCE).status)
-    refused = [finding for finding in failed if finding.exit_status == os.EX_NOPERM]
+    held = socket_unit.held() if ours else socket_unit.Held()
     holder = lock.holder(pins.folder())
+    # To connect to a socket of systemd would start a daemon.
+    idle = bool(held.control) and holder is None
+    ask = Client(settings.control.socket, PATIENCE).status
+    answering, failed = (None, []) if idle else _tried("control.socket", ask)
+    refused = [finding for finding in failed if finding.exit_status == os.EX_NOPERM]
     daemon = answering if holder else None
-    control = partial(judge_control, settings.control, answering, daemon)
-    metrics = partial(judge_metrics, settings.metrics, may_be_held=bool(daemon or refused))
+    control: Check = partial(judge_control, settings.control, answering, daemon)
+    metrics: Check = partial(judge_metrics, settings.metrics, may_be_held=bool(daemon or refused))
+    if held.control:
+        control = partial(_held, held.control)
+    if held.metrics:
+        metrics = partial(_held, held.metrics)
+    service_fits = partial(unit.judge, metrics_held=bool(held.metrics), control_held=bool(held.control))
     programs = None if refused else _programs(daemon)
     return [
         *_checked("memory", lambda: [judge_memory(settings, _room(ours))]),
@@ -127,7 +136,7 @@ def _examine_for(
         *(_checked("metrics.web_config", partial(_web_config, settings.metrics.web_config), os.EX_CONFIG)),
         *_checked("export.ipfix", lambda: judge_collectors([each.collector for each in settings.export.ipfix])),
         *_checked("interfaces", lambda: judge_interfaces(nics(), settings, programs), os.EX_OSERR),
-        *_checked("service", lambda: unit.judge(ours, settings, file) if ours and file else [_service(service)]),
+        *_checked("service", lambda: service_fits(ours, settings, file) if ours and file else [_service(service)]),
     ]
 
 
@@ -275,6 +284,10 @@ def _settings(file: Path | None, names: Sequence[str]) -> config.Settings:
     else:
         settings = attrs.evolve(config.load(file), interfaces=config.for_interfaces(names).interfaces)
     return altnames.checked(settings, _source(file, names))
+
+
+def _held(addresses: Sequence[str]) -> str:
+    return f"{', '.join(addresses)}: held by cnfd.socket"
 
 
 def _state_file(limits: Limits) -> str:

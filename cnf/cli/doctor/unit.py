@@ -71,16 +71,20 @@ class Account:
 
 def read() -> Answer | None:
     """Return the properties of the unit; None where systemd does not run."""
-    command = ("systemctl", "show", NAME, "--property", ",".join(PROPERTIES))
+    lines = show(NAME, *PROPERTIES)
+    return dict(line.partition("=")[::2] for line in lines) if lines else None
+
+
+def show(name: str, *properties: str) -> Sequence[str]:
+    """Return the lines of ``systemctl show``, PROPERTY=VALUE; none where systemd does not run."""
+    command = ("systemctl", "show", name, "--property", ",".join(properties))
     try:
-        done = subprocess.run(  # noqa: S603 - a constant
+        done = subprocess.run(  # noqa: S603 - constants
             command, capture_output=True, check=False, timeout=PATIENCE, encoding="utf-8", errors="surrogateescape"
         )
     except OSError:
-        return None
-    if done.returncode:
-        return None
-    return dict(line.partition("=")[::2] for line in done.stdout.splitlines())
+        return ()
+    return () if done.returncode else done.stdout.splitlines()
 
 
 def is_installed(unit: Answer) -> bool:
@@ -106,8 +110,13 @@ def programs(unit: Answer) -> tuple[Path, int]:
     return Path("/var/cache", names[0]) if names else program_file.DEFAULT, account.uid if account else 0
 
 
-def judge(unit: Answer, settings: config.Settings, file: Path) -> Iterator[Finding]:
-    """Name what the service would fail for, or do otherwise than its ``settings``, read from ``file``, say."""
+def judge(
+    unit: Answer, settings: config.Settings, file: Path, *, metrics_held: bool = False, control_held: bool = False
+) -> Iterator[Finding]:
+    """Name what the service would fail for, or do otherwise than its ``settings``, read from ``file``, say.
+
+    What is ``held`` systemd listens on, with rights and a firewall that are not the service's.
+    """
     path = unit["FragmentPath"]
     if unit.get("NeedDaemonReload") == "yes":
         yield Finding("service", "warning", f"{path} has changed since systemd read it", "systemctl daemon-reload")
@@ -122,8 +131,8 @@ def judge(unit: Answer, settings: config.Settings, file: Path) -> Iterator[Findi
     found = [
         *_capabilities(unit, account),
         *_files(unit, account, settings, file),
-        *_group(unit, account, settings.control.group),
-        *_metrics(unit, account, settings.metrics),
+        *(() if control_held else _group(unit, account, settings.control.group)),
+        *(() if metrics_held else _metrics(unit, account, settings.metrics)),
         *_collectors(unit, settings),
     ]
     yield from found or [Finding("service", "ok", f"{path}: starts {command} as user {name}")]

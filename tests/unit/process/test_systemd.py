@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cnf.errors import UnavailableError
 from cnf.process import systemd
 
 
@@ -148,6 +149,20 @@ def test_sockets_that_systemd_has_passed(monkeypatch: pytest.MonkeyPatch) -> Non
     assert systemd.inherited_sockets() == []
     for each in passed:
         each.close()
+
+
+def test_a_pipe_that_systemd_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no socket, as ListenFIFO= has it, is named for what it is."""
+    reading, writing = os.pipe()
+    try:
+        monkeypatch.setattr(systemd, "FIRST_PASSED", reading)
+        monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+        monkeypatch.setenv("LISTEN_FDS", "1")
+        with pytest.raises(UnavailableError, match="systemd passed what is no socket"):
+            systemd.inherited_sockets()
+    finally:
+        os.close(reading)
+        os.close(writing)
 
 
 @pytest.mark.parametrize(("pid", "count"), [("1", "1"), ("", "1"), ("own", ""), ("own", "x"), ("own", "0")])

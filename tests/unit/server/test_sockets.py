@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cnf.errors import CnfError, ConfigError, PrivilegeError, UnavailableError
-from cnf.server.sockets import listen_error, listen_unix, peer_of, sort_inherited
+from cnf.server.sockets import address_of, listen_error, listen_unix, peer_of, sort_inherited
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
@@ -94,6 +94,15 @@ def test_sockets_of_systemd_are_told_apart(tmp_path: Path) -> None:
         for others in ([datagrams], [deaf], [control, another]):
             with pytest.raises(UnavailableError, match="systemd passed a socket that cnfd has no use for"):
                 sort_inherited(others)
+
+
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1:"), ("::1", "[::1]:")])
+def test_an_address_as_one_writes_it(tmp_path: Path, host: str, shown: str) -> None:
+    """An address and its port, or a path, can be taken from a line of the log as they are."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as metrics, listen_unix(tmp_path / "a", None) as control:
+        assert address_of(metrics) == f"{shown}{metrics.getsockname()[1]}"
+        assert address_of(control) == str(tmp_path / "a")
 
 
 @pytest.mark.parametrize(

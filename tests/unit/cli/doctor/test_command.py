@@ -15,7 +15,7 @@ import pytest
 from cnf import config
 from cnf.cli import main
 from cnf.cli.api.client import Client
-from cnf.cli.doctor import command, unit
+from cnf.cli.doctor import command, socket_unit, unit
 from cnf.cli.doctor.footprint import Room, daemon_bytes, judge_memory, set_prefixes
 from cnf.cli.doctor.report import Finding, exit_status_of, page
 from cnf.cli.show.table import Style
@@ -27,6 +27,7 @@ from cnf.kernel.links import Link, Program
 from cnf.kernel.nics import Nic
 from cnf.kernel.probe import Answer
 from cnf.limits.table import NO_TABLE, Limits, PrefixSet
+from cnf.server.sockets import address_of
 from tests.unit.cli.terminal import on_terminal
 
 ETHERNET, LOOPBACK, NONE = 1, 772, 65534  # ARPHRD_ of linux/if_arp.h
@@ -327,6 +328,28 @@ def test_a_unit_that_is_not_asked_about(
     _, found = asked(capsys, "--interface", "nosuch0")
     assert tuple(found["service"][key] for key in ("state", "seen", "remedy")) == expected
     assert "MemoryMax" not in found["memory"]["seen"]
+
+
+def test_sockets_of_systemd(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cnfd.socket holds is no reason not to start, and nobody connects to it: that would start the service."""
+    with socket.create_server(("127.0.0.1", 0)) as metrics, socket.socket(socket.AF_UNIX) as control:
+        path, listen = str(tmp_path / "cnf.sock"), address_of(metrics)
+        control.bind(path)
+        control.listen()
+        file = configured(tmp_path, f'[metrics]\nlisten = "{listen}"\n[control]\nsocket = "{path}"')
+        service = {"LoadState": "loaded", "ExecStart": f"{{ argv[]=/cnfd --config {file} ; }}"}
+        monkeypatch.setattr(unit, "read", lambda: service)
+        monkeypatch.setattr(unit, "judge", lambda *_, **__: [OK])
+        monkeypatch.setattr(pins, "folder", lambda: tmp_path / "none")
+        monkeypatch.setattr(socket_unit, "held", lambda: socket_unit.Held((listen,), (path,)))
+        _, found = asked(capsys, "--config", file)
+        control.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            control.accept()
+    for name, address in (("metrics.listen", listen), ("control.socket", path)):
+        assert (found[name]["state"], found[name]["seen"]) == ("ok", f"{address}: held by cnfd.socket")
 
 
 def test_who_may_not_ask_the_daemon_cannot_tell_its_programs(

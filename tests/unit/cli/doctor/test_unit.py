@@ -15,9 +15,10 @@ import attrs
 import pytest
 
 from cnf import config
-from cnf.cli.doctor import unit
+from cnf.cli.doctor import socket_unit, unit
 from cnf.cli.doctor.addresses import judge_collectors
 from cnf.cli.doctor.report import Finding
+from cnf.cli.doctor.socket_unit import Held
 from cnf.limits.table import Limits
 from cnf.recording import Export, History, Ipfix, JsonLines
 
@@ -91,6 +92,31 @@ def test_without_systemd(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert unit.read() is None
     systemctl.write_text("#!/bin/sh\necho LoadState=loaded; echo ExecStart=a=b\n", encoding="ascii")
     assert unit.read() == {"LoadState": "loaded", "ExecStart": "a=b"}
+
+
+def test_what_the_socket_unit_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Addresses of an active cnfd.socket are told apart; of one that is off, or not there, nothing is held."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert socket_unit.held() == Held()
+    systemctl = tmp_path / "systemctl"
+    listen = "Listen=[::1]:9100 (Stream)\nListen=/run/cnf/cnf.sock (Stream)\nListen=127.0.0.1:443 (Stream)"
+    for state, expected in (
+        ("inactive", Held()),
+        ("active", Held(("[::1]:9100", "127.0.0.1:443"), ("/run/cnf/cnf.sock",))),
+    ):
+        systemctl.write_text(f"#!/bin/sh\necho '{listen}\nActiveState={state}'\n", encoding="ascii")
+        systemctl.chmod(0o755)
+        assert socket_unit.held() == expected
+
+
+def test_what_systemd_listens_on_is_not_the_services() -> None:
+    """The rights and the firewall of the service say nothing of the sockets that cnfd.socket holds."""
+    group = next(entry.gr_name for entry in grp.getgrall() if entry.gr_gid != NOBODY.pw_gid and not entry.gr_mem)
+    settings = attrs.evolve(with_control(group=group), metrics=config.Metrics("0.0.0.0:443"))
+    unit_as_nobody = OURS | AS_NOBODY
+    assert len(list(unit.judge(unit_as_nobody, settings, FILE))) == 3
+    found = unit.judge(unit_as_nobody, settings, FILE, metrics_held=True, control_held=True)
+    assert [each.state for each in found] == ["ok"]
 
 
 def test_the_units_own_configuration() -> None:
