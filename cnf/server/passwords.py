@@ -62,7 +62,7 @@ class Passwords:
         # Somebody who is not known takes as long: that there is no such user must not show.
         hashed = users.get(user, next(iter(users.values())))
         digest = hashlib.blake2b(b"\0".join((user, hashed, password)), key=self._key).digest()
-        if digest in self._known:
+        if user in users and digest in self._known:
             return user.decode()
         client = _client(address)
         if self._waiting.total() >= MOST_WAITING or self._waiting[client] >= MOST_OF_ONE:

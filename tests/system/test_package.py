@@ -134,6 +134,15 @@ def test_what_a_kill_has_left(packages: Packages) -> None:
     assert packages.service.program("nic0") is None
 
 
+def test_a_removal_without_rights(packages: Packages) -> None:
+    """Where nobody may look at interfaces, as while an image is built, the package can be removed all the same."""
+    packages.install(__version__)
+    dropped = "-net_admin,-bpf,-sys_admin"
+    without = ("setpriv", f"--bounding-set={dropped}", f"--inh-caps={dropped}")
+    packages.machine.run(*without, "dpkg", "--remove", "cnf")
+    assert packages.machine.try_to("cnfctl", "--version").returncode != 0
+
+
 def test_beside_an_installation(packages: Packages) -> None:
     """Where deploy/install.sh has installed it, the package is refused, and says what to do."""
     unit = "/usr/local/lib/systemd/system/cnfd.service"

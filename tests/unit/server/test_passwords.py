@@ -56,6 +56,15 @@ def test_who_gets_in(checked: Passwords, header: str, right: str | None) -> None
         assert asyncio.run(checked.user(USERS, header, PROMETHEUS)) == right
 
 
+def test_who_was_renamed_is_gone(checked: Passwords) -> None:
+    """A name that was taken away gets in no more, though its password was right, and is another one's by now."""
+    before, after = basic(b"alice:secret"), basic(b"carol:secret")
+    assert asyncio.run(checked.user(USERS, before, PROMETHEUS)) == "alice"
+    renamed = {b"carol": USERS[b"alice"]}
+    assert asyncio.run(checked.user(renamed, before, PROMETHEUS)) is None
+    assert asyncio.run(checked.user(renamed, after, PROMETHEUS)) == "carol"
+
+
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Return what the hashes of passwords are compared with from now on."""
     compared: list[bytes] = []
