@@ -132,15 +132,16 @@ def test_no_addresses_for_others(node: Node) -> None:
     wire = node.wire("n0")
     node.inside.ip("address", "add", "10.9.0.1/24", "dev", "n0")
     node.outside.ip("address", "add", "10.9.0.2/24", "dev", wire.far_name)
-    daemon = node.daemon("n0", metrics={"listen": "10.9.0.1:9995"}).start()
+    daemon = node.daemon("n0", metrics={"listen": "10.9.0.1:9100"}).start()
     wire.send([frame(IPv4(LARGEST, "198.51.100.9"), UDP())] * 3)
     daemon.settle(3)
     with node.outside.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
-        connection.connect(("10.9.0.1", 9995))
+        connection.connect(("10.9.0.1", 9100))
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         page = b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode()
     assert page.startswith("HTTP/1.1 200 ")
-    assert "Addresses are shown only on the node itself" in page
+    assert "Addresses are shown by a password (metrics.web_config), and on the node itself" in page
+    assert "ssh -L 9100:127.0.0.1:9100 NODE" in page
     assert LARGEST not in page
 
 

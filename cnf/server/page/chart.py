@@ -54,7 +54,9 @@ def chart(
         role="img",
     )
     keys = [element("span", name, class_=f"key line{number}") for number, name in enumerate(lines)]
-    return element("figure", element("figcaption", element("b", title), *keys), svg)
+    for key in keys[:-1]:
+        key.tail = " "  # without a style sheet the words would be one
+    return element("figure", element("figcaption", element("b", f"{title} "), *keys), svg)
 
 
 def _path(line: Line, largest: float) -> Iterator[str]:

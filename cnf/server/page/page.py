@@ -95,7 +95,9 @@ class Page:
                 yield from _largest(self._state.snapshot)
                 yield self._held_back()
             else:
-                yield section("Sources and destinations", element("p", _NOT_SHOWN))
+                yield section(
+                    "Sources and destinations", element("p", _NOT_SHOWN.format(port=self._state.settings.metrics.port))
+                )
             yield _ledger(described)
         yield _interfaces(described["interfaces"])
 
@@ -122,14 +124,14 @@ class Page:
 
 
 _NOT_SHOWN: Final = (
-    "Addresses are shown only on the node itself, at an address of its own and without a proxy between: "
-    "for instance through ssh -L 9995:127.0.0.1:9995 NODE."
+    "Addresses are shown by a password (metrics.web_config), and on the node itself, at a loopback address and without "
+    "a proxy between: for instance through ssh -L {port}:127.0.0.1:{port} NODE."
 )
 
 
 def _heading(described: Mapping[str, Any], trouble: str | None) -> Iterator[Element]:
     daemon, drain = described["daemon"], described["drain"]
-    yield element("h1", gethostname(), element("small", f"cnfd {__version__}"))
+    yield element("h1", f"{gethostname()} ", element("small", f"cnfd {__version__}"))
     troubles = [text for text in (trouble, drain["last_error"]) if text]
     troubles += [f"{each['name']}: {text}" for each in described["interfaces"] for text in _troubles(each)]
     if len(troubles) > TROUBLES:

@@ -26,6 +26,13 @@ def test_a_line() -> None:
     ]
 
 
+def test_the_key_without_a_style() -> None:
+    """What the lines are is told apart where nobody reads the style sheet, as in a text browser."""
+    caption = chart("bit/s", {"received": np.zeros(2), "sent": np.zeros(2)}, [], count).find("figcaption")
+    assert caption is not None
+    assert "".join(caption.itertext()) == "bit/s received sent"
+
+
 def test_a_gap() -> None:
     """Where nothing is known a line ends, and another one begins behind."""
     (path,) = paths([1, np.nan, 1])

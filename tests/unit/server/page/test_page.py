@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from socket import gethostname
 from typing import Any
 from xml.etree.ElementTree import tostring
 
@@ -33,5 +34,6 @@ def test_many_warnings() -> None:
     }
     shown = [tostring(each, "unicode", "html") for each in page._heading(described, None)]  # noqa: SLF001 - a part
     assert len(shown) == 1 + 11 + 1
+    assert f"<h1>{gethostname()} <small>" in shown[0]
     assert "n0: &lt;b&gt;refused&lt;/b&gt;" in shown[1]
     assert "... and 90 more warnings (cnfctl status)" in shown[11]
