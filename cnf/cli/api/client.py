@@ -35,6 +35,7 @@ class DaemonConfigError(CnfError):
     exit_status = ConfigError.exit_status
 
 
+_SMALLER: Final = "name fewer prefixes at once; thousands are for a file: [[limits.sets]]"
 _ERRORS: Final[dict[int, type[CnfError]]] = {
     error.exit_status: error for error in (UsageError, UnavailableError, KernelError, PrivilegeError, DaemonConfigError)
 }
@@ -246,7 +247,8 @@ class Client:
         except ValueError as error:
             message = f"HTTP {response.status} {response.reason}"
             raise http.client.HTTPException(message) from error
-        return _ERRORS.get(refusal["exit_status"], UnavailableError)(refusal["error"])
+        remedy = _SMALLER if response.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else ""
+        return _ERRORS.get(refusal["exit_status"], UnavailableError)(refusal["error"], remedy=remedy)
 
     def _unreachable(self, error: OSError, timeout: float) -> CnfError:
         match error.errno:

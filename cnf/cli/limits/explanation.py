@@ -115,12 +115,12 @@ def _name(rule: Rule) -> str:
 
 
 def _denied(entry: DeniedPrefix, now: datetime) -> str:
-    """Return what an entry of ``deny`` has dropped, since when, and whether it goes on."""
+    """Return what an entry of ``deny`` has dropped, since when, and whether it goes on: who is silent may come back."""
     if entry["first_seen"] is None or entry["last_seen"] is None:
         return "Nothing has come from there since."
     amount = Amount(packets=entry["packets"], bytes=entry["bytes"])
     since, latest = (_ago(moment, now) for moment in (entry["first_seen"], entry["last_seen"]))
-    sends = f"it still sends, {bit_rate(entry['bits_per_second'])}" if entry["sending"] else "it sends no more"
+    sends = f"it still sends, {bit_rate(entry['bits_per_second'])}" if entry["sending"] else "nothing since"
     return f"Of {entry['prefix']}, {lost(amount, 'dropped')}, the first {since}, the latest {latest}: {sends}."
 
 

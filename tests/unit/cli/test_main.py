@@ -75,6 +75,14 @@ def test_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture
     assert captured.out == ""
 
 
+def test_too_many_prefixes_at_once(daemon: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
+    """The daemon's words are about its protocol; what to do is said besides."""
+    daemon.say_to_post("/v1/limits", {"error": "too long", "exit_status": 64}, status=413)
+    assert main(["--socket", str(daemon.socket), "limits", "deny", "add", "192.0.2.1"]) == 64
+    message = "cnfctl: too long (name fewer prefixes at once; thousands are for a file: [[limits.sets]])\n"
+    assert capsys.readouterr().err == message
+
+
 @pytest.mark.parametrize("exit_status", [64, 69, 71, 77, 78])
 def test_daemon_errors(daemon: StandIn, exit_status: int, capsys: pytest.CaptureFixture[str]) -> None:
     """An error of the daemon is its line, and its exit status is cnfctl's."""

@@ -151,7 +151,7 @@ NOTHING_CAME: Final[DeniedPrefix] = {**DENIED_PREFIX, "packets": 0, "bytes": 0, 
             DENIED_PREFIX,
             " 243k packets dropped (14.6 MB), the first 1h00m ago, the latest 1 s ago: it still sends, 576 kbit/s.",
         ),
-        ({**DENIED_PREFIX, "sending": False}, ", the latest 1 s ago: it sends no more."),
+        ({**DENIED_PREFIX, "sending": False}, ", the latest 1 s ago: nothing since."),
         (NOTHING_CAME, " Nothing has come from there since."),
     ],
 )
