@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import errno
-import grp
 import http.client
 import io
 import json
 import socket
-import stat
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
@@ -20,6 +17,7 @@ from cnf.cli.api.check import check
 from cnf.cli.api.event_replies import KINDS, Event
 from cnf.cli.api.limit_replies import Change, Explanation, Limits, PrefixSets, Source, Sources
 from cnf.cli.api.replies import Ended, Flow, Flows, Groups, Pairs, Refusal, Reloaded, Status
+from cnf.cli.api.socket_groups import groups
 from cnf.cli.api.stream_replies import About, AboutCapture, AboutEvents, AboutRecords, CapturedFrame
 from cnf.errors import CnfError, ConfigError, KernelError, PrivilegeError, UnavailableError, UsageError
 
@@ -271,13 +269,11 @@ class Client:
         )
 
     def _or_group(self) -> str:
-        """Return the hint that members of the socket's group may use it, if they may."""
+        """Return the hint that members of some groups may use the socket, if they may."""
         try:
-            status = Path(self._path).stat()
-            group = grp.getgrgid(status.st_gid)
-        except (OSError, KeyError):
+            return "".join(f" or as a member of group {name}" for name in groups(self._path))
+        except OSError:
             return ""
-        return f" or as a member of group {group.gr_name}" if status.st_mode & stat.S_IWGRP and group.gr_gid else ""
 
 
 def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:

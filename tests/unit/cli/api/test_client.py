@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from cnf.cli.api.client import Client, DaemonConfigError
+from cnf.cli.api.socket_groups import groups
 from cnf.errors import CnfError, KernelError, PrivilegeError, UnavailableError, UsageError
+from cnf.server.sockets import listen_unix
 from tests.unit.cli.limit_samples import CHANGE
 from tests.unit.cli.samples import FLOW, PING, STATUS, flows
 from tests.unit.cli.stand_in import Answer, StandIn
@@ -135,6 +137,16 @@ def test_socket_without_permission(
             with pytest.raises(PrivilegeError) as caught:
                 Client(path).status()
     assert str(caught.value) == f"{path}: Permission denied ({remedy})"
+
+
+def test_socket_of_another_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an access control list opens the socket, its groups are named, and not the file's own, which may not."""
+    monkeypatch.setattr("grp.getgrgid", lambda gid: grp.struct_group(("noc" if gid == 991 else "cnf", "x", gid, [])))
+    with tempfile.TemporaryDirectory() as directory, ordinary_user(directory):
+        path = Path(directory) / "cnf.sock"
+        with listen_unix(path, None, 991):
+            assert path.stat().st_mode & 0o070 == 0o060
+            assert groups(str(path)) == ["noc"]
 
 
 @contextmanager
