@@ -120,7 +120,7 @@ def _examine_for(
     refused = [finding for finding in failed if finding.exit_status == os.EX_NOPERM]
     daemon = answering if holder else None
     control: Check = partial(judge_control, settings.control, answering, daemon)
-    metrics: Check = partial(judge_metrics, settings.metrics, may_be_held=bool(daemon or refused))
+    metrics: Check = partial(judge_metrics, settings.metrics, may_be_held=bool(holder or refused))
     if held.control:
         control = partial(_held, held.control)
     if held.metrics:
@@ -130,7 +130,7 @@ def _examine_for(
     return [
         *_checked("memory", lambda: [judge_memory(settings, _room(ours))]),
         *_checked("limits.state_file", partial(_state_file, limits)),
-        *_checked("daemon", lambda: _daemon(daemon, holder, refused=bool(refused))),
+        *_checked("daemon", lambda: _daemon(daemon, holder, settings.control.socket, refused=bool(refused))),
         *(refused or _checked("control.socket", control, os.EX_CONFIG)),
         *_checked("metrics.listen", metrics, os.EX_UNAVAILABLE),
         *(_checked("metrics.web_config", partial(_web_config, settings.metrics.web_config), os.EX_CONFIG)),
@@ -316,13 +316,18 @@ def _room(service: unit.Answer | None) -> Room:
     return min(rooms, key=attrgetter("bytes"))
 
 
-def _daemon(daemon: Status | None, holder: int | None, *, refused: bool) -> str | list[Finding]:
+def _daemon(daemon: Status | None, holder: int | None, path: str, *, refused: bool) -> str | list[Finding]:
     if daemon:
         return f"cnfd {daemon['daemon']['version']} runs, pid {daemon['daemon']['pid']}"
     if refused:
         return [Finding("daemon", "unknown", "one seems to run, and does not answer this user", AS_ROOT)]
     if holder:
-        raise lock.running(holder)
+        seen = f"a cnfd (pid {holder}) runs in this network namespace, and does not answer at {path}"
+        remedy = (
+            "if control.socket was changed: systemctl restart cnfd; if it is starting: wait; "
+            f"else stop it: systemctl stop cnfd, or kill {holder}"
+        )
+        return [Finding("daemon", "problem", seen, remedy, os.EX_UNAVAILABLE)]
     return "none runs in this network namespace"
 
 
