@@ -112,13 +112,13 @@ def _examine_for(
     """
     limits = settings.limits
     held = socket_unit.held() if ours else socket_unit.Held()
-    holder = lock.holder(pins.folder())
     # To connect to a socket of systemd would start a daemon.
-    idle = bool(held.control) and holder is None
+    idle = ours is not None and bool(held.control) and not unit.is_active(ours)
     ask = Client(settings.control.socket, PATIENCE).status
     answering, failed = (None, []) if idle else _tried("control.socket", ask)
     refused = [finding for finding in failed if finding.exit_status == os.EX_NOPERM]
-    daemon = answering if holder else None
+    holder = lock.holder(pins.folder())
+    daemon = answering if holder or not _may_see(pins.folder()) else None
     control: Check = partial(judge_control, settings.control, answering, daemon)
     metrics: Check = partial(judge_metrics, settings.metrics, may_be_held=bool(holder or refused))
     if held.control:
@@ -284,6 +284,17 @@ def _settings(file: Path | None, names: Sequence[str]) -> config.Settings:
     else:
         settings = attrs.evolve(config.load(file), interfaces=config.for_interfaces(names).interfaces)
     return altnames.checked(settings, _source(file, names))
+
+
+def _may_see(folder: Path) -> bool:
+    """Tell whether this user would see who holds ``folder``: for a group that may ask the daemon, it is closed."""
+    try:
+        folder.stat()
+    except PermissionError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _held(addresses: Sequence[str]) -> str:

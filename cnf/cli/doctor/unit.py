@@ -29,6 +29,7 @@ from cnf.server import web_config
 NAME: Final = "cnfd.service"
 PROPERTIES: Final = (
     "LoadState",
+    "ActiveState",
     "FragmentPath",
     "NeedDaemonReload",
     "ExecStart",
@@ -90,6 +91,11 @@ def show(name: str, *properties: str) -> Sequence[str]:
 def is_installed(unit: Answer) -> bool:
     """Tell whether systemd knows the unit."""
     return unit.get("LoadState") == "loaded"
+
+
+def is_active(unit: Answer) -> bool:
+    """Tell whether the service runs, or is about to, or to end."""
+    return unit.get("ActiveState") not in ("inactive", "failed")
 
 
 def starts_with(unit: Answer, file: Path) -> bool:

@@ -28,7 +28,9 @@ from cnf.kernel.nics import Nic
 from cnf.kernel.probe import Answer
 from cnf.limits.table import NO_TABLE, Limits, PrefixSet
 from cnf.server.sockets import address_of
+from tests.unit.cli.samples import STATUS
 from tests.unit.cli.terminal import on_terminal
+from tests.unit.plain_user import open_folder, plain_user
 
 ETHERNET, LOOPBACK, NONE = 1, 772, 65534  # ARPHRD_ of linux/if_arp.h
 MOST = os.sysconf("SC_PAGE_SIZE") - 590
@@ -339,7 +341,11 @@ def test_sockets_of_systemd(
         control.bind(path)
         control.listen()
         file = configured(tmp_path, f'[metrics]\nlisten = "{listen}"\n[control]\nsocket = "{path}"')
-        service = {"LoadState": "loaded", "ExecStart": f"{{ argv[]=/cnfd --config {file} ; }}"}
+        service = {
+            "LoadState": "loaded",
+            "ActiveState": "inactive",
+            "ExecStart": f"{{ argv[]=/cnfd --config {file} ; }}",
+        }
         monkeypatch.setattr(unit, "read", lambda: service)
         monkeypatch.setattr(unit, "judge", lambda *_, **__: [OK])
         monkeypatch.setattr(pins, "folder", lambda: tmp_path / "none")
@@ -350,6 +356,18 @@ def test_sockets_of_systemd(
             control.accept()
     for name, address in (("metrics.listen", listen), ("control.socket", path)):
         assert (found[name]["state"], found[name]["seen"]) == ("ok", f"{address}: held by cnfd.socket")
+
+
+def test_who_may_only_look_sees_the_daemon(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """To a member of control.group the daemon that answers is the one that runs, though its pins are closed to him."""
+    monkeypatch.setattr(Client, "status", lambda _client: STATUS)
+    with open_folder() as folder:
+        (folder / "cnf").mkdir(mode=0)
+        monkeypatch.setattr(pins, "folder", lambda: folder / "cnf" / "netns-1")
+        with plain_user():
+            _, found = asked(capsys, "--interface", "nosuch0")
+    assert found["control.socket"]["seen"].endswith("held by the cnfd that runs")
+    assert found["daemon"]["seen"].startswith("cnfd ")
 
 
 def test_who_may_not_ask_the_daemon_cannot_tell_its_programs(
