@@ -154,6 +154,8 @@ def test_a_rule_that_is_made_at_run_time_limits(node: Node) -> None:
     assert not is_limiting(node)
     wire.send([packet(ADMITTED)] * 5)
     assert daemon.settle(23)["ledger"]["packets"]["live"] == 18
+    events = json.loads(daemon.control("/v1/events").body)["events"]
+    assert [event["generation"] for event in events if event["event"] == "rule_generation"] == [2]
 
 
 @pytest.mark.parametrize(
