@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from cnf.server.web_config import Tls
+from cnf.server.web_config import Tls, openssl_words
 
 READ: Final = 16 << 10
 HANDSHAKE: Final = 0x16
@@ -88,7 +88,7 @@ class TlsStream:
 
 
 def _words(error: ssl.SSLError) -> str:
-    """Return OpenSSL's words, such as "unsupported protocol"."""
+    """Return why TLS failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the client's certificate: {error.verify_message}"
-    return (error.reason or str(error)).lower().replace("_", " ")
+    return openssl_words(error)

@@ -3,6 +3,7 @@
 import errno
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -127,11 +128,17 @@ def _context(tls: TlsServer, files: Mapping[str, Path], source: str) -> ssl.SSLC
         if key in files:
             context.load_verify_locations(files[key])
     except (ssl.SSLError, ValueError) as error:
-        words = (getattr(error, "reason", None) or str(error)).lower().replace("_", " ")
+        words = openssl_words(error)
         remedy = "certificate and key are PEM, belong together, and have no password" if key == "cert_file" else ""
         raise ConfigError(source, [Problem(f"tls_server_config.{key}", f"OpenSSL: {words}")], remedy) from None
     context.verify_mode = VERIFYING[tls.client_auth_type]
     return context
+
+
+def openssl_words(error: Exception) -> str:
+    """Return OpenSSL's words, such as "unsupported protocol", without those of Python around them."""
+    words = getattr(error, "reason", None) or re.sub(r"^\[\w+\] | \(_ssl\.c:\d+\)$", "", str(error))
+    return words.lower().replace("_", " ")
 
 
 def _plain(name: str) -> str:
