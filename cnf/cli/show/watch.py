@@ -146,7 +146,8 @@ def _take_over() -> Iterator[_Screen]:
             undo.callback(signal.signal, number, signal.signal(number, _end))
         for number in (signal.SIGWINCH, signal.SIGTSTP):
             undo.callback(signal.signal, number, signal.signal(number, _only_wake))
-        screen = _Screen(sys.stdin.fileno() if sys.stdin.isatty() else None, signals)
+        keys = sys.stdin.fileno() if sys.stdin and sys.stdin.isatty() else None
+        screen = _Screen(keys, signals)
         undo.callback(screen.give_back)
         screen.take()
         yield screen

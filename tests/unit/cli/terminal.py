@@ -11,23 +11,27 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 PATIENCE = 30.0
 """Seconds to wait for something that is certain to come; a test that needs them all has failed."""
 
 
+CNFCTL: Final = (sys.executable, "-m", "cnf.cli")
+
+
 class Terminal:
     """A running cnfctl and the terminal it runs on; ``seen`` is all that it wrote."""
 
-    def __init__(self, arguments: list[str], columns: int, rows: int) -> None:
+    def __init__(self, arguments: list[str], columns: int, rows: int, command: Sequence[str]) -> None:
         """Start ``cnfctl arguments`` on a new terminal of that size."""
         self._master, self._slave = pty.openpty()
         self.resize(columns, rows)
         self.seen = b""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cnf.cli", *arguments],
+            [*command, *arguments],
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,
@@ -77,9 +81,11 @@ class Terminal:
 
 
 @contextmanager
-def on_terminal(arguments: list[str], columns: int = 80, rows: int = 24) -> Iterator[Terminal]:
+def on_terminal(
+    arguments: list[str], columns: int = 80, rows: int = 24, command: Sequence[str] = CNFCTL
+) -> Iterator[Terminal]:
     """Run cnfctl on a terminal until the block ends."""
-    terminal = Terminal(arguments, columns, rows)
+    terminal = Terminal(arguments, columns, rows, command)
     try:
         yield terminal
     finally:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.cli.samples import FLOW, GROUP, flows, groups
 from tests.unit.cli.stand_in import Answer, StandIn
-from tests.unit.cli.terminal import PATIENCE, Terminal, on_terminal
+from tests.unit.cli.terminal import CNFCTL, PATIENCE, Terminal, on_terminal
 
 TAKEN = ("\x1b[?1049h", "\x1b[?25l", "\x1b[?7l")
 GIVEN_BACK = b"\x1b[?7h\x1b[?25h\x1b[?1049l"
@@ -199,6 +199,16 @@ def test_ended_in_the_background(daemon: StandIn) -> None:
     finally:
         os.close(ended)
         os.close(terminal)
+
+
+def test_stdin_is_closed(daemon: StandIn) -> None:
+    """There are no keys then; a signal ends it."""
+    without_keys = ("sh", "-c", 'exec "$@" <&-', "sh", *CNFCTL)
+    with on_terminal(watch(daemon), command=without_keys) as terminal:
+        terminal.wait_for("drained")
+        terminal.process.send_signal(signal.SIGTERM)
+        assert terminal.end() == 128 + signal.SIGTERM
+        assert terminal.seen.endswith(GIVEN_BACK)
 
 
 def test_stop_and_continue(daemon: StandIn) -> None:
