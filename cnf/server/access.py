@@ -34,6 +34,11 @@ class Access:
         return self._file.errors
 
     @property
+    def is_failing(self) -> bool:
+        """Return whether what is in the file now is not what is in force."""
+        return self._file.is_failing
+
+    @property
     def tls(self) -> Tls | None:
         """Return how TLS is to be spoken; None if it is not."""
         return self._file.current().tls

@@ -302,7 +302,7 @@ def records(_state: State, live: Live) -> Iterator[Metric]:
 
 
 def web(_state: State, live: Live) -> Iterator[Metric]:
-    """Yield whom the metrics server has refused, and how often a change of its web configuration was."""
+    """Yield whom the metrics server has refused, and what became of changes of its web configuration."""
     if live.access is None:
         return
     refused = CounterMetricFamily(
@@ -313,6 +313,9 @@ def web(_state: State, live: Live) -> Iterator[Metric]:
     yield refused
     yield CounterMetricFamily(
         "cnf_web_config_errors", "Changes of the web configuration that were refused.", live.access.errors
+    )
+    yield GaugeMetricFamily(
+        "cnf_web_config_failing", "1: the web configuration is not what is in force.", int(live.access.is_failing)
     )
 
 

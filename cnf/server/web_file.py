@@ -20,6 +20,8 @@ class WebFile:
         """Read the file. Raises CnfError if it is refused."""
         self.errors = 0
         """How often a change was refused."""
+        self.is_failing = False
+        """Whether what is in the files now is not what is in force."""
         self._path = path
         self._log = log
         self._stamps: dict[Path, Stamp] = {}
@@ -33,8 +35,10 @@ class WebFile:
                 self._config = self._load(may_be_empty=not (self._config.tls or self._config.users))
             except CnfError as error:
                 self.errors += 1
+                self.is_failing = True
                 self._log.error("web configuration refused, the previous one holds", error=str(error))
             else:
+                self.is_failing = False
                 self._log.info("web configuration read again", path=str(self._path))
         return self._config
 

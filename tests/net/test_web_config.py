@@ -164,6 +164,7 @@ def test_a_mistake_changes_nothing(node: Node, authority: Authority) -> None:
     replace(path, "{}")
     metrics = daemon.scrape()
     assert metrics.total("cnf_web_config_errors_total") == 1
+    assert metrics.total("cnf_web_config_failing") == 0
     assert metrics.by("reason", "cnf_web_refused_total") == {"password": 3}
     daemon.stop()
 

@@ -68,7 +68,7 @@ def sending() -> ExportCounters:
     return counters
 
 
-ACCESS = SimpleNamespace(refused={"handshake": 2, "plain": 0, "password": 5, "busy": 0}, errors=1)
+ACCESS = SimpleNamespace(refused={"handshake": 2, "plain": 0, "password": 5, "busy": 0}, errors=1, is_failing=True)
 CAPTURE = SimpleNamespace(counts=lambda: {"captured": 3, "over_budget": 2, "ring_full": 0})
 HISTORY = SimpleNamespace(bytes=13_000_000, oldest=1_700_000_000.5, write_errors=3)
 Shown = tuple[State, Live]

@@ -46,6 +46,7 @@ def test_every_metric_of_the_contract_is_there() -> None:
         "cnf_events_lost_total": {"kind"},
         "cnf_web_refused_total": {"reason"},
         "cnf_web_config_errors_total": set(),
+        "cnf_web_config_failing": set(),
         "cnf_history_bytes": set(),
         "cnf_history_oldest_timestamp_seconds": set(),
         "cnf_history_write_errors_total": set(),

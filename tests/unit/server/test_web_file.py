@@ -81,10 +81,10 @@ def test_a_certificate_that_is_renewed(tmp_path: Path) -> None:
     before = file.current()
     (tmp_path / "server.crt").write_bytes(newer[0])
     assert file.current() is before
-    assert file.errors == 1
+    assert (file.errors, file.is_failing) == (1, True)
     (tmp_path / "server.key").write_bytes(newer[1])
     assert file.current() is not before
-    assert file.errors == 1
+    assert (file.errors, file.is_failing) == (1, False)
 
 
 def test_a_file_that_may_be_read_again() -> None:
