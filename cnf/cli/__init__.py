@@ -41,6 +41,8 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run cnfctl with ``argv`` and return its exit status. Every error is one line on stderr."""
+    if sys.stderr is None:  # descriptor 2 is closed, and print() would take stdout in its place
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if sys.stdout is None:  # descriptor 1 is closed
         return _fail("stdout is closed", os.EX_IOERR)
     try:

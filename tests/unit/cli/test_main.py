@@ -75,6 +75,15 @@ def test_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture
     assert captured.out == ""
 
 
+def test_stderr_is_closed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is meant for stderr is not put among the output."""
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["flow"]) == 64
+    if sys.stderr:
+        sys.stderr.close()
+    assert capsys.readouterr().out == ""
+
+
 def test_too_many_prefixes_at_once(daemon: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     """The daemon's words are about its protocol; what to do is said besides."""
     daemon.say_to_post("/v1/limits", {"error": "too long", "exit_status": 64}, status=413)
