@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from cnf.abi import CACHE_SECRETS, FAMILIES, SECRETS, Family
 from cnf.arrays import Records
-from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
 from cnf.kernel import libbpf
 from cnf.kernel.maps import Array, DirectArray
+from tests.bpf import kept
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
@@ -72,7 +72,7 @@ class Changing:
     def __init__(self, table: Table, max_entries: int, *, limiter: LimiterSize | None = None) -> None:
         """Load it; a cache has the same secrets each time, and so puts the same flows in the same place."""
         blueprint = self.blueprint(max_entries, table, limiter=limiter)
-        loaded = build.load(blueprint)
+        loaded = kept.load(blueprint)
         self.datapath = Limited(loaded) if limiter else Datapath(loaded)
         if table == "cache":
             self.draw_secrets(0)

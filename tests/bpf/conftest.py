@@ -21,12 +21,13 @@ from cnf.abi import (
 )
 from cnf.arrays import Records
 from cnf.counts import Count
-from cnf.datapath import build
+from cnf.datapath import build, program_file
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.datapath.counters import InterfaceCounters, TableCounters
 from cnf.kernel import libbpf, pins
 from cnf.kernel.hooks import XDP, Hook
 from cnf.kernel.maps import CounterArray
+from tests.bpf import kept
 from tests.bpf.reference import Key, Value
 from tests.bpf.skb import run_skb
 from tests.bpf.tables import let_none_expire, tables_of
@@ -134,6 +135,14 @@ def only(table: Table) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("table", [table], indirect=True)
 
 
+@pytest.fixture(autouse=True, scope="package")
+def all_programs_are_kept() -> Iterator[None]:
+    """Keep every program of these tests, which are many more than a node has."""
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(program_file, "MOST", 1000)
+        yield
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Give a test a folder of bpffs."""
@@ -152,7 +161,7 @@ def table(request: pytest.FixtureRequest) -> Table:
 @pytest.fixture(scope="session")
 def loaded(table: Table) -> Iterator[Datapath]:
     """Load the program once."""
-    datapath = build.load(Blueprint(65536, table))
+    datapath = kept.load(Blueprint(65536, table))
     yield Datapath(datapath)
     datapath.close()
 
@@ -167,7 +176,7 @@ def datapath(loaded: Datapath) -> Datapath:
 @pytest.fixture(scope="session")
 def small_loaded(table: Table) -> Iterator[Datapath]:
     """Load the program once with tables that are soon full."""
-    datapath = build.load(Blueprint(SMALL_TABLE, table))
+    datapath = kept.load(Blueprint(SMALL_TABLE, table))
     yield Datapath(datapath)
     datapath.close()
 

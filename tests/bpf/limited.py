@@ -26,6 +26,7 @@ from cnf.limits.groups import OVERFLOW
 from cnf.limits.layout import Bank, lay_out, no_rules, parameters
 from cnf.limits.ruleset import RuleSet, work_out
 from cnf.limits.table import LIMITS, Limits, Network
+from tests.bpf import kept
 from tests.bpf.conftest import LOOPBACK, Datapath
 from tests.bpf.tables import sources_of
 
@@ -230,9 +231,9 @@ class ClockedBlueprint(Blueprint):
 
 def load(table: Table, size: LimiterSize = SIZE, *, ipv6: bool = True) -> Limited:
     """Load the program with a limiter."""
-    return Limited(build.load(Blueprint(FLOWS, table, ipv6=ipv6, limiter=size)))
+    return Limited(kept.load(Blueprint(FLOWS, table, ipv6=ipv6, limiter=size)))
 
 
 def load_clocked(table: Table) -> Clocked:
     """Load the program whose clocks are an input."""
-    return Clocked(build.load(ClockedBlueprint(FLOWS, table, limiter=SIZE, source=CLOCKED)))
+    return Clocked(kept.load(ClockedBlueprint(FLOWS, table, limiter=SIZE, source=CLOCKED)))

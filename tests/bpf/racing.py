@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from cnf.arrays import Records
-from cnf.datapath import build
 from cnf.kernel.maps import Array
+from tests.bpf import kept
 from tests.bpf.limited import FLOWS, SIZE, Clocked, ClockedBlueprint
 from tests.bpf.tables import CacheEntries
 
@@ -76,7 +76,7 @@ class Racing(Clocked):
 
     def __init__(self) -> None:
         """Load it, with tables that are caches."""
-        loaded = build.load(RacingBlueprint(FLOWS, "cache", limiter=SIZE, source=SOURCE))
+        loaded = kept.load(RacingBlueprint(FLOWS, "cache", limiter=SIZE, source=SOURCE))
         super().__init__(loaded)
         self._acts = Array("test_acts", loaded.maps["test_acts"], ACT)
         self._passes = Array("test_passes", loaded.maps["test_passes"], np.dtype("<u8"))

@@ -9,10 +9,10 @@ from typing import Final
 import pytest
 
 from cnf.abi import EVENT_KINDS, LINK_BYTES_SHIFT, PART_FLAGS_SHIFT
-from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.flows.finished import finished_flows
 from cnf.kernel.ring import Ring
+from tests.bpf import kept
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import SIZE, XDP_DROP, Limited
@@ -61,7 +61,7 @@ def name(blueprint: Blueprint) -> str:
 @pytest.mark.parametrize("blueprint", ALL, ids=name)
 def test_it_loads_and_does_all_that_it_has(blueprint: Blueprint) -> None:
     """The kernel takes it; packets count, and where it has limits, records and events, those do as they should."""
-    loaded = build.load(blueprint)
+    loaded = kept.load(blueprint)
     try:
         if blueprint.limiter:
             limited = Limited(loaded)

@@ -16,6 +16,7 @@ from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.datapath.capture_maps import CaptureMaps
 from cnf.kernel.hooks import HOOKS, TC_INGRESS
+from tests.bpf import kept
 from tests.bpf.conftest import LOOPBACK, Datapath
 from tests.bpf.limited import SIZE, Limited
 from tests.bpf.packets import ARP, TCP, UDP, IPv4, IPv6, frame
@@ -61,7 +62,7 @@ class Capturing:
 @pytest.fixture(scope="module")
 def loaded_hooks(table: Table) -> Iterator[build.Datapath]:
     """Load the programs of all hooks once."""
-    loaded = build.load(Blueprint(4096, table, limiter=SIZE, hooks=HOOKS))
+    loaded = kept.load(Blueprint(4096, table, limiter=SIZE, hooks=HOOKS))
     yield loaded
     loaded.close()
 

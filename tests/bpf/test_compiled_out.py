@@ -7,8 +7,8 @@ from typing import Final
 
 import pytest
 
-from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
+from tests.bpf import kept
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import SIZE, XDP_DROP, Limited
@@ -36,7 +36,7 @@ LABELS: Final = {
 def variant(request: pytest.FixtureRequest, table: Table) -> Iterator[tuple[str, Datapath]]:
     """Load the program without the one, without the other, and without both."""
     name = request.param
-    loaded = build.load(Blueprint(1024, table, ipv6=name == "no VLAN", vlan=name == "no IPv6"))
+    loaded = kept.load(Blueprint(1024, table, ipv6=name == "no VLAN", vlan=name == "no IPv6"))
     yield name, Datapath(loaded)
     loaded.close()
 
@@ -66,7 +66,7 @@ def limited_variant(request: pytest.FixtureRequest, table: Table) -> Iterator[tu
     """Load the same with a limiter."""
     name = request.param
     blueprint = Blueprint(1024, table, ipv6=name == "no VLAN", vlan=name == "no IPv6", limiter=SIZE)
-    limited = Limited(build.load(blueprint))
+    limited = Limited(kept.load(blueprint))
     yield name, limited
     limited.loaded.close()
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from cnf.abi import CACHE_SECRETS, DIRECTIONS, FAMILIES, TABLE_COUNT, TABLE_COUNTERS, VERDICTS
-from cnf.datapath import build
 from cnf.datapath.blueprint import LimiterSize
 from cnf.datapath.cache import FlowSettings
 from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP, Hook
 from cnf.kernel.maps import Array, CounterArray
 from cnf.kernel.ring import Ring
+from tests.bpf import kept
 from tests.bpf.limited import CLOCKED, SIZE, Clocked, ClockedBlueprint
 from tests.bpf.packets import TCP, UDP, IPv4, IPv6, frame
 from tests.bpf.skb import has_skb
@@ -80,7 +80,7 @@ class Pair:
         size = LimiterSize(SMALL, SIZE.rules, SIZE.prefixes)
         self.both = [
             Clocked(
-                build.load(
+                kept.load(
                     ClockedBlueprint(SMALL, "cache", limiter=size, finished_events=True, hooks=(hook,), source=source)
                 ),
                 hook,

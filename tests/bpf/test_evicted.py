@@ -18,13 +18,13 @@ from cnf.arrays import Records
 from cnf.clock import Reading, WallClock, tick_ns
 from cnf.config import Flows
 from cnf.counts import count_of
-from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint
 from cnf.datapath.cache import FlowSettings
 from cnf.flows.finished import finished_flows
 from cnf.flows.flow_cache import CacheTable
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.ring import Ring
+from tests.bpf import kept
 from tests.bpf.conftest import Datapath
 from tests.bpf.limited import CLOCKED, FLOWS, Clocked, ClockedBlueprint
 from tests.bpf.limited import SIZE as LIMITER
@@ -41,7 +41,7 @@ LAYERS: Final[dict[Family, IPv4 | IPv6]] = {"ipv4": IPv4(), "ipv6": IPv6()}
 @pytest.fixture
 def datapath() -> Iterator[Datapath]:
     """Load a program whose small tables tell what they evict, and in which nothing expires."""
-    loaded = build.load(Blueprint(TABLE, "cache", finished_events=True))
+    loaded = kept.load(Blueprint(TABLE, "cache", finished_events=True))
     FlowSettings(loaded.maps).write(1 << 40, 1 << 40)
     yield Datapath(loaded)
     loaded.close()
@@ -87,7 +87,7 @@ def test_each_evicted_flow_is_told_with_all_that_it_counted(datapath: Datapath, 
 def telling() -> Iterator[Clocked]:
     """Load a program with limits, and with clocks that a test sets, that tells what it evicts."""
     blueprint = ClockedBlueprint(FLOWS, "cache", limiter=LIMITER, finished_events=True, source=CLOCKED)
-    clocked = Clocked(build.load(blueprint))
+    clocked = Clocked(kept.load(blueprint))
     yield clocked
     clocked.loaded.close()
 

@@ -12,8 +12,9 @@ import pytest
 
 from cnf.abi import FAMILIES, Family
 from cnf.counts import Count
-from cnf.datapath import blueprint, build
+from cnf.datapath import blueprint
 from cnf.kernel.maps import Array
+from tests.bpf import kept
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import FLOWS, SIZE, XDP_DROP, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
@@ -54,7 +55,7 @@ class Inserting(Limited):
 def loaded() -> Iterator[Inserting]:
     """Load inserting.c once."""
     source = Path(__file__).with_name("inserting.c")
-    inserting = Inserting(build.load(Blueprint(FLOWS, "lru_hash", limiter=SIZE, source=source)))
+    inserting = Inserting(kept.load(Blueprint(FLOWS, "lru_hash", limiter=SIZE, source=source)))
     yield inserting
     inserting.loaded.close()
 

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import pytest
 
-from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.datapath.installed_bcc import bcc_version
 from cnf.kernel import libbpf
 from cnf.kernel.hooks import HOOKS
+from tests.bpf import kept
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath, only
 from tests.bpf.instructions import count
 from tests.bpf.limited import SIZE, Limited
@@ -94,13 +94,13 @@ def test_limits_that_are_not_asked_for(table: Table) -> None:
 
 
 def _executed_by(blueprint: Blueprint) -> dict[str, int]:
-    with closing(build.load(blueprint)) as loaded:
+    with closing(kept.load(blueprint)) as loaded:
         return executed(Datapath(loaded))
 
 
 def test_flows_with_records(table: Table) -> None:
     """Without limits, with what history and export take."""
-    loaded = build.load(Blueprint(SMALL_TABLE, table, flow_records=True, finished_events=True))
+    loaded = kept.load(Blueprint(SMALL_TABLE, table, flow_records=True, finished_events=True))
     try:
         hold(executed(Datapath(loaded)), "recorded")
     finally:

@@ -9,8 +9,9 @@ from typing import Any, Final
 import pytest
 
 from cnf.abi import FAMILIES, Family
-from cnf.datapath import blueprint, build
+from cnf.datapath import blueprint
 from cnf.datapath.blueprint import TABLES, Blueprint
+from tests.bpf import kept
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import FLOWS, SIZE, XDP_DROP, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
@@ -29,7 +30,7 @@ def large() -> Iterator[Limited]:
         patch.setattr(blueprint, "DIRECT_ENTRIES", FLOWS - 1)
         plan = Blueprint(FLOWS, limiter=replace(SIZE, sources=FLOWS), flow_records=True)
         assert {*plan.counts} - {*plan.direct} == TABLES
-        large = Limited(build.load(plan))
+        large = Limited(kept.load(plan))
     yield large
     large.loaded.close()
 

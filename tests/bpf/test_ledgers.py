@@ -13,11 +13,11 @@ from cnf.abi import DIRECTIONS, INTERFACE_COUNTERS, Direction
 from cnf.arrays import Records
 from cnf.config import Flows
 from cnf.counts import Count
-from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.flows.drain import Tracker
 from cnf.flows.ledger import Ledger
 from cnf.kernel.hooks import TC_EGRESS, XDP
+from tests.bpf import kept
 from tests.bpf.conftest import SMALL_TABLE, Datapath
 from tests.bpf.forms import FORMS
 from tests.bpf.packets import UDP, IPv4, frame
@@ -47,7 +47,7 @@ class Interfaces:
 @pytest.fixture
 def both(table: Table) -> Iterator[Datapath]:
     """Load the programs of both directions onto the same tables."""
-    loaded = build.load(Blueprint(SMALL_TABLE, table, hooks=(XDP, TC_EGRESS)))
+    loaded = kept.load(Blueprint(SMALL_TABLE, table, hooks=(XDP, TC_EGRESS)))
     datapath = Datapath(loaded, XDP)
     datapath.reset()
     yield datapath

@@ -30,6 +30,7 @@ from cnf.limiter.maps import LimiterMaps
 from cnf.limits import layout
 from cnf.limits.entries import moment
 from cnf.limits.table import Limits, Traffic, room
+from tests.bpf import kept
 from tests.bpf.conftest import only
 from tests.bpf.limited import FLOWS, read
 from tests.net.wait import wait_for
@@ -45,7 +46,7 @@ NAMES: Final = random.Random(1)  # noqa: S311 - no secret
 def loaded(table: Table) -> Iterator[build.Datapath]:
     """Load the program with room for the rules of ``limits_of()``."""
     size = LimiterSize(4096, *room(Limits()))
-    loaded = build.load(Blueprint(FLOWS, table, limiter=size))
+    loaded = kept.load(Blueprint(FLOWS, table, limiter=size))
     yield loaded
     loaded.close()
 

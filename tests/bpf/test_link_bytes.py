@@ -8,9 +8,9 @@ from typing import Final
 import pytest
 
 from cnf.abi import LINK_BYTES_SHIFT
-from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP, Hook
+from tests.bpf import kept
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath
 from tests.bpf.packets import UDP, VLAN, IPv4, IPv6, frame
 from tests.bpf.skb import ETHERNET
@@ -30,7 +30,7 @@ def link_bytes(datapath: Datapath) -> set[int]:
 def datapath(request: pytest.FixtureRequest, table: Table) -> Iterator[Datapath]:
     """Load a program of each hook once."""
     hook: Hook = request.param
-    loaded = build.load(Blueprint(SMALL_TABLE, table, flow_records=True, hooks=(hook,)))
+    loaded = kept.load(Blueprint(SMALL_TABLE, table, flow_records=True, hooks=(hook,)))
     yield Datapath(loaded, hook)
     loaded.close()
 
@@ -62,7 +62,7 @@ def test_without_ethernet_there_is_nothing(datapath: Datapath, family: str) -> N
 @pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: hook.entry)
 def test_a_tag_beside_the_frame_counts(table: Table, hook: Hook) -> None:
     """It is on the wire, as the bytes have it."""
-    loaded = build.load(Tagging(SMALL_TABLE, table, flow_records=True, hooks=(TC_EGRESS,), source=SOURCE))
+    loaded = kept.load(Tagging(SMALL_TABLE, table, flow_records=True, hooks=(TC_EGRESS,), source=SOURCE))
     datapath = Datapath(loaded, hook)
     run(datapath, frame(VLAN(5), VLAN(6), IPv4(), UDP(), bytes(30)))
     assert link_bytes(datapath) == {14 + 2 * 4}

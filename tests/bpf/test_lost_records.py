@@ -21,6 +21,7 @@ from cnf.flows.records import REASONS
 from cnf.flows.stream import RecordBatch, Stream, Whole
 from cnf.kernel import ring as kernel_ring
 from cnf.kernel.maps import CounterArray
+from tests.bpf import kept
 from tests.bpf.limited import CLOCKED, SIZE, TICK_NS, Clocked, ClockedBlueprint
 from tests.bpf.packets import TCP, VLAN, IPv4, IPv6, frame
 from tests.bpf.test_tracker import Loopback
@@ -133,7 +134,7 @@ FORMS: Final[Mapping[str, dict[str, Any]]] = {
 @pytest.fixture(params=FORMS)
 def clocked(request: pytest.FixtureRequest) -> Iterator[Clocked]:
     """Load a program with small tables, and a clock that the test sets."""
-    clocked = Clocked(build.load(ClockedBlueprint(TABLE, limiter=SIZE, source=CLOCKED, **FORMS[request.param])))
+    clocked = Clocked(kept.load(ClockedBlueprint(TABLE, limiter=SIZE, source=CLOCKED, **FORMS[request.param])))
     yield clocked
     clocked.loaded.close()
 

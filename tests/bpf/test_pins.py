@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 import pytest
 
 from cnf.datapath.blueprint import Blueprint, LimiterSize, Table
-from cnf.datapath.build import Build, Datapath
+from cnf.datapath.build import Datapath
 from cnf.kernel import libbpf
+from tests.bpf import kept
 
 ENTRIES: Final = 64
 # linux/bpf.h
@@ -173,7 +174,7 @@ def blueprint(table: Table, limiter: LimiterSize | None = None) -> Blueprint:
 @contextmanager
 def built(folder: Path | None, what: Table | Blueprint) -> Iterator[Datapath]:
     """Build for the length of the block; a table means the small blueprint with it."""
-    with closing(Build(what if isinstance(what, Blueprint) else blueprint(what), folder).finish()) as datapath:
+    with closing(kept.load(what if isinstance(what, Blueprint) else blueprint(what), folder)) as datapath:
         yield datapath
 
 

@@ -14,7 +14,6 @@ from cnf.abi import FLOW_RECORDED, Family
 from cnf.arrays import Records
 from cnf.clock import Reading, WallClock
 from cnf.config import Flows
-from cnf.datapath import build
 from cnf.datapath.cache import MappedArray
 from cnf.datapath.counters import TableCounters
 from cnf.flows.fields import tcp_flags
@@ -23,6 +22,7 @@ from cnf.flows.recorder import Recorder
 from cnf.flows.records import REASONS
 from cnf.flows.stream import Due
 from cnf.kernel.ring import Ring
+from tests.bpf import kept
 from tests.bpf.limited import CLOCKED, SIZE, TICK_NS, Clocked, ClockedBlueprint
 from tests.bpf.packets import TCP, UDP, VLAN, IPv4, IPv6, frame
 from tests.bpf.traffic import LENGTH, Traffic, recorded_in
@@ -37,7 +37,7 @@ STEPS: Final = 30
 def clocked() -> Iterator[Clocked]:
     """Load a program with small tables, and a clock that the test sets, that tells of flows which go."""
     blueprint = ClockedBlueprint(TABLE, "cache", limiter=SIZE, flow_records=True, finished_events=True, source=CLOCKED)
-    clocked = Clocked(build.load(blueprint))
+    clocked = Clocked(kept.load(blueprint))
     yield clocked
     clocked.loaded.close()
 

@@ -22,6 +22,7 @@ from cnf.kernel import libbpf
 from cnf.kernel.hooks import XDP
 from cnf.kernel.maps import CounterArray
 from cnf.kernel.ring import STRIDE, Ring
+from tests.bpf import kept
 from tests.bpf.limited import SIZE, Limited
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.bpf.pinned import Flood
@@ -78,7 +79,7 @@ def loaded() -> Iterator[build.Datapath]:
     """Load telling.c once."""
     source = Path(__file__).with_name("telling.c")
     others = {CLOCK: XDP.program_type, "test_tell": XDP.program_type}
-    datapath = build.load(Blueprint(64, finished_events=True, source=source, others=others))
+    datapath = kept.load(Blueprint(64, finished_events=True, source=source, others=others))
     yield datapath
     datapath.close()
 
@@ -98,7 +99,7 @@ def teller(loaded: build.Datapath) -> Iterator[Teller]:
 @pytest.fixture(scope="module")
 def limited() -> Iterator[Limited]:
     """Load a program with a limiter once; which kind of table it has makes no difference to its events."""
-    limited = Limited(build.load(blueprint.Blueprint(64, "lru_hash", limiter=SIZE)))
+    limited = Limited(kept.load(blueprint.Blueprint(64, "lru_hash", limiter=SIZE)))
     yield limited
     limited.loaded.close()
 

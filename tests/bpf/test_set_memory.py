@@ -12,11 +12,11 @@ from typing import Final
 import pytest
 
 from cnf.abi import Family
-from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, LimiterSize
 from cnf.limiter.set_maps import SetMaps
 from cnf.limits.prefix_file import read
 from cnf.limits.prefixes import merged
+from tests.bpf import kept
 from tests.net import cgroups
 from tests.net.wait import PATIENCE
 
@@ -51,7 +51,7 @@ def measure(family: Family) -> None:
     form = "{0}.{1}.{2}.{3}" if family == "ipv4" else "2001:{0:02x}{1:02x}:{2:02x}{3:02x}::/48"
     text = "\n".join(form.format(*(16 << 24 | number).to_bytes(4)) for number in numbers)
     table = merged({0: read(BytesIO(text.encode()))})
-    loaded = build.load(Blueprint(1024, "lru_hash", limiter=LimiterSize(4096, 64, 1024)))
+    loaded = kept.load(Blueprint(1024, "lru_hash", limiter=LimiterSize(4096, 64, 1024)))
     maps = SetMaps(loaded.maps, 0)
     for bank in (1, 2):
         before = cgroups.kernel_memory()

@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import pytest
 
 from cnf.abi import FLOW_EGRESS
-from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, Hook
+from tests.bpf import kept
 from tests.bpf.compare import disagreement
 from tests.bpf.conftest import SMALL_TABLE, Datapath
 from tests.bpf.forms import FORMS
@@ -50,7 +50,7 @@ SEGMENTS: Final = (0, 1, 2, 30)
 def skb_loaded(request: pytest.FixtureRequest, table: Table) -> Iterator[Datapath]:
     """Load the program of each direction once."""
     hook: Hook = request.param
-    loaded = build.load(Blueprint(SMALL_TABLE, table, hooks=(hook,)))
+    loaded = kept.load(Blueprint(SMALL_TABLE, table, hooks=(hook,)))
     yield Datapath(loaded, hook)
     loaded.close()
 

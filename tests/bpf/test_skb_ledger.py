@@ -10,10 +10,10 @@ import numpy as np
 
 from cnf.abi import DIRECTIONS, FAMILIES, FLOW_EGRESS, MALFORMED, NON_IP, Direction
 from cnf.counts import Count, count_of, total
-from cnf.datapath import build
 from cnf.datapath.blueprint import LimiterSize
 from cnf.datapath.cache import FlowSettings
 from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP
+from tests.bpf import kept
 from tests.bpf.limited import CLOCKED, SIZE, Clocked, ClockedBlueprint
 from tests.bpf.packets import UDP, IPv4, IPv6, frame
 from tests.bpf.skb import has_skb
@@ -37,7 +37,7 @@ def test_each_direction_closes_by_itself() -> None:
     rng = np.random.default_rng(SEED)
     size = LimiterSize(SMALL, SIZE.rules, SIZE.prefixes)
     clocked = Clocked(
-        build.load(ClockedBlueprint(SMALL, "cache", limiter=size, source=CLOCKED, hooks=(XDP, TC_INGRESS, TC_EGRESS)))
+        kept.load(ClockedBlueprint(SMALL, "cache", limiter=size, source=CLOCKED, hooks=(XDP, TC_INGRESS, TC_EGRESS)))
     )
     clocked.start(LIMITS)
     FlowSettings(clocked.loaded.maps).write(IDLE, IDLE)

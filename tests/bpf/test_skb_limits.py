@@ -8,9 +8,9 @@ from typing import Any, Final
 import pytest
 
 from cnf.counts import Count
-from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP
+from tests.bpf import kept
 from tests.bpf.compare import XDP_PASS
 from tests.bpf.limited import FLOWS, SIZE, XDP_DROP, Limited
 from tests.bpf.packets import TCP, IPv4, IPv6, Layer, frame
@@ -26,7 +26,7 @@ LAYERS: Final = {"ipv4": (IPv4(), 54), "ipv6": (IPv6(), 74)}
 @pytest.fixture(scope="module")
 def everywhere(table: Table) -> Iterator[Limited]:
     """Load the programs of all hooks, onto the same maps."""
-    limited = Limited(build.load(Blueprint(FLOWS, table, limiter=SIZE, hooks=(XDP, TC_INGRESS, TC_EGRESS))))
+    limited = Limited(kept.load(Blueprint(FLOWS, table, limiter=SIZE, hooks=(XDP, TC_INGRESS, TC_EGRESS))))
     yield limited
     limited.loaded.close()
 

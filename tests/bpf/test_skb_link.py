@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS
+from tests.bpf import kept
 from tests.bpf.conftest import LOOPBACK, SMALL_TABLE, Datapath
 from tests.bpf.packets import TCP, UDP, Fragment, HopByHop, IPv4, IPv6, Layer, Raw, frame
 from tests.bpf.reference import tally
@@ -33,7 +33,7 @@ protocol of the skb."""
 @pytest.fixture(scope="module", params=[TC_INGRESS, TC_EGRESS], ids=["ingress", "egress"])
 def bare(request: pytest.FixtureRequest, table: Table) -> Iterator[Datapath]:
     """Load the program of each direction once; the loopback interface has no Ethernet header."""
-    loaded = build.load(Blueprint(SMALL_TABLE, table, hooks=(request.param,)))
+    loaded = kept.load(Blueprint(SMALL_TABLE, table, hooks=(request.param,)))
     datapath = Datapath(loaded, request.param)
     yield datapath
     loaded.close()

@@ -9,9 +9,9 @@ from typing import Final
 
 import pytest
 
-from cnf.datapath import build
 from cnf.datapath.blueprint import Blueprint, Table
 from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS
+from tests.bpf import kept
 from tests.bpf.conftest import SMALL_TABLE, Datapath
 from tests.bpf.forms import VLAN_FORMS, Form
 from tests.bpf.packets import TCP, VLAN, IPv4, frame
@@ -51,7 +51,7 @@ class Tagging(Blueprint):
 @pytest.fixture(scope="module", params=HOOKS, ids=[hook.entry for hook in HOOKS])
 def tagging(request: pytest.FixtureRequest, table: Table) -> Iterator[Datapath]:
     """Load the programs once."""
-    loaded = build.load(Tagging(SMALL_TABLE, table, hooks=(TC_EGRESS,), source=SOURCE))
+    loaded = kept.load(Tagging(SMALL_TABLE, table, hooks=(TC_EGRESS,), source=SOURCE))
     yield Datapath(loaded, request.param)
     loaded.close()
 
@@ -88,7 +88,7 @@ def test_every_segment_has_the_tag(tagging: Datapath) -> None:
 
 def test_where_vlans_are_switched_off_a_tagged_frame_is_not_ip() -> None:
     """Its tag is seen, wherever it stands; it counts, and makes no flow."""
-    loaded = build.load(Tagging(SMALL_TABLE, vlan=False, hooks=(TC_EGRESS,), source=SOURCE))
+    loaded = kept.load(Tagging(SMALL_TABLE, vlan=False, hooks=(TC_EGRESS,), source=SOURCE))
     packet = frame(VLAN(5), IPv4(), TCP())
     for hook in HOOKS:
         datapath = Datapath(loaded, hook)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Final
 
-from cnf.datapath import build
 from cnf.datapath.blueprint import WAYS, Blueprint, Table
 from cnf.kernel import libbpf
 from cnf.kernel.hooks import HOOKS
+from tests.bpf import kept
 from tests.bpf.conftest import only
 from tests.bpf.limited import SIZE, XDP_DROP, Limited
 from tests.bpf.packets import UDP, IPv4, frame
@@ -22,7 +22,7 @@ def test_drops_stay_with_their_flow(table: Table) -> None:
     first = [frame(IPv4("192.0.2.1"), UDP(src_port=port)) for port in range(1, WAYS + 1)]
     later = [frame(IPv4("192.0.2.1"), UDP(src_port=port)) for port in range(101, 101 + WAYS)]
     blueprint = Blueprint(WAYS // 2, table, limiter=SIZE, plain=True, hooks=HOOKS)
-    with closing(build.load(blueprint)) as loaded:
+    with closing(kept.load(blueprint)) as loaded:
         limited = Limited(loaded)
         limiting = loaded.limiting[limited.hook.entry]
         _run(limited, first)

@@ -8,9 +8,9 @@ from typing import Final
 
 import pytest
 
-from cnf.datapath import build
 from cnf.datapath.blueprint import CAPTURES, Blueprint, Table
 from cnf.kernel.hooks import TC_EGRESS, TC_INGRESS, XDP
+from tests.bpf import kept
 from tests.bpf.limited import SIZE
 
 HOOKS: Final = (XDP, TC_INGRESS, TC_EGRESS)
@@ -24,7 +24,7 @@ def test_verifier_is_far_from_giving_up(table: Table, whole: bool) -> None:  # n
     for limiter in (SIZE, None):
         told = whole and table == "cache"
         blueprint = Blueprint(1024, table, whole, whole, limiter, told, told, hooks=HOOKS)
-        loaded = build.load(blueprint)
+        loaded = kept.load(blueprint)
         assert {*(hook.entry for hook in HOOKS), *(each.entry for each in CAPTURES.values())} <= loaded.programs.keys()
         for entry, program in loaded.programs.items():
             fdinfo = Path(f"/proc/self/fdinfo/{program}").read_text(encoding="ascii")
