@@ -11,6 +11,7 @@ from typing import Final
 import pytest
 
 from tests import abilities, leaks
+from tests.streams import Streams
 
 TESTS: Final = Path(__file__).parent
 TIER_NEEDS: Final = {
@@ -24,6 +25,11 @@ STRICT: Final = os.environ.get("CNF_STRICT") == "1" or os.environ.get("CI") == "
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     config.addinivalue_line("markers", f"needs(*abilities): skip where the machine lacks one of {[*abilities.PROBES]}")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Streams:
+    """Have workers, if there are any (``-n``), take streams of tests."""
+    return Streams(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

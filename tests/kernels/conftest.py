@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import IO, Final
 
 import pytest
@@ -54,25 +53,12 @@ class Run:
         self._printed.close()
 
 
-RUNS: Final = pytest.StashKey[Mapping[str, Run]]()
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start all kernels at once, before the first test, if any of their tests is to be run."""
-    here = Path(__file__).parent
-    wanted = any(item.path.parent == here for item in session.items) and not session.config.option.collectonly
-    session.stash[RUNS] = {name: Run(name) for name in SUITES} if wanted and not virtual.lacking() else {}
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End what was not waited for."""
-    for run in session.stash.get(RUNS, {}).values():
-        run.close()
-
-
-@pytest.fixture
-def runs(request: pytest.FixtureRequest) -> Mapping[str, Run]:
-    """Return the run of each kernel."""
+@pytest.fixture(scope="session")
+def runs() -> Iterator[Mapping[str, Run]]:
+    """Start all kernels at once, and give the run of each."""
     if reason := virtual.lacking():
         pytest.skip(reason)
-    return request.session.stash[RUNS]
+    started = {name: Run(name) for name in SUITES}
+    yield started
+    for run in started.values():
+        run.close()

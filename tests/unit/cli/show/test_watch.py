@@ -231,7 +231,7 @@ def test_daemon_restarts(daemon: StandIn) -> None:
         terminal.wait_for("drained")
         away = daemon.socket.rename(daemon.socket.with_suffix(".away"))
         terminal.wait_for("cnfd is not running, or still starting:")
-        terminal.wait_for("; trying again")
+        terminal.wait_for("again")
         terminal.wait_for("192.168.100.200:51234", times=terminal.seen.count(b"192.168.100.200:51234") + 1)
         away.rename(daemon.socket)
         daemon.say("/v1/flows", flows({**FLOW, "src_addr": "10.9.8.7"}))
