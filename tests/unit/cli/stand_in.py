@@ -7,7 +7,7 @@ import queue
 import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -72,7 +72,8 @@ class StandIn:
                 self.send_header("Content-Length", str(length))
                 self.send_header("Connection", "close")
                 self.end_headers()
-                self.wfile.write(answer.body)
+                with suppress(BrokenPipeError):  # the client has seen enough
+                    self.wfile.write(answer.body)
 
             def log_message(self, *_: object) -> None:
                 pass
