@@ -6,9 +6,9 @@ from typing import Final
 
 from xdist.scheduler import LoadScopeScheduling
 
-BESIDE: Final = {"kernels": "tests/kernels/", "trixie": "tests/system/"}
-"""Streams, and the folders whose tests of that name are in them. All other tests are one, in order: they look at how
-soon something comes, and at most one other test is at work then, as the kernels take what is left of the processors."""
+BESIDE: Final = ("tests/system/", "tests/kernels/")
+"""Folders that are a stream each: machines that are waited for, and kernels, which take what is left of the processors.
+All other tests are one, in order: they look at how soon something comes."""
 
 
 class Streams(LoadScopeScheduling):  # type: ignore[misc] # it comes without types
@@ -16,4 +16,4 @@ class Streams(LoadScopeScheduling):  # type: ignore[misc] # it comes without typ
 
     def _split_scope(self, nodeid: str) -> str:
         """Return the stream of a test."""
-        return next((name for name, folder in BESIDE.items() if nodeid.startswith(folder) and name in nodeid), "")
+        return next((folder for folder in BESIDE if nodeid.startswith(folder)), "")
