@@ -56,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    if sys.stderr is None:  # descriptor 2 is closed, and would be the next file's: its lines are lost there, too
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     try:
         arguments = parser().parse_args(argv)
         configuration = _configuration(arguments.config, arguments.interface)

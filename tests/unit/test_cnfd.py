@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Final
@@ -14,3 +15,10 @@ def test_it_is_light_to_import() -> None:
     code = f"import sys, cnf.cnfd; print(*(name for name in {HEAVY} if name in sys.modules))"
     loaded = subprocess.run((sys.executable, "-P", "-c", code), capture_output=True, text=True, check=True).stdout
     assert loaded.split() == []
+
+
+def test_without_stderr_an_error_has_its_status() -> None:
+    """Where nobody is to be told, whoever has started it still knows why it ended."""
+    closed = ("sh", "-c", 'exec "$0" "$@" 2>&-')
+    ended = subprocess.run((*closed, sys.executable, "-P", "-m", "cnf.cnfd", "--config", "/nonexistent"), check=False)
+    assert ended.returncode == os.EX_CONFIG
