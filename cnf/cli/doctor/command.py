@@ -5,7 +5,6 @@ It takes cnfd's options and says what cnfd would do with them. Nothing is attach
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from cnf.cli.api.client import Client
-from cnf.cli.api.replies import Status
 from cnf.cli.doctor.report import Finding, exit_status_of, page
 from cnf.cli.show.table import print_lines, style_for
 from cnf.datapath import installed_bcc
@@ -31,7 +29,7 @@ try:
     import attrs
 
     from cnf import config
-    from cnf.cli.doctor import socket_unit, unit
+    from cnf.cli.doctor import running, socket_unit, unit
     from cnf.cli.doctor.addresses import PATIENCE, judge_collectors, judge_control, judge_metrics
     from cnf.cli.doctor.footprint import Room, judge_memory
     from cnf.cli.doctor.interfaces import judge_interfaces
@@ -48,7 +46,6 @@ except ImportError as error:
     raise UnavailableError(f"{sys.executable} lacks a part of cnf: {error}", remedy=remedy) from error
 
 DEFAULT_CONFIG: Final = Path("/etc/cnf/cnf.toml")
-AS_ROOT: Final = "run the doctor as root"
 OLDEST_KERNEL: Final = (5, 18)
 TRIAL_ENTRIES: Final = 1024
 """The program is tried with small tables: an examination must not take a busy node's memory."""
@@ -118,7 +115,7 @@ def _examine_for(
     answering, failed = (None, []) if idle else _tried("control.socket", ask)
     refused = [finding for finding in failed if finding.exit_status == os.EX_NOPERM]
     holder = lock.holder(pins.folder())
-    daemon = answering if holder or not _may_see(pins.folder()) else None
+    daemon = answering if holder or not running.may_see(pins.folder()) else None
     control: Check = partial(judge_control, settings.control, answering, daemon)
     metrics: Check = partial(judge_metrics, settings.metrics, may_be_held=bool(holder or refused))
     if held.control:
@@ -126,11 +123,11 @@ def _examine_for(
     if held.metrics:
         metrics = partial(_held, held.metrics)
     service_fits = partial(unit.judge, metrics_held=bool(held.metrics), control_held=bool(held.control))
-    programs = None if refused else _programs(daemon)
+    programs = None if refused else running.programs(daemon)
     return [
         *_checked("memory", lambda: [judge_memory(settings, _room(ours))]),
         *_checked("limits.state_file", partial(_state_file, limits)),
-        *_checked("daemon", lambda: _daemon(daemon, holder, settings.control.socket, refused=bool(refused))),
+        *_checked("daemon", lambda: running.judge(daemon, holder, settings.control.socket, refused=bool(refused))),
         *(refused or _checked("control.socket", control, os.EX_CONFIG)),
         *_checked("metrics.listen", metrics, os.EX_UNAVAILABLE),
         *(_checked("metrics.web_config", partial(_web_config, settings.metrics.web_config), os.EX_CONFIG)),
@@ -286,17 +283,6 @@ def _settings(file: Path | None, names: Sequence[str]) -> config.Settings:
     return altnames.checked(settings, _source(file, names))
 
 
-def _may_see(folder: Path) -> bool:
-    """Tell whether this user would see who holds ``folder``: for a group that may ask the daemon, it is closed."""
-    try:
-        folder.stat()
-    except PermissionError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def _held(addresses: Sequence[str]) -> str:
     return f"{', '.join(addresses)}: held by cnfd.socket"
 
@@ -325,41 +311,6 @@ def _room(service: unit.Answer | None) -> Room:
     if service is None and (limit := probe.memory_limit()) is not None:
         rooms.append(Room("this cgroup may have", limit, "raise the memory limit of this container or service"))
     return min(rooms, key=attrgetter("bytes"))
-
-
-def _daemon(daemon: Status | None, holder: int | None, path: str, *, refused: bool) -> str | list[Finding]:
-    if daemon:
-        return f"cnfd {daemon['daemon']['version']} runs, pid {daemon['daemon']['pid']}"
-    if refused:
-        return [Finding("daemon", "unknown", "one seems to run, and does not answer this user", AS_ROOT)]
-    if holder:
-        seen = f"a cnfd (pid {holder}) runs in this network namespace, and does not answer at {path}"
-        remedy = (
-            "if control.socket was changed: systemctl restart cnfd; if it is starting: wait; "
-            f"else stop it: systemctl stop cnfd, or kill {holder}"
-        )
-        return [Finding("daemon", "problem", seen, remedy, os.EX_UNAVAILABLE)]
-    return "none runs in this network namespace"
-
-
-def _programs(daemon: Status | None) -> set[int] | None:
-    """Return the ids of the programs that are cnfd's: of the one that runs, and of one that was killed.
-
-    None where this user cannot tell.
-    """
-    folder = pins.folder()
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            folder.stat()
-        except PermissionError:
-            return None
-        if capabilities.missing() or not os.access(folder, os.R_OK | os.X_OK):
-            return None
-    interfaces = daemon["interfaces"] if daemon else []
-    attached = {there["program_id"] for interface in interfaces for there in interface["directions"]}
-    with contextlib.suppress(OSError, CnfError), pins.left_behind(folder) as left_behind:
-        attached |= left_behind.keys()
-    return {program for program in attached if program is not None}
 
 
 def _service(service: unit.Answer | None) -> Finding:
